@@ -1,0 +1,1 @@
+//! Map keys and values as both sides see them, map names, counter indices, the ABI version.

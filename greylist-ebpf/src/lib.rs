@@ -1,0 +1,16 @@
+//! The contract between greygate's daemon and its XDP program.
+//!
+//! `no_std` and without dependencies, so that the same source is compiled into the kernel
+//! program and tested on the host:
+//!
+//! - [`abi`]: what lies in the maps, byte for byte.
+//! - [`packet`]: from a frame to a new SMTP connection, or to the reason it is none.
+//! - [`verdict`]: from an entry and the kernel's time to what happens to the frame.
+//!
+//! It knows nothing of mail: what earns a sentence is the daemon's business.
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod abi;
+pub mod packet;
+pub mod verdict;

@@ -1,0 +1,1 @@
+//! Entry and kernel time to action.

@@ -1,0 +1,24 @@
+//! Greygate keeps a busy MX host standing: a greylisting milter for Postfix that holds millions
+//! of tuples in memory and drops the new connections of clients that hammer in the kernel.
+//!
+//! The rooms, and the way of one attempt through them:
+//!
+//! ```text
+//! MTA --bytes--> milter --Attempt--> store (holds the entry's lock) --> policy::decide
+//!                  ^                   |                                   |
+//!                  +---- Verdict ------+---- next Record <-----------------+
+//!                                      |
+//!                                   Effects --channel--> kernel (XDP maps)
+//! ```
+//!
+//! This library is published for the binary and the integration tests only.
+
+pub mod admin;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod kernel;
+pub mod milter;
+pub mod policy;
+pub mod store;

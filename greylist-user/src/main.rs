@@ -1,0 +1,2 @@
+//! Arguments, signals, exit codes.
+fn main() {}

@@ -1,0 +1,39 @@
+//! What a client tried: one recipient of one mail transaction, as the policy sees it.
+//!
+//! Knows parsed values; leaves wire bytes and session order to `milter`, and what is
+//! remembered of an attempt to `tuple` and `record`.
+
+use std::net::IpAddr;
+
+/// One recipient that a client named, with what was said before it in the session.
+///
+/// The texts are what the client sent, not necessarily UTF-8, without angle brackets.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    /// The client address. An IPv4-mapped IPv6 address has been turned into IPv4.
+    pub client: IpAddr,
+    /// The client's verified reverse name, lower case is not guaranteed; empty when there is none.
+    pub client_name: &'a [u8],
+    /// The HELO argument, unverified; empty when the client sent none.
+    pub helo: &'a [u8],
+    /// The reverse-path of the transaction; empty is the null reverse-path `<>`.
+    pub reverse_path: &'a [u8],
+    /// The forward-path of this recipient.
+    pub recipient: &'a [u8],
+    /// `SIZE=` as announced at MAIL; 0 when none was announced.
+    pub announced_size: u64,
+    /// The client authenticated in this session.
+    pub authenticated: bool,
+    /// Where the attempt was reported from.
+    pub origin: Origin,
+}
+
+/// Who told us of an attempt: the ground for what may follow from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A milter peer on another host. Its mail is greylisted, but nobody is sentenced in *this*
+    /// host's kernel on its word.
+    AnotherHost,
+    /// The MTA on this host: a completed SMTP session, evidence for a sentence.
+    ThisHost,
+}

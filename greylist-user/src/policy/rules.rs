@@ -1,0 +1,100 @@
+//! What the operator wants: the times, the limits and the lists that decisions are made by.
+//!
+//! Knows legal values and their defaults with the reason; leaves reading them from a file to
+//! `config`.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// The rules of one policy. Immutable: a reload replaces it whole, and a session keeps the one it
+/// began with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Whether unknown tuples are deferred, or passed and counted.
+    pub action: Action,
+    /// From the first attempt to the opening of the retry window. Default 3 min: many senders
+    /// retry after 200 to 285 s and then only after hours.
+    pub delay: Duration,
+    /// From the first attempt to the closing of the retry window. Default 24 h (RFC 6647, 5).
+    pub retry_window: Duration,
+    /// How long a passed tuple, and trust, last after their last use. Default 36 d, so that a
+    /// monthly list is not delayed each month.
+    pub trust: Duration,
+    /// Passes until a client network and folded reverse-path are trusted. Default 5; 0 means never.
+    pub trust_after: u16,
+    /// Least time between two passes that count towards trust. Default 1 h.
+    pub trust_interval: Duration,
+    /// Pending recipients of one session that are refused at RCPT; further ones are answered at
+    /// DATA. Default 8, since Postfix slows a client from its 10th error; 0 means never at RCPT.
+    pub rcpt_deferrals: u32,
+    /// Reverse-paths that probe rather than send, beside the null reverse-path: never refused at
+    /// RCPT. A trailing `*` stands for the domain part. Default `double-bounce@*`, Postfix's probe.
+    pub probe_senders: Vec<String>,
+    /// Bits of an IPv4 address that make the client network. Default 24.
+    pub ipv4_prefix: u8,
+    /// Bits of an IPv6 address that make the client network. Default 64.
+    pub ipv6_prefix: u8,
+    /// Client networks that are never greylisted and never punished: the operator's word.
+    pub allow: Vec<IpNet>,
+    /// Client networks that are this site's own: backup MXs, proxies. Loopback always is.
+    pub local: Vec<IpNet>,
+    /// When retries become an offence, and what it costs.
+    pub punish: Punish,
+}
+
+/// When retries of one message become an offence, and what it costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Punish {
+    /// Whether offenders are blocked, or only counted.
+    pub action: Action,
+    /// Retries at most this far apart are rapid. Default 8 s: no queue retries that fast.
+    pub rapid_interval: Duration,
+    /// Rapid retries in a row that make an offence. Default 5.
+    pub rapid_retries: u16,
+    /// The least time those retries must span. Default 30 s, so that one burst is not enough.
+    pub rapid_span: Duration,
+    /// How long a block lasts. Default 30 min.
+    pub sentence: Duration,
+}
+
+/// Whether a consequence is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Carried out.
+    Enforce,
+    /// Counted and logged only.
+    Observe,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            action: Action::Enforce,
+            delay: Duration::from_mins(3),
+            retry_window: Duration::from_hours(24),
+            trust: Duration::from_hours(36 * 24),
+            trust_after: 5,
+            trust_interval: Duration::from_hours(1),
+            rcpt_deferrals: 8,
+            probe_senders: vec!["double-bounce@*".to_owned()],
+            ipv4_prefix: 24,
+            ipv6_prefix: 64,
+            allow: Vec::new(),
+            local: Vec::new(),
+            punish: Punish::default(),
+        }
+    }
+}
+
+impl Default for Punish {
+    fn default() -> Self {
+        Self {
+            action: Action::Enforce,
+            rapid_interval: Duration::from_secs(8),
+            rapid_retries: 5,
+            rapid_span: Duration::from_secs(30),
+            sentence: Duration::from_mins(30),
+        }
+    }
+}

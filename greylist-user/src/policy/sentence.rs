@@ -1,0 +1,115 @@
+//! Punishments with an end: who, how hard, until when.
+//!
+//! A sentence is a fact of the store; the kernel's table is a projection of it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::time::Timestamp;
+
+/// A punishment of one client network, with an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sentence {
+    /// Who is sentenced.
+    pub client: SentencedClient,
+    /// How hard.
+    pub level: SentenceLevel,
+    /// What it was given for.
+    pub reason: SentenceReason,
+    /// When it was given.
+    pub since: Timestamp,
+    /// When it ends.
+    pub until: Timestamp,
+}
+
+impl Sentence {
+    /// Whether the sentence has ended at `now`.
+    pub fn has_ended(&self, now: Timestamp) -> bool {
+        now >= self.until
+    }
+}
+
+/// How hard a sentence is. The kernel's counters tell the levels apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SentenceLevel {
+    /// Counted only: what would have been dropped.
+    Observe,
+    /// New connections are dropped.
+    Block,
+}
+
+/// What a sentence was given for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SentenceReason {
+    /// An operator's `greygate punish`.
+    Operator,
+    /// Retries of one message, seconds apart.
+    RapidRetries,
+}
+
+/// The network a sentence falls on: one IPv4 address, or one IPv6 `/64`.
+///
+/// Ordered and hashed as the network it is, so it is the key of every table of sentences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SentencedClient(IpNet);
+
+impl SentencedClient {
+    /// Who is sentenced when `address` hammers.
+    pub fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self(IpNet::V4(Ipv4Net::from(address))),
+            IpAddr::V6(address) => {
+                let prefix = u128::from(address) & (u128::MAX << 64);
+                let network = Ipv6Net::new(Ipv6Addr::from(prefix), 64)
+                    .expect("64 is a legal IPv6 prefix length");
+                Self(IpNet::V6(network))
+            }
+        }
+    }
+
+    /// The network.
+    pub fn network(self) -> IpNet {
+        self.0
+    }
+
+    /// Whether `address` falls under this sentence.
+    pub fn covers(self, address: IpAddr) -> bool {
+        Self::of(address) == self
+    }
+}
+
+impl From<Ipv4Addr> for SentencedClient {
+    fn from(address: Ipv4Addr) -> Self {
+        Self::of(IpAddr::V4(address))
+    }
+}
+
+impl std::fmt::Display for SentencedClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            IpNet::V4(network) => network.addr().fmt(f),
+            IpNet::V6(network) => network.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_an_ipv4_address_and_an_ipv6_network() {
+        let v4 = SentencedClient::of("192.0.2.7".parse().expect("an address"));
+        assert_eq!(v4.to_string(), "192.0.2.7");
+        let v6 = SentencedClient::of("2001:db8:1:2:3::4".parse().expect("an address"));
+        assert_eq!(v6.to_string(), "2001:db8:1:2::/64");
+        assert!(v6.covers("2001:db8:1:2::9".parse().expect("an address")));
+    }
+
+    #[test]
+    fn mapped_address_is_sentenced_as_ipv4() {
+        let mapped = SentencedClient::of("::ffff:192.0.2.7".parse().expect("an address"));
+        assert_eq!(mapped, SentencedClient::from(Ipv4Addr::new(192, 0, 2, 7)));
+    }
+}

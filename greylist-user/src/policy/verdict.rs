@@ -1,0 +1,52 @@
+//! What the policy says of an attempt, and why.
+//!
+//! A verdict is neither a reply (SMTP text and code) nor a milter status: `milter` makes those.
+
+use std::time::Duration;
+
+/// What the policy says of one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Answer 4yz: the client must come again.
+    Defer(DeferReason),
+    /// Let it through.
+    Pass(PassReason),
+}
+
+/// Why an attempt is deferred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeferReason {
+    /// The retry window has not opened yet; it opens after `left`.
+    Early {
+        /// Time until the window opens.
+        left: Duration,
+    },
+    /// The last attempt is so long ago that this one begins a new life of the record.
+    Late,
+    /// The tuple has not been seen before.
+    New,
+}
+
+/// Why an attempt passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PassReason {
+    /// An operator's allow list names the client.
+    Allowed,
+    /// The client authenticated.
+    Authenticated,
+    /// The client is this host, or one the operator calls local.
+    Local,
+    /// Would have been deferred, had the policy's action been to enforce.
+    Observed,
+    /// The tuple passed before.
+    Passed,
+    /// The client and the folded reverse-path have earned trust.
+    Trusted,
+    /// The store is full and nothing may be shed: passed without a record, counted and alarmed.
+    Unrecorded,
+    /// The retry came in its window: the tuple passes for the first time, after `waited`.
+    Waited {
+        /// From the first attempt to this one.
+        waited: Duration,
+    },
+}
