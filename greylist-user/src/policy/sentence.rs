@@ -61,9 +61,7 @@ impl SentencedClient {
             IpAddr::V4(address) => Self(IpNet::V4(Ipv4Net::from(address))),
             IpAddr::V6(address) => {
                 let prefix = u128::from(address) & (u128::MAX << 64);
-                let network = Ipv6Net::new(Ipv6Addr::from(prefix), 64)
-                    .expect("64 is a legal IPv6 prefix length");
-                Self(IpNet::V6(network))
+                Self(IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::from(prefix), 64)))
             }
         }
     }
