@@ -93,6 +93,11 @@ impl Record {
         }
     }
 
+    /// Whether the record is void at `now`.
+    pub fn has_lapsed(&self, policy: &Policy, now: Timestamp) -> bool {
+        self.standing(policy, now) == Standing::Lapsed
+    }
+
     /// When the record lapses if nothing more is heard of its tuple.
     pub fn lapses(&self, policy: &Policy) -> Timestamp {
         if self.has_passed() {
