@@ -9,7 +9,8 @@
 //! for the disk, the kernel or a walk through the tables. When there is no room, mail passes.
 //!
 //! Log words: `deferred` and `passed` (debug, one per attempt), `punished` and `forgiven` (info),
-//! `snapshot` (debug), `snapshot-failed`, `set-aside` and `open-directory` (warn).
+//! `snapshot` (debug), `snapshot-failed`, `set-aside`, `full`, `open-directory` and `open-seed`
+//! (warn), `room-again` (info).
 
 pub mod codec;
 mod keeper;
@@ -54,8 +55,9 @@ pub struct Settings {
     /// The secret that keys are made with; made with mode 0600 if it does not exist. Default
     /// `seed` in the directory.
     pub seed_file: PathBuf,
-    /// Most tuples held at once. Default 4,000,000: about 300 MB when full, and a day's window at
-    /// 46 new tuples a second.
+    /// Most tuples held at once, and most records of trust. Default 4,000,000: a day's window at 46
+    /// new tuples a second, and 300 MB when full, beside up to 380 MB of trust once as many senders
+    /// have earned some.
     pub capacity: usize,
     /// Time from one snapshot to the next: what a crash may lose. Default 5 min.
     pub snapshot_interval: Duration,
@@ -280,9 +282,9 @@ impl Store {
         self.judged.load(Ordering::Relaxed)
     }
 
-    /// Whether the sweep should not wait for its next trigger.
-    fn is_nearly_full(&self) -> bool {
-        self.tuples.len() >= self.tuples.capacity() / 10 * 9
+    /// The share of the capacity that is taken, in percent.
+    fn percent_full(&self) -> usize {
+        self.tuples.len().saturating_mul(100) / self.tuples.capacity().max(1)
     }
 
     /// The verdict on `attempt`, down the ladder of `policy`.
@@ -448,7 +450,7 @@ impl Store {
         let census = self.census();
         let show = |size: usize| gauge(size as u64);
         self.metrics.tuples.set(show(census.tuples));
-        self.metrics.capacity.set(show(census.capacity));
+        self.metrics.tuple_capacity.set(show(census.capacity));
         self.metrics.trusted.set(show(census.trusted));
         self.metrics.sentences.set(show(census.sentences));
     }
