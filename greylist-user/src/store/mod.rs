@@ -22,9 +22,10 @@ mod snapshot;
 mod sweep;
 mod table;
 
-use std::fs::File;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -168,12 +169,18 @@ impl Store {
             source,
         };
         snapshot::prepare(directory).map_err(unusable)?;
-        let lock = File::create(directory.join("lock")).map_err(unusable)?;
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(directory.join("lock"))
+            .map_err(unusable)?;
         lock.try_lock().map_err(|error| match error {
-            std::fs::TryLockError::WouldBlock => OpenError::InUse {
+            TryLockError::WouldBlock => OpenError::InUse {
                 path: directory.clone(),
             },
-            std::fs::TryLockError::Error(source) => unusable(source),
+            TryLockError::Error(source) => unusable(source),
         })?;
         let seed = seed::read_or_create(&settings.seed_file)?;
         let store = Self {
