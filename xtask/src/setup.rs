@@ -1,0 +1,46 @@
+//! `cargo xtask setup`: has the BPF toolchain found or made, and prints what was chosen.
+
+use crate::{
+    command::Failure,
+    toolchain::{self, Found, Toolchain},
+};
+
+/// What `--help` says about the environment.
+pub(crate) const SETTINGS: &str = "\
+Environment:
+  GREYGATE_TOOLCHAIN_DIR  where everything made is kept [default: ~/.cache/greygate]
+  GREYGATE_BPF_RUSTC      a rustc with `core` for BPF, or with rust-src: nothing else is looked for
+  GREYGATE_BPF_LINKER     a bpf-linker built for the same LLVM as that rustc
+
+Example: GREYGATE_BPF_RUSTC=~/rust/bin/rustc cargo xtask setup
+To start anew, remove the folder.";
+
+pub(crate) fn perform() -> Result<(), Failure> {
+    let found = toolchain::find_or_make()?;
+    report(&found);
+    if found.remembered {
+        println!(
+            "ready: {} (from an earlier set-up)",
+            found.toolchain.summary()
+        );
+    } else {
+        println!("ready: {}", found.toolchain.summary());
+    }
+    Ok(())
+}
+
+/// The toolchain, with a word only when it was not there before.
+pub(crate) fn toolchain() -> Result<Toolchain, Failure> {
+    let found = toolchain::find_or_make()?;
+    report(&found);
+    if !found.remembered {
+        eprintln!("using {}", found.toolchain.summary());
+    }
+    Ok(found.toolchain)
+}
+
+fn report(found: &Found) {
+    for reason in &found.passed_over {
+        eprintln!("passed over {reason}");
+    }
+}
