@@ -16,31 +16,27 @@ Example: GREYGATE_BPF_RUSTC=~/rust/bin/rustc cargo xtask setup
 To start anew, remove the folder.";
 
 pub(crate) fn perform() -> Result<(), Failure> {
-    let found = toolchain::find_or_make()?;
-    report(&found);
-    if found.remembered {
-        println!(
-            "ready: {} (from an earlier set-up)",
-            found.toolchain.summary()
-        );
+    let Found {
+        toolchain,
+        remembered,
+    } = toolchain::find_or_make()?;
+    let how = if remembered {
+        " (from an earlier set-up)"
     } else {
-        println!("ready: {}", found.toolchain.summary());
-    }
+        ""
+    };
+    println!("ready: {}{how}", toolchain.summary());
     Ok(())
 }
 
 /// The toolchain, with a word only when it was not there before.
 pub(crate) fn toolchain() -> Result<Toolchain, Failure> {
-    let found = toolchain::find_or_make()?;
-    report(&found);
-    if !found.remembered {
-        eprintln!("using {}", found.toolchain.summary());
+    let Found {
+        toolchain,
+        remembered,
+    } = toolchain::find_or_make()?;
+    if !remembered {
+        eprintln!("using {}", toolchain.summary());
     }
-    Ok(found.toolchain)
-}
-
-fn report(found: &Found) {
-    for reason in &found.passed_over {
-        eprintln!("passed over {reason}");
-    }
+    Ok(toolchain)
 }

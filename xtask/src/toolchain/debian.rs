@@ -61,7 +61,7 @@ fn fill(place: &Path) -> Result<(), Failure> {
     fs::remove_dir_all(&apt.folder).map_err(Failure::file("remove", &apt.folder))?;
     progress.done(&size);
 
-    let library = compiler(place).rustc.join("../../lib/rustlib").join(TARGET);
+    let library = place.join("usr/lib/rustlib").join(TARGET);
     if library.is_dir() {
         return Ok(());
     }

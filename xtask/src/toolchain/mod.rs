@@ -71,13 +71,11 @@ enum Core {
 /// The toolchain to use and how it was come by.
 pub(crate) struct Found {
     pub(crate) toolchain: Toolchain,
-    /// Looked at and left, each with its reason; empty when an earlier set-up is used again.
-    pub(crate) passed_over: Vec<String>,
     /// Whether an earlier set-up answered.
     pub(crate) remembered: bool,
 }
 
-/// The toolchain of an earlier set-up, or a new one.
+/// The toolchain of an earlier set-up, or a new one. What is passed over on the way is printed with its reason.
 pub(crate) fn find_or_make() -> Result<Found, Failure> {
     let home = home()?;
     fs::create_dir_all(&home).map_err(Failure::file("create", &home))?;
@@ -85,7 +83,6 @@ pub(crate) fn find_or_make() -> Result<Found, Failure> {
     if let Some(toolchain) = stamp::read(&home, &settings) {
         return Ok(Found {
             toolchain,
-            passed_over: Vec::new(),
             remembered: true,
         });
     }
@@ -95,26 +92,31 @@ pub(crate) fn find_or_make() -> Result<Found, Failure> {
     if let Some(toolchain) = stamp::read(&home, &settings) {
         return Ok(Found {
             toolchain,
-            passed_over: Vec::new(),
             remembered: true,
         });
     }
     remove_leftovers(&home)?;
     let plan = route::plan(route::probe(&settings));
     let mut passed_over = plan.passed_over;
+    for reason in &passed_over {
+        eprintln!("passed over {reason}");
+    }
     for route in &plan.routes {
         match make(route, &home, &settings) {
             Ok(toolchain) => {
                 stamp::write(&home, &settings, &toolchain)?;
                 return Ok(Found {
                     toolchain,
-                    passed_over,
                     remembered: false,
                 });
             }
             // A setting is an order: nothing else is tried in its place.
             Err(failure) if settings.rustc.is_some() => return Err(failure),
-            Err(failure) => passed_over.push(format!("{route}: {}; {}", failure.what, failure.why)),
+            Err(failure) => {
+                let reason = format!("{route}: {}; {}", failure.what, failure.why);
+                eprintln!("passed over {reason}");
+                passed_over.push(reason);
+            }
         }
     }
     Err(nothing_fits(&passed_over))
