@@ -196,13 +196,28 @@ impl Run {
 
     fn echo(&self) {
         if !self.quiet {
-            let mut line = shown(&self.program);
+            let mut line = self.shown_program();
             for argument in self.command.get_args() {
                 line.push(' ');
                 line.push_str(&shown(&argument.to_string_lossy()));
             }
             eprintln!("$ {line}");
         }
+    }
+
+    /// The program as one would type it: cargo by its name, others by their path.
+    fn shown_program(&self) -> String {
+        match self.file_name() {
+            cargo if cargo == "cargo" => cargo,
+            _ => shown(&self.program),
+        }
+    }
+
+    fn file_name(&self) -> String {
+        let name = Path::new(&self.program).file_name();
+        name.unwrap_or_else(|| OsStr::new(&self.program))
+            .to_string_lossy()
+            .into_owned()
     }
 
     fn failure(&self, status: ExitStatus) -> Failure {
@@ -223,10 +238,7 @@ impl Run {
 
     /// The program and its first argument that is no option: enough to know which step it was.
     fn name(&self) -> String {
-        let program = Path::new(&self.program).file_name().map_or_else(
-            || self.program.clone(),
-            |name| name.to_string_lossy().into_owned(),
-        );
+        let program = self.file_name();
         self.command
             .get_args()
             .map(OsStr::to_string_lossy)
