@@ -97,8 +97,13 @@ impl Ipv6Key {
     /// The `/64` that `address` lies in.
     #[inline(always)]
     pub const fn subnet(address: [u8; 16]) -> Self {
-        let [a, b, c, d, e, f, g, h, ..] = address;
-        Self::new([a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0], 64)
+        let mut network = [0; 16];
+        let mut byte = 0;
+        while byte < 8 {
+            network[byte] = address[byte];
+            byte += 1;
+        }
+        Self::new(network, 64)
     }
 
     /// The network, host bits zero.
@@ -223,7 +228,7 @@ pub enum Counter {
 
 impl Counter {
     /// All of them, by index.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; Self::COUNT as usize] = [
         Self::NotIp,
         Self::NotTcp,
         Self::Fragment,
@@ -240,7 +245,7 @@ impl Counter {
     ];
 
     /// How many there are.
-    pub const COUNT: u32 = Self::ALL.len() as u32;
+    pub const COUNT: u32 = Self::Blocked as u32 + 1;
 
     /// Its index in the map.
     #[inline(always)]
