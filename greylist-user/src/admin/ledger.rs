@@ -1,11 +1,13 @@
 //! A daemon of the tests: it keeps the orders it was given, and nothing else of a daemon.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::control::{Control, ControlError};
-use super::request::{Forgiven, Health, Punished, SnapshotWritten, Status, XdpStatus};
+use super::request::{Census, Forgiven, Health, Punished, SnapshotWritten, Status, XdpStatus};
+use crate::config::rooms::kernel::FilterStatus;
 use crate::policy::{Policy, SentencedClient};
 
 /// Remembers every change that was ordered.
@@ -39,13 +41,27 @@ impl Control for Ledger {
     fn status(&self) -> Status {
         Status {
             version: "0.0.0".to_owned(),
+            pid: std::process::id(),
+            started: 0,
+            uptime: 0,
             health: self.health(),
-            ..Status::default()
+            endpoints: Vec::new(),
+            greylist_action: "enforce".to_owned(),
+            punish_action: "enforce".to_owned(),
+            store: Census::default(),
+            xdp: self.xdp_status().filter,
+            counters: BTreeMap::new(),
         }
     }
 
     fn xdp_status(&self) -> XdpStatus {
-        XdpStatus::default()
+        XdpStatus {
+            filter: FilterStatus::Off {
+                why: "this is a test".to_owned(),
+            },
+            sentences: Vec::new(),
+            sentences_left_off: 0,
+        }
     }
 
     fn health(&self) -> Health {

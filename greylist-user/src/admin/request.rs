@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::order::Target;
+use crate::config::rooms::kernel::FilterStatus;
 
 /// One question to the daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +66,7 @@ pub struct PunishOrder {
 }
 
 /// The answer to one question.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum Answer {
     /// It was tried, and did not work.
@@ -91,7 +92,7 @@ pub enum Answer {
 }
 
 /// How the daemon is.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// Greygate's version.
     pub version: String,
@@ -112,7 +113,7 @@ pub struct Status {
     /// What the store holds.
     pub store: Census,
     /// How the kernel filter is.
-    pub xdp: XdpStatus,
+    pub xdp: FilterStatus,
     /// Counts since the start, by the name of their metric.
     pub counters: BTreeMap<String, u64>,
 }
@@ -150,21 +151,11 @@ pub struct Census {
 }
 
 /// How the kernel filter is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct XdpStatus {
-    /// Why nothing is filtered; empty when the filter is on.
-    pub off: String,
-    /// The mode obtained, by interface: `native` or `generic`.
-    pub interfaces: BTreeMap<String, String>,
-    /// The protected ports.
-    pub ports: Vec<u16>,
-    /// Sentences in the kernel's tables.
-    pub entries: u64,
-    /// Most sentences the tables hold, for each address family.
-    pub capacity: u64,
-    /// Frames by what became of them, and why.
-    pub counters: BTreeMap<String, u64>,
-    /// The sentences in force.
+    /// What the filter says of itself.
+    pub filter: FilterStatus,
+    /// The sentences in force, the longest first.
     pub sentences: Vec<SentenceLine>,
     /// How many more there are than are listed.
     #[serde(default)]

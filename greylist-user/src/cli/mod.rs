@@ -1,6 +1,16 @@
-//! stub
-use std::io::IsTerminal;
-/// Whether text for `stream` may be coloured.
-pub fn wants_colour(stream: &impl IsTerminal) -> bool {
-    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
+//! The command line: what may be asked of greygate, and how the answer looks.
+//!
+//! Knows arguments, exit codes and the shape of what is printed. What a running daemon must do is
+//! asked over the control socket; only `xdp load`, `unload` and `panic` work without one.
+
+mod args;
+mod commands;
+mod failure;
+mod paper;
+mod report;
+mod xdp;
+
+pub use args::{Cli, Command, XdpCommand};
+pub use commands::run;
+pub use failure::Failure;
+pub use paper::wants_colour;

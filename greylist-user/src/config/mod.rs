@@ -15,6 +15,7 @@ mod duration;
 mod error;
 mod model;
 mod read;
+mod remark;
 pub(crate) mod rooms;
 mod usable;
 mod value;
@@ -23,7 +24,7 @@ pub use default::default_config;
 pub use duration::{InvalidDuration, format as format_duration, parse as parse_duration};
 pub use error::{ConfigError, Problem};
 pub use model::{Config, GreylistMode};
-pub use read::{parse, read};
+pub use read::{parse, read, read_anywhere};
 
 /// Where the file is looked for when nobody names another.
 pub const DEFAULT_FILE: &str = "/etc/greygate/greygate.toml";

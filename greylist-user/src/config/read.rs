@@ -13,11 +13,12 @@ use super::{check, usable};
 ///
 /// Changes nothing on disk.
 pub fn read(path: &Path) -> Result<Config, ConfigError> {
-    let bytes = bytes_of(path).map_err(|source| ConfigError::Unreadable {
-        path: path.to_owned(),
-        source,
-    })?;
-    settings(path, &bytes, usable::check)
+    settings(path, &bytes_of(path)?, usable::check)
+}
+
+/// Reads the file for a process that is not the daemon, and need not be able to use its paths.
+pub fn read_anywhere(path: &Path) -> Result<Config, ConfigError> {
+    parse(path, &bytes_of(path)?)
 }
 
 /// Reads the bytes of a file that is called `path` in errors, and looks at nothing outside them.
@@ -47,18 +48,20 @@ fn settings(
     }
 }
 
-fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {
+fn bytes_of(path: &Path) -> Result<Vec<u8>, ConfigError> {
     let mut bytes = Vec::new();
-    File::open(path)?
-        .take(LARGEST_FILE + 1)
-        .read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LARGEST_FILE {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            "larger than 4 MiB, which no configuration is",
-        ));
-    }
-    Ok(bytes)
+    File::open(path)
+        .and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut bytes))
+        .and_then(|length| match length as u64 {
+            0..=LARGEST_FILE => Ok(bytes),
+            _ => Err(io::Error::other(
+                "it is larger than 4 MiB, which no configuration is",
+            )),
+        })
+        .map_err(|source| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 fn text_of<'b>(path: &Path, bytes: &'b [u8]) -> Result<&'b str, Problem> {
