@@ -1,1 +1,30 @@
-//! milter.
+//! The milter: greygate's ear at the MTA.
+//!
+//! From the wire inward: `frame` (where a message begins and ends), `command` and `macros` (what
+//! it says), `negotiate` (what both sides agreed on), `session` (what follows from it), `ledger`
+//! and `reply` (what is said back). These do no I/O.
+
+mod command;
+mod endpoint;
+mod envelope;
+mod frame;
+mod ledger;
+mod log;
+mod macros;
+mod metrics;
+mod negotiate;
+mod reply;
+mod session;
+mod settings;
+
+pub use command::{Command, CommandError, Connect, Path};
+pub use endpoint::{Endpoint, EndpointError};
+pub use frame::{Frame, FrameError};
+pub use ledger::LedgerError;
+pub use log::Addresses;
+pub use macros::Macros;
+pub use metrics::Metrics;
+pub use negotiate::{MacroStage, Needs, NegotiationError, Offer, Terms, action, step};
+pub use reply::{HeaderName, HeaderNameError, ReplyText, ReplyTextError, Status};
+pub use session::{Context, Next, Session, SessionError};
+pub use settings::{Settings, SettingsError};
