@@ -115,6 +115,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn manual_explains_every_key_of_the_model() {
+        let manual = include_str!("../../../docs/man/greygate.toml.5");
+        let mut keys = Keys::default();
+        Config::default().visit(&mut keys);
+        for (section, key) in keys.found {
+            let (_, rest) = manual
+                .split_once(&format!(".Ss [{section}]\n"))
+                .unwrap_or_else(|| panic!("the manual has no [{section}]"));
+            let rest = rest.split(".Ss [").next().unwrap_or(rest);
+            assert!(
+                rest.contains(&format!(".It Cm {key} ")),
+                "[{section}] {key}"
+            );
+        }
+    }
+
     fn uncommented() -> String {
         default_config()
             .lines()

@@ -21,7 +21,6 @@ pub use command::{Command, CommandError, Connect, Path};
 pub use endpoint::{Endpoint, EndpointError};
 pub use frame::{Frame, FrameError};
 pub use ledger::LedgerError;
-pub use log::Addresses;
 pub use macros::Macros;
 pub use metrics::Metrics;
 pub use negotiate::{MacroStage, Needs, NegotiationError, Offer, Terms, action, step};
