@@ -1,1 +1,16 @@
-//! The harness of the integration tests.
+//! The harness of the integration tests and of `cargo xtask lab`.
+//!
+//! What is here plays the world around greygate: namespaces to throw away, a real Postfix, an SMTP
+//! client that tells what it was told. What is tested is always the real thing.
+//!
+//! Everything made here is a guard: dropping it, also by a panic or after SIGINT, removes what it
+//! stands for.
+
+pub mod bpffs;
+pub mod error;
+pub mod interrupt;
+pub mod netns;
+pub mod process;
+pub mod requirements;
+
+pub use error::Error;
