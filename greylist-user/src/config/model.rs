@@ -6,10 +6,9 @@
 use std::ops::RangeBounds;
 use std::time::Duration;
 
-use super::rooms::{kernel, store};
 use super::value::Setting;
 use crate::policy::Policy;
-use crate::{admin, log, milter};
+use crate::{admin, kernel, log, milter, store};
 
 /// Everything the operator can set. Immutable: a reload replaces it whole.
 #[derive(Clone, Debug, Default, PartialEq)]

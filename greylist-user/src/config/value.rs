@@ -12,8 +12,9 @@ use toml::de::DeValue;
 
 use super::duration;
 use super::model::GreylistMode;
-use super::rooms::kernel::Mode;
+
 use crate::admin::MetricsListen;
+use crate::kernel::Mode;
 use crate::log::{Addresses, Level};
 use crate::milter::{Endpoint, HeaderName, ReplyText};
 use crate::policy::Action;
