@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::control::{Control, ControlError};
 use super::request::{Census, Forgiven, Health, Punished, SnapshotWritten, Status, XdpStatus};
-use crate::config::rooms::kernel::FilterStatus;
+use crate::kernel::FilterStatus;
 use crate::policy::{Policy, SentencedClient};
 
 /// Remembers every change that was ordered.

@@ -3,13 +3,15 @@
 //! The answers are plain facts; `cli` makes them readable, and `--json` shows them as they are, so
 //! their field names are an interface. Fields are added, never renamed.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::order::Target;
-use crate::config::rooms::kernel::FilterStatus;
+use crate::kernel::FilterStatus;
+use crate::policy::{Sentence, Timestamp};
 
 /// One question to the daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,6 +164,24 @@ pub struct XdpStatus {
     pub sentences_left_off: u64,
 }
 
+impl XdpStatus {
+    /// The filter's own status with the sentences in force at `now`, of which the first
+    /// [`LISTED`] are listed.
+    pub fn of(filter: FilterStatus, mut sentences: Vec<Sentence>, now: Timestamp) -> Self {
+        sentences.sort_by_key(|sentence| (Reverse(sentence.until), sentence.client));
+        let left_off = sentences.len().saturating_sub(LISTED);
+        Self {
+            filter,
+            sentences: sentences
+                .iter()
+                .take(LISTED)
+                .map(|sentence| SentenceLine::of(sentence, now))
+                .collect(),
+            sentences_left_off: left_off as u64,
+        }
+    }
+}
+
 /// One sentence as it is shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SentenceLine {
@@ -173,6 +193,18 @@ pub struct SentenceLine {
     pub reason: String,
     /// Seconds until it ends.
     pub left: u64,
+}
+
+impl SentenceLine {
+    /// The sentence as it stands at `now`.
+    pub fn of(sentence: &Sentence, now: Timestamp) -> Self {
+        Self {
+            client: sentence.client.to_string(),
+            level: sentence.level.as_str().to_owned(),
+            reason: sentence.reason.as_str().to_owned(),
+            left: sentence.until.since(now).as_secs(),
+        }
+    }
 }
 
 /// A sentence that was given.
@@ -210,11 +242,17 @@ pub struct SnapshotWritten {
     pub millis: u64,
 }
 
+/// More than anybody reads; an answer stays below a megabyte.
+const LISTED: usize = 1_000;
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::policy::{SentenceLevel, SentenceReason};
 
     #[test]
     fn requests_are_what_the_manual_says() {
@@ -252,6 +290,24 @@ mod tests {
         ] {
             assert!(serde_json::from_str::<Request>(json).is_err(), "{json}");
         }
+    }
+
+    #[test]
+    fn longest_sentences_are_listed_first_and_the_rest_is_counted() {
+        let now = Timestamp::from_millis(1_000_000);
+        let sentence = |host: u32| Sentence {
+            client: std::net::Ipv4Addr::from(0xc000_0000 + host).into(),
+            level: SentenceLevel::Block,
+            reason: SentenceReason::Operator,
+            since: now,
+            until: now.after(Duration::from_secs(host.into())),
+        };
+        let off = FilterStatus::Off { why: String::new() };
+        let status = XdpStatus::of(off, (1..=1_200).map(sentence).collect(), now);
+        assert_eq!(status.sentences.len(), LISTED);
+        assert_eq!(status.sentences_left_off, 200);
+        assert_eq!(status.sentences[0].left, 1_200);
+        assert_eq!(status.sentences[0].client, "192.0.4.176");
     }
 
     proptest! {

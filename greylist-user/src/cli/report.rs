@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::paper::{Paper, number};
 use crate::admin::{Answer, Health, SentenceLine, Status, XdpStatus};
 use crate::config::format_duration;
-use crate::config::rooms::kernel::{FilterStatus, OnStatus};
+use crate::kernel::{FilterStatus, OnStatus};
 
 /// Writes an answer for a person.
 pub(super) fn answer(answer: &Answer, paper: &mut Paper) {
@@ -150,7 +150,7 @@ mod tests {
 
     use super::*;
     use crate::admin::{Census, Punished};
-    use crate::config::rooms::kernel::{InterfaceStatus, ObtainedMode};
+    use crate::kernel::{InterfaceStatus, ObtainedMode};
 
     #[test]
     fn status_reads_top_down() {

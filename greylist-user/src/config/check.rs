@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::document::Document;
 use super::duration::format;
 use super::model::Config;
-use super::rooms::milter::Endpoint;
+use crate::milter::Endpoint;
 
 /// Refuses, at the line of the key to mend, what cannot work together.
 pub(super) fn across_keys(config: &Config, document: &mut Document<'_>) {
@@ -15,35 +15,18 @@ pub(super) fn across_keys(config: &Config, document: &mut Document<'_>) {
 }
 
 fn listeners(config: &Config, document: &mut Document<'_>) {
-    let listen = &config.milter.listen;
-    if listen.is_empty() {
-        document.refuse(
-            "milter",
-            "listen",
-            "nothing to listen on; write [\"inet:127.0.0.1:8892\"]",
-        );
+    if let Err(error) = config.milter.check() {
+        document.refuse("milter", "listen", &error.to_string());
     }
     let mut seen = BTreeSet::new();
-    for endpoint in listen {
+    for endpoint in &config.milter.listen {
         if !seen.insert(endpoint.to_string()) {
             let what = format!("{endpoint} is named twice; remove one");
             document.refuse("milter", "listen", &what);
         }
-        match endpoint {
-            Endpoint::Inet(address)
-                if !address.ip().is_loopback() && document.line_of("milter", "peers").is_none() =>
-            {
-                let what = format!(
-                    "{endpoint} is not loopback, so [milter] peers must say who may speak to it; \
-                     add a line such as peers = [\"192.0.2.0/28\"]"
-                );
-                document.refuse("milter", "listen", &what);
-            }
-            Endpoint::Unix(path) if *path == config.admin.socket => {
-                let what = "is also a [milter] listen endpoint; give it a name of its own";
-                document.refuse("admin", "socket", what);
-            }
-            _ => {}
+        if *endpoint == Endpoint::Unix(config.admin.socket.clone()) {
+            let what = "is also a [milter] listen endpoint; give it a name of its own";
+            document.refuse("admin", "socket", what);
         }
     }
     if config.milter.connections_per_peer > config.milter.connections {

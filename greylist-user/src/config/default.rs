@@ -107,12 +107,42 @@ mod tests {
     #[test]
     fn printed_text_sets_every_key_of_the_model() {
         let table: toml::Table = uncommented().parse().expect("the text is TOML");
-        let mut keys = Keys::default();
-        Config::default().visit(&mut keys);
-        assert!(keys.found.len() > 40);
-        for (section, key) in keys.found {
+        assert!(keys().len() > 40);
+        for (section, key, _) in keys() {
             assert!(table[section].get(key).is_some(), "[{section}] {key}");
         }
+    }
+
+    #[test]
+    fn manual_has_every_key_with_its_default() {
+        let manual = include_str!("../../../docs/man/greygate.toml.5");
+        for (section, key, default) in keys() {
+            let (_, rest) = manual
+                .split_once(&format!(".Ss [{section}]\n"))
+                .unwrap_or_else(|| panic!("the manual has no [{section}]"));
+            let item = rest
+                .split(".Ss [")
+                .next()
+                .into_iter()
+                .flat_map(str::lines)
+                .find_map(|line| line.strip_prefix(&format!(".It Cm {key} No = ")))
+                .unwrap_or_else(|| panic!("the manual has no [{section}] {key}"));
+            let shown = item
+                .split(' ')
+                .filter(|word| !matches!(*word, "Bq" | "Qq" | "Qo" | "Qc" | "\\&"));
+            assert_eq!(bare(&shown.collect::<String>()), bare(&default), "{key}");
+        }
+    }
+
+    /// A value without the marks that TOML and the manual write differently.
+    fn bare(value: &str) -> String {
+        value.replace(['[', ']', '"', ',', '_', ' '], "")
+    }
+
+    fn keys() -> Vec<(&'static str, &'static str, String)> {
+        let mut keys = Keys::default();
+        Config::default().visit(&mut keys);
+        keys.found
     }
 
     fn uncommented() -> String {
@@ -129,7 +159,7 @@ mod tests {
     #[derive(Default)]
     struct Keys {
         section: &'static str,
-        found: Vec<(&'static str, &'static str)>,
+        found: Vec<(&'static str, &'static str, String)>,
     }
 
     impl Visitor for Keys {
@@ -137,18 +167,18 @@ mod tests {
             self.section = name;
         }
 
-        fn key<T: Setting>(&mut self, name: &'static str, _target: &mut T, _why: &str) {
-            self.found.push((self.section, name));
+        fn key<T: Setting>(&mut self, name: &'static str, target: &mut T, _why: &str) {
+            self.found.push((self.section, name, target.show()));
         }
 
         fn bounded<T: Setting + PartialOrd>(
             &mut self,
             name: &'static str,
-            _target: &mut T,
+            target: &mut T,
             _bounds: impl RangeBounds<T>,
             _why: &str,
         ) {
-            self.found.push((self.section, name));
+            self.found.push((self.section, name, target.show()));
         }
     }
 }

@@ -16,7 +16,6 @@ mod error;
 mod model;
 mod read;
 mod remark;
-pub(crate) mod rooms;
 mod usable;
 mod value;
 

@@ -6,10 +6,9 @@
 use std::ops::RangeBounds;
 use std::time::Duration;
 
-use super::rooms::{kernel, milter, store};
 use super::value::Setting;
 use crate::policy::Policy;
-use crate::{admin, log};
+use crate::{admin, kernel, log, milter, store};
 
 /// Everything the operator can set. Immutable: a reload replaces it whole.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -79,9 +78,9 @@ impl Config {
         v.key(
             "peers",
             &mut milter.peers,
-            "Networks whose hosts may speak to the inet listeners; others are closed before the \
-             first byte. Loopback, since a milter peer is believed about who the client is. A \
-             listener that is not loopback needs this key.",
+            "Networks of the MTAs that may speak to the inet listeners; others are closed before \
+             the first byte. Loopback, since a milter peer is believed about who the client is. A \
+             listener that is not loopback needs others named.",
         );
         v.key(
             "users",
@@ -132,17 +131,13 @@ impl Config {
         v.key(
             "reply",
             &mut milter.reply,
-            "The text of a deferral, after \"451 4.7.1\". People read it in their bounces.",
+            "The reply that defers: a code 4yz but not 421, an enhanced status code, and a text, \
+             which senders' queues and bounces show to people.",
         );
         v.key(
             "header",
             &mut milter.header,
-            "Name of the header that tells how long a message waited; \"\" adds none.",
-        );
-        v.key(
-            "host",
-            &mut milter.host,
-            "The host name shown in that header; \"\" is Postfix's own (its {j} macro).",
+            "Name of the header that tells how long a message waited, or \"off\".",
         );
     }
 

@@ -38,6 +38,7 @@ fn settings(
     if document.line_of("store", "seed_file").is_none() {
         config.store.seed_file = config.store.directory.join("seed");
     }
+    config.milter.addresses = config.log.addresses;
     check::across_keys(&config, &mut document);
     look_around(&config, &mut document);
     let problems = document.finish();
@@ -74,3 +75,6 @@ fn text_of<'b>(path: &Path, bytes: &'b [u8]) -> Result<&'b str, Problem> {
 
 /// Room for a hundred thousand allowed networks.
 const LARGEST_FILE: u64 = 4 << 20;
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use nix::unistd::{AccessFlags, Group, Uid, eaccess};
 
 use super::document::Document;
 use super::model::Config;
-use super::rooms::milter::Endpoint;
+use crate::milter::Endpoint;
 
 /// Refuses paths that cannot be used, at the line that names them.
 pub(super) fn check(config: &Config, document: &mut Document<'_>) {
@@ -22,7 +22,9 @@ pub(super) fn check(config: &Config, document: &mut Document<'_>) {
         }
     };
     judge("store", "directory", directory(&config.store.directory));
-    judge("store", "seed_file", file(&config.store.seed_file));
+    if config.store.seed_file.parent() != Some(&config.store.directory) {
+        judge("store", "seed_file", file(&config.store.seed_file));
+    }
     for endpoint in &config.milter.listen {
         if let Endpoint::Unix(path) = endpoint {
             judge("milter", "listen", socket(path));

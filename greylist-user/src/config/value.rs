@@ -12,10 +12,11 @@ use toml::de::DeValue;
 
 use super::duration;
 use super::model::GreylistMode;
-use super::rooms::kernel::Mode;
-use super::rooms::milter::Endpoint;
+
 use crate::admin::MetricsListen;
+use crate::kernel::Mode;
 use crate::log::{Addresses, Level};
+use crate::milter::{Endpoint, HeaderName, ReplyText};
 use crate::policy::Action;
 
 /// A value as it stands in the file, with its place.
@@ -145,10 +146,41 @@ impl Setting for Endpoint {
     }
 }
 
+impl Setting for ReplyText {
+    fn read(value: &Value<'_>) -> Result<Self, Fault> {
+        let text = string(value, "a reply in quotes")?;
+        text.parse().map_err(|invalid| {
+            let default = Self::default();
+            Fault::new(value, format!("{invalid}; write one such as \"{default}\""))
+        })
+    }
+
+    fn show(&self) -> String {
+        quote(self.as_str())
+    }
+}
+
+impl Setting for Option<HeaderName> {
+    fn read(value: &Value<'_>) -> Result<Self, Fault> {
+        let name = string(value, "a header name, or \"off\"")?;
+        if name == OFF {
+            return Ok(None);
+        }
+        name.parse().map(Some).map_err(|invalid| {
+            let what = format!("{invalid}; write one such as \"X-Greylist\", or \"off\"");
+            Fault::new(value, what)
+        })
+    }
+
+    fn show(&self) -> String {
+        quote(self.as_ref().map_or(OFF, HeaderName::as_str))
+    }
+}
+
 impl Setting for MetricsListen {
     fn read(value: &Value<'_>) -> Result<Self, Fault> {
         let text = string(value, "an address with its port, or \"off\"")?;
-        if text == "off" {
+        if text == OFF {
             return Ok(Self::Off);
         }
         text.parse::<SocketAddr>().map(Self::At).map_err(|_| {
@@ -278,6 +310,9 @@ fn kind(value: &DeValue<'_>) -> String {
         DeValue::Table(_) => "a table".to_owned(),
     }
 }
+
+/// The word for doing without.
+const OFF: &str = "off";
 
 /// A TOML basic string.
 fn quote(text: &str) -> String {

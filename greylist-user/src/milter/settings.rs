@@ -8,9 +8,10 @@ use std::{
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use thiserror::Error;
 
+use crate::log::Addresses;
+
 use super::{
     endpoint::Endpoint,
-    log::Addresses,
     reply::{HeaderName, ReplyText},
 };
 
