@@ -3,6 +3,7 @@
 //! A thread of its own with bounded connections and time. No label holds an address, a domain or
 //! a HELO argument, so that what strangers send cannot grow the page.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -35,7 +36,7 @@ impl MetricsServer {
     /// Binds `listen` and serves what `registry` holds and what `control` says of its health.
     pub fn start(
         listen: SocketAddr,
-        registry: Registry,
+        registry: Arc<Registry>,
         control: Arc<dyn Control>,
     ) -> Result<Self, MetricsError> {
         let broken = |source| MetricsError::Bind(listen, source);
@@ -66,6 +67,22 @@ impl MetricsServer {
     }
 }
 
+/// The counters in `registry`, by the names under which `/metrics` shows them.
+pub fn counts(registry: &Registry) -> BTreeMap<String, u64> {
+    let mut page = String::new();
+    if prometheus_client::encoding::text::encode(&mut page, registry).is_err() {
+        return BTreeMap::new();
+    }
+    let counter = |line: &str| {
+        let (name, value) = line.rsplit_once(' ')?;
+        let family = name.split('{').next()?;
+        family
+            .ends_with("_total")
+            .then(|| value.parse().ok().map(|value| (name.to_owned(), value)))?
+    };
+    page.lines().filter_map(counter).collect()
+}
+
 /// Why there is no metrics endpoint.
 #[derive(Debug, Error)]
 pub enum MetricsError {
@@ -90,7 +107,7 @@ async fn serve(stream: TcpStream, page: Arc<Page>) {
 }
 
 struct Page {
-    registry: Registry,
+    registry: Arc<Registry>,
     control: Arc<dyn Control>,
 }
 
@@ -216,7 +233,7 @@ mod tests {
         let server = start(&Arc::new(Ledger::default()));
         let address = server.address();
         let control = Arc::new(Ledger::default());
-        let error = MetricsServer::start(address, Registry::default(), control)
+        let error = MetricsServer::start(address, Arc::default(), control)
             .expect_err("the address is taken");
         assert!(error.to_string().contains(&address.to_string()), "{error}");
     }
@@ -228,7 +245,7 @@ mod tests {
         registry.register("attempts", "Attempts", attempts);
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let control: Arc<dyn Control> = control.clone();
-        MetricsServer::start(listen, registry, control).expect("loopback has a free port")
+        MetricsServer::start(listen, Arc::new(registry), control).expect("loopback has a free port")
     }
 
     fn get(server: &MetricsServer, request: &str) -> String {
