@@ -248,7 +248,7 @@ impl Program {
             XDP_PASS => Action::Pass,
             other => panic!("the program returned {other}"),
         };
-        let counted: Vec<u64> = Counter::ALL
+        let now: Vec<u64> = Counter::ALL
             .iter()
             .map(|counter| self.count(*counter))
             .collect();
@@ -256,10 +256,10 @@ impl Program {
             .into_iter()
             .filter(|counter| {
                 let index = counter.index() as usize;
-                counted[index] != self.before[index]
+                now[index] != self.before[index]
             })
             .collect();
-        self.before = counted;
+        self.before = now;
         let [counter] = raised[..] else {
             panic!("one frame raised {raised:?}");
         };
