@@ -69,7 +69,7 @@ pub fn network_namespaces() -> Result<(), Missing> {
     root()?;
     // On a thread of its own, whose namespace ends with it.
     let made = std::thread::spawn(|| unshare(CloneFlags::CLONE_NEWNET)).join();
-    match made.expect("unshare does not panic") {
+    match made.unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
         Ok(()) => Ok(()),
         Err(error) => Err(Missing::new(format_args!(
             "network namespaces (unshare: {error})"

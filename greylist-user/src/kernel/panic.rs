@@ -61,7 +61,7 @@ fn detach_all() -> Result<usize, FilterError> {
             continue;
         }
         match sys::detach_link(link.id()) {
-            Ok(()) => detached += 1,
+            Ok(was_attached) => detached += usize::from(was_attached),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
             Err(error) => return Err(FilterError::io("detaching a program")(error)),
         }
