@@ -236,13 +236,15 @@ impl Run {
         )
     }
 
-    /// The program and its first argument that is no option: enough to know which step it was.
+    /// The program and its first argument that is a plain word: enough to know which step it was.
     fn name(&self) -> String {
         let program = self.file_name();
         self.command
             .get_args()
             .map(OsStr::to_string_lossy)
-            .find(|argument| !argument.starts_with('-'))
+            .find(|argument| {
+                argument.starts_with(char::is_alphabetic) && !argument.contains([':', '=', '/'])
+            })
             .map_or(program.clone(), |argument| format!("{program} {argument}"))
     }
 }

@@ -119,7 +119,7 @@ pub(crate) fn find_or_make() -> Result<Found, Failure> {
             }
         }
     }
-    Err(nothing_fits(&passed_over))
+    Err(nothing_fits(&passed_over, &settings))
 }
 
 impl Toolchain {
@@ -138,6 +138,7 @@ impl Compiler {
     ///
     /// - `RUSTC_BOOTSTRAP`: aya-ebpf uses the unstable `asm_experimental_arch` for this target.
     /// - the loader's library path: neither the compiler's copy nor `bpf-linker` knows where LLVM lies.
+    /// - the linker by its path, whatever it is called, and on PATH, where build scripts look for it.
     /// - profile: BPF cannot unwind, and one module is what the verifier sees inlined.
     /// - flags: line information and BTF, which the loader reads the maps from.
     fn cargo(&self, subcommand: &str, linker: &Path) -> Run {
@@ -153,6 +154,7 @@ impl Compiler {
             .env("RUSTC", &self.rustc)
             .env("RUSTC_BOOTSTRAP", "1")
             .env("LD_LIBRARY_PATH", &self.libraries)
+            .env(&linker_variable(), linker)
             .env("PATH", path_with(linker))
             .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
             .env("CARGO_PROFILE_RELEASE_LTO", "fat")
@@ -246,18 +248,20 @@ fn make(route: &route::Route, home: &Path, settings: &Settings) -> Result<Toolch
     })
 }
 
-fn nothing_fits(passed_over: &[String]) -> Failure {
-    Failure::new(
-        "no compiler for the kernel program",
+fn nothing_fits(passed_over: &[String], settings: &Settings) -> Failure {
+    let mend = if settings.linker.is_some() {
+        format!("correct {LINKER}, or unset it to have a linker made; then `cargo xtask setup`")
+    } else {
         format!(
-            "none of these fits:\n    - {}",
-            passed_over.join("\n    - ")
-        ),
-        format!(
-            "`rustup toolchain install nightly --component rust-src`, or set {RUSTC} to a rustc that has `core` \
-             for {TARGET}; then `cargo xtask setup`"
-        ),
-    )
+            "`rustup toolchain install nightly --component rust-src`, or set {RUSTC} to a rustc that has \
+             `core` for {TARGET}; then `cargo xtask setup`"
+        )
+    };
+    let why = format!(
+        "none of these fits:\n    - {}",
+        passed_over.join("\n    - ")
+    );
+    Failure::new("no toolchain for the kernel program", why, mend)
 }
 
 /// Holds other set-ups back until it is dropped.
@@ -311,7 +315,13 @@ fn build_beside(
     fs::rename(&beside, place).map_err(Failure::file("rename", &beside))
 }
 
-/// PATH with the linker's folder first: rustc looks for `bpf-linker` there, and so do build scripts.
+/// Where cargo reads which linker to use for [`TARGET`].
+fn linker_variable() -> String {
+    let target = TARGET.replace('-', "_").to_uppercase();
+    format!("CARGO_TARGET_{target}_LINKER")
+}
+
+/// PATH with the linker's folder first.
 fn path_with(linker: &Path) -> OsString {
     let path = env::var_os("PATH").unwrap_or_default();
     let own = linker.parent().map(Path::to_path_buf);
