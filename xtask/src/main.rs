@@ -57,7 +57,7 @@ enum Task {
     /// Build, then run the daemon in the foreground with a development configuration
     /// (target/run/greygate.toml); Ctrl-C ends it. As root with the kernel filter, otherwise without.
     ///
-    /// Example: `cargo xtask run`, then point a Postfix at it with the two lines it prints.
+    /// Example: `cargo xtask run`, then point a Postfix at it with the line it prints.
     Run {
         /// The interface to filter on; a development configuration uses generic mode on it
         #[arg(long, value_name = "IF", default_value = development::DEFAULT_INTERFACE)]
@@ -108,7 +108,7 @@ impl Task {
         match self {
             Self::Setup => setup::perform()?,
             Self::Build { debug_log } => build::perform(debug_log)?,
-            Self::Run { iface, config } => return run::perform(&iface, config),
+            Self::Run { iface, config } => run::perform(&iface, config)?,
             Self::Lab => return lab::perform(),
             Self::Load { iface } => filter::load(&iface)?,
             Self::Unload => filter::unload()?,
