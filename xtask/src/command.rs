@@ -1,4 +1,5 @@
-//! Running programs: each is echoed before it runs, and a failure says what, why and how to mend it.
+//! Running programs: each is echoed before it runs, and a failure says what, why and how to mend
+//! it.
 //!
 //! Leaves to the tasks which programs to run, and what a failure means for the rest of the task.
 
@@ -138,7 +139,8 @@ impl Run {
             .map_err(|error| self.not_started(&error))
     }
 
-    /// Runs it and hands back what it wrote to standard output; its standard error becomes the reason of a failure.
+    /// Runs it and hands back what it wrote to standard output; its standard error becomes the
+    /// reason of a failure.
     pub(crate) fn capture(mut self) -> Result<String, Failure> {
         self.echo();
         let Output {

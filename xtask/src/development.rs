@@ -22,7 +22,8 @@ pub(crate) enum Filter<'a> {
     Off,
 }
 
-/// Writes the configuration. The daemon makes the folders it names, with the rights it wants them to have.
+/// Writes the configuration. The daemon makes the folders it names, with the rights it wants them
+/// to have.
 pub(crate) fn write(filter: Filter<'_>) -> Result<PathBuf, Failure> {
     let directory = workspace::run_directory();
     let path = directory.join("greygate.toml");

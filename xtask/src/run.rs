@@ -1,7 +1,8 @@
 //! `cargo xtask run`: the daemon in the foreground, with the kernel filter where that is possible.
 //!
-//! This process becomes the daemon: Ctrl-C, exit code and terminal are the daemon's own. Its filter is attached by
-//! descriptors that end with it, however it ends, so nothing has to be cleaned up behind it.
+//! This process becomes the daemon: Ctrl-C, exit code and terminal are the daemon's own. Its filter
+//! is attached by descriptors that end with it, however it ends, so nothing has to be cleaned up
+//! behind it.
 
 use std::{os::unix::process::CommandExt, path::PathBuf};
 
@@ -58,7 +59,8 @@ fn development_configuration(filter: Filter<'_>) -> Result<PathBuf, Failure> {
         development::MILTER
     );
     println!(
-        "\nTo point a Postfix on this machine here, put this line into its main.cf:\n\n    {milters}\n\n\
+        "\nTo point a Postfix on this machine here, put this line into its main.cf:\n\n    \
+         {milters}\n\n\
          or let it be put there:\n\n    postconf -e '{milters}' && postfix reload\n\n\
          To ask the daemon:\n\n    {} status --config {}\n",
         workspace::daemon().display(),

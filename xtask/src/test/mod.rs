@@ -182,7 +182,8 @@ impl Suite {
         built.map(drop).map_err(Clone::clone)
     }
 
-    /// The cargo calls of the suite. Features are the same for all, so that nothing is compiled twice.
+    /// The cargo calls of the suite. Features are the same for all, so that nothing is compiled
+    /// twice.
     fn arguments(self) -> &'static [&'static [&'static str]] {
         match self {
             Self::Unit => &[&["--lib", "--bins"], &["--doc"]],
