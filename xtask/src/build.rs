@@ -15,7 +15,8 @@ pub(crate) fn perform(debug_log: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Builds the kernel program and puts it in its place in one step, so that no daemon loads half of one.
+/// Builds the kernel program and puts it in its place in one step, so that no daemon loads half of
+/// one.
 pub(crate) fn object(debug_log: bool) -> Result<PathBuf, Failure> {
     let toolchain = setup::toolchain()?;
     // A target folder of its own: another compiler must not invalidate what stable has built.

@@ -1,4 +1,5 @@
-//! Running programs: each is echoed before it runs, and a failure says what, why and how to mend it.
+//! Running programs: each is echoed before it runs, and a failure says what, why and how to mend
+//! it.
 //!
 //! Leaves to the tasks which programs to run, and what a failure means for the rest of the task.
 
@@ -138,7 +139,8 @@ impl Run {
             .map_err(|error| self.not_started(&error))
     }
 
-    /// Runs it and hands back what it wrote to standard output; its standard error becomes the reason of a failure.
+    /// Runs it and hands back what it wrote to standard output; its standard error becomes the
+    /// reason of a failure.
     pub(crate) fn capture(mut self) -> Result<String, Failure> {
         self.echo();
         let Output {
@@ -236,13 +238,15 @@ impl Run {
         )
     }
 
-    /// The program and its first argument that is no option: enough to know which step it was.
+    /// The program and its first argument that is a plain word: enough to know which step it was.
     fn name(&self) -> String {
         let program = self.file_name();
         self.command
             .get_args()
             .map(OsStr::to_string_lossy)
-            .find(|argument| !argument.starts_with('-'))
+            .find(|argument| {
+                argument.starts_with(char::is_alphabetic) && !argument.contains([':', '=', '/'])
+            })
             .map_or(program.clone(), |argument| format!("{program} {argument}"))
     }
 }

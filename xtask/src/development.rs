@@ -1,9 +1,6 @@
 //! The configuration that a development daemon runs with: all state under `target/run`.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use crate::{command::Failure, workspace};
 
@@ -25,11 +22,10 @@ pub(crate) enum Filter<'a> {
     Off,
 }
 
-/// Writes the configuration and makes the folder for its state.
+/// Writes the configuration. The daemon makes the folders it names, with the rights it wants them
+/// to have.
 pub(crate) fn write(filter: Filter<'_>) -> Result<PathBuf, Failure> {
     let directory = workspace::run_directory();
-    let store = directory.join("store");
-    fs::create_dir_all(&store).map_err(Failure::file("create", &store))?;
     let path = directory.join("greygate.toml");
     let text = text(&directory, &workspace::object(), filter);
     workspace::write_atomically(&path, text.as_bytes())?;

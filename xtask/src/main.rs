@@ -1,8 +1,8 @@
 //! Sets up, builds, runs and tests greygate: `cargo xtask TASK`.
 //!
 //! One file per task; this one only says which there are. What several tasks need lies in
-//! [`command`] (running programs), [`workspace`] (where things are), [`toolchain`] (the compiler for the
-//! kernel program) and [`packages`] (what the tests need from the distribution).
+//! [`command`] (running programs), [`workspace`] (where things are), [`toolchain`] (the compiler
+//! for the kernel program) and [`packages`] (what the tests need from the distribution).
 
 #![forbid(unsafe_code)]
 
@@ -29,7 +29,8 @@ use command::Failure;
 /// Sets up, builds, runs and tests greygate.
 ///
 /// The daemon needs stable Rust only. The kernel program needs a compiler with `core` for BPF and
-/// `bpf-linker`; every task that needs them finds or makes them first and keeps them for the next time.
+/// `bpf-linker`; every task that needs them finds or makes them first and keeps them for the next
+/// time.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Arguments {
@@ -39,12 +40,13 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Find or make the compiler for the kernel program. Every other task does this by itself;
-    /// run it alone to see what was chosen and why.
+    /// Find or make the compiler for the kernel program. Every other task does this by itself; run
+    /// it alone to see what was chosen and why.
     ///
-    /// The order: what `GREYGATE_BPF_RUSTC` names; a nightly of rustup with the component rust-src; on
-    /// Debian and Ubuntu a private copy of the distribution's compiler that ships `core` for BPF. The
-    /// linker: what `GREYGATE_BPF_LINKER` names; `bpf-linker` on PATH, if it fits; one built for the compiler.
+    /// The order: what `GREYGATE_BPF_RUSTC` names; a nightly of rustup with the component rust-src;
+    /// on Debian and Ubuntu a private copy of the distribution's compiler that ships `core` for
+    /// BPF. The linker: what `GREYGATE_BPF_LINKER` names; `bpf-linker` on PATH, if it fits; one
+    /// built for the compiler.
     #[command(after_help = setup::SETTINGS)]
     Setup,
     /// Build the kernel program (target/bpf/greygate-xdp.o) and the release daemon
@@ -55,9 +57,10 @@ enum Task {
         debug_log: bool,
     },
     /// Build, then run the daemon in the foreground with a development configuration
-    /// (target/run/greygate.toml); Ctrl-C ends it. As root with the kernel filter, otherwise without.
+    /// (target/run/greygate.toml); Ctrl-C ends it. As root with the kernel filter, otherwise
+    /// without.
     ///
-    /// Example: `cargo xtask run`, then point a Postfix at it with the two lines it prints.
+    /// Example: `cargo xtask run`, then point a Postfix at it with the line it prints.
     Run {
         /// The interface to filter on; a development configuration uses generic mode on it
         #[arg(long, value_name = "IF", default_value = development::DEFAULT_INTERFACE)]
@@ -78,9 +81,9 @@ enum Task {
     },
     /// Detach the kernel filter that `cargo xtask load` attached, and remove its pins. Needs root.
     Unload,
-    /// Run every test, or the suites named. As root on Debian or Ubuntu the packages that are missing are
-    /// installed first (no service of theirs is started); otherwise a suite that lacks something
-    /// is skipped and says what. The last line is `N passed, N failed, N skipped`.
+    /// Run every test, or the suites named. As root on Debian or Ubuntu the packages that are
+    /// missing are installed first (no service of theirs is started); otherwise a suite that lacks
+    /// something is skipped and says what. The last line is `N passed, N failed, N skipped`.
     ///
     /// With CI=true a skip is a failure. Example: `cargo xtask test unit store`.
     Test {
@@ -108,7 +111,7 @@ impl Task {
         match self {
             Self::Setup => setup::perform()?,
             Self::Build { debug_log } => build::perform(debug_log)?,
-            Self::Run { iface, config } => return run::perform(&iface, config),
+            Self::Run { iface, config } => run::perform(&iface, config)?,
             Self::Lab => return lab::perform(),
             Self::Load { iface } => filter::load(&iface)?,
             Self::Unload => filter::unload()?,

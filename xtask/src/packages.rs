@@ -1,4 +1,5 @@
-//! Programs that the tests need from the distribution, and how to get them without starting their services.
+//! Programs that the tests need from the distribution, and how to get them without starting their
+//! services.
 
 use std::{
     fs,
@@ -123,9 +124,12 @@ fn apt_install(needs: &[Need]) -> Result<(), Failure> {
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Answers "no" (101) to every start; the comment is how a later run knows it for ours.
-const REFUSAL: &str = "#!/bin/sh\n# placed by greygate's cargo xtask while it installs packages; safe to remove\nexit 101\n";
+const REFUSAL: &str = "#!/bin/sh\n\
+    # placed by greygate's cargo xtask while it installs packages; safe to remove\n\
+    exit 101\n";
 
-/// Keeps packages from starting their services while it stands. An operator's own policy is left in place.
+/// Keeps packages from starting their services while it stands. An operator's own policy is left in
+/// place.
 struct ServiceGuard {
     placed: Option<PathBuf>,
 }

@@ -1,47 +1,40 @@
 //! `cargo xtask run`: the daemon in the foreground, with the kernel filter where that is possible.
 //!
-//! The daemon's pins outlive it, so that a restart keeps the sentences in force. A development daemon must
-//! leave nothing: this task stays beside it, hands signals on, and takes the filter away when it has ended.
+//! This process becomes the daemon: Ctrl-C, exit code and terminal are the daemon's own. Its filter
+//! is attached by descriptors that end with it, however it ends, so nothing has to be cleaned up
+//! behind it.
 
-use std::{
-    os::unix::process::{CommandExt, ExitStatusExt},
-    path::{Path, PathBuf},
-    process::{Child, ExitCode, ExitStatus},
-};
-
-use nix::{
-    sys::signal::{SigSet, Signal, kill},
-    unistd::Pid,
-};
+use std::{os::unix::process::CommandExt, path::PathBuf};
 
 use crate::{
     build,
     command::{Failure, Run, is_root},
     development::{self, Filter},
-    filter, workspace,
+    workspace,
 };
 
-pub(crate) fn perform(
-    interface: &str,
-    configuration: Option<PathBuf>,
-) -> Result<ExitCode, Failure> {
+/// Returns only when the daemon could not be started.
+pub(crate) fn perform(interface: &str, configuration: Option<PathBuf>) -> Result<(), Failure> {
     let kernel = kernel_program();
-    build::daemon(false)?;
-    let Some(configuration) = configuration else {
-        let filter = if kernel {
+    let daemon = build::daemon(false)?;
+    let configuration = match configuration {
+        Some(configuration) => configuration,
+        None => development_configuration(if kernel {
             Filter::On(interface)
         } else {
             Filter::Off
-        };
-        let configuration = development::write(filter)?;
-        print_postfix_lines();
-        let status = serve(&configuration)?;
-        if kernel {
-            filter::greygate("unload", &configuration).run()?;
-        }
-        return Ok(exit_code(status));
+        })?,
     };
-    serve(&configuration).map(exit_code)
+    let error = Run::new(&daemon)
+        .args(["serve", "--config"])
+        .arg(&configuration)
+        .into_command()
+        .exec();
+    Err(Failure::new(
+        format!("{} could not be started", daemon.display()),
+        error,
+        "cargo xtask build",
+    ))
 }
 
 /// Builds the kernel program, or says why the daemon runs without it.
@@ -59,68 +52,19 @@ fn kernel_program() -> bool {
     }
 }
 
-fn print_postfix_lines() {
-    println!(
-        "\nTo point a Postfix on this machine here, put these lines into its main.cf and run `postfix reload`:\n\n\
-         \x20   smtpd_milters = {{ {}, default_action=accept }}\n\
-         \x20   milter_connect_macros = j {{daemon_name}} {{daemon_addr}} v\n",
+fn development_configuration(filter: Filter<'_>) -> Result<PathBuf, Failure> {
+    let configuration = development::write(filter)?;
+    let milters = format!(
+        "smtpd_milters = {{ {}, default_action=accept }}",
         development::MILTER
     );
-}
-
-/// Runs the daemon until it ends; a signal to this task goes on to it once.
-fn serve(configuration: &Path) -> Result<ExitStatus, Failure> {
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGCHLD]
-        .into_iter()
-        .collect();
-    signals
-        .thread_block()
-        .map_err(|errno| not_watched(&errno))?;
-    let mut serve = Run::new(workspace::daemon())
-        .args(["serve", "--config"])
-        .arg(configuration)
-        .into_command();
-    // Its own process group: Ctrl-C reaches it through us only, not twice.
-    let child = serve
-        .process_group(0)
-        .spawn()
-        .map_err(|error| not_watched(&error))?;
-    let status = follow(child, &signals);
-    signals
-        .thread_unblock()
-        .map_err(|errno| not_watched(&errno))?;
-    status
-}
-
-fn follow(mut child: Child, signals: &SigSet) -> Result<ExitStatus, Failure> {
-    let pid = Pid::from_raw(i32::try_from(child.id()).expect("process ids fit pid_t"));
-    loop {
-        if let Some(status) = child.try_wait().map_err(|error| not_watched(&error))? {
-            return Ok(status);
-        }
-        match signals.wait().map_err(|errno| not_watched(&errno))? {
-            Signal::SIGCHLD => {}
-            // It may have ended meanwhile; then the next turn finds it.
-            signal => drop(kill(pid, signal)),
-        }
-    }
-}
-
-/// The daemon's own exit code; a signal counts as a shell counts it.
-fn exit_code(status: ExitStatus) -> ExitCode {
-    let code = status
-        .code()
-        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-    ExitCode::from(u8::try_from(code).unwrap_or(1))
-}
-
-fn not_watched(error: &dyn std::fmt::Display) -> Failure {
-    Failure::new(
-        "the daemon could not be run",
-        error,
-        format!(
-            "start it by hand: {} serve --config FILE",
-            workspace::daemon().display()
-        ),
-    )
+    println!(
+        "\nTo point a Postfix on this machine here, put this line into its main.cf:\n\n    \
+         {milters}\n\n\
+         or let it be put there:\n\n    postconf -e '{milters}' && postfix reload\n\n\
+         To ask the daemon:\n\n    {} status --config {}\n",
+        workspace::daemon().display(),
+        configuration.display(),
+    );
+    Ok(configuration)
 }

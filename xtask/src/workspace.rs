@@ -8,8 +8,8 @@ use std::{
 
 use crate::command::Failure;
 
-/// The root of the workspace. Cargo names this crate's folder when it runs a task; a binary started by hand
-/// falls back on where it was compiled.
+/// The root of the workspace. Cargo names this crate's folder when it runs a task; a binary started
+/// by hand falls back on where it was compiled.
 pub(crate) fn root() -> PathBuf {
     let manifest = env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
@@ -39,7 +39,8 @@ pub(crate) fn run_directory() -> PathBuf {
     target().join("run")
 }
 
-/// Writes `bytes` beside `path` and renames, so that a reader sees the old file or the new one, never half.
+/// Writes `bytes` beside `path` and renames, so that a reader sees the old file or the new one,
+/// never half.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let directory = path.parent().expect("a file has a folder");
     fs::create_dir_all(directory).map_err(Failure::file("create", directory))?;

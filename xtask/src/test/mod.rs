@@ -2,7 +2,7 @@
 
 mod summary;
 
-use std::{env, path::PathBuf, process::ExitCode, time::Instant};
+use std::{env, fmt, path::PathBuf, process::ExitCode, time::Instant};
 
 use clap::ValueEnum;
 
@@ -10,6 +10,7 @@ use crate::{
     build,
     command::{Failure, Run, is_root},
     packages::{self, Need},
+    setup,
 };
 use summary::{Counter, Counts};
 
@@ -34,7 +35,7 @@ pub(crate) fn perform(suites: &[Suite]) -> Result<ExitCode, Failure> {
     } else {
         suites
     };
-    let artefacts = Artefacts::build(suites)?;
+    let artefacts = Artefacts::build(suites);
     let outcomes = suites
         .iter()
         .map(|suite| suite.perform(&artefacts))
@@ -59,49 +60,85 @@ pub(crate) fn perform(suites: &[Suite]) -> Result<ExitCode, Failure> {
 struct Outcome {
     suite: Suite,
     counts: Counts,
-    /// Seconds it took, or why it was skipped.
+    /// Seconds it took, or why it did not run.
     remark: String,
 }
 
 /// What the suites run against.
 struct Artefacts {
-    daemon: Option<PathBuf>,
-    /// The kernel program, or why there is none.
-    object: Result<PathBuf, String>,
+    daemon: Result<PathBuf, Obstacle>,
+    /// The kernel program.
+    object: Result<PathBuf, Obstacle>,
+}
+
+/// Why a suite could not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Obstacle {
+    /// This machine lacks something: the suite is skipped.
+    Missing(String),
+    /// Our own code does not build: the suite fails.
+    Broken(String),
 }
 
 impl Artefacts {
-    fn build(suites: &[Suite]) -> Result<Self, Failure> {
+    fn build(suites: &[Suite]) -> Self {
         if suites == [Suite::Unit] {
-            return Ok(Self {
-                daemon: None,
-                object: Err("not built for unit tests".to_owned()),
-            });
+            let not_needed = Obstacle::Missing("not built for unit tests".to_owned());
+            return Self {
+                daemon: Err(not_needed.clone()),
+                object: Err(not_needed),
+            };
         }
-        let object = build::object(false).map_err(|failure| {
+        let toolchain = setup::toolchain().map_err(|failure| {
             eprintln!("{failure}");
-            format!("the kernel program cannot be built: {}", failure.what)
+            Obstacle::Missing("it needs the compiler for the kernel program, see above".to_owned())
         });
-        Ok(Self {
-            daemon: Some(build::daemon(false)?),
-            object,
-        })
+        Self {
+            object: toolchain
+                .and_then(|_| build::object(false).map_err(|failure| Obstacle::broken(&failure))),
+            daemon: build::daemon(false).map_err(|failure| Obstacle::broken(&failure)),
+        }
+    }
+}
+
+impl Obstacle {
+    fn broken(failure: &Failure) -> Self {
+        eprintln!("{failure}");
+        Self::Broken(failure.what.clone())
+    }
+
+    fn counts(&self) -> Counts {
+        match self {
+            Self::Missing(_) => Counts {
+                skipped: 1,
+                ..Counts::default()
+            },
+            Self::Broken(_) => Counts {
+                failed: 1,
+                ..Counts::default()
+            },
+        }
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(what) => write!(out, "skipped: {what}"),
+            Self::Broken(what) => write!(out, "failed: {what}"),
+        }
     }
 }
 
 impl Suite {
     fn perform(self, artefacts: &Artefacts) -> Result<Outcome, Failure> {
         println!("\n== {} ==", self.name());
-        if let Some(why) = self.obstacle(artefacts) {
-            println!("skipped: {why}");
-            let counts = Counts {
-                skipped: 1,
-                ..Counts::default()
-            };
+        if let Err(obstacle) = self.prepare(artefacts) {
+            println!("{obstacle}");
             return Ok(Outcome {
                 suite: self,
-                counts,
-                remark: format!("skipped: {why}"),
+                counts: obstacle.counts(),
+                remark: obstacle.to_string(),
             });
         }
         let started = Instant::now();
@@ -121,24 +158,32 @@ impl Suite {
         })
     }
 
-    /// What keeps the suite from running here, once everything that can be installed is.
-    fn obstacle(self, artefacts: &Artefacts) -> Option<String> {
+    /// Has installed what can be; what is in the way then, is in the way.
+    fn prepare(self, artefacts: &Artefacts) -> Result<(), Obstacle> {
         let needs: &[Need] = match self {
-            Self::Unit | Self::Milter | Self::Store => return None,
+            Self::Unit => return Ok(()),
+            Self::Milter | Self::Store => {
+                return artefacts.daemon.as_ref().map(drop).map_err(Clone::clone);
+            }
             Self::Kernel => &Need::KERNEL,
             Self::Mta => &Need::MTA,
         };
         if !is_root() {
-            return Some("it needs root".to_owned());
+            return Err(Obstacle::Missing("it needs root".to_owned()));
         }
         let missing = packages::ensure(needs);
         if !missing.is_empty() {
-            return Some(format!("it needs {}", packages::names(&missing)));
+            return Err(Obstacle::Missing(format!(
+                "it needs {}",
+                packages::names(&missing)
+            )));
         }
-        artefacts.object.as_ref().err().cloned()
+        let built = artefacts.daemon.as_ref().and(artefacts.object.as_ref());
+        built.map(drop).map_err(Clone::clone)
     }
 
-    /// The cargo calls of the suite. Features are the same for all, so that nothing is compiled twice.
+    /// The cargo calls of the suite. Features are the same for all, so that nothing is compiled
+    /// twice.
     fn arguments(self) -> &'static [&'static [&'static str]] {
         match self {
             Self::Unit => &[&["--lib", "--bins"], &["--doc"]],
@@ -165,7 +210,7 @@ fn run(arguments: &[&str], artefacts: &Artefacts) -> Result<Counts, Failure> {
         .args(["test", "--workspace", "--no-fail-fast"])
         .args(["--features", "greylist-tests/kernel,greylist-tests/mta"])
         .args(arguments);
-    if let Some(daemon) = &artefacts.daemon {
+    if let Ok(daemon) = &artefacts.daemon {
         cargo = cargo.env("GREYGATE_BIN", daemon);
     }
     if let Ok(object) = &artefacts.object {
@@ -232,6 +277,24 @@ mod tests {
             "suite     passed  failed  skipped\n\
              unit         120       0        0  4 s\n\
              mta            0       0        1  skipped: it needs root"
+        );
+    }
+
+    #[test]
+    fn skips_for_what_the_machine_lacks_and_fails_for_what_does_not_build() {
+        let suite = |object| {
+            let artefacts = Artefacts {
+                daemon: Err(object),
+                object: Ok(PathBuf::from("x.o")),
+            };
+            let outcome = Suite::Store.perform(&artefacts).expect("nothing is run");
+            (outcome.counts.failed, outcome.counts.skipped)
+        };
+
+        assert_eq!(suite(Obstacle::Missing("root".to_owned())), (0, 1));
+        assert_eq!(
+            suite(Obstacle::Broken("`cargo build` failed".to_owned())),
+            (1, 0)
         );
     }
 }

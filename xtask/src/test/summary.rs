@@ -66,7 +66,8 @@ impl Counter {
         }
     }
 
-    /// What was counted. A run that failed without a failed test, as one that does not compile, is one failure.
+    /// What was counted. A run that failed without a failed test, as one that does not compile, is
+    /// one failure.
     pub(super) fn counts(&self, succeeded: bool) -> Counts {
         let Counts {
             passed,

@@ -1,8 +1,9 @@
 //! A private copy of the distribution's compiler, unpacked into a folder; nothing is installed.
 //!
-//! Debian ships `core` for BPF ready-made beside the compiler it keeps for browsers (`rustc-web` and
-//! `libstd-rust-web-dev-bpf` in Debian 12). Names and versions are asked of apt, not written down here. apt
-//! works on lists of its own in a folder of ours, so no root is needed and stale system lists do no harm.
+//! Debian ships `core` for BPF ready-made beside the compiler it keeps for browsers (`rustc-web`
+//! and `libstd-rust-web-dev-bpf` in Debian 12). Names and versions are asked of apt, not written
+//! down here. apt works on lists of its own in a folder of ours, so no root is needed and stale
+//! system lists do no harm.
 
 use std::{
     collections::HashSet,
@@ -102,7 +103,8 @@ impl Apt {
             .mend("look at the network and at /etc/apt, then `cargo xtask setup` again")
     }
 
-    /// Fetches the package lists. A source that does not answer is no failure yet: another may have what we need.
+    /// Fetches the package lists. A source that does not answer is no failure yet: another may have
+    /// what we need.
     fn update(&self) -> Result<(), Failure> {
         self.run("apt-get")
             .args(["-qq", "-o", "Acquire::Retries=3", "update"])
@@ -202,8 +204,8 @@ fn parse_plan(plan: &str) -> Vec<String> {
         .collect()
 }
 
-/// What to download: the compiler's own parts, which must lie together, and libraries the system lacks. The
-/// system's own C library and compiler stay in use.
+/// What to download: the compiler's own parts, which must lie together, and libraries the system
+/// lacks. The system's own C library and compiler stay in use.
 fn wanted(closure: &[String], installed: &HashSet<String>) -> Vec<String> {
     closure
         .iter()

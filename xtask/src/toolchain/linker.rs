@@ -8,8 +8,8 @@ use crate::{
     progress::Progress,
 };
 
-/// The line of releases that loads the compiler's own LLVM at run time: it builds in a minute and needs no
-/// LLVM of the system. Later lines are linked against one.
+/// The line of releases that loads the compiler's own LLVM at run time: it builds in a minute and
+/// needs no LLVM of the system. Later lines are linked against one.
 const VERSION: &str = "^0.10";
 
 /// The LLVM releases that line knows.

@@ -1,9 +1,9 @@
 //! The compiler and linker for the kernel program: found, or made and kept.
 //!
-//! The target `bpfel-unknown-none` has no prebuilt `core` in rustup, so a compiler that can build for it
-//! is rare: [`route`] knows where one may be and in which order to look, [`debian`] makes one, [`linker`]
-//! finds or makes the `bpf-linker` that fits it, [`proof`] compiles a program of three lines with both,
-//! and [`stamp`] remembers the result, so that the next call is instant.
+//! The target `bpfel-unknown-none` has no prebuilt `core` in rustup, so a compiler that can build
+//! for it is rare: [`route`] knows where one may be and in which order to look, [`debian`] makes
+//! one, [`linker`] finds or makes the `bpf-linker` that fits it, [`proof`] compiles a program of
+//! three lines with both, and [`stamp`] remembers the result, so that the next call is instant.
 //!
 //! Everything made lies in one folder ([`home`]); it is built beside its place and renamed, so an
 //! interrupted set-up leaves nothing that looks finished, and a lock keeps two set-ups apart.
@@ -75,7 +75,8 @@ pub(crate) struct Found {
     pub(crate) remembered: bool,
 }
 
-/// The toolchain of an earlier set-up, or a new one. What is passed over on the way is printed with its reason.
+/// The toolchain of an earlier set-up, or a new one. What is passed over on the way is printed with
+/// its reason.
 pub(crate) fn find_or_make() -> Result<Found, Failure> {
     let home = home()?;
     fs::create_dir_all(&home).map_err(Failure::file("create", &home))?;
@@ -119,7 +120,7 @@ pub(crate) fn find_or_make() -> Result<Found, Failure> {
             }
         }
     }
-    Err(nothing_fits(&passed_over))
+    Err(nothing_fits(&passed_over, &settings))
 }
 
 impl Toolchain {
@@ -134,10 +135,14 @@ impl Toolchain {
 }
 
 impl Compiler {
-    /// The environment that makes a BPF object, as `aya-build` sets it, without its wish for a nightly:
+    /// The environment that makes a BPF object, as `aya-build` sets it, without its wish for a
+    /// nightly:
     ///
     /// - `RUSTC_BOOTSTRAP`: aya-ebpf uses the unstable `asm_experimental_arch` for this target.
-    /// - the loader's library path: neither the compiler's copy nor `bpf-linker` knows where LLVM lies.
+    /// - the loader's library path: neither the compiler's copy nor `bpf-linker` knows where LLVM
+    ///   lies.
+    /// - the linker by its path, whatever it is called, and on PATH, where build scripts look for
+    ///   it.
     /// - profile: BPF cannot unwind, and one module is what the verifier sees inlined.
     /// - flags: line information and BTF, which the loader reads the maps from.
     fn cargo(&self, subcommand: &str, linker: &Path) -> Run {
@@ -153,6 +158,7 @@ impl Compiler {
             .env("RUSTC", &self.rustc)
             .env("RUSTC_BOOTSTRAP", "1")
             .env("LD_LIBRARY_PATH", &self.libraries)
+            .env(&linker_variable(), linker)
             .env("PATH", path_with(linker))
             .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
             .env("CARGO_PROFILE_RELEASE_LTO", "fat")
@@ -204,7 +210,8 @@ impl Settings {
     }
 }
 
-/// The folder for everything set-up makes: it lies outside the workspace, so that it survives a fresh clone.
+/// The folder for everything set-up makes: it lies outside the workspace, so that it survives a
+/// fresh clone.
 pub(crate) fn home() -> Result<PathBuf, Failure> {
     let from_cache = || {
         env::var_os("XDG_CACHE_HOME")
@@ -246,18 +253,20 @@ fn make(route: &route::Route, home: &Path, settings: &Settings) -> Result<Toolch
     })
 }
 
-fn nothing_fits(passed_over: &[String]) -> Failure {
-    Failure::new(
-        "no compiler for the kernel program",
+fn nothing_fits(passed_over: &[String], settings: &Settings) -> Failure {
+    let mend = if settings.linker.is_some() {
+        format!("correct {LINKER}, or unset it to have a linker made; then `cargo xtask setup`")
+    } else {
         format!(
-            "none of these fits:\n    - {}",
-            passed_over.join("\n    - ")
-        ),
-        format!(
-            "`rustup toolchain install nightly --component rust-src`, or set {RUSTC} to a rustc that has `core` \
-             for {TARGET}; then `cargo xtask setup`"
-        ),
-    )
+            "`rustup toolchain install nightly --component rust-src`, or set {RUSTC} to a rustc \
+             that has `core` for {TARGET}; then `cargo xtask setup`"
+        )
+    };
+    let why = format!(
+        "none of these fits:\n    - {}",
+        passed_over.join("\n    - ")
+    );
+    Failure::new("no toolchain for the kernel program", why, mend)
 }
 
 /// Holds other set-ups back until it is dropped.
@@ -311,7 +320,13 @@ fn build_beside(
     fs::rename(&beside, place).map_err(Failure::file("rename", &beside))
 }
 
-/// PATH with the linker's folder first: rustc looks for `bpf-linker` there, and so do build scripts.
+/// Where cargo reads which linker to use for [`TARGET`].
+fn linker_variable() -> String {
+    let target = TARGET.replace('-', "_").to_uppercase();
+    format!("CARGO_TARGET_{target}_LINKER")
+}
+
+/// PATH with the linker's folder first.
 fn path_with(linker: &Path) -> OsString {
     let path = env::var_os("PATH").unwrap_or_default();
     let own = linker.parent().map(Path::to_path_buf);
@@ -335,7 +350,8 @@ mod tests {
 
     #[test]
     fn reads_the_versions_a_compiler_states() {
-        let said = "rustc 1.96.0 (ac68faa20 2026-05-25)\nbinary: rustc\nrelease: 1.96.0\nLLVM version: 22.1.8\n";
+        let said = "rustc 1.96.0 (ac68faa20 2026-05-25)\nbinary: rustc\n\
+                    release: 1.96.0\nLLVM version: 22.1.8\n";
 
         assert_eq!(parse_version(said), Some(("1.96.0".to_owned(), 22)));
         assert_eq!(parse_version("rustc 1.96.0"), None);

@@ -45,7 +45,10 @@ fn build(place: &Path, compiler: &Compiler, linker: &Path) -> Result<(), Failure
         .directory(place)
         .args(["--quiet", "--release", "--target-dir", "target"])
         .quiet()
-        .mend("the compiler and bpf-linker must be built with the same LLVM; unset what names them to have both found")
+        .mend(
+            "the compiler and bpf-linker must be built with the same LLVM; unset what names them \
+             to have both found",
+        )
         .capture()?;
     let object = place.join("target").join(TARGET).join("release/proof");
     let bytes = fs::read(&object).map_err(Failure::file("read", &object))?;

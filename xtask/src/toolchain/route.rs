@@ -1,4 +1,5 @@
-//! Where a compiler for BPF may be, and in which order to look: asks the machine, then decides purely.
+//! Where a compiler for BPF may be, and in which order to look: asks the machine, then decides
+//! purely.
 //!
 //! Leaves to [`super::debian`] how a compiler is made, and to [`super::proof`] whether one works.
 
@@ -96,7 +97,8 @@ pub(super) fn plan(probes: Probes) -> Plan {
                     plan.routes.push(Route::Nightly(nightly));
                 } else {
                     plan.passed_over.push(format!(
-                        "rustup's {0}: it lacks rust-src (`rustup component add rust-src --toolchain {0}`)",
+                        "rustup's {0}: it lacks rust-src \
+                         (`rustup component add rust-src --toolchain {0}`)",
                         nightly.name
                     ));
                 }
@@ -179,7 +181,8 @@ fn nightlies() -> Result<Vec<Nightly>, String> {
         .collect())
 }
 
-/// Names and folders from `rustup toolchain list -v`, whose lines are `NAME [(active, default)] FOLDER`.
+/// Names and folders from `rustup toolchain list -v`, whose lines are `NAME [(active, default)]
+/// FOLDER`.
 fn parse_nightlies(list: &str) -> Vec<(String, PathBuf)> {
     list.lines()
         .filter(|line| line.starts_with("nightly"))
@@ -204,7 +207,8 @@ fn debian() -> Result<(), String> {
     {
         None => Ok(()),
         Some(tool) => Err(format!(
-            "the distribution's compiler: only Debian and Ubuntu have one that fits, and {tool} is not here"
+            "the distribution's compiler: only Debian and Ubuntu have one that fits, \
+             and {tool} is not here"
         )),
     }
 }
@@ -269,8 +273,8 @@ mod tests {
 
     #[test]
     fn reads_rustups_list() {
-        let list = "stable-x86_64-unknown-linux-gnu (active, default) /home/a b/.rustup/toolchains/stable\n\
-                    nightly-x86_64-unknown-linux-gnu /home/a b/.rustup/toolchains/nightly\n\
+        let list = "stable-x86_64-unknown-linux-gnu (active, default) /home/a b/toolchains/stable\n\
+                    nightly-x86_64-unknown-linux-gnu /home/a b/toolchains/nightly\n\
                     nightly-2026-01-01 (default) /opt/nightly\n";
 
         assert_eq!(
@@ -278,7 +282,7 @@ mod tests {
             [
                 (
                     "nightly-x86_64-unknown-linux-gnu".to_owned(),
-                    PathBuf::from("/home/a b/.rustup/toolchains/nightly")
+                    PathBuf::from("/home/a b/toolchains/nightly")
                 ),
                 (
                     "nightly-2026-01-01".to_owned(),

@@ -1,4 +1,5 @@
-//! What an earlier set-up found: one small text file, written last, so that it is there only when all else is.
+//! What an earlier set-up found: one small text file, written last, so that it is there only when
+//! all else is.
 
 use std::{
     fs,
@@ -11,7 +12,8 @@ use crate::{command::Failure, workspace};
 /// Raised when set-up makes something different: older results are then made anew.
 const RECIPE: &str = "1";
 
-/// The toolchain of an earlier set-up, if it was made for the same settings and its programs are still there.
+/// The toolchain of an earlier set-up, if it was made for the same settings and its programs are
+/// still there.
 pub(super) fn read(home: &Path, settings: &Settings) -> Option<Toolchain> {
     let text = fs::read_to_string(home.join("stamp")).ok()?;
     let toolchain = parse(&text, settings)?;
@@ -46,7 +48,8 @@ fn format(settings: &Settings, toolchain: &Toolchain) -> String {
         Core::FromSource => "source",
     };
     format!(
-        "recipe = {RECIPE}\nasked-rustc = {}\nasked-linker = {}\nsummary = {summary}\ncargo = {}\nrustc = {}\n\
+        "recipe = {RECIPE}\nasked-rustc = {}\nasked-linker = {}\nsummary = {summary}\n\
+         cargo = {}\nrustc = {}\n\
          core = {core}\nlibraries = {}\nlinker = {}\n",
         asked(&settings.rustc),
         asked(&settings.linker),
