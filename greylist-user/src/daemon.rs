@@ -69,8 +69,8 @@ impl Daemon {
             received,
             Arc::clone(&metrics.kernel),
         ));
-        let keeper = Keeper::start(Arc::clone(&store), Arc::clone(&clock))
-            .map_err(DaemonError::Thread)?;
+        let keeper =
+            Keeper::start(Arc::clone(&store), Arc::clone(&clock)).map_err(DaemonError::Thread)?;
         let milter = milter::Server::start(
             &config.milter,
             Arc::clone(&policy),

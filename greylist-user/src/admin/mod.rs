@@ -18,7 +18,7 @@ mod socket;
 
 pub use client::{CallError, call};
 pub use control::{Control, ControlError};
-pub use metrics::{MetricsError, MetricsServer};
+pub use metrics::{MetricsError, MetricsServer, counts};
 pub use order::{InvalidTarget, Refusal, Target};
 pub use request::{
     Answer, Census, Forgiven, Health, PunishOrder, Punished, Request, SentenceLine,

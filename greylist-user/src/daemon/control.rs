@@ -9,15 +9,13 @@ use prometheus_client::registry::Registry;
 
 use super::chain;
 use crate::admin::{
-    self, Census, Control, ControlError, Forgiven, Health, Punished, SentenceLine,
-    SnapshotWritten, Status, XdpStatus,
+    self, Census, Control, ControlError, Forgiven, Health, Punished, SnapshotWritten, Status,
+    XdpStatus,
 };
 use crate::clock::Clock;
 use crate::kernel::{FilterStatus, ObtainedMode, Projector};
 use crate::milter::Endpoint;
-use crate::policy::{
-    Policy, Sentence, SentenceLevel, SentenceReason, SentencedClient, Timestamp,
-};
+use crate::policy::{Policy, Sentence, SentenceLevel, SentenceReason, SentencedClient, Timestamp};
 use crate::store::Store;
 
 /// Answers for all rooms.
@@ -46,42 +44,14 @@ impl Control for Desk {
             greylist_action: policy.action.as_str().to_owned(),
             punish_action: policy.punish.action.as_str().to_owned(),
             store: self.census(now),
-            xdp: self.xdp_status(),
+            xdp: self.projector.status(),
             counters: admin::counts(&self.registry),
         }
     }
 
     fn xdp_status(&self) -> XdpStatus {
-        let mut status = match self.projector.status() {
-            FilterStatus::Off { why } => XdpStatus {
-                off: why,
-                ..XdpStatus::default()
-            },
-            FilterStatus::On(on) => XdpStatus {
-                off: String::new(),
-                interfaces: on
-                    .interfaces
-                    .into_iter()
-                    .map(|interface| (interface.name, interface.mode.to_string()))
-                    .collect(),
-                ports: on.ports,
-                entries: on.entries_ipv4 + on.entries_ipv6,
-                capacity: on.capacity.into(),
-                counters: on.frames,
-                ..XdpStatus::default()
-            },
-        };
         let now = self.clock.now();
-        let mut sentences = self.store.sentences(now);
-        sentences.sort_unstable_by_key(|sentence| (sentence.until, sentence.client));
-        status.sentences_left_off = sentences.len().saturating_sub(LISTED) as u64;
-        status.sentences = sentences
-            .iter()
-            .rev()
-            .take(LISTED)
-            .map(|sentence| line(sentence, now))
-            .collect();
-        status
+        XdpStatus::of(self.projector.status(), self.store.sentences(now), now)
     }
 
     fn health(&self) -> Health {
@@ -170,15 +140,3 @@ impl Desk {
         }
     }
 }
-
-fn line(sentence: &Sentence, now: Timestamp) -> SentenceLine {
-    SentenceLine {
-        client: sentence.client.to_string(),
-        level: sentence.level.as_str().to_owned(),
-        reason: sentence.reason.as_str().to_owned(),
-        left: sentence.until.since(now).as_secs(),
-    }
-}
-
-/// Sentences in one answer: what fits a screen a few times over, whatever the store holds.
-const LISTED: usize = 100;
