@@ -24,7 +24,7 @@ pub trait Control: Send + Sync {
     /// Whether anything wants an operator. Asked by monitoring every few seconds: cheap.
     fn health(&self) -> Health;
 
-    /// The rules in force, which protect clients from orders.
+    /// The rules in force, which protect clients from orders; this host's own addresses are local.
     fn policy(&self) -> Arc<Policy>;
 
     /// Sentences the client, as an operator's order.

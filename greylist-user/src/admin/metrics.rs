@@ -17,6 +17,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
@@ -91,6 +92,25 @@ pub enum MetricsError {
     Bind(SocketAddr, #[source] io::Error),
 }
 
+/// The counters of a registry by their names, each the sum over its labels: what `status` shows.
+pub fn counts(registry: &Registry) -> BTreeMap<String, u64> {
+    let mut page = String::new();
+    let mut counts = BTreeMap::new();
+    if encode(&mut page, registry).is_err() {
+        return counts;
+    }
+    for line in page.lines().filter(|line| !line.starts_with('#')) {
+        let Some((series, value)) = line.rsplit_once(' ') else {
+            continue;
+        };
+        let name = series.split('{').next().unwrap_or(series);
+        if let (Some(name), Ok(value)) = (name.strip_suffix("_total"), value.parse::<u64>()) {
+            *counts.entry(name.to_owned()).or_default() += value;
+        }
+    }
+    counts
+}
+
 async fn serve(stream: TcpStream, page: Arc<Page>) {
     let service = service_fn(move |request| {
         let response = page.respond(&request);
@@ -128,7 +148,7 @@ impl Page {
 
     fn metrics(&self) -> Response<Full<Bytes>> {
         let mut page = String::new();
-        if prometheus_client::encoding::text::encode(&mut page, &self.registry).is_err() {
+        if encode(&mut page, &self.registry).is_err() {
             return text(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "a metric cannot be shown\n",
@@ -180,6 +200,8 @@ mod tests {
     use std::net::TcpStream;
 
     use prometheus_client::metrics::counter::Counter;
+    use prometheus_client::metrics::family::Family;
+    use prometheus_client::metrics::gauge::Gauge;
 
     use super::super::ledger::Ledger;
     use super::*;
@@ -192,6 +214,18 @@ mod tests {
         assert!(page.contains("openmetrics-text"), "{page}");
         assert!(page.contains("greygate_attempts_total 3\n"), "{page}");
         server.stop();
+    }
+
+    #[test]
+    fn counts_sum_over_labels() {
+        let mut registry = Registry::with_prefix("greygate");
+        let attempts: Family<[(&str, &str); 1], Counter> = Family::default();
+        attempts.get_or_create(&[("verdict", "defer")]).inc_by(3);
+        attempts.get_or_create(&[("verdict", "pass")]).inc_by(4);
+        registry.register("attempts", "Attempts", attempts);
+        registry.register("size", "No counter", Gauge::<i64>::default());
+        let expected = BTreeMap::from([("greygate_attempts".to_owned(), 7)]);
+        assert_eq!(counts(&registry), expected);
     }
 
     #[test]

@@ -166,7 +166,7 @@ pub struct XdpStatus {
 
 impl XdpStatus {
     /// The filter's own status with the sentences in force at `now`, of which the first
-    /// [`LISTED`] are listed.
+    /// thousand are listed.
     pub fn of(filter: FilterStatus, mut sentences: Vec<Sentence>, now: Timestamp) -> Self {
         sentences.sort_by_key(|sentence| (Reverse(sentence.until), sentence.client));
         let left_off = sentences.len().saturating_sub(LISTED);

@@ -6,14 +6,12 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::ifaddrs::getifaddrs;
 use nix::unistd::{Group, Uid};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -218,7 +216,7 @@ fn obey(request: &Request, control: &dyn Control) -> Answer {
         Request::Snapshot => control.snapshot().map(Answer::Snapshot),
         Request::Punish(order) => {
             let policy = control.policy();
-            match order.client(&policy, &own_addresses()) {
+            match order.client(&policy) {
                 Ok(client) => {
                     let duration = order
                         .seconds
@@ -232,20 +230,6 @@ fn obey(request: &Request, control: &dyn Control) -> Answer {
     done.unwrap_or_else(|error| Answer::Failed {
         why: error.to_string(),
     })
-}
-
-/// The addresses of this host's interfaces.
-fn own_addresses() -> Vec<IpAddr> {
-    let Ok(interfaces) = getifaddrs() else {
-        return Vec::new();
-    };
-    interfaces
-        .filter_map(|interface| interface.address)
-        .filter_map(|address| {
-            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-        })
-        .collect()
 }
 
 fn refused(why: impl Into<String>) -> Answer {
@@ -264,7 +248,7 @@ const ANSWER_TIME: Duration = Duration::from_secs(10);
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::Shutdown;
+    use std::net::{IpAddr, Shutdown};
     use std::os::unix::process::CommandExt;
     use std::process::Command;
 

@@ -65,7 +65,7 @@ pub enum Command {
         #[arg(value_name = "ADDRESS")]
         target: Target,
 
-        /// How long, such as 30m or 1d [default: what [punish] sentence says]
+        /// How long, such as 30m or 1d [default: as long as the file's sentence]
         #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
         duration: Option<Duration>,
 
