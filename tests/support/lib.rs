@@ -10,7 +10,9 @@ pub mod bpffs;
 pub mod error;
 pub mod interrupt;
 pub mod netns;
+pub mod postfix;
 pub mod process;
 pub mod requirements;
+pub mod smtp;
 
 pub use error::Error;
