@@ -8,11 +8,14 @@
 
 pub mod bpffs;
 pub mod error;
+pub mod greygate;
 pub mod interrupt;
 pub mod netns;
 pub mod postfix;
 pub mod process;
 pub mod requirements;
+pub mod site;
 pub mod smtp;
+pub mod story;
 
 pub use error::Error;

@@ -20,6 +20,11 @@ use crate::{interrupt, process};
 /// The mail domain it is the MX of.
 pub const DOMAIN: &str = "lab.example";
 
+/// The address of one of its mailboxes.
+pub fn address(mailbox: &str) -> String {
+    format!("{mailbox}@{DOMAIN}")
+}
+
 /// Who owns the mailboxes: `nobody`.
 const MAILBOX_OWNER: u32 = 65_534;
 
@@ -62,7 +67,7 @@ impl Postfix {
         postfix.write("etc/main.cf", &main_cf(directory, milters)?)?;
         postfix.write("etc/master.cf", MASTER_CF)?;
         let known = mailboxes.iter().fold(String::new(), |table, mailbox| {
-            table + &format!("{mailbox}@{DOMAIN} {mailbox}/\n")
+            table + &format!("{} {mailbox}/\n", address(mailbox))
         });
         postfix.write("etc/mailboxes", &known)?;
 
@@ -128,8 +133,9 @@ impl Postfix {
         process::run(&mut self.command("stop"))?;
         let gone = || kill(Pid::from_raw(pid), None).is_err().then_some(());
         if interrupt::settle(PATIENCE, gone).is_none() {
-            // The master leads a process group of its own: its children go with it.
-            drop(kill(Pid::from_raw(-pid), Signal::SIGKILL));
+            // The master leads a process group of its own: its children go with it. It fails only
+            // when they have ended now, which is what is wanted.
+            let _ = kill(Pid::from_raw(-pid), Signal::SIGKILL);
         }
         Ok(())
     }

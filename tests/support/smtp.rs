@@ -69,6 +69,11 @@ impl Reply {
         self.code / 100 == 2
     }
 
+    /// Whether it says 4yz.
+    pub fn is_transient(&self) -> bool {
+        self.code / 100 == 4
+    }
+
     /// Whether it is code 451 with the enhanced status 4.7.1, which is what greylisting answers.
     pub fn is_greylisting(&self) -> bool {
         self.code == 451 && self.lines.iter().all(|line| line.starts_with("4.7.1 "))
@@ -148,6 +153,15 @@ pub struct Message {
 }
 
 impl Message {
+    /// A message whose Message-ID and body are made of `word`.
+    pub fn new(reverse_path: &str, word: &str) -> Self {
+        Self {
+            reverse_path: reverse_path.to_owned(),
+            body: format!("This is {word}."),
+            id: format!("{word}@{}", std::process::id()),
+        }
+    }
+
     /// What is announced as `SIZE=` and sent: header and body with CRLF.
     pub fn text(&self) -> String {
         let Self {
@@ -155,19 +169,17 @@ impl Message {
             body,
             id,
         } = self;
-        format!(
-            "From: <{reverse_path}>\r\nMessage-ID: <{id}>\r\nSubject: lab\r\n\r\n{body}\r\n"
-        )
+        format!("From: <{reverse_path}>\r\nMessage-ID: <{id}>\r\nSubject: lab\r\n\r\n{body}\r\n")
     }
 }
 
 /// What one delivery attempt brought.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Round {
+    /// The reply to MAIL.
+    pub mail: Reply,
     /// Each recipient with its reply at RCPT.
     pub recipients: Vec<(String, Reply)>,
-    /// The reply to MAIL, when it was a refusal.
-    pub mail: Option<Reply>,
     /// The reply to DATA, when it came to that.
     pub data: Option<Reply>,
     /// The reply to the end of the message, when it came to that.
@@ -185,23 +197,29 @@ impl Round {
         if !self.is_queued() {
             return Vec::new();
         }
-        self.named(|reply| reply.is_positive())
+        self.named(Reply::is_positive)
     }
 
     /// The recipients to try again: answered 4yz, or accepted in a message that then was deferred.
     pub fn deferred(&self) -> Vec<String> {
-        let whole = [&self.mail, &self.data, &self.end];
-        let all = whole.into_iter().flatten().any(|reply| reply.code / 100 == 4);
-        self.named(|reply| reply.code / 100 == 4 || (all && reply.is_positive()))
+        let whole = [&self.data, &self.end].into_iter().flatten();
+        let all = whole.into_iter().any(Reply::is_transient);
+        self.named(|reply| reply.is_transient() || (all && reply.is_positive()))
     }
 
-    /// The last reply of the attempt that was not about QUIT: what the sender would log.
+    /// How many commands were answered with an error, which is what Postfix counts.
+    pub fn errors(&self) -> usize {
+        let recipients = self.recipients.iter().map(|(_, reply)| reply);
+        let whole = [&self.data, &self.end].into_iter().flatten();
+        let replies = recipients.chain(whole).chain([&self.mail]);
+        replies.filter(|reply| reply.code >= 400).count()
+    }
+
+    /// The last reply before QUIT: what the sender would log.
     pub fn outcome(&self) -> &Reply {
         let recipients = self.recipients.last().map(|(_, reply)| reply);
         let last = self.end.as_ref().or(self.data.as_ref());
-        last.or(recipients)
-            .or(self.mail.as_ref())
-            .expect("an attempt gets at least the reply to MAIL or to RCPT")
+        last.or(recipients).unwrap_or(&self.mail)
     }
 
     fn named(&self, which: impl Fn(&Reply) -> bool) -> Vec<String> {
@@ -227,19 +245,26 @@ impl Session {
     /// One mail transaction: MAIL with `SIZE=`, every recipient, and the message for those that
     /// were accepted.
     pub fn attempt(&mut self, message: &Message, to: &[String]) -> Result<Round, SmtpError> {
-        let mut round = Round::default();
         let text = message.text();
         let mail = format!("MAIL FROM:<{}> SIZE={}", message.reverse_path, text.len());
-        let reply = self.command(&mail)?;
-        if !reply.is_positive() {
-            round.mail = Some(reply);
+        let mut round = Round {
+            mail: self.command(&mail)?,
+            recipients: Vec::new(),
+            data: None,
+            end: None,
+        };
+        if !round.mail.is_positive() {
             return Ok(round);
         }
         for recipient in to {
             let reply = self.command(&format!("RCPT TO:<{recipient}>"))?;
             round.recipients.push((recipient.clone(), reply));
         }
-        if round.recipients.iter().any(|(_, reply)| reply.is_positive()) {
+        if round
+            .recipients
+            .iter()
+            .any(|(_, reply)| reply.is_positive())
+        {
             let data = self.command("DATA")?;
             let go_on = data.code == 354;
             round.data = Some(data);
@@ -261,7 +286,10 @@ impl Session {
     }
 
     fn send(&mut self, text: &str, end: &str) -> Result<(), SmtpError> {
-        text.lines().next().unwrap_or_default().clone_into(&mut self.last);
+        text.lines()
+            .next()
+            .unwrap_or_default()
+            .clone_into(&mut self.last);
         // One write, so that no command waits for the acknowledgement of its first half.
         let bytes = [text.as_bytes(), end.as_bytes()].concat();
         let written = self.stream.get_mut().write_all(&bytes);
