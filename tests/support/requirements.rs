@@ -39,12 +39,28 @@ macro_rules! needs {
     };
 }
 
-/// Reports a skip.
+/// What a test function returns: nothing, or a result.
+pub trait TestOutcome {
+    /// The outcome of a test that did not run.
+    fn skipped() -> Self;
+}
+
+impl TestOutcome for () {
+    fn skipped() -> Self {}
+}
+
+impl<E> TestOutcome for Result<(), E> {
+    fn skipped() -> Self {
+        Ok(())
+    }
+}
+
+/// Reports a skip, and is what the test returns.
 ///
 /// # Panics
 ///
 /// Where `CI=true`: everything is to be had there, so a skip would hide a failure.
-pub fn skip(missing: &Missing) {
+pub fn skip<T: TestOutcome>(missing: &Missing) -> T {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("a test");
     assert!(
@@ -53,6 +69,7 @@ pub fn skip(missing: &Missing) {
     );
     // The harness captures `eprintln!`, and a captured skip is a silent one.
     let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {missing}");
+    T::skipped()
 }
 
 /// The rights of root.
