@@ -113,18 +113,22 @@ impl Greygate {
             .map_err(|error| Error::unexpected(format!("{error} in the answer"), answer))
     }
 
-    /// The sentences in force, as `greygate status` names them.
-    pub fn sentences(&self) -> Result<Vec<Value>, Error> {
-        let status = self.ask(&["status"])?;
-        let sentences = status.pointer("/sentences").and_then(Value::as_array);
-        sentences
-            .cloned()
-            .ok_or_else(|| Error::unexpected("status should list the sentences", status))
+    /// Who is sentenced at present.
+    pub fn sentenced(&self) -> Result<Vec<String>, Error> {
+        let status = self.ask(&["xdp", "status"])?;
+        let sentences = status.get("sentences").and_then(Value::as_array);
+        let clients = sentences.map(|sentences| {
+            let clients = sentences.iter().map(|sentence| sentence.get("client"));
+            clients.map(|client| client.and_then(Value::as_str).map(str::to_owned))
+        });
+        clients
+            .and_then(Iterator::collect)
+            .ok_or_else(|| Error::unexpected("the sentences should be listed", status))
     }
 
     /// The tuples it remembers.
     pub fn tuples(&self) -> Result<u64, Error> {
-        self.number(&["status"], "/census/tuples")
+        self.number(&["status"], "/store/tuples")
     }
 
     /// The frames the kernel has dropped for it so far.

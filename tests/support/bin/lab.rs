@@ -80,6 +80,13 @@ fn play() -> Result<(), Error> {
         site.neighbour().source.ip()
     );
 
+    let filter = site.greygate().ask(&["xdp", "status"])?;
+    let off = filter["off"].as_str().unwrap_or_default();
+    if !off.is_empty() {
+        return Err(Error::unexpected("the kernel filter should be on", off));
+    }
+    println!("  XDP         {}", filter["interfaces"]);
+
     let mut story = Story::default();
     let told = tell(&mut story, &mut site);
     if let Err(error) = &told
