@@ -11,7 +11,7 @@ use support::requirements;
 use support::site::Plan;
 use support::{Error, interrupt};
 
-use crate::start;
+use crate::{start, wait_for_turn};
 
 #[test]
 fn a_site_leaves_nothing_behind() -> Result<(), Error> {
@@ -27,6 +27,7 @@ fn a_site_leaves_nothing_behind() -> Result<(), Error> {
 #[test]
 fn an_interrupted_lab_leaves_nothing_behind() -> Result<(), Error> {
     support::needs!(crate::equipment(), requirements::xdp_object());
+    let _turn = wait_for_turn();
     let mut lab = Command::new(env!("CARGO_BIN_EXE_lab"))
         .stdout(Stdio::piped())
         .spawn()

@@ -7,7 +7,7 @@ use support::postfix::address;
 use support::site::Plan;
 use support::smtp::Message;
 
-use crate::{SHORT_DELAY, send, start, wait_out_the_delay};
+use crate::{SHORT_DELAY, deliver, send, start};
 
 #[test]
 fn judges_each_transaction_of_a_session_by_itself() -> Result<(), Error> {
@@ -18,15 +18,15 @@ fn judges_each_transaction_of_a_session_by_itself() -> Result<(), Error> {
     })?;
     let site = &turn.site;
     let known = Message::new("bob@sender.example", "a-message");
-    send(site.client(), &known, &["alice"])?;
-    wait_out_the_delay()?;
+    deliver(site.client(), &known, &["alice"])?;
 
     let alice = [address("alice")];
     let mut session = site.client().open(Duration::from_secs(3))?;
     let stranger = Message::new("eve@sender.example", "another-message");
     let deferred = session.attempt(&stranger, &alice)?;
     assert!(deferred.outcome().is_greylisting(), "{deferred:?}");
-    let queued = session.attempt(&known, &alice)?;
+    let next = Message::new("bob@sender.example", "the-next-message");
+    let queued = session.attempt(&next, &alice)?;
     assert!(queued.is_queued(), "{queued:?}");
     // A transaction that is given up must leave nothing to the next one.
     session.command("MAIL FROM:<bob@sender.example>")?;
@@ -34,15 +34,15 @@ fn judges_each_transaction_of_a_session_by_itself() -> Result<(), Error> {
     session.command("RSET")?;
     let deferred = session.attempt(&stranger, &alice)?;
     assert!(deferred.outcome().is_greylisting(), "{deferred:?}");
-    let mut again = known.clone();
-    again.id = "the-last@sender.example".to_owned();
-    let queued = session.attempt(&again, &alice)?;
+    let last = Message::new("bob@sender.example", "the-last-message");
+    let queued = session.attempt(&last, &alice)?;
     assert!(queued.is_queued(), "{queued:?}");
     session.quit()?;
 
-    site.postfix().wait_for_delivery("alice", &known.id)?;
-    site.postfix().wait_for_delivery("alice", &again.id)?;
-    assert_eq!(site.postfix().delivered("alice")?.len(), 2);
+    for message in [&known, &next, &last] {
+        site.postfix().wait_for_delivery("alice", &message.id)?;
+    }
+    assert_eq!(site.postfix().delivered("alice")?.len(), 3);
     Ok(())
 }
 
@@ -94,9 +94,7 @@ fn remembers_over_a_restart_what_passed() -> Result<(), Error> {
     })?;
     let site = &mut turn.site;
     let message = Message::new("bob@sender.example", "a-message");
-    send(site.client(), &message, &["alice"])?;
-    wait_out_the_delay()?;
-    assert!(send(site.client(), &message, &["alice"])?.is_queued());
+    deliver(site.client(), &message, &["alice"])?;
     let before = site.greygate().tuples()?;
 
     site.stop_greygate()?;

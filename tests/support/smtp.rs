@@ -305,12 +305,10 @@ impl Session {
                 let after = self.last.clone();
                 return Err(SmtpError::HungUp { after });
             }
-            let line = line.trim_end();
-            let malformed = || SmtpError::Malformed(line.to_owned());
-            let (code, rest) = line.split_at_checked(3).ok_or_else(malformed)?;
-            let code = code.parse().map_err(|_| malformed())?;
-            lines.push(rest.get(1..).unwrap_or_default().to_owned());
-            if !rest.starts_with('-') {
+            let malformed = || SmtpError::Malformed(line.clone());
+            let (code, text, is_last) = parse_line(&line).ok_or_else(malformed)?;
+            lines.push(text.to_owned());
+            if is_last {
                 return Ok(Reply { code, lines });
             }
         }
@@ -323,6 +321,74 @@ impl Session {
                 SmtpError::HungUp { after }
             }
             _ => SmtpError::Io { after, source },
+        }
+    }
+}
+
+/// The code, the text and whether the reply ends with this line (RFC 5321, 4.2).
+fn parse_line(line: &str) -> Option<(u16, &str, bool)> {
+    let (code, rest) = line.trim_end().split_at_checked(3)?;
+    if !code.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let (text, is_last) = match rest.split_at_checked(1) {
+        None => ("", true),
+        Some((" ", text)) => (text, true),
+        Some(("-", text)) => (text, false),
+        Some(_) => return None,
+    };
+    Some((code.parse().ok()?, text, is_last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_lines_of_a_reply() {
+        assert_eq!(
+            parse_line("250-PIPELINING\r\n"),
+            Some((250, "PIPELINING", false))
+        );
+        assert_eq!(
+            parse_line("451 4.7.1 Later\r\n"),
+            Some((451, "4.7.1 Later", true))
+        );
+        assert_eq!(parse_line("250\r\n"), Some((250, "", true)));
+        for line in ["", "25", "+50 Ok", "250+Ok", "SSH-2.0-x"] {
+            assert_eq!(parse_line(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn retries_those_answered_4yz_when_the_others_were_taken() {
+        let round = round(&[("ann", 250), ("ben", 451), ("cat", 550)], 354, 250);
+        assert_eq!(round.taken(), ["ann"]);
+        assert_eq!(round.deferred(), ["ben"]);
+        assert_eq!(round.errors(), 2);
+    }
+
+    #[test]
+    fn retries_accepted_recipients_of_a_deferred_message_too() {
+        let round = round(&[("ann", 250), ("ben", 451), ("cat", 550)], 354, 451);
+        assert_eq!(round.taken(), [""; 0]);
+        assert_eq!(round.deferred(), ["ann", "ben"]);
+        assert_eq!(round.outcome().code, 451);
+    }
+
+    fn round(recipients: &[(&str, u16)], data: u16, end: u16) -> Round {
+        let reply = |code| Reply {
+            code,
+            lines: Vec::new(),
+        };
+        let recipients = recipients
+            .iter()
+            .map(|(name, code)| ((*name).to_owned(), reply(*code)));
+        Round {
+            mail: reply(250),
+            recipients: recipients.collect(),
+            data: Some(reply(data)),
+            end: Some(reply(end)),
         }
     }
 }
