@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 
 /// Something that a test needs and the machine does not have, in words for a person.
@@ -86,7 +87,7 @@ pub fn network_namespaces() -> Result<(), Missing> {
     root()?;
     // On a thread of its own, whose namespace ends with it.
     let made = std::thread::spawn(|| unshare(CloneFlags::CLONE_NEWNET)).join();
-    match made.expect("unshare does not panic") {
+    match made.unwrap_or(Err(Errno::UnknownErrno)) {
         Ok(()) => Ok(()),
         Err(error) => Err(Missing::new(format_args!(
             "network namespaces (unshare: {error})"
