@@ -133,7 +133,7 @@ impl Greygate {
 
     /// The frames the kernel has dropped for it so far.
     pub fn dropped_frames(&self) -> Result<u64, Error> {
-        self.number(&["xdp", "status"], "/counters/blocked")
+        self.number(&["xdp", "status"], "/filter/drops")
     }
 
     fn number(&self, command: &[&str], pointer: &str) -> Result<u64, Error> {

@@ -80,12 +80,7 @@ fn play() -> Result<(), Error> {
         site.neighbour().source.ip()
     );
 
-    let filter = site.greygate().ask(&["xdp", "status"])?;
-    let off = filter["off"].as_str().unwrap_or_default();
-    if !off.is_empty() {
-        return Err(Error::unexpected("the kernel filter should be on", off));
-    }
-    println!("  XDP         {}", filter["interfaces"]);
+    println!("  XDP         {}", filter_modes(&site)?);
 
     let mut story = Story::default();
     let told = tell(&mut story, &mut site);
@@ -100,6 +95,22 @@ fn play() -> Result<(), Error> {
     let cleaned = story.scene("everything is taken away", |scene| take_away(scene, site));
     story.print_table();
     told.and(cleaned)
+}
+
+/// The mode the kernel filter has obtained on each interface; an error when it guards none.
+fn filter_modes(site: &Site) -> Result<String, Error> {
+    let status = site.greygate().ask(&["xdp", "status"])?;
+    let interfaces = status["filter"]["interfaces"].as_array();
+    let modes = interfaces.into_iter().flatten().map(|interface| {
+        let mode = interface["mode"]
+            .as_str()
+            .filter(|mode| *mode != "detached")?;
+        Some(format!("{mode} on {}", interface["name"].as_str()?))
+    });
+    match modes.collect::<Option<Vec<_>>>() {
+        Some(modes) if modes.len() == INTERFACES.len() => Ok(modes.join(", ")),
+        _ => Err(Error::unexpected("the kernel filter should be on", status)),
+    }
 }
 
 fn tell(story: &mut Story, site: &mut Site) -> Result<(), Error> {

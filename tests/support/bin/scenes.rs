@@ -373,20 +373,16 @@ fn envelope(client: Client<'_>, message: &Message, mailbox: &str) -> String {
     format!("{reverse_path} -> {recipient} from {ip}, Message-ID {id}")
 }
 
-/// What the kernel filter says of itself, without what it counted nothing for.
+/// What `greygate xdp status` says, without what the kernel counted nothing for.
 fn summary(status: &Value) -> String {
-    let counters = status.get("counters").and_then(Value::as_object);
-    let counted = counters.into_iter().flatten();
+    let frames = status["filter"]["frames"].as_object();
+    let counted = frames.into_iter().flatten();
     let counted: Vec<_> = counted
         .filter(|(_, count)| count.as_u64() != Some(0))
-        .map(|(name, count)| format!("{name} {count}"))
+        .map(|(reason, count)| format!("{reason} {count}"))
         .collect();
-    format!(
-        "interfaces {}, sentences {}, frames: {}",
-        status["interfaces"],
-        status["sentences"],
-        counted.join(", ")
-    )
+    let sentences = &status["sentences"];
+    format!("sentences {sentences}, frames: {}", counted.join(", "))
 }
 
 /// How many SMTP sessions of this client Postfix has seen.
