@@ -53,7 +53,7 @@ fn defers_every_session_of_smtp_source_and_counts_them() -> Result<(), Error> {
     assert_eq!(site.greygate().tuples()?, 200);
     let deferred = site
         .greygate()
-        .metric(site.mx(), "greygate_milter_deferred_total")?;
+        .metric(site.mx(), "greygate_milter_deferrals_total")?;
     assert!(
         (deferred - 200.0).abs() < 0.5,
         "{}",
