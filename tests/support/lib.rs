@@ -10,11 +10,16 @@
 pub mod bpffs;
 pub mod clock;
 pub mod error;
+pub mod greygate;
 pub mod interrupt;
 pub mod load;
 pub mod mta;
 pub mod netns;
+pub mod postfix;
 pub mod process;
 pub mod requirements;
+pub mod site;
+pub mod smtp;
+pub mod story;
 
 pub use error::Error;

@@ -85,8 +85,8 @@ impl Config {
         v.key(
             "users",
             &mut milter.users,
-            "Users that may speak to the unix listeners, beside root and the daemon's own. \
-             Postfix's, as Debian and most others name it.",
+            "Users that may speak to the unix listeners, beside root and the daemon's own; the \
+             socket belongs to the group of the first. Postfix's, as Debian and most others name it.",
         );
         v.bounded(
             "workers",
