@@ -89,9 +89,18 @@ impl Daemon {
             started: now,
             store,
         });
-        let control = ControlServer::start(&config.admin, Arc::clone(&desk) as _)?;
+        let control = ControlServer::start(
+            &config.admin,
+            Arc::clone(&desk) as _,
+            Arc::clone(&metrics.admin),
+        )?;
         let metrics = match config.metrics.listen {
-            MetricsListen::At(address) => Some(MetricsServer::start(address, registry, desk)?),
+            MetricsListen::At(address) => Some(MetricsServer::start(
+                address,
+                registry,
+                desk,
+                metrics.admin,
+            )?),
             MetricsListen::Off => None,
         };
         Ok(Self {
@@ -215,6 +224,7 @@ pub enum DaemonError {
 /// The counters of every room.
 #[derive(Debug, Default)]
 struct Metrics {
+    admin: Arc<admin::Metrics>,
     milter: Arc<milter::Metrics>,
     store: Arc<store::Metrics>,
     kernel: Arc<kernel::Metrics>,
@@ -223,6 +233,7 @@ struct Metrics {
 impl Metrics {
     fn registered(&self) -> Registry {
         let mut registry = Registry::with_prefix("greygate");
+        self.admin.register(&mut registry);
         self.milter.register(&mut registry);
         self.store.register(&mut registry);
         self.kernel.register(&mut registry);

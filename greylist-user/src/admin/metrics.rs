@@ -24,6 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::control::Control;
+use super::count::Metrics;
 use super::door::Door;
 
 /// The running metrics endpoint. Dropping it, or [`MetricsServer::stop`], closes it.
@@ -39,6 +40,7 @@ impl MetricsServer {
         listen: SocketAddr,
         registry: Arc<Registry>,
         control: Arc<dyn Control>,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, MetricsError> {
         let broken = |source| MetricsError::Bind(listen, source);
         let listener = StdListener::bind(listen).map_err(broken)?;
@@ -47,6 +49,7 @@ impl MetricsServer {
         let page = Arc::new(Page { registry, control });
         let door = Door::open(
             "metrics",
+            metrics,
             || TcpListener::from_std(listener),
             move |stream| serve(stream, Arc::clone(&page)),
         )
@@ -267,7 +270,7 @@ mod tests {
         let server = start(&Arc::new(Ledger::default()));
         let address = server.address();
         let control = Arc::new(Ledger::default());
-        let error = MetricsServer::start(address, Arc::default(), control)
+        let error = MetricsServer::start(address, Arc::default(), control, Arc::default())
             .expect_err("the address is taken");
         assert!(error.to_string().contains(&address.to_string()), "{error}");
     }
@@ -279,7 +282,8 @@ mod tests {
         registry.register("attempts", "Attempts", attempts);
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let control: Arc<dyn Control> = control.clone();
-        MetricsServer::start(listen, Arc::new(registry), control).expect("loopback has a free port")
+        MetricsServer::start(listen, Arc::new(registry), control, Arc::default())
+            .expect("loopback has a free port")
     }
 
     fn get(server: &MetricsServer, request: &str) -> String {

@@ -19,8 +19,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
 use super::control::Control;
+use super::count::Metrics;
 use super::door::Door;
-use super::request::{Answer, Request};
+use super::request::{Answer, REFUSED, Request};
 use super::settings::Settings;
 
 /// The running control socket. Dropping it, or [`ControlServer::stop`], closes and removes it.
@@ -38,7 +39,11 @@ impl ControlServer {
     ///
     /// A socket left behind by a daemon that died is replaced; anything else in its place, a
     /// living daemon above all, is an error.
-    pub fn start(settings: &Settings, control: Arc<dyn Control>) -> Result<Self, SocketError> {
+    pub fn start(
+        settings: &Settings,
+        control: Arc<dyn Control>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, SocketError> {
         let path = settings.socket.clone();
         let broken = |source| SocketError::Bind(path.clone(), source);
         let group = group_id(&settings.group)?;
@@ -46,8 +51,9 @@ impl ControlServer {
         let (listener, inode) = bind(&path, group).map_err(broken)?;
         let door = Door::open(
             "control",
+            Arc::clone(&metrics),
             || UnixListener::from_std(listener),
-            move |stream| serve(stream, Arc::clone(&control)),
+            move |stream| serve(stream, Arc::clone(&control), Arc::clone(&metrics)),
         )
         .map_err(broken)?;
         Ok(Self {
@@ -150,17 +156,19 @@ fn bind(path: &Path, group: Option<u32>) -> io::Result<(StdListener, u64)> {
 }
 
 /// One question, one answer.
-async fn serve(mut stream: UnixStream, control: Arc<dyn Control>) {
+async fn serve(mut stream: UnixStream, control: Arc<dyn Control>, metrics: Arc<Metrics>) {
     let Ok(credentials) = stream.peer_cred() else {
         return;
     };
     let uid = credentials.uid();
     let answer = match timeout(QUESTION_TIME, read_line(&mut stream)).await {
-        Ok(Ok(line)) => tokio::task::spawn_blocking(move || answer(&line, uid, &*control))
-            .await
-            .unwrap_or_else(|_| Answer::Failed {
-                why: "the daemon met a bug at this; its log has the place".to_owned(),
-            }),
+        Ok(Ok(line)) => {
+            tokio::task::spawn_blocking(move || answer(&line, uid, &*control, &metrics))
+                .await
+                .unwrap_or_else(|_| Answer::Failed {
+                    why: "the daemon met a bug at this; its log has the place".to_owned(),
+                })
+        }
         Ok(Err(refused)) => refused,
         Err(_) => refused("no whole line came within five seconds"),
     };
@@ -188,18 +196,27 @@ async fn read_line(stream: &mut UnixStream) -> Result<Vec<u8>, Answer> {
 }
 
 /// What `uid` is answered to one line.
-fn answer(line: &[u8], uid: u32, control: &dyn Control) -> Answer {
+fn answer(line: &[u8], uid: u32, control: &dyn Control, metrics: &Metrics) -> Answer {
     let request: Request = match serde_json::from_slice(line) {
         Ok(request) => request,
-        Err(error) => return refused(format!("the request is not understood: {error}")),
+        Err(error) => {
+            metrics.asked("unknown", REFUSED);
+            return refused(format!("the request is not understood: {error}"));
+        }
     };
+    let word = request.word();
     if request.is_change() && !may_change(uid) {
-        tracing::warn!(uid, request = request.word(), "unpermitted");
+        metrics.asked(word, REFUSED);
+        tracing::warn!(uid, request = word, "unpermitted");
         return refused("only root and the daemon's own user may change anything");
     }
     let answer = obey(&request, control);
+    let outcome = answer.outcome();
+    metrics.asked(word, outcome);
     if request.is_change() {
-        tracing::info!(uid, request = request.word(), answer = ?answer, "ordered");
+        let client = request.client();
+        let why = answer.why();
+        tracing::info!(uid, request = word, client, outcome, why, "ordered");
     }
     answer
 }
@@ -439,7 +456,7 @@ mod tests {
         fn nobody_else_changes_anything(uid in 1..u32::MAX, line in request_like()) {
             prop_assume!(uid != Uid::effective().as_raw());
             let ledger = Ledger::default();
-            answer(line.as_bytes(), uid, &ledger);
+            answer(line.as_bytes(), uid, &ledger, &Metrics::default());
             prop_assert_eq!(ledger.changes(), Vec::<String>::new());
         }
     }
@@ -516,7 +533,7 @@ mod tests {
 
         fn try_start(&self) -> Result<ControlServer, SocketError> {
             let control: Arc<dyn Control> = self.ledger.clone();
-            ControlServer::start(&self.settings, control)
+            ControlServer::start(&self.settings, control, Arc::default())
         }
 
         fn start(&self) -> ControlServer {

@@ -15,7 +15,16 @@ use crate::config::{self, Config, ConfigError, DEFAULT_FILE};
 use crate::{daemon, log};
 
 /// Does what the arguments say, and prints the answer to standard output.
+///
+/// Whoever reads the answer may stop reading, as `head` does: that is no failure.
 pub fn run(cli: &Cli) -> Result<(), Failure> {
+    match obey(cli) {
+        Err(Failure::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+fn obey(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Serve => serve(&file(cli)),
         Command::CheckConfig { file: named } => {
@@ -57,7 +66,7 @@ fn check_config(cli: &Cli, file: &Path) -> Result<(), Failure> {
             Ok(config) => json!({
                 "legal": true,
                 "new_tuples_per_second": config.sustained_new_tuples(),
-                "remarks": config.remarks(),
+                "remarks": remarks(config),
             }),
             Err(ConfigError::Illegal(problems)) => json!({"legal": false, "problems": problems}),
             Err(unreadable) => json!({"legal": false, "error": unreadable.to_string()}),
@@ -105,9 +114,15 @@ fn summary(file: &Path, config: &Config, paper: &mut Paper) {
         let (interfaces, ports) = (interfaces.join(", "), ports.join(", "));
         paper.row("kernel", format_args!("{interfaces}, port {ports}"));
     }
-    for remark in config.remarks() {
+    for remark in remarks(config) {
         paper.row("note", remark);
     }
+}
+
+fn remarks(config: &Config) -> Vec<String> {
+    let mut remarks = config.remarks();
+    remarks.extend(config.remarks_on_this_host());
+    remarks
 }
 
 /// Asks the daemon, and shows what it answers.

@@ -1,5 +1,7 @@
 //! What a legal configuration amounts to, and what in it may surprise.
 
+use nix::net::if_::if_nametoindex;
+
 use super::duration::format;
 use super::model::Config;
 use crate::admin::MetricsListen;
@@ -52,6 +54,33 @@ impl Config {
         }
         remarks
     }
+
+    /// What on this host is in the way of the kernel filter; mail flows all the same.
+    pub fn remarks_on_this_host(&self) -> Vec<String> {
+        let xdp = &self.xdp;
+        let mut remarks: Vec<_> = xdp
+            .interfaces
+            .iter()
+            .filter(|interface| if_nametoindex(interface.as_str()).is_err())
+            .map(|interface| format!("[xdp] interfaces: there is no {interface} on this host"))
+            .collect();
+        if xdp.interfaces.is_empty() {
+            return remarks;
+        }
+        if !xdp.object.exists() {
+            let object = xdp.object.display();
+            remarks.push(format!(
+                "[xdp] object: there is no {object}, so nobody is blocked"
+            ));
+        }
+        if xdp.panic_file.exists() {
+            let flag = xdp.panic_file.display();
+            remarks.push(format!(
+                "[xdp] panic_file: while {flag} is there, nobody is blocked"
+            ));
+        }
+        remarks
+    }
 }
 
 #[cfg(test)]
@@ -67,6 +96,18 @@ mod tests {
     #[test]
     fn defaults_surprise_nobody() {
         assert_eq!(Config::default().remarks(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn names_what_is_missing_on_this_host() {
+        let mut config = Config::default();
+        assert_eq!(config.remarks_on_this_host(), Vec::<String>::new());
+        config.xdp.interfaces = vec!["lo".to_owned(), "nosuch0".to_owned()];
+        config.xdp.object = "/nonexistent/x.o".into();
+        config.xdp.panic_file = "/".into();
+        let remarks = config.remarks_on_this_host();
+        assert_eq!(remarks.len(), 3, "{remarks:?}");
+        assert!(remarks[0].contains("nosuch0"), "{remarks:?}");
     }
 
     #[test]
