@@ -147,7 +147,7 @@ pub struct Status {
     pub store: Census,
     /// How the kernel filter is.
     pub xdp: FilterStatus,
-    /// Counts since the start, by the name of their metric.
+    /// Counts since the start, by the name and labels of their metric.
     pub counters: BTreeMap<String, u64>,
 }
 

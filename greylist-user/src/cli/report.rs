@@ -183,8 +183,8 @@ mod tests {
              IPv6          0 of 131,072 entries\n\
              dropped       3,400\n\
              \n\
-             counter            since the start\n\
-             greygate_verdicts  1,234\n"
+             counter                  since the start\n\
+             greygate_verdicts_total  1,234\n"
         );
     }
 
@@ -256,8 +256,8 @@ mod tests {
                 frames: BTreeMap::new(),
             }),
             counters: BTreeMap::from([
-                ("greygate_verdicts".to_owned(), 1_234),
-                ("greygate_swept".to_owned(), 0),
+                ("greygate_verdicts_total".to_owned(), 1_234),
+                ("greygate_swept_total".to_owned(), 0),
             ]),
         }
     }

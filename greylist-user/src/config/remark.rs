@@ -5,6 +5,7 @@ use nix::net::if_::if_nametoindex;
 use super::duration::format;
 use super::model::Config;
 use crate::admin::MetricsListen;
+use crate::milter::Endpoint;
 use crate::policy::Action;
 
 impl Config {
@@ -55,17 +56,29 @@ impl Config {
         remarks
     }
 
-    /// What on this host is in the way of the kernel filter; mail flows all the same.
+    /// What on this host must still be made, or is in the way of the kernel filter.
     pub fn remarks_on_this_host(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        for endpoint in &self.milter.listen {
+            if let Endpoint::Unix(path) = endpoint
+                && let Some(directory) = path.parent().filter(|directory| !directory.exists())
+            {
+                remarks.push(format!(
+                    "[milter] listen: there must be a directory {} when the daemon starts, which Postfix may enter",
+                    directory.display()
+                ));
+            }
+        }
         let xdp = &self.xdp;
-        let mut remarks: Vec<_> = xdp
-            .interfaces
-            .iter()
-            .filter(|interface| if_nametoindex(interface.as_str()).is_err())
-            .map(|interface| format!("[xdp] interfaces: there is no {interface} on this host"))
-            .collect();
         if xdp.interfaces.is_empty() {
             return remarks;
+        }
+        for interface in &xdp.interfaces {
+            if if_nametoindex(interface.as_str()).is_err() {
+                remarks.push(format!(
+                    "[xdp] interfaces: there is no {interface} on this host"
+                ));
+            }
         }
         if !xdp.object.exists() {
             let object = xdp.object.display();
@@ -102,12 +115,14 @@ mod tests {
     fn names_what_is_missing_on_this_host() {
         let mut config = Config::default();
         assert_eq!(config.remarks_on_this_host(), Vec::<String>::new());
+        config.milter.listen = vec![Endpoint::Unix("/nonexistent/milter.sock".into())];
         config.xdp.interfaces = vec!["lo".to_owned(), "nosuch0".to_owned()];
         config.xdp.object = "/nonexistent/x.o".into();
         config.xdp.panic_file = "/".into();
         let remarks = config.remarks_on_this_host();
-        assert_eq!(remarks.len(), 3, "{remarks:?}");
-        assert!(remarks[0].contains("nosuch0"), "{remarks:?}");
+        assert_eq!(remarks.len(), 4, "{remarks:?}");
+        assert!(remarks[0].contains("/nonexistent"), "{remarks:?}");
+        assert!(remarks[1].contains("nosuch0"), "{remarks:?}");
     }
 
     #[test]
