@@ -376,6 +376,19 @@ const ILLEGAL: &[(&str, &[&str])] = &[
         "[greylist]\ndelay = 3m\n",
         &["f:2: string values must be quoted, expected literal string"],
     ),
+    (
+        "[xdp]\nports = [25, 25]\ninterfaces = [\"lo\", \"lo\"]\n",
+        &[
+            "f:2: [xdp] ports: 25 is named twice; remove one",
+            "f:3: [xdp] interfaces: lo is named twice; remove one",
+        ],
+    ),
+    (
+        "[greylist]\nprobe_senders = [\"*@example.org\"]\n",
+        &[
+            "f:2: [greylist] probe_senders: \"*@example.org\" names nobody; a * stands for the domain only",
+        ],
+    ),
     // All at once, in the order of the file.
     (
         "[store]\ncapacity = 1\n[greylist]\ntrusst = \"1d\"\ndelay = \"\"\n",
