@@ -201,6 +201,16 @@ impl Mta {
         }
     }
 
+    /// Everything the milter says until it closes the connection.
+    pub fn read_to_close(&mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        match &mut self.stream {
+            Stream::Inet(stream) => stream.read_to_end(&mut bytes)?,
+            Stream::Unix(stream) => stream.read_to_end(&mut bytes)?,
+        };
+        Ok(bytes)
+    }
+
     /// Reads actions and the status behind them.
     pub fn read_answer(&mut self) -> io::Result<Answer> {
         let mut actions = Vec::new();
