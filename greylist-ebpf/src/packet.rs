@@ -1,1 +1,255 @@
-//! Frame to new SMTP connection.
+//! From a frame to the new TCP connection it opens, or to the reason it opens none.
+//!
+//! Knows Ethernet II, IPv4 (RFC 791), IPv6 with a bounded walk of its extension headers (RFC 8200)
+//! and the flags of TCP (RFC 9293). Nothing of maps, ports or time.
+//!
+//! What is not understood is not an error but a [`Counter`], and passes: a filter that guesses
+//! locks its owner out. So a sentenced client can hide a SYN in a fragment too short for the TCP
+//! header, or behind a chain of extension headers that is too long; the stack behind decides then.
+
+use crate::abi::Counter;
+
+/// Read access to the linear part of one frame.
+pub trait Frame {
+    /// The `N` bytes that begin `offset` bytes into the frame; `None` when it ends before.
+    fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
+}
+
+impl Frame for [u8] {
+    fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.get(offset..)?.first_chunk().copied()
+    }
+}
+
+/// A TCP SYN without ACK: a client that asks for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewConnection {
+    /// The source address.
+    pub client: Client,
+    /// The destination port.
+    pub port: u16,
+}
+
+/// The address of a client, in network byte order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Client {
+    /// IPv4.
+    V4([u8; 4]),
+    /// IPv6.
+    V6([u8; 16]),
+}
+
+/// IPv6 extension headers that are walked; a longer chain is not understood.
+pub const EXTENSION_HEADERS: usize = 6;
+
+/// Reads `frame` as an Ethernet II frame.
+///
+/// # Errors
+///
+/// The reason why the frame opens no connection, as far as it was understood.
+#[inline(always)]
+pub fn new_connection<F: Frame + ?Sized>(frame: &F) -> Result<NewConnection, Counter> {
+    match u16::from_be_bytes(read(frame, 12)?) {
+        0x0800 => ipv4(frame, ETHERNET_HEADER),
+        0x86dd => ipv6(frame, ETHERNET_HEADER),
+        _ => Err(Counter::NotIp),
+    }
+}
+
+// Each fixed header is read whole, once: the verifier keeps no bound that a compiler inferred from
+// another one, as it does for a field in front of what was checked already.
+
+#[inline(always)]
+fn ipv4<F: Frame + ?Sized>(frame: &F, at: usize) -> Result<NewConnection, Counter> {
+    let header: [u8; IPV4_HEADER] = read(frame, at)?;
+    let length = usize::from(header[0] & 0x0f) * 4;
+    if header[0] >> 4 != 4 || length < IPV4_HEADER {
+        return Err(Counter::Malformed);
+    }
+    if header[9] != TCP {
+        return Err(Counter::NotTcp);
+    }
+    if u16::from_be_bytes([header[6], header[7]]) & FRAGMENT_OFFSET_V4 != 0 {
+        return Err(Counter::Fragment);
+    }
+    let port = new_connection_port(frame, at + length)?;
+    let client = Client::V4([header[12], header[13], header[14], header[15]]);
+    Ok(NewConnection { client, port })
+}
+
+#[inline(always)]
+fn ipv6<F: Frame + ?Sized>(frame: &F, at: usize) -> Result<NewConnection, Counter> {
+    let header: [u8; IPV6_HEADER] = read(frame, at)?;
+    if header[0] >> 4 != 6 {
+        return Err(Counter::Malformed);
+    }
+    let segment = tcp_segment(frame, header[6], at + IPV6_HEADER)?;
+    let port = new_connection_port(frame, segment)?;
+    let mut address = [0; 16];
+    address.copy_from_slice(&header[8..24]);
+    let client = Client::V6(address);
+    Ok(NewConnection { client, port })
+}
+
+/// Walks the extension headers that begin at `at` with one of kind `next_header`, to the offset of
+/// the TCP header.
+///
+/// Only headers whose length is known by their RFC are walked; guessing past an unknown one would
+/// let a sender forge the ports we see.
+#[inline(always)]
+fn tcp_segment<F: Frame + ?Sized>(
+    frame: &F,
+    mut next_header: u8,
+    mut at: usize,
+) -> Result<usize, Counter> {
+    for _ in 0..EXTENSION_HEADERS {
+        match next_header {
+            TCP => return Ok(at),
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => {
+                let [next, eights] = read(frame, at)?;
+                next_header = next;
+                at += 8 + usize::from(eights) * 8;
+            }
+            AUTHENTICATION => {
+                let [next, fours] = read(frame, at)?;
+                next_header = next;
+                at += 8 + usize::from(fours) * 4;
+            }
+            FRAGMENT => {
+                let [next, _, high, low] = read(frame, at)?;
+                if u16::from_be_bytes([high, low]) & FRAGMENT_OFFSET_V6 != 0 {
+                    return Err(Counter::Fragment);
+                }
+                next_header = next;
+                at += 8;
+            }
+            ENCRYPTED | MOBILITY | HOST_IDENTITY | SHIM6 => return Err(Counter::Extensions),
+            _ => return Err(Counter::NotTcp),
+        }
+    }
+    if next_header == TCP {
+        Ok(at)
+    } else {
+        Err(Counter::Extensions)
+    }
+}
+
+/// The destination port of the TCP segment at `at`, when it asks for a connection.
+#[inline(always)]
+fn new_connection_port<F: Frame + ?Sized>(frame: &F, at: usize) -> Result<u16, Counter> {
+    let header: [u8; TCP_HEADER] = read(frame, at)?;
+    if header[12] >> 4 < 5 {
+        return Err(Counter::Malformed);
+    }
+    // ECE and CWR may be set: they ask for congestion notification (RFC 3168).
+    if header[13] & (FIN | SYN | RST | ACK) != SYN {
+        return Err(Counter::NotSyn);
+    }
+    Ok(u16::from_be_bytes([header[2], header[3]]))
+}
+
+#[inline(always)]
+fn read<F: Frame + ?Sized, const N: usize>(frame: &F, offset: usize) -> Result<[u8; N], Counter> {
+    frame.bytes(offset).ok_or(Counter::Truncated)
+}
+
+const ETHERNET_HEADER: usize = 14;
+const IPV4_HEADER: usize = 20;
+const IPV6_HEADER: usize = 40;
+const TCP_HEADER: usize = 20;
+
+const FRAGMENT_OFFSET_V4: u16 = 0x1fff;
+const FRAGMENT_OFFSET_V6: u16 = 0xfff8;
+
+// Flags of TCP, RFC 9293 section 3.1.
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
+// Protocol numbers and IPv6 extension headers, as IANA assigns them.
+const HOP_BY_HOP: u8 = 0;
+const TCP: u8 = 6;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const ENCRYPTED: u8 = 50;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION_OPTIONS: u8 = 60;
+const MOBILITY: u8 = 135;
+const HOST_IDENTITY: u8 = 139;
+const SHIM6: u8 = 140;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A SYN from 192.0.2.7 to port 25, field by field.
+    const SYN_V4: [u8; 54] = [
+        2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00, // Ethernet
+        0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0, // IPv4: IHL 5, DF, TTL 64, TCP
+        192, 0, 2, 7, 198, 51, 100, 1, // from, to
+        0x9c, 0x40, 0, 25, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, SYN, 0xfa, 0xf0, 0, 0, 0, 0, // TCP
+    ];
+
+    #[test]
+    fn reads_a_plain_syn() {
+        let connection = new_connection(SYN_V4.as_slice()).expect("a SYN");
+        assert_eq!(connection.client, Client::V4([192, 0, 2, 7]));
+        assert_eq!(connection.port, 25);
+    }
+
+    #[test]
+    fn every_truncation_is_counted_as_one() {
+        for length in 0..SYN_V4.len() {
+            assert_eq!(
+                new_connection(&SYN_V4[..length]),
+                Err(Counter::Truncated),
+                "cut to {length} bytes"
+            );
+        }
+    }
+
+    #[test]
+    fn only_a_syn_without_ack_rst_and_fin_opens_a_connection() {
+        for flags in 0..=u8::MAX {
+            let mut frame = SYN_V4;
+            frame[47] = flags;
+            let opens = new_connection(frame.as_slice()).is_ok();
+            assert_eq!(opens, flags & 0b0001_0111 == SYN, "flags {flags:#010b}");
+        }
+    }
+
+    #[test]
+    fn chain_of_extension_headers_is_walked_to_its_bound() {
+        for headers in 0..=EXTENSION_HEADERS + 2 {
+            let result = new_connection(ipv6_with_destination_options(headers).as_slice());
+            if headers <= EXTENSION_HEADERS {
+                assert_eq!(result.map(|new| new.port), Ok(25), "{headers} headers");
+            } else {
+                assert_eq!(result, Err(Counter::Extensions), "{headers} headers");
+            }
+        }
+    }
+
+    fn ipv6_with_destination_options(headers: usize) -> [u8; 200] {
+        let mut frame = [0; 200];
+        frame[12..14].copy_from_slice(&[0x86, 0xdd]);
+        frame[14] = 0x60;
+        let kind = |index| {
+            if index < headers {
+                DESTINATION_OPTIONS
+            } else {
+                TCP
+            }
+        };
+        frame[20] = kind(0);
+        for index in 0..headers {
+            frame[54 + index * 8] = kind(index + 1);
+        }
+        let tcp = &mut frame[54 + headers * 8..];
+        tcp[3] = 25;
+        tcp[12] = 0x50;
+        tcp[13] = SYN;
+        frame
+    }
+}

@@ -4,6 +4,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use greylist_ebpf::abi::KernelTime;
+use nix::time::{ClockId, clock_gettime};
+
 use crate::policy::Timestamp;
 
 /// Where the present comes from.
@@ -26,5 +29,29 @@ impl Clock for SystemClock {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         Timestamp::from_millis(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Kernel time, now: `CLOCK_MONOTONIC`, the clock by which the XDP program ends sentences.
+///
+/// # Panics
+///
+/// Never: every Linux has this clock, and it counts up from zero.
+pub fn kernel_now() -> KernelTime {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("every Linux has CLOCK_MONOTONIC");
+    let seconds = u64::try_from(now.tv_sec()).expect("the monotonic clock starts at zero");
+    let nanos = u64::try_from(now.tv_nsec()).expect("nanoseconds of a time are not negative");
+    KernelTime::from_nanos(seconds * 1_000_000_000 + nanos)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_time_does_not_go_back() {
+        let earlier = kernel_now();
+        assert!(earlier > KernelTime::default());
+        assert!(kernel_now() >= earlier);
     }
 }

@@ -1,32 +1,34 @@
-//! A clock that tests turn by hand.
+//! A clock that a test turns by hand.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use greygate::{clock::Clock, policy::Timestamp};
+use greygate::clock::Clock;
+use greygate::policy::Timestamp;
 
-/// Stands still until it is turned. Begins on 1 January 2026.
+/// Stands still until it is turned. Share it in an `Arc`.
 #[derive(Debug)]
 pub struct TestClock(AtomicU64);
 
 impl TestClock {
-    /// Moves time on.
+    /// When every test begins: 14 November 2023, 22:13:20 UTC.
+    pub const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+    /// Turns the clock forward.
     pub fn advance(&self, duration: Duration) {
-        let millis = u64::try_from(duration.as_millis()).expect("tests take less than an age");
-        self.0.fetch_add(millis, Ordering::SeqCst);
+        let to = self.now().after(duration);
+        self.0.store(to.as_millis(), Ordering::SeqCst);
+    }
+}
+
+impl Default for TestClock {
+    fn default() -> Self {
+        Self(AtomicU64::new(Self::START.as_millis()))
     }
 }
 
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.0.load(Ordering::SeqCst))
-    }
-}
-
-impl Default for TestClock {
-    fn default() -> Self {
-        Self(AtomicU64::new(1_767_225_600_000))
     }
 }

@@ -1,1 +1,263 @@
 //! The kernel's table of sentences: a projection of the store, thrown away and rebuilt at will.
+//!
+//! ```text
+//! store --effects--> projector --changes--> KernelFilter (XDP maps, or nothing)
+//!   ^                   |  ^                    |
+//!   +-- all sentences --+  +--- what is there --+   compared by `reconcile` once a minute
+//! ```
+//!
+//! Knows sentences, interfaces and the ABI of `greylist-ebpf`. Nothing of tuples, mail addresses
+//! or SMTP. What fails here never stops mail: without a working filter there is [`NoFilter`], which
+//! says why.
+//!
+//! Minimum kernel 6.1, with `CAP_BPF` and `CAP_NET_ADMIN` while the program is loaded.
+
+use std::{path::PathBuf, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::policy::{Sentence, SentenceLevel, SentencedClient, Timestamp};
+
+mod error;
+mod metrics;
+mod none;
+mod projector;
+pub mod reconcile;
+mod status;
+mod time;
+
+#[cfg(feature = "xdp")]
+mod attach;
+#[cfg(feature = "xdp")]
+mod netlink;
+#[cfg(feature = "xdp")]
+mod object;
+#[cfg(feature = "xdp")]
+mod panic;
+#[cfg(feature = "xdp")]
+mod pins;
+#[cfg(feature = "xdp")]
+mod sys;
+#[cfg(not(feature = "xdp"))]
+mod unbuilt;
+#[cfg(feature = "xdp")]
+mod xdp;
+
+pub use error::FilterError;
+pub use greylist_ebpf::abi::KernelTime;
+pub use metrics::Metrics;
+pub use none::NoFilter;
+pub use projector::Projector;
+pub use status::{
+    FilterStatus, InterfaceStatus, Loaded, ObtainedMode, OnStatus, Panicked, Unloaded,
+};
+pub use time::TimeBridge;
+
+#[cfg(feature = "xdp")]
+pub use panic::panic;
+#[cfg(feature = "xdp")]
+pub use pins::{load, unload};
+#[cfg(not(feature = "xdp"))]
+pub use unbuilt::{load, panic, unload};
+#[cfg(feature = "xdp")]
+pub use xdp::XdpFilter;
+
+/// The kernel side, as the rest of the daemon sees it.
+///
+/// A lost change is harmless: the sentence stands in the store, and the next reconciliation
+/// repairs the table. A wrongly dropped client is not: an implementation may only ever drop new
+/// connections, to protected ports, of clients it was told to, until the time it was told; when in
+/// doubt it passes.
+pub trait KernelFilter: Send {
+    /// Carries `changes` out, in their order, as far as it can.
+    ///
+    /// # Errors
+    ///
+    /// The first change that failed; the others have been tried all the same.
+    fn apply(&mut self, changes: &[Change], now: Timestamp) -> Result<(), FilterError>;
+
+    /// What the kernel holds, entries that have ended among them.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel's table cannot be read: nothing is known of what it holds.
+    fn entries(&mut self, now: Timestamp) -> Result<Vec<Entry>, FilterError>;
+
+    /// Sentences that fit, for each address family; 0 where nothing is filtered.
+    fn capacity(&self) -> u32;
+
+    /// What the filter is doing and has done.
+    fn status(&self) -> FilterStatus;
+}
+
+/// A change of the kernel's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Write the sentence, over an older one of the same client.
+    Put(Sentence),
+    /// Remove the client's sentence; none there is as good.
+    Remove(SentencedClient),
+}
+
+/// One entry of the kernel's table, in the words of the policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Whose sentence it is.
+    pub client: SentencedClient,
+    /// How hard it is.
+    pub level: SentenceLevel,
+    /// When it ends, by the wall clock as it stands now.
+    pub until: Timestamp,
+    /// New connections it has met: dropped, or passed when only observed.
+    pub drops: u64,
+}
+
+/// Where all sentences stand: the store.
+pub trait SentenceSource: Send + Sync {
+    /// The sentences that have not ended at `now`. May take its time; called by the projector's
+    /// thread about once a minute.
+    fn sentences(&self, now: Timestamp) -> Vec<Sentence>;
+}
+
+/// What the operator wants of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The interfaces that clients come in by. Default none: no kernel filter.
+    pub interfaces: Vec<String>,
+    /// The TCP ports whose new connections may be dropped. Default 25 alone; submission ports
+    /// serve customers, so adding them is the operator's explicit choice.
+    pub ports: Vec<u16>,
+    /// How to attach.
+    pub mode: Mode,
+    /// The kernel program. Default where the package installs it.
+    pub object: PathBuf,
+    /// Where `load` pins maps and links; on a mounted bpffs. Default `/sys/fs/bpf/greygate`.
+    pub pin_directory: PathBuf,
+    /// The flag that `panic` leaves: while it exists, nothing is attached. Default
+    /// `/run/greygate/xdp-panic`, which a reboot removes.
+    pub panic_file: PathBuf,
+    /// Sentences per address family. Default 131,072: the memory is taken at start, about 14 MB
+    /// for both families together.
+    pub capacity: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            interfaces: Vec::new(),
+            ports: vec![25],
+            mode: Mode::default(),
+            object: PathBuf::from("/usr/lib/greygate/greygate-xdp.o"),
+            pin_directory: PathBuf::from("/sys/fs/bpf/greygate"),
+            panic_file: PathBuf::from("/run/greygate/xdp-panic"),
+            capacity: 131_072,
+        }
+    }
+}
+
+/// How to attach to an interface. The mode obtained is shown in the status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// In the driver, or else in the network stack: the default, since a slower filter is better
+    /// than none.
+    #[default]
+    NativePreferred,
+    /// In the driver or not at all: for sites that would rather know.
+    NativeRequired,
+    /// In the network stack, after the packet has cost its memory. Works on every interface.
+    Generic,
+}
+
+impl FromStr for Mode {
+    type Err = UnknownMode;
+
+    fn from_str(name: &str) -> Result<Self, UnknownMode> {
+        match name {
+            "native-preferred" => Ok(Self::NativePreferred),
+            "native-required" => Ok(Self::NativeRequired),
+            "generic" => Ok(Self::Generic),
+            _ => Err(UnknownMode(name.to_owned())),
+        }
+    }
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::NativePreferred => "native-preferred",
+            Self::NativeRequired => "native-required",
+            Self::Generic => "generic",
+        })
+    }
+}
+
+/// A word that names no [`Mode`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is none of native-preferred, native-required, generic")]
+pub struct UnknownMode(String);
+
+/// Opens the kernel filter that `settings` ask for. Never fails: whatever is in the way is logged
+/// once and becomes a [`NoFilter`] that says so, and mail flows.
+///
+/// The program is attached until the filter is dropped or the process ends, however it ends.
+pub fn open(settings: &Settings) -> Box<dyn KernelFilter> {
+    if settings.interfaces.is_empty() {
+        let why = "off by configuration: [xdp] interfaces is empty";
+        tracing::info!(why, "unfiltered");
+        return Box::new(NoFilter::new(why));
+    }
+    match open_xdp(settings) {
+        Ok(filter) => filter,
+        Err(error) => {
+            let why = error.chain();
+            tracing::warn!(why, "unfiltered");
+            Box::new(NoFilter::new(why))
+        }
+    }
+}
+
+#[cfg(feature = "xdp")]
+fn open_xdp(settings: &Settings) -> Result<Box<dyn KernelFilter>, FilterError> {
+    Ok(Box::new(XdpFilter::open(settings)?))
+}
+
+#[cfg(not(feature = "xdp"))]
+use unbuilt::open_xdp;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_interface_means_no_filter() {
+        let FilterStatus::Off { why } = open(&Settings::default()).status() else {
+            panic!("nothing can be attached without an interface");
+        };
+        assert!(why.contains("off by configuration"), "{why}");
+    }
+
+    #[test]
+    fn missing_object_means_no_filter() {
+        let settings = Settings {
+            interfaces: vec!["lo".to_owned()],
+            object: PathBuf::from("/nonexistent/greygate-xdp.o"),
+            panic_file: PathBuf::from("/nonexistent/xdp-panic"),
+            ..Settings::default()
+        };
+        let FilterStatus::Off { why } = open(&settings).status() else {
+            panic!("nothing can be attached without an object");
+        };
+        if cfg!(feature = "xdp") {
+            assert!(why.contains("/nonexistent/greygate-xdp.o"), "{why}");
+        }
+    }
+
+    #[test]
+    fn mode_is_read_as_it_is_written() {
+        for mode in [Mode::NativePreferred, Mode::NativeRequired, Mode::Generic] {
+            assert_eq!(mode.to_string().parse(), Ok(mode));
+        }
+        assert!("native".parse::<Mode>().is_err());
+    }
+}

@@ -9,12 +9,13 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     os::unix::{
-        fs::{FileTypeExt, MetadataExt, PermissionsExt},
+        fs::{FileTypeExt, MetadataExt, PermissionsExt, chown},
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
 };
 
+use nix::unistd::User;
 use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
@@ -39,12 +40,17 @@ pub(super) struct Bound {
 }
 
 impl Bound {
-    /// Listens at `endpoint`.
-    pub(super) fn bind(endpoint: &Endpoint, workers: usize) -> Result<Self, ListenError> {
+    /// Listens at `endpoint`. The file of a Unix socket is given to the group of the first of
+    /// `users`, so that they reach it.
+    pub(super) fn bind(
+        endpoint: &Endpoint,
+        workers: usize,
+        users: &[String],
+    ) -> Result<Self, ListenError> {
         match endpoint {
             Endpoint::Inet(address) => Self::bind_inet(*address, workers)
                 .map_err(|source| ListenError::at(endpoint, source)),
-            Endpoint::Unix(path) => Self::bind_unix(endpoint, path, workers),
+            Endpoint::Unix(path) => Self::bind_unix(endpoint, path, workers, users),
         }
     }
 
@@ -71,7 +77,12 @@ impl Bound {
         })
     }
 
-    fn bind_unix(endpoint: &Endpoint, path: &Path, workers: usize) -> Result<Self, ListenError> {
+    fn bind_unix(
+        endpoint: &Endpoint,
+        path: &Path,
+        workers: usize,
+        users: &[String],
+    ) -> Result<Self, ListenError> {
         clear_stale(path)?;
         let at = |source| ListenError::at(endpoint, source);
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(at)?;
@@ -82,6 +93,7 @@ impl Bound {
         let file = SocketFile::at(path).map_err(at)?;
         // Before listen(2) nobody can connect, so there is no moment with a wider mode.
         fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(at)?;
+        give_to_group_of(users, path);
         socket.listen(BACKLOG).map_err(at)?;
         let listener = UnixListener::from(socket);
         let listeners = (0..workers)
@@ -93,6 +105,19 @@ impl Bound {
             listeners,
             file: Some(file),
         })
+    }
+}
+
+/// Gives a socket file to the primary group of the first user that this host knows.
+///
+/// Only root and a member of that group may; for anybody else the file keeps its group, which is
+/// right where the directory hands it down.
+fn give_to_group_of(users: &[String], path: &Path) {
+    let known = users.iter().find_map(|name| User::from_name(name).ok()?);
+    if let Some(user) = known
+        && let Err(error) = chown(path, None, Some(user.gid.as_raw()))
+    {
+        tracing::warn!(path = %path.display(), user = user.name, %error, "socket-group");
     }
 }
 
@@ -212,13 +237,13 @@ mod tests {
     use super::*;
 
     fn bind(path: &Path) -> Result<Bound, ListenError> {
-        Bound::bind(&Endpoint::Unix(path.to_owned()), 1)
+        Bound::bind(&Endpoint::Unix(path.to_owned()), 1, &[])
     }
 
     #[test]
     fn port_zero_is_resolved_and_shared_by_the_workers() {
         let any = "inet:127.0.0.1:0".parse().expect("an endpoint");
-        let bound = Bound::bind(&any, 2).expect("a free port");
+        let bound = Bound::bind(&any, 2, &[]).expect("a free port");
         assert_eq!(bound.listeners.len(), 2);
         let Endpoint::Inet(address) = bound.endpoint else {
             panic!("not a port");
@@ -235,8 +260,8 @@ mod tests {
     #[test]
     fn second_daemon_on_the_same_port_is_refused() {
         let any = "inet:127.0.0.1:0".parse().expect("an endpoint");
-        let bound = Bound::bind(&any, 1).expect("a free port");
-        let error = Bound::bind(&bound.endpoint, 1).expect_err("in use");
+        let bound = Bound::bind(&any, 1, &[]).expect("a free port");
+        let error = Bound::bind(&bound.endpoint, 1, &[]).expect_err("in use");
         assert!(matches!(error, ListenError::Bind { source, .. }
             if source.kind() == io::ErrorKind::AddrInUse));
     }
@@ -244,7 +269,7 @@ mod tests {
     #[test]
     fn accepted_sockets_inherit_their_options() {
         let any = "inet:127.0.0.1:0".parse().expect("an endpoint");
-        let bound = Bound::bind(&any, 1).expect("a free port");
+        let bound = Bound::bind(&any, 1, &[]).expect("a free port");
         let Some(Listener::Inet(listener)) = bound.listeners.first() else {
             panic!("not TCP");
         };
@@ -265,6 +290,22 @@ mod tests {
         assert_eq!(mode & 0o777, 0o660);
         drop(bound);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn socket_belongs_to_the_group_of_the_first_known_user() {
+        if !nix::unistd::geteuid().is_root() {
+            return; // nobody else may give a file to a group they are not in
+        }
+        let nobody = User::from_name("nobody").expect("a look-up");
+        let nobody = nobody.expect("every Linux has nobody");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("milter.sock");
+        let users = ["no-such-user", "nobody"].map(str::to_owned);
+        let _bound = Bound::bind(&Endpoint::Unix(path.clone()), 1, &users).expect("a socket");
+        let file = fs::metadata(&path).expect("a file");
+        assert_eq!(file.gid(), nobody.gid.as_raw());
+        assert_eq!(file.mode() & 0o777, 0o660);
     }
 
     #[test]

@@ -11,34 +11,12 @@
 //!
 //! The connections' words are in `worker` and `connection`.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use tracing::{debug, info};
-use xxhash_rust::xxh3::xxh3_64;
 
+pub(super) use crate::log::Addresses;
 use crate::policy::{Attempt, DeferReason, PassReason, Verdict};
-
-/// How much of a mail address the log shows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Addresses {
-    /// All of it.
-    #[default]
-    Full,
-    /// The domain only.
-    Domain,
-    /// A number that is the same for the same address. Whoever can guess the address can check it.
-    Hash,
-}
-
-impl Addresses {
-    /// `address` as the log shows it.
-    pub fn show(self, address: &[u8]) -> impl fmt::Display {
-        Shown {
-            form: self,
-            address,
-        }
-    }
-}
 
 /// Verdict and reason as they stand in log and metric.
 pub(super) fn words(verdict: &Verdict) -> (&'static str, &'static str) {
@@ -94,49 +72,4 @@ pub(super) fn held(queue_id: &[u8], stage: &'static str) {
 
 pub(super) fn delayed(queue_id: &[u8], waited: Duration) {
     info!(queue_id = %queue_id.escape_ascii(), waited = waited.as_secs(), "delayed");
-}
-
-struct Shown<'a> {
-    form: Addresses,
-    address: &'a [u8],
-}
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.address.is_empty() {
-            return f.write_str("<>");
-        }
-        match self.form {
-            Addresses::Full => self.address.escape_ascii().fmt(f),
-            Addresses::Domain => {
-                let at = self.address.iter().rposition(|&byte| byte == b'@');
-                let domain = at.map_or(b"".as_slice(), |at| &self.address[at + 1..]);
-                write!(f, "*@{}", domain.escape_ascii())
-            }
-            Addresses::Hash => write!(f, "{:016x}", xxh3_64(self.address)),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_show_as_much_as_was_asked_for() {
-        let show = |form: Addresses| form.show(b"joe@example.org").to_string();
-        assert_eq!(show(Addresses::Full), "joe@example.org");
-        assert_eq!(show(Addresses::Domain), "*@example.org");
-        let hash = show(Addresses::Hash);
-        assert_eq!(hash.len(), 16);
-        assert!(!hash.contains("joe"));
-    }
-
-    #[test]
-    fn hostile_bytes_cannot_begin_a_line() {
-        let shown = Addresses::Full.show(b"a\r\nb\x1b[2J@c").to_string();
-        assert_eq!(shown, r"a\r\nb\x1b[2J@c");
-        assert_eq!(Addresses::Domain.show(b"no-at").to_string(), "*@");
-        assert_eq!(Addresses::Full.show(b"").to_string(), "<>");
-    }
 }

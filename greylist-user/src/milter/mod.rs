@@ -29,7 +29,6 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use frame::{Frame, FrameError};
 pub use ledger::LedgerError;
 pub use listener::ListenError;
-pub use log::Addresses;
 pub use macros::Macros;
 pub use metrics::Metrics;
 pub use negotiate::{MacroStage, Needs, NegotiationError, Offer, Terms, action, step};

@@ -51,7 +51,7 @@ impl Server {
         let bound = settings
             .listen
             .iter()
-            .map(|endpoint| Bound::bind(endpoint, count))
+            .map(|endpoint| Bound::bind(endpoint, count, &settings.users))
             .collect::<Result<Vec<_>, _>>()?;
         let context = Context::new(settings, judge, Arc::clone(&metrics));
         let shared = Arc::new(Shared {

@@ -8,9 +8,10 @@ use std::{
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use thiserror::Error;
 
+use crate::log::Addresses;
+
 use super::{
     endpoint::Endpoint,
-    log::Addresses,
     reply::{HeaderName, ReplyText},
 };
 
@@ -21,7 +22,8 @@ pub struct Settings {
     pub listen: Vec<Endpoint>,
     /// Networks that MTAs may connect from over TCP. Default loopback.
     pub peers: Vec<IpNet>,
-    /// Users that may connect over a Unix socket, beside root and our own. Default `postfix`.
+    /// Users that may connect over a Unix socket, beside root and our own; its file is given to
+    /// the group of the first one. Default `postfix`.
     pub users: Vec<String>,
     /// Worker threads; 0, the default, means one per core.
     pub workers: usize,

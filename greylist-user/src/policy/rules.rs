@@ -67,6 +67,16 @@ pub enum Action {
     Observe,
 }
 
+impl Action {
+    /// The word for it in configuration and status.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Observe => "observe",
+        }
+    }
+}
+
 impl Policy {
     /// Whether `reverse_path` probes rather than sends: the null reverse-path (empty), or one of
     /// [`probe_senders`](Self::probe_senders).

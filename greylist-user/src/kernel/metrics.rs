@@ -1,0 +1,155 @@
+//! The kernel room's counters for Prometheus.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use greylist_ebpf::abi;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+use super::{FilterStatus, ObtainedMode};
+
+/// What the projector and the kernel program count.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    frames: Family<Reason, Counter<u64, AtomicU64>>,
+    entries: Family<AddressFamily, Gauge<u64, AtomicU64>>,
+    capacity: Gauge<u64, AtomicU64>,
+    attached: Family<Attached, Gauge<u64, AtomicU64>>,
+    /// Sentences for which the kernel's table has no room.
+    pub(super) crowded_out: Gauge<u64, AtomicU64>,
+    /// Entries that a reconciliation found missing, wrong or too much.
+    pub(super) repaired: Counter,
+    /// Writes to, and readings of, the kernel's table that failed.
+    pub(super) failures: Counter,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AddressFamily {
+    family: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Attached {
+    interface: String,
+    mode: &'static str,
+}
+
+impl Metrics {
+    /// Registers everything under `xdp_`; the registry adds the product's prefix.
+    pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("xdp");
+        registry.register(
+            "frames",
+            "Frames seen by the kernel program, by what became of them; only `blocked` ones were dropped",
+            self.frames.clone(),
+        );
+        registry.register(
+            "entries",
+            "Sentences in the kernel's table",
+            self.entries.clone(),
+        );
+        registry.register(
+            "capacity",
+            "Sentences that fit into the kernel's table, for each address family",
+            self.capacity.clone(),
+        );
+        registry.register(
+            "attached",
+            "1 for the mode in which the program runs on an interface",
+            self.attached.clone(),
+        );
+        registry.register(
+            "crowded_out",
+            "Sentences for which the kernel's table has no room",
+            self.crowded_out.clone(),
+        );
+        registry.register(
+            "repaired",
+            "Changes that reconciliation made to the kernel's table",
+            self.repaired.clone(),
+        );
+        registry.register(
+            "failures",
+            "Operations on the kernel's table that failed",
+            self.failures.clone(),
+        );
+    }
+
+    /// Takes over what the filter says of itself.
+    pub(super) fn follow(&self, status: &FilterStatus) {
+        self.attached.clear();
+        let FilterStatus::On(status) = status else {
+            return;
+        };
+        for counter in abi::Counter::ALL {
+            let reason = Reason {
+                reason: counter.name(),
+            };
+            let frames = status.frames.get(reason.reason).copied().unwrap_or(0);
+            // The kernel holds the count; this one only shows it.
+            self.frames
+                .get_or_create(&reason)
+                .inner()
+                .store(frames, Ordering::Relaxed);
+        }
+        for (family, entries) in [("ipv4", status.entries_ipv4), ("ipv6", status.entries_ipv6)] {
+            self.entries
+                .get_or_create(&AddressFamily { family })
+                .set(entries);
+        }
+        self.capacity.set(status.capacity.into());
+        for interface in &status.interfaces {
+            let attached = Attached {
+                interface: interface.name.clone(),
+                mode: interface.mode.name(),
+            };
+            let runs = interface.mode != ObtainedMode::Detached;
+            self.attached.get_or_create(&attached).set(runs.into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+    use crate::kernel::{InterfaceStatus, OnStatus};
+
+    #[test]
+    fn shows_what_the_filter_says() {
+        let metrics = Metrics::default();
+        let mut registry = Registry::with_prefix("greygate");
+        metrics.register(&mut registry);
+        metrics.follow(&FilterStatus::On(OnStatus {
+            interfaces: vec![InterfaceStatus {
+                name: "eth0".to_owned(),
+                mode: ObtainedMode::Native,
+                why: None,
+            }],
+            frames: [("blocked".to_owned(), 7)].into(),
+            entries_ipv6: 3,
+            capacity: 10,
+            ..OnStatus::default()
+        }));
+        let mut text = String::new();
+        encode(&mut text, &registry).expect("writing to a string");
+        for line in [
+            r#"greygate_xdp_frames_total{reason="blocked"} 7"#,
+            r#"greygate_xdp_frames_total{reason="clean"} 0"#,
+            r#"greygate_xdp_entries{family="ipv6"} 3"#,
+            "greygate_xdp_capacity 10",
+            r#"greygate_xdp_attached{interface="eth0",mode="native"} 1"#,
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}

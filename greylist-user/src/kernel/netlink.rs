@@ -1,0 +1,196 @@
+//! Which XDP program is on an interface, asked of the kernel through route netlink.
+//!
+//! The answer is the truth about every way of attaching (link, netlink, another process), where
+//! our own records only know what we did. Minimum kernel 4.13 for program numbers.
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, OwnedFd},
+};
+
+use nix::sys::{
+    socket::{
+        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket,
+        sockopt::ReceiveTimeout,
+    },
+    time::{TimeVal, TimeValLike as _},
+};
+
+use super::status::ObtainedMode;
+
+/// A route netlink socket. It stays in the network namespace it was opened in.
+#[derive(Debug)]
+pub(super) struct Netlink {
+    socket: OwnedFd,
+}
+
+/// A program on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Attached {
+    /// The kernel's number of the program.
+    pub(super) program: u32,
+    /// Where it runs.
+    pub(super) mode: ObtainedMode,
+}
+
+impl Netlink {
+    /// Opens a socket in the calling thread's network namespace.
+    pub(super) fn open() -> io::Result<Self> {
+        let socket = socket(
+            AddressFamily::Netlink,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            SockProtocol::NetlinkRoute,
+        )?;
+        // The kernel answers before `send` returns; the time limit is for a kernel gone wrong.
+        setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(2))?;
+        Ok(Self { socket })
+    }
+
+    /// The programs on the interface with this index: none, or one for each mode in use.
+    pub(super) fn attached(&self, interface: u32) -> io::Result<Vec<Attached>> {
+        send(
+            self.socket.as_raw_fd(),
+            &link_request(interface),
+            MsgFlags::empty(),
+        )?;
+        let mut answer = vec![0; 32 * 1024];
+        let length = recv(self.socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+        parse_link(&answer[..length])
+    }
+}
+
+fn link_request(interface: u32) -> [u8; 32] {
+    let mut request = [0; 32];
+    request[..4].copy_from_slice(&32_u32.to_ne_bytes());
+    request[4..6].copy_from_slice(&libc::RTM_GETLINK.to_ne_bytes());
+    request[6..8].copy_from_slice(&NLM_F_REQUEST.to_ne_bytes());
+    request[20..24].copy_from_slice(&interface.to_ne_bytes());
+    request
+}
+
+fn parse_link(message: &[u8]) -> io::Result<Vec<Attached>> {
+    let cut = || io::Error::new(io::ErrorKind::InvalidData, "netlink answer cut short");
+    let kind = u16_at(message, 4).ok_or_else(cut)?;
+    if i32::from(kind) == libc::NLMSG_ERROR {
+        let errno = u32_at(message, 16).ok_or_else(cut)?.cast_signed();
+        return Err(io::Error::from_raw_os_error(-errno));
+    }
+    if kind != libc::RTM_NEWLINK {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("netlink answer of kind {kind}"),
+        ));
+    }
+    let attributes = message.get(HEADERS..).ok_or_else(cut)?;
+    Ok(attribute(attributes, IFLA_XDP)
+        .map(parse_xdp)
+        .unwrap_or_default())
+}
+
+fn parse_xdp(xdp: &[u8]) -> Vec<Attached> {
+    let program = |kind| attribute(xdp, kind).and_then(|value| u32_at(value, 0));
+    [
+        (IFLA_XDP_DRV_PROG_ID, ObtainedMode::Native),
+        (IFLA_XDP_SKB_PROG_ID, ObtainedMode::Generic),
+        (IFLA_XDP_HW_PROG_ID, ObtainedMode::Offloaded),
+    ]
+    .into_iter()
+    .filter_map(|(kind, mode)| program(kind).map(|program| Attached { program, mode }))
+    .collect()
+}
+
+/// The value of the first attribute of `kind` in a run of them.
+fn attribute(mut attributes: &[u8], kind: u16) -> Option<&[u8]> {
+    loop {
+        let length = usize::from(u16_at(attributes, 0)?);
+        let value = attributes.get(4..length)?;
+        if u16_at(attributes, 2)? & NLA_TYPE_MASK == kind {
+            return Some(value);
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..)?;
+    }
+}
+
+fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(*bytes.get(offset..)?.first_chunk()?))
+}
+
+fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(*bytes.get(offset..)?.first_chunk()?))
+}
+
+/// `nlmsghdr` and `ifinfomsg`.
+const HEADERS: usize = 32;
+
+const NLM_F_REQUEST: u16 = 1;
+/// The two upper bits of an attribute's kind are flags.
+const NLA_TYPE_MASK: u16 = 0x3fff;
+
+// include/uapi/linux/if_link.h
+const IFLA_XDP: u16 = 43;
+const IFLA_XDP_DRV_PROG_ID: u16 = 5;
+const IFLA_XDP_SKB_PROG_ID: u16 = 6;
+const IFLA_XDP_HW_PROG_ID: u16 = 7;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn loopback_can_be_asked() {
+        // Whatever is attached to it, index 1 is the loopback of any network namespace.
+        let netlink = Netlink::open().expect("netlink needs no rights");
+        netlink.attached(1).expect("the loopback exists");
+    }
+
+    #[test]
+    fn unknown_interface_is_an_error_of_the_kernel() {
+        let netlink = Netlink::open().expect("netlink needs no rights");
+        let error = netlink.attached(0x7fff_ffff).expect_err("no such index");
+        assert_eq!(error.raw_os_error(), Some(libc::ENODEV));
+    }
+
+    #[test]
+    fn reads_the_program_of_each_mode() {
+        let mut xdp = Vec::new();
+        put(&mut xdp, 2, &[4]); // IFLA_XDP_ATTACHED: several
+        put(&mut xdp, IFLA_XDP_DRV_PROG_ID, &77_u32.to_ne_bytes());
+        put(&mut xdp, IFLA_XDP_SKB_PROG_ID, &78_u32.to_ne_bytes());
+        let mut message = vec![0; HEADERS];
+        message[4..6].copy_from_slice(&libc::RTM_NEWLINK.to_ne_bytes());
+        put(&mut message, 3, b"eth0\0");
+        put(&mut message, IFLA_XDP | 0x8000, &xdp);
+        let programs = parse_link(&message).expect("a well-formed answer");
+        assert_eq!(
+            programs,
+            [
+                Attached {
+                    program: 77,
+                    mode: ObtainedMode::Native
+                },
+                Attached {
+                    program: 78,
+                    mode: ObtainedMode::Generic
+                },
+            ]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse_link(&bytes);
+        }
+    }
+
+    fn put(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
+        let length = u16::try_from(4 + value.len()).expect("short values");
+        message.extend(length.to_ne_bytes());
+        message.extend(kind.to_ne_bytes());
+        message.extend(value);
+        message.resize(message.len().next_multiple_of(4), 0);
+    }
+}

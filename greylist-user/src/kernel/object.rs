@@ -1,0 +1,144 @@
+//! The kernel program as a file: read, checked for its ABI version, loaded into the kernel.
+//!
+//! What happens without the file, or with one of another version: no kernel filter, and mail flows.
+
+use std::path::Path;
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader,
+    maps::{Array, MapError},
+    programs::{ProgramError, Xdp},
+};
+use greylist_ebpf::abi;
+use object::{Object as _, ObjectSection as _, read::elf::ElfFile64};
+
+use super::{FilterError, Settings};
+
+/// Loads the program and its maps, sized and told the ports. Nothing is attached yet.
+///
+/// # Errors
+///
+/// When the panic flag forbids it, the object cannot be read, is of another ABI version, or the
+/// kernel does not take it.
+pub(super) fn load(settings: &Settings) -> Result<Ebpf, FilterError> {
+    if settings.panic_file.exists() {
+        return Err(FilterError::Panicked(settings.panic_file.clone()));
+    }
+    let bytes = read(&settings.object)?;
+    let mut ebpf = EbpfLoader::new()
+        .map_max_entries(abi::map::IPV4, settings.capacity)
+        .map_max_entries(abi::map::IPV6, settings.capacity)
+        .load(&bytes)
+        .map_err(|error| load_error(&settings.object, error))?;
+    protect(&mut ebpf, &settings.ports)?;
+    program(&mut ebpf)
+        .and_then(Xdp::load)
+        .map_err(|error| load_error(&settings.object, error.into()))?;
+    Ok(ebpf)
+}
+
+/// The program in a loaded object.
+pub(super) fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, ProgramError> {
+    ebpf.program_mut(abi::PROGRAM)
+        .ok_or(ProgramError::UnexpectedProgramType)?
+        .try_into()
+}
+
+/// Reads the object and compares its ABI version with ours.
+fn read(path: &Path) -> Result<Vec<u8>, FilterError> {
+    let bytes = std::fs::read(path).map_err(|source| FilterError::Object {
+        path: path.to_owned(),
+        source,
+    })?;
+    let found = abi_version(&bytes).map_err(|detail| FilterError::NotOurObject {
+        path: path.to_owned(),
+        detail,
+    })?;
+    if found == abi::VERSION {
+        Ok(bytes)
+    } else {
+        Err(FilterError::AbiVersion {
+            path: path.to_owned(),
+            found,
+            expected: abi::VERSION,
+        })
+    }
+}
+
+fn abi_version(bytes: &[u8]) -> Result<u32, String> {
+    let elf: ElfFile64 = ElfFile64::parse(bytes).map_err(|error| error.to_string())?;
+    let section = elf
+        .section_by_name(abi::VERSION_SECTION)
+        .ok_or_else(|| format!("it has no section {}", abi::VERSION_SECTION))?;
+    let data = section.data().map_err(|error| error.to_string())?;
+    let version = data
+        .try_into()
+        .map_err(|_| format!("its section {} is not four bytes", abi::VERSION_SECTION))?;
+    Ok(u32::from_le_bytes(version))
+}
+
+fn protect(ebpf: &mut Ebpf, ports: &[u16]) -> Result<(), FilterError> {
+    let refused = |error: MapError| FilterError::Map {
+        map: abi::map::PORTS,
+        done: "written",
+        source: error.into(),
+    };
+    let map = ebpf
+        .map_mut(abi::map::PORTS)
+        .ok_or_else(|| refused(MapError::ElementNotFound))?;
+    let mut words: Array<_, u64> = Array::try_from(map).map_err(refused)?;
+    for &port in ports {
+        let (index, mask) = abi::port_bit(port);
+        let word = words.get(&index, 0).map_err(refused)?;
+        words.set(index, word | mask, 0).map_err(refused)?;
+    }
+    Ok(())
+}
+
+fn load_error(path: &Path, error: EbpfError) -> FilterError {
+    match error {
+        EbpfError::ProgramError(ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        }) => {
+            tracing::debug!(%verifier_log, "refused");
+            FilterError::Load {
+                what: "the program".to_owned(),
+                source: io_error,
+            }
+        }
+        EbpfError::MapError(MapError::CreateError { name, io_error }) => FilterError::Load {
+            what: format!("the map {name}"),
+            source: io_error,
+        },
+        EbpfError::ProgramError(ProgramError::SyscallError(error)) => FilterError::Load {
+            what: format!("the program ({})", error.call),
+            source: error.io_error,
+        },
+        other => FilterError::NotOurObject {
+            path: path.to_owned(),
+            detail: other.to_string(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_that_is_no_object_is_refused() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("greygate-xdp.o");
+        std::fs::write(&path, "#!/bin/sh\n").expect("a writable directory");
+        let error = read(&path).expect_err("a script is no object");
+        assert!(matches!(error, FilterError::NotOurObject { .. }), "{error}");
+    }
+
+    #[test]
+    fn object_without_our_section_is_refused() {
+        let this_binary = std::env::current_exe().expect("a test binary");
+        let error = read(&this_binary).expect_err("it has no ABI version");
+        assert!(error.to_string().contains(abi::VERSION_SECTION), "{error}");
+    }
+}

@@ -1,0 +1,378 @@
+//! The thread that keeps the kernel's table a projection of the store.
+//!
+//! Effects are carried out as they come, and once a minute, and after every failure, the whole table
+//! is compared with the store and mended. So a lost effect, a full channel, a stepped clock and a
+//! stranger's `bpftool` cost a minute at most. The milter only ever writes to the channel.
+
+use std::{
+    ops::ControlFlow,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Change, FilterError, FilterStatus, KernelFilter, Metrics, SentenceSource,
+    reconcile::{self, Backoff},
+};
+use crate::{clock::Clock, policy::Effect};
+
+/// A running projector.
+#[derive(Debug)]
+pub struct Projector {
+    filter: SharedFilter,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+/// The filter, for the thread that works on it and for those who ask for its status. It is held
+/// for as long as one batch or one reconciliation takes.
+#[derive(Clone)]
+struct SharedFilter(Arc<Mutex<Box<dyn KernelFilter>>>);
+
+impl Projector {
+    /// Starts the thread. It ends at [`stop`](Self::stop); the filter detaches with it.
+    ///
+    /// # Panics
+    ///
+    /// When the system cannot start a thread.
+    pub fn start(
+        filter: Box<dyn KernelFilter>,
+        source: Arc<dyn SentenceSource>,
+        clock: Arc<dyn Clock>,
+        effects: mpsc::Receiver<Effect>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let filter = SharedFilter(Arc::new(Mutex::new(filter)));
+        let work = Work {
+            filter: filter.clone(),
+            source,
+            clock,
+            metrics,
+            backoff: Backoff::default(),
+        };
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("projector".to_owned())
+            .spawn(move || {
+                tokio::runtime::Builder::new_current_thread()
+                    .enable_time()
+                    .build()
+                    .expect("a runtime without I/O needs nothing of the system")
+                    .block_on(work.run(effects, stopped));
+            })
+            .expect("a thread can be started while the daemon starts");
+        Self {
+            filter,
+            stop,
+            thread,
+        }
+    }
+
+    /// What the filter is doing and has done.
+    pub fn status(&self) -> FilterStatus {
+        self.filter.lock().status()
+    }
+
+    /// Ends the thread, and with it the filter: nothing is dropped any more.
+    pub fn stop(self) {
+        // It has ended already when the send fails.
+        let _ = self.stop.send(());
+        if self.thread.join().is_err() {
+            tracing::error!("projector panicked");
+        }
+    }
+}
+
+impl SharedFilter {
+    fn lock(&self) -> MutexGuard<'_, Box<dyn KernelFilter>> {
+        // A panic leaves no half-written state behind: the kernel's table is read back.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for SharedFilter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SharedFilter").finish_non_exhaustive()
+    }
+}
+
+/// What the thread works with.
+struct Work {
+    filter: SharedFilter,
+    source: Arc<dyn SentenceSource>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    backoff: Backoff,
+}
+
+impl Work {
+    async fn run(
+        mut self,
+        mut effects: mpsc::Receiver<Effect>,
+        mut stopped: oneshot::Receiver<()>,
+    ) {
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut reconciliation = Instant::now();
+        let mut metrics = Instant::now();
+        let mut open = true;
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut stopped => return,
+                () = sleep_until(metrics) => {
+                    self.metrics.follow(&self.filter.lock().status());
+                    metrics = Instant::now() + METRICS_INTERVAL;
+                }
+                () = sleep_until(reconciliation) => {
+                    reconciliation = Instant::now() + self.reconcile();
+                }
+                received = effects.recv_many(&mut batch, BATCH), if open => {
+                    open = received > 0;
+                    if self.carry_out(batch.drain(..)).is_break() && !self.backoff.is_failing() {
+                        reconciliation = Instant::now() + self.backoff.failed();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Carries effects out; breaks when one failed, so that a reconciliation is due.
+    fn carry_out(&mut self, effects: impl Iterator<Item = Effect>) -> ControlFlow<()> {
+        let changes: Vec<Change> = effects.map(Change::from).collect();
+        let now = self.clock.now();
+        match self.filter.lock().apply(&changes, now) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                self.report(&error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    /// Mends the table and says when to do so again.
+    fn reconcile(&mut self) -> Duration {
+        match self.mend() {
+            Ok(()) => {
+                if self.backoff.succeeded() {
+                    tracing::info!("reconciled");
+                }
+                RECONCILIATION_INTERVAL
+            }
+            Err(error) => {
+                self.report(&error);
+                self.backoff.failed()
+            }
+        }
+    }
+
+    fn mend(&mut self) -> Result<(), FilterError> {
+        let mut filter = self.filter.lock();
+        let capacity = filter.capacity();
+        if capacity == 0 {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let sentences = self.source.sentences(now);
+        let plan = reconcile::plan(&sentences, &filter.entries(now)?, capacity, now);
+        self.note_crowding(plan.crowded_out, capacity);
+        filter.apply(&plan.changes, now)?;
+        let repaired = u64::try_from(plan.changes.len()).unwrap_or(u64::MAX);
+        self.metrics.repaired.inc_by(repaired);
+        Ok(())
+    }
+
+    /// Logs the edges only: a table that stays full says so once.
+    fn note_crowding(&self, crowded_out: usize, capacity: u32) {
+        let now = u64::try_from(crowded_out).unwrap_or(u64::MAX);
+        let before = self.metrics.crowded_out.set(now);
+        if before == 0 && now > 0 {
+            tracing::warn!(crowded_out, capacity, "full");
+        }
+    }
+
+    /// Counts each failure, and logs the first in a row.
+    fn report(&self, error: &FilterError) {
+        self.metrics.failures.inc();
+        if !self.backoff.is_failing() {
+            tracing::warn!(why = error.chain(), "unreconciled");
+        }
+    }
+}
+
+impl From<Effect> for Change {
+    fn from(effect: Effect) -> Self {
+        match effect {
+            Effect::Forgive(client) => Self::Remove(client),
+            Effect::Punish(sentence) => Self::Put(sentence),
+        }
+    }
+}
+
+/// Effects carried out at once.
+const BATCH: usize = 1_024;
+/// The longest time the table may differ from the store.
+const RECONCILIATION_INTERVAL: Duration = Duration::from_mins(1);
+/// Twice as often as a scraper asks.
+const METRICS_INTERVAL: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::HashMap,
+        sync::mpsc::{Receiver, Sender, channel},
+    };
+
+    use super::*;
+    use crate::{
+        kernel::Entry,
+        policy::{Sentence, SentenceLevel, SentenceReason, SentencedClient, Timestamp},
+    };
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    struct Fixed;
+
+    impl Clock for Fixed {
+        fn now(&self) -> Timestamp {
+            NOW
+        }
+    }
+
+    struct Sentences(Vec<Sentence>);
+
+    impl SentenceSource for Sentences {
+        fn sentences(&self, _: Timestamp) -> Vec<Sentence> {
+            self.0.clone()
+        }
+    }
+
+    /// A table in memory that tells what was done to it, and fails as often as it was told to.
+    struct Table {
+        entries: HashMap<SentencedClient, Sentence>,
+        failures: u32,
+        done: Sender<Vec<Change>>,
+    }
+
+    impl KernelFilter for Table {
+        fn apply(&mut self, changes: &[Change], _: Timestamp) -> Result<(), FilterError> {
+            if self.failures > 0 {
+                self.failures -= 1;
+                return Err(FilterError::NotBuilt);
+            }
+            for change in changes {
+                match change {
+                    Change::Put(sentence) => self.entries.insert(sentence.client, *sentence),
+                    Change::Remove(client) => self.entries.remove(client),
+                };
+            }
+            let _ = self.done.send(changes.to_vec());
+            Ok(())
+        }
+
+        fn entries(&mut self, _: Timestamp) -> Result<Vec<Entry>, FilterError> {
+            Ok(self
+                .entries
+                .values()
+                .map(|sentence| Entry {
+                    client: sentence.client,
+                    level: sentence.level,
+                    until: sentence.until,
+                    drops: 0,
+                })
+                .collect())
+        }
+
+        fn capacity(&self) -> u32 {
+            10
+        }
+
+        fn status(&self) -> FilterStatus {
+            FilterStatus::Off {
+                why: format!("{} entries", self.entries.len()),
+            }
+        }
+    }
+
+    fn sentence(host: u8) -> Sentence {
+        Sentence {
+            client: SentencedClient::of([192, 0, 2, host].into()),
+            level: SentenceLevel::Block,
+            reason: SentenceReason::Operator,
+            since: NOW,
+            until: NOW.after(Duration::from_hours(1)),
+        }
+    }
+
+    fn start(
+        sentences: Vec<Sentence>,
+        failures: u32,
+    ) -> (
+        Projector,
+        mpsc::Sender<Effect>,
+        Receiver<Vec<Change>>,
+        Arc<Metrics>,
+    ) {
+        let (done, changes) = channel();
+        let (sender, effects) = mpsc::channel(8);
+        let metrics = Arc::new(Metrics::default());
+        let table = Table {
+            entries: HashMap::new(),
+            failures,
+            done,
+        };
+        let projector = Projector::start(
+            Box::new(table),
+            Arc::new(Sentences(sentences)),
+            Arc::new(Fixed),
+            effects,
+            Arc::clone(&metrics),
+        );
+        (projector, sender, changes, metrics)
+    }
+
+    #[test]
+    fn starts_with_the_whole_projection_and_follows_effects() {
+        let (projector, effects, changes, _) = start(vec![sentence(1)], 0);
+        let first = changes.recv_timeout(PATIENCE).expect("a reconciliation");
+        assert_eq!(first, [Change::Put(sentence(1))]);
+        effects
+            .blocking_send(Effect::Punish(sentence(2)))
+            .expect("the projector listens");
+        let second = changes.recv_timeout(PATIENCE).expect("an effect");
+        assert_eq!(second, [Change::Put(sentence(2))]);
+        effects
+            .blocking_send(Effect::Forgive(sentence(1).client))
+            .expect("the projector listens");
+        let third = changes.recv_timeout(PATIENCE).expect("an effect");
+        assert_eq!(third, [Change::Remove(sentence(1).client)]);
+        let FilterStatus::Off { why } = projector.status() else {
+            panic!("the table calls itself off");
+        };
+        assert_eq!(why, "1 entries");
+        projector.stop();
+    }
+
+    #[test]
+    fn tries_again_after_a_failure() {
+        let (projector, _effects, changes, metrics) = start(vec![sentence(1)], 1);
+        let mended = changes.recv_timeout(PATIENCE).expect("a second try");
+        assert_eq!(mended, [Change::Put(sentence(1))]);
+        assert_eq!(metrics.failures.get(), 1);
+        projector.stop();
+    }
+
+    #[test]
+    fn goes_on_when_nobody_sends_effects_any_more() {
+        let (projector, effects, changes, _) = start(vec![sentence(1)], 1);
+        drop(effects);
+        changes.recv_timeout(PATIENCE).expect("a second try");
+        projector.stop();
+    }
+}

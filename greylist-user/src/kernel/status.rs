@@ -1,0 +1,142 @@
+//! What the kernel filter tells of itself: to `status`, to the metrics, and as the answers of
+//! `greygate xdp status | load | unload | panic`.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// What the kernel filter is doing and has done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum FilterStatus {
+    /// Nothing is filtered.
+    Off {
+        /// The reason, for a person.
+        why: String,
+    },
+    /// A program was attached.
+    On(OnStatus),
+}
+
+/// The status of a filter that was attached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnStatus {
+    /// The interfaces of the configuration, in its order.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// The protected ports.
+    pub ports: Vec<u16>,
+    /// Sentences in the kernel's IPv4 table.
+    pub entries_ipv4: u64,
+    /// Sentences in the kernel's IPv6 table.
+    pub entries_ipv6: u64,
+    /// Sentences that fit, for each address family.
+    pub capacity: u32,
+    /// Frames seen since the program was loaded, by what became of them; all CPUs together.
+    pub frames: BTreeMap<String, u64>,
+    /// New connections dropped since the program was loaded.
+    pub drops: u64,
+}
+
+/// One interface of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    /// Its name.
+    pub name: String,
+    /// How greygate's program runs there, read back from the kernel.
+    pub mode: ObtainedMode,
+    /// Why nothing is attached, or why it is not the mode that was asked for first.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub why: Option<String>,
+}
+
+/// Where in an interface's receive path a program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ObtainedMode {
+    /// Nowhere: greygate's program is not attached.
+    Detached,
+    /// In the network stack.
+    Generic,
+    /// In the driver.
+    Native,
+    /// In the network card.
+    Offloaded,
+}
+
+impl ObtainedMode {
+    /// The word for status and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Detached => "detached",
+            Self::Generic => "generic",
+            Self::Native => "native",
+            Self::Offloaded => "offloaded",
+        }
+    }
+}
+
+impl std::fmt::Display for ObtainedMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What `load` did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Loaded {
+    /// The interfaces that are filtered now.
+    pub interfaces: Vec<String>,
+    /// Where the pins are.
+    pub directory: PathBuf,
+}
+
+/// What `unload` did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unloaded {
+    /// The pins that were removed, by file name; none when nothing was loaded.
+    pub pins: Vec<String>,
+    /// Where they were.
+    pub directory: PathBuf,
+}
+
+/// What `panic` did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Panicked {
+    /// The flag that forbids attaching until it is removed.
+    pub flag: PathBuf,
+    /// Interfaces' attachments that were ended.
+    pub detached: usize,
+    /// Pins that were removed, by file name.
+    pub pins: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_says_its_state_in_json() {
+        let off = FilterStatus::Off {
+            why: "no root".to_owned(),
+        };
+        let json = serde_json::to_string(&off).expect("plain values");
+        assert_eq!(json, r#"{"state":"off","why":"no root"}"#);
+        let on = FilterStatus::On(OnStatus {
+            interfaces: vec![InterfaceStatus {
+                name: "eth0".to_owned(),
+                mode: ObtainedMode::Native,
+                why: None,
+            }],
+            ..OnStatus::default()
+        });
+        let json = serde_json::to_string(&on).expect("plain values");
+        assert!(
+            json.starts_with(
+                r#"{"state":"on","interfaces":[{"name":"eth0","mode":"native"}],"ports":[]"#
+            ),
+            "{json}"
+        );
+        let back: FilterStatus = serde_json::from_str(&json).expect("what was written");
+        assert_eq!(back, on);
+    }
+}

@@ -1,0 +1,257 @@
+//! Two namespaces and a cable: the MX, and a host with several addresses that plays its clients.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    sync::{RwLock, RwLockReadGuard, RwLockWriteGuard},
+    thread,
+    time::Duration,
+};
+
+use greygate::{
+    clock::{Clock as _, SystemClock},
+    kernel::{FilterStatus, KernelFilter, Mode, OnStatus, Settings},
+    policy::{Sentence, SentenceLevel, SentenceReason, SentencedClient},
+};
+use socket2::{Domain, Socket, Type};
+use support::netns::{End, Namespace, join};
+use tempfile::TempDir;
+
+/// The MX's interface.
+pub(crate) const INTERFACE: &str = "mx0";
+/// How long a client waits for a connection before it calls it dropped.
+pub(crate) const CONNECT: Duration = Duration::from_millis(600);
+
+/// The addresses of one family, each where it plays its part.
+pub(crate) struct Cast {
+    /// Who gets sentenced.
+    pub(crate) sentenced: &'static str,
+    /// Who does not; on IPv6 in another `/64`.
+    pub(crate) other: &'static str,
+    /// The MX, as the sentenced client reaches it.
+    pub(crate) mx: &'static str,
+    /// The MX, as the other client reaches it.
+    pub(crate) mx_for_other: &'static str,
+}
+
+/// One cast for each address family.
+pub(crate) const CASTS: [Cast; 2] = [
+    Cast {
+        sentenced: "192.0.2.7",
+        other: "192.0.2.8",
+        mx: "192.0.2.1",
+        mx_for_other: "192.0.2.1",
+    },
+    Cast {
+        sentenced: "2001:db8:0:7::7",
+        other: "2001:db8:0:8::8",
+        mx: "2001:db8:0:7::1",
+        mx_for_other: "2001:db8:0:8::1",
+    },
+];
+
+/// The two namespaces, with listeners on ports 25 and 22 of the MX that greet and echo.
+pub(crate) struct Stage {
+    pub(crate) mx: Namespace,
+    pub(crate) clients: Namespace,
+    pub(crate) directory: TempDir,
+    _alone_or_not: Guard,
+}
+
+/// `panic` detaches what other tests have attached, so it needs the kernel for itself.
+enum Guard {
+    Shared {
+        _guard: RwLockReadGuard<'static, ()>,
+    },
+    Alone {
+        _guard: RwLockWriteGuard<'static, ()>,
+    },
+}
+
+static KERNEL: RwLock<()> = RwLock::new(());
+
+impl Stage {
+    /// A stage beside those of other tests.
+    pub(crate) fn new() -> Self {
+        let guard = KERNEL
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        Self::set(Guard::Shared { _guard: guard })
+    }
+
+    /// A stage while no other test has one.
+    pub(crate) fn alone() -> Self {
+        let guard = KERNEL
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        Self::set(Guard::Alone { _guard: guard })
+    }
+
+    fn set(guard: Guard) -> Self {
+        let mx = Namespace::create("mx").expect("a namespace");
+        let clients = Namespace::create("clients").expect("a namespace");
+        join(
+            End {
+                namespace: &mx,
+                interface: INTERFACE,
+                addresses: &["192.0.2.1/24", "2001:db8:0:7::1/64", "2001:db8:0:8::1/64"],
+            },
+            End {
+                namespace: &clients,
+                interface: "client0",
+                addresses: &[
+                    "192.0.2.7/24",
+                    "192.0.2.8/24",
+                    "2001:db8:0:7::7/64",
+                    "2001:db8:0:8::8/64",
+                ],
+            },
+        )
+        .expect("a cable");
+        for listener in ["0.0.0.0:25", "[::]:25", "0.0.0.0:22", "[::]:22"] {
+            listen(&mx, listener.parse().expect("an address"));
+        }
+        Self {
+            mx,
+            clients,
+            directory: tempfile::tempdir().expect("a temporary directory"),
+            _alone_or_not: guard,
+        }
+    }
+
+    /// Settings for the MX's interface that touch nothing outside this stage.
+    pub(crate) fn settings(&self, object: &Path, mode: Mode) -> Settings {
+        Settings {
+            interfaces: vec![INTERFACE.to_owned()],
+            mode,
+            object: object.to_owned(),
+            pin_directory: self.path("no-bpffs/greygate"),
+            panic_file: self.path("xdp-panic"),
+            capacity: 16,
+            ..Settings::default()
+        }
+    }
+
+    /// A path of this stage's own.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Opens the filter that a daemon on the MX would open.
+    pub(crate) fn open(&self, settings: &Settings) -> Box<dyn KernelFilter> {
+        self.mx.run(|| greygate::kernel::open(settings))
+    }
+
+    /// Connects from one address to another, and reads the greeting.
+    pub(crate) fn connect(&self, from: &str, to: &str, port: u16) -> io::Result<TcpStream> {
+        let from = SocketAddr::new(address(from), 0);
+        let to = SocketAddr::new(address(to), port);
+        self.clients.run(|| {
+            let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+            socket.bind(&from.into())?;
+            socket.connect_timeout(&to.into(), CONNECT)?;
+            let mut stream = TcpStream::from(socket);
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            let mut greeting = [0; GREETING.len()];
+            stream.read_exact(&mut greeting)?;
+            assert_eq!(&greeting, GREETING);
+            Ok(stream)
+        })
+    }
+
+    /// Asserts that the kernel swallows the connection: no answer, not even a reset.
+    pub(crate) fn assert_dropped(&self, from: &str, to: &str) {
+        let error = self
+            .connect(from, to, 25)
+            .expect_err("it should be dropped");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{from}: {error}");
+    }
+
+    /// Asserts that a connection is made and served.
+    pub(crate) fn assert_served(&self, from: &str, to: &str, port: u16) {
+        if let Err(error) = self.connect(from, to, port) {
+            panic!("{from} to {to} port {port}: {error}");
+        }
+    }
+
+    /// The number of the XDP program on the MX's interface, as `ip` sees it.
+    pub(crate) fn program(&self) -> Option<u64> {
+        let json = self
+            .mx
+            .ip(&["-details", "-json", "link", "show", "dev", INTERFACE])
+            .expect("ip can show the link");
+        let links: serde_json::Value = serde_json::from_str(&json).expect("ip prints JSON");
+        links[0]["xdp"]["prog"]["id"].as_u64()
+    }
+}
+
+/// A sentence that begins now.
+pub(crate) fn sentence(client: &str, level: SentenceLevel, lasts: Duration) -> Sentence {
+    let now = SystemClock.now();
+    Sentence {
+        client: SentencedClient::of(address(client)),
+        level,
+        reason: SentenceReason::RapidRetries,
+        since: now,
+        until: now.after(lasts),
+    }
+}
+
+/// The status of a filter that must be attached.
+pub(crate) fn on(filter: &dyn KernelFilter) -> OnStatus {
+    match filter.status() {
+        FilterStatus::On(status) => status,
+        FilterStatus::Off { why } => panic!("the filter is off: {why}"),
+    }
+}
+
+/// Asserts that a connection made earlier still carries data both ways.
+pub(crate) fn assert_alive(stream: &mut TcpStream) {
+    stream
+        .write_all(b"NOOP\r\n")
+        .expect("the connection takes data");
+    let mut echo = [0; 6];
+    stream
+        .read_exact(&mut echo)
+        .expect("the connection gives data");
+    assert_eq!(&echo, b"NOOP\r\n");
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+/// Greets each connection and echoes until the client closes. The threads end with the test's
+/// process; their sockets keep no namespace's name.
+fn listen(namespace: &Namespace, at: SocketAddr) {
+    let listener = namespace.run(|| {
+        let socket = Socket::new(Domain::for_address(at), Type::STREAM, None)?;
+        if at.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.bind(&at.into())?;
+        socket.listen(16)?;
+        io::Result::Ok(TcpListener::from(socket))
+    });
+    let listener = listener.expect("a fresh namespace has every port free");
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || echo(stream));
+        }
+    });
+}
+
+fn echo(mut stream: TcpStream) -> io::Result<()> {
+    stream.write_all(GREETING)?;
+    let mut buffer = [0; 512];
+    loop {
+        let length = stream.read(&mut buffer)?;
+        if length == 0 {
+            return Ok(());
+        }
+        stream.write_all(&buffer[..length])?;
+    }
+}
+
+const GREETING: &[u8; 10] = b"220 stage\n";

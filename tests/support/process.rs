@@ -1,0 +1,153 @@
+//! Programs: run to their end, or kept running until their guard is dropped.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::error::Error;
+use crate::interrupt;
+use crate::netns::Namespace;
+
+/// How long a program may take to end after SIGTERM.
+const TERMINATION: Duration = Duration::from_secs(10);
+
+/// Runs a program to its end and returns what it printed; an error when it fails.
+pub fn run(command: &mut Command) -> Result<String, Error> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(Error::io(format!("running `{}`", line(command))))?;
+    check(command, &output)?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Like [`run`], inside a namespace.
+pub fn run_in(namespace: &Namespace, command: &mut Command) -> Result<String, Error> {
+    namespace.run(|| run(command))
+}
+
+/// A program that runs until its guard is dropped.
+#[derive(Debug)]
+pub struct Service {
+    child: Child,
+    log: PathBuf,
+    name: String,
+}
+
+impl Service {
+    /// Starts `command` inside `namespace`, in a process group of its own, so that a Ctrl-C on the
+    /// terminal reaches only us. What it prints is appended to `log`.
+    pub fn start(namespace: &Namespace, command: &mut Command, log: &Path) -> Result<Self, Error> {
+        let name = line(command);
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .map_err(Error::io(format!("opening {}", log.display())))?;
+        let errors = file
+            .try_clone()
+            .map_err(Error::io(format!("opening {}", log.display())))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(file)
+            .stderr(errors)
+            .process_group(0);
+        let child = namespace
+            .spawn(command)
+            .map_err(Error::io(format!("starting `{name}`")))?;
+        let log = log.to_owned();
+        Ok(Self { child, log, name })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// An error with the end of its log when it has ended by itself.
+    pub fn check_alive(&mut self) -> Result<(), Error> {
+        match self.child.try_wait() {
+            Ok(None) => Ok(()),
+            Ok(Some(status)) => Err(Error::Command {
+                command: self.name.clone(),
+                status,
+                output: tail(&self.log, 20),
+            }),
+            Err(source) => Err(Error::io(format!("waiting for `{}`", self.name))(source)),
+        }
+    }
+
+    /// Asks it to end (SIGTERM) and waits until it has.
+    pub fn terminate(mut self) -> Result<ExitStatus, Error> {
+        self.end(Signal::SIGTERM)
+    }
+
+    /// Ends it without a word (SIGKILL), as a crash would.
+    pub fn kill(mut self) -> Result<ExitStatus, Error> {
+        self.end(Signal::SIGKILL)
+    }
+
+    fn end(&mut self, signal: Signal) -> Result<ExitStatus, Error> {
+        let waiting = format!("waiting for `{}`", self.name);
+        if let Some(status) = self.child.try_wait().map_err(Error::io(&waiting))? {
+            return Ok(status);
+        }
+        let pid = i32::try_from(self.child.id()).expect("the kernel's pids are positive ints");
+        kill(Pid::from_raw(pid), signal).map_err(|errno| {
+            Error::io(format!("sending {signal} to `{}`", self.name))(errno.into())
+        })?;
+        let ended = interrupt::settle(TERMINATION, || self.child.try_wait().transpose());
+        match ended {
+            Some(status) => status.map_err(Error::io(&waiting)),
+            None => Err(Error::TimedOut {
+                what: format!("the end of `{}` after {signal}", self.name),
+                after: TERMINATION,
+            }),
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if self.end(Signal::SIGTERM).is_err() {
+            // It did not end in time. Both fail only when it has ended now, which is what is wanted.
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
+}
+
+/// The last `lines` lines of a file, or why there are none.
+pub fn tail(path: &Path, lines: usize) -> String {
+    match fs::read(path) {
+        Ok(content) => {
+            let text = String::from_utf8_lossy(&content);
+            let all: Vec<_> = text.lines().collect();
+            all[all.len().saturating_sub(lines)..].join("\n")
+        }
+        Err(error) => format!("({}: {error})", path.display()),
+    }
+}
+
+fn check(command: &Command, output: &Output) -> Result<(), Error> {
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = [&output.stderr[..], &output.stdout[..]].concat();
+    Err(Error::Command {
+        command: line(command),
+        status: output.status,
+        output: String::from_utf8_lossy(&text).trim().to_owned(),
+    })
+}
+
+fn line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    words.join(" ")
+}
