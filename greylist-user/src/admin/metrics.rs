@@ -68,22 +68,6 @@ impl MetricsServer {
     }
 }
 
-/// The counters in `registry`, by the names under which `/metrics` shows them.
-pub fn counts(registry: &Registry) -> BTreeMap<String, u64> {
-    let mut page = String::new();
-    if prometheus_client::encoding::text::encode(&mut page, registry).is_err() {
-        return BTreeMap::new();
-    }
-    let counter = |line: &str| {
-        let (name, value) = line.rsplit_once(' ')?;
-        let family = name.split('{').next()?;
-        family
-            .ends_with("_total")
-            .then(|| value.parse().ok().map(|value| (name.to_owned(), value)))?
-    };
-    page.lines().filter_map(counter).collect()
-}
-
 /// Why there is no metrics endpoint.
 #[derive(Debug, Error)]
 pub enum MetricsError {
