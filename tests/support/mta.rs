@@ -161,7 +161,7 @@ impl Mta {
 
     /// Adds a frame to what goes out at the next flush.
     pub fn hold(&mut self, kind: u8, payload: &[u8]) {
-        let length = u32::try_from(payload.len() + 1).expect("tests send short frames");
+        let length = u32::try_from(payload.len() + 1).unwrap_or(u32::MAX);
         self.held.extend_from_slice(&length.to_be_bytes());
         self.held.push(kind);
         self.held.extend_from_slice(payload);
