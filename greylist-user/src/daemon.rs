@@ -1,1 +1,300 @@
-//! Who is plugged into whom.
+//! Who is plugged into whom, in which order they start and stop, and what a reload changes.
+//!
+//! The one place that knows all rooms. It starts them from the inside out, the milter's listeners
+//! last, and stops them from the outside in: mail first, then the doors, then a last snapshot, and
+//! at the very end the kernel filter, which is attached as long as this process lives and no
+//! longer.
+
+mod control;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use prometheus_client::registry::Registry;
+use sd_notify::NotifyState;
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use self::control::Desk;
+use crate::admin::{self, ControlServer, MetricsListen, MetricsServer};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{self, Config};
+use crate::kernel::{self, Projector, SentenceSource};
+use crate::milter::{self, Endpoint};
+use crate::policy::{Policy, Sentence, Timestamp};
+use crate::store::{self, Keeper, Store};
+
+/// A running greygate.
+#[derive(Debug)]
+pub struct Daemon {
+    /// What it was started with, to tell which changes want a restart.
+    config: Config,
+    policy: Arc<ArcSwap<Policy>>,
+    milter: milter::Server,
+    control: ControlServer,
+    metrics: Option<MetricsServer>,
+    keeper: Keeper,
+    projector: Arc<Projector>,
+}
+
+impl Daemon {
+    /// Starts every room. When it returns, Postfix is answered.
+    ///
+    /// # Errors
+    ///
+    /// What an operator must mend: a store that cannot be used, or an address that is taken. That
+    /// the kernel does not help is no error; `status` says why.
+    pub fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Self, DaemonError> {
+        let metrics = Metrics::default();
+        let now = clock.now();
+        let policy = Arc::new(ArcSwap::from_pointee(in_force(&config.policy)));
+        let (effects, received) = mpsc::channel(EFFECTS);
+        let (store, restored) = Store::open(
+            config.store.clone(),
+            Arc::clone(&policy),
+            effects,
+            Arc::clone(&metrics.store),
+            now,
+        )?;
+        tracing::info!("restored {restored}");
+        let store = Arc::new(store);
+        let projector = Arc::new(Projector::start(
+            kernel::open(&config.xdp),
+            Arc::new(StoredSentences(Arc::clone(&store))),
+            Arc::clone(&clock),
+            received,
+            Arc::clone(&metrics.kernel),
+        ));
+        let keeper =
+            Keeper::start(Arc::clone(&store), Arc::clone(&clock)).map_err(DaemonError::Thread)?;
+        let milter = milter::Server::start(
+            &config.milter,
+            Arc::clone(&policy),
+            Arc::clone(&store) as _,
+            Arc::clone(&clock),
+            Arc::clone(&metrics.milter),
+        )?;
+        let registry = Arc::new(metrics.registered());
+        let desk = Arc::new(Desk {
+            clock,
+            endpoints: milter.endpoints().to_vec(),
+            policy: Arc::clone(&policy),
+            projector: Arc::clone(&projector),
+            registry: Arc::clone(&registry),
+            restored: restored.to_string(),
+            started: now,
+            store,
+        });
+        let control = ControlServer::start(&config.admin, Arc::clone(&desk) as _)?;
+        let metrics = match config.metrics.listen {
+            MetricsListen::At(address) => Some(MetricsServer::start(address, registry, desk)?),
+            MetricsListen::Off => None,
+        };
+        Ok(Self {
+            config,
+            policy,
+            milter,
+            control,
+            metrics,
+            keeper,
+            projector,
+        })
+    }
+
+    /// Where Postfix is heard, with the port given for port 0.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        self.milter.endpoints()
+    }
+
+    /// Where the metrics are served, with the port given for port 0; [`None`] if nowhere.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(MetricsServer::address)
+    }
+
+    /// Applies the rules of `config` to sessions that begin from now on, and names what it cannot
+    /// change while running.
+    pub fn reload(&mut self, config: &Config) {
+        self.policy.store(Arc::new(in_force(&config.policy)));
+        let sections = wanting_restart(&self.config, config);
+        if sections.is_empty() {
+            tracing::info!("reloaded");
+        } else {
+            tracing::warn!(
+                sections = sections.join(" "),
+                "reloaded the rules; these sections changed too and take effect at a restart"
+            );
+        }
+    }
+
+    /// Stops every room. Open SMTP sessions may end by themselves as long as `[milter] drain` says.
+    pub fn stop(self) {
+        self.milter.drain();
+        drop(self.control);
+        drop(self.metrics);
+        if let Err(error) = self.keeper.stop() {
+            tracing::error!(error = chain(&error), "forgotten: the last snapshot failed");
+        }
+        // The desk that shared it went with the doors.
+        if let Some(projector) = Arc::into_inner(self.projector) {
+            projector.stop();
+        }
+    }
+}
+
+/// Runs the daemon until SIGTERM or SIGINT; SIGHUP reads `file` again. A second SIGTERM or SIGINT
+/// ends it without waiting for open sessions.
+///
+/// # Errors
+///
+/// When it cannot start. Once it runs, only a signal ends it.
+pub fn run(file: &Path, config: Config) -> Result<(), DaemonError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(DaemonError::Signals)?;
+    let result = runtime.block_on(serve(file, config));
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve(file: &Path, config: Config) -> Result<(), DaemonError> {
+    // Caught before anything starts, so that an early one is not lost.
+    let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(DaemonError::Signals)?;
+    let mut daemon = Daemon::start(config, Arc::new(SystemClock))?;
+    tell_systemd(NotifyState::Ready);
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => match config::read(file) {
+                Ok(config) => daemon.reload(&config),
+                Err(error) => tracing::error!("unreloaded, the old rules stay: {}", chain(&error)),
+            },
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    tell_systemd(NotifyState::Stopping);
+    tracing::info!("stopping");
+    let stopped = tokio::task::spawn_blocking(move || daemon.stop());
+    tokio::select! {
+        _ = stopped => {}
+        _ = terminate.recv() => tracing::warn!("cut short by a second signal"),
+        _ = interrupt.recv() => tracing::warn!("cut short by a second signal"),
+    }
+    Ok(())
+}
+
+/// Why the daemon does not start.
+#[derive(Debug, Error)]
+pub enum DaemonError {
+    /// The control socket.
+    #[error(transparent)]
+    Control(#[from] admin::SocketError),
+    /// The metrics endpoint.
+    #[error(transparent)]
+    Metrics(#[from] admin::MetricsError),
+    /// The milter's listeners.
+    #[error(transparent)]
+    Milter(#[from] milter::ListenError),
+    /// The runtime that waits for signals.
+    #[error("cannot wait for signals")]
+    Signals(#[source] std::io::Error),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] store::OpenError),
+    /// A thread of the daemon's.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// The counters of every room.
+#[derive(Debug, Default)]
+struct Metrics {
+    milter: Arc<milter::Metrics>,
+    store: Arc<store::Metrics>,
+    kernel: Arc<kernel::Metrics>,
+}
+
+impl Metrics {
+    fn registered(&self) -> Registry {
+        let mut registry = Registry::with_prefix("greygate");
+        self.milter.register(&mut registry);
+        self.store.register(&mut registry);
+        self.kernel.register(&mut registry);
+        registry
+    }
+}
+
+/// The store as the projector sees it.
+struct StoredSentences(Arc<Store>);
+
+impl SentenceSource for StoredSentences {
+    fn sentences(&self, now: Timestamp) -> Vec<Sentence> {
+        self.0.sentences(now)
+    }
+}
+
+/// The operator's rules, with this host's own addresses among the local ones: it never greylists
+/// or sentences itself.
+fn in_force(policy: &Policy) -> Policy {
+    let mut policy = policy.clone();
+    policy.local.extend(own_addresses());
+    policy
+}
+
+fn own_addresses() -> Vec<IpNet> {
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else {
+        return Vec::new();
+    };
+    interfaces
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+        })
+        .map(IpNet::from)
+        .collect()
+}
+
+/// The sections that differ beyond what a reload can change.
+fn wanting_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    [
+        ("milter", old.milter != new.milter),
+        ("xdp", old.xdp != new.xdp),
+        ("store", old.store != new.store),
+        ("admin", old.admin != new.admin),
+        ("metrics", old.metrics != new.metrics),
+        ("log", old.log != new.log),
+    ]
+    .into_iter()
+    .filter_map(|(section, changed)| changed.then_some(section))
+    .collect()
+}
+
+/// Without systemd there is nobody to tell, and that is as good.
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::debug!(%error, "unnotified");
+    }
+}
+
+/// An error and its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Effects that may wait for the projector, which takes them within milliseconds. More are lost,
+/// counted, and repaired by its next comparison.
+const EFFECTS: usize = 4_096;

@@ -19,6 +19,7 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod kernel;
+pub mod log;
 pub mod milter;
 pub mod policy;
 pub mod store;

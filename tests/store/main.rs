@@ -1,1 +1,9 @@
-//! .
+//! The store as the daemon uses it: many threads, restarts, files of other versions, a turned
+//! clock.
+
+mod concurrent;
+mod disk;
+mod fixture;
+mod keeper;
+mod ladder;
+mod layouts;

@@ -7,6 +7,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::smtp::SmtpError;
+
 /// A step of the harness that did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -34,6 +36,9 @@ pub enum Error {
     /// A path that cannot be written into a configuration file.
     #[error("{} is not UTF-8", .0.display())]
     Path(PathBuf),
+    /// An SMTP session broke off.
+    #[error(transparent)]
+    Smtp(#[from] SmtpError),
     /// A condition did not come true in time.
     #[error("{what} did not happen within {after:?}")]
     TimedOut {

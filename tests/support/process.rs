@@ -134,14 +134,6 @@ pub fn tail(path: &Path, lines: usize) -> String {
     }
 }
 
-/// Where the shell would find `program`, if it would.
-pub fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|directory| directory.join(program))
-        .find(|file| file.is_file())
-}
-
 fn check(command: &Command, output: &Output) -> Result<(), Error> {
     if output.status.success() {
         return Ok(());

@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 
 /// Something that a test needs and the machine does not have, in words for a person.
@@ -39,12 +40,28 @@ macro_rules! needs {
     };
 }
 
-/// Reports a skip.
+/// What a test function returns: nothing, or a result.
+pub trait TestOutcome {
+    /// The outcome of a test that did not run.
+    fn skipped() -> Self;
+}
+
+impl TestOutcome for () {
+    fn skipped() -> Self {}
+}
+
+impl<E> TestOutcome for Result<(), E> {
+    fn skipped() -> Self {
+        Ok(())
+    }
+}
+
+/// Reports a skip, and is what the test returns.
 ///
 /// # Panics
 ///
 /// Where `CI=true`: everything is to be had there, so a skip would hide a failure.
-pub fn skip(missing: &Missing) {
+pub fn skip<T: TestOutcome>(missing: &Missing) -> T {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("a test");
     assert!(
@@ -53,6 +70,7 @@ pub fn skip(missing: &Missing) {
     );
     // The harness captures `eprintln!`, and a captured skip is a silent one.
     let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {missing}");
+    T::skipped()
 }
 
 /// The rights of root.
@@ -69,7 +87,7 @@ pub fn network_namespaces() -> Result<(), Missing> {
     root()?;
     // On a thread of its own, whose namespace ends with it.
     let made = std::thread::spawn(|| unshare(CloneFlags::CLONE_NEWNET)).join();
-    match made.unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
+    match made.unwrap_or(Err(Errno::UnknownErrno)) {
         Ok(()) => Ok(()),
         Err(error) => Err(Missing::new(format_args!(
             "network namespaces (unshare: {error})"

@@ -1,2 +1,123 @@
-//! Sets up, builds, runs and tests greygate.
-fn main() {}
+//! Sets up, builds, runs and tests greygate: `cargo xtask TASK`.
+//!
+//! One file per task; this one only says which there are. What several tasks need lies in
+//! [`command`] (running programs), [`workspace`] (where things are), [`toolchain`] (the compiler
+//! for the kernel program) and [`packages`] (what the tests need from the distribution).
+
+#![forbid(unsafe_code)]
+
+mod build;
+mod ci;
+mod command;
+mod development;
+mod filter;
+mod lab;
+mod packages;
+mod progress;
+mod run;
+mod setup;
+mod test;
+mod toolchain;
+mod workspace;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use command::Failure;
+
+/// Sets up, builds, runs and tests greygate.
+///
+/// The daemon needs stable Rust only. The kernel program needs a compiler with `core` for BPF and
+/// `bpf-linker`; every task that needs them finds or makes them first and keeps them for the next
+/// time.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Find or make the compiler for the kernel program. Every other task does this by itself; run
+    /// it alone to see what was chosen and why.
+    ///
+    /// The order: what `GREYGATE_BPF_RUSTC` names; a nightly of rustup with the component rust-src;
+    /// on Debian and Ubuntu a private copy of the distribution's compiler that ships `core` for
+    /// BPF. The linker: what `GREYGATE_BPF_LINKER` names; `bpf-linker` on PATH, if it fits; one
+    /// built for the compiler.
+    #[command(after_help = setup::SETTINGS)]
+    Setup,
+    /// Build the kernel program (target/bpf/greygate-xdp.o) and the release daemon
+    /// (target/release/greygate).
+    Build {
+        /// Let the kernel program speak through aya-log: for development, never for production
+        #[arg(long)]
+        debug_log: bool,
+    },
+    /// Build, then run the daemon in the foreground with a development configuration
+    /// (target/run/greygate.toml); Ctrl-C ends it. As root with the kernel filter, otherwise
+    /// without.
+    ///
+    /// Example: `cargo xtask run`, then point a Postfix at it with the line it prints.
+    Run {
+        /// The interface to filter on; a development configuration uses generic mode on it
+        #[arg(long, value_name = "IF", default_value = development::DEFAULT_INTERFACE)]
+        iface: String,
+        /// Use this configuration instead of the development one
+        #[arg(long, value_name = "FILE", conflicts_with = "iface")]
+        config: Option<PathBuf>,
+    },
+    /// Build, then play the whole story in network namespaces with a real Postfix: a first attempt,
+    /// a retry, a hammering client, the kernel's answer to it. Needs root.
+    Lab,
+    /// Build, then attach the kernel filter so that it outlives this command. Needs root;
+    /// `cargo xtask unload` takes it away again.
+    Load {
+        /// The interface to filter on, in generic mode
+        #[arg(long, value_name = "IF", default_value = development::DEFAULT_INTERFACE)]
+        iface: String,
+    },
+    /// Detach the kernel filter that `cargo xtask load` attached, and remove its pins. Needs root.
+    Unload,
+    /// Run every test, or the suites named. As root on Debian or Ubuntu the packages that are
+    /// missing are installed first (no service of theirs is started); otherwise a suite that lacks
+    /// something is skipped and says what. The last line is `N passed, N failed, N skipped`.
+    ///
+    /// With CI=true a skip is a failure. Example: `cargo xtask test unit store`.
+    Test {
+        /// What to run; all of them when none is named
+        #[arg(value_name = "SUITE")]
+        suites: Vec<test::Suite>,
+    },
+    /// Check the format, the lints and the documentation, then run every test: what CI does.
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match arguments.task.perform() {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Task {
+    fn perform(self) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Setup => setup::perform()?,
+            Self::Build { debug_log } => build::perform(debug_log)?,
+            Self::Run { iface, config } => run::perform(&iface, config)?,
+            Self::Lab => return lab::perform(),
+            Self::Load { iface } => filter::load(&iface)?,
+            Self::Unload => filter::unload()?,
+            Self::Test { suites } => return test::perform(&suites),
+            Self::Ci => return ci::perform(),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,1 +1,28 @@
-//! admin.
+//! What operators may ask a running daemon, and what their monitoring may read.
+//!
+//! Two doors, each in a thread of its own, so that neither can hold up mail: the control socket
+//! (a Unix socket, one JSON line each way) and the metrics endpoint (HTTP). Knows who may ask for
+//! what; leaves doing it to [`Control`], which the daemon implements with the same entry points of
+//! the store that the milter uses.
+
+mod client;
+mod control;
+mod door;
+#[cfg(test)]
+mod ledger;
+mod metrics;
+mod order;
+mod request;
+mod settings;
+mod socket;
+
+pub use client::{CallError, call};
+pub use control::{Control, ControlError};
+pub use metrics::{MetricsError, MetricsServer, counts};
+pub use order::{InvalidTarget, Refusal, Target};
+pub use request::{
+    Answer, Census, Forgiven, Health, PunishOrder, Punished, Request, SentenceLine,
+    SnapshotWritten, Status, XdpStatus,
+};
+pub use settings::{MetricsListen, MetricsSettings, Settings};
+pub use socket::{ControlServer, SocketError};

@@ -1,1 +1,16 @@
-//! cli.
+//! The command line: what may be asked of greygate, and how the answer looks.
+//!
+//! Knows arguments, exit codes and the shape of what is printed. What a running daemon must do is
+//! asked over the control socket; only `xdp load`, `unload` and `panic` work without one.
+
+mod args;
+mod commands;
+mod failure;
+mod paper;
+mod report;
+mod xdp;
+
+pub use args::{Cli, Command, XdpCommand};
+pub use commands::run;
+pub use failure::Failure;
+pub use paper::wants_colour;

@@ -1,1 +1,29 @@
-//! config.
+//! What the operator wants, read from one TOML file.
+//!
+//! Knows every key with its range, default and the reason for it, and says `FILE:LINE: what is
+//! wrong; how to mend it` of a file that is not legal. Leaves what a setting does to the room
+//! that owns it: each room has a `Settings` with its defaults, and the rules are a
+//! [`Policy`](crate::policy::Policy).
+//!
+//! A key is declared once, in `model`; reading a file and printing the defaults both walk that
+//! one declaration, so neither can know a key that the other does not.
+
+mod check;
+mod default;
+mod document;
+mod duration;
+mod error;
+mod model;
+mod read;
+mod remark;
+mod usable;
+mod value;
+
+pub use default::default_config;
+pub use duration::{InvalidDuration, format as format_duration, parse as parse_duration};
+pub use error::{ConfigError, Problem};
+pub use model::{Config, GreylistMode};
+pub use read::{parse, read, read_anywhere};
+
+/// Where the file is looked for when nobody names another.
+pub const DEFAULT_FILE: &str = "/etc/greygate/greygate.toml";

@@ -1,1 +1,38 @@
-//! milter.
+//! The milter: greygate's ear at the MTA.
+//!
+//! From the wire inward: `frame` (where a message begins and ends), `command` and `macros` (what
+//! it says), `negotiate` (what both sides agreed on), `session` (what follows from it), `ledger`
+//! and `reply` (what is said back). These do no I/O. Around them: `connection` (bytes and
+//! deadlines), `worker` (accepting and draining), `admission` (who may come in), `listener` (sockets)
+//! and `server`, which plugs them together.
+
+mod admission;
+mod command;
+mod connection;
+mod endpoint;
+mod envelope;
+mod frame;
+mod ledger;
+mod listener;
+mod log;
+mod macros;
+mod metrics;
+mod negotiate;
+mod reply;
+mod server;
+mod session;
+mod settings;
+mod worker;
+
+pub use command::{Command, CommandError, Connect, Path};
+pub use endpoint::{Endpoint, EndpointError};
+pub use frame::{Frame, FrameError};
+pub use ledger::LedgerError;
+pub use listener::ListenError;
+pub use macros::Macros;
+pub use metrics::Metrics;
+pub use negotiate::{MacroStage, Needs, NegotiationError, Offer, Terms, action, step};
+pub use reply::{HeaderName, HeaderNameError, ReplyText, ReplyTextError, Status};
+pub use server::Server;
+pub use session::{Context, Next, Session, SessionError};
+pub use settings::{Settings, SettingsError};

@@ -4,17 +4,29 @@
 //! verdicts are derived. It uses nothing else of greygate, and everything else may use it.
 
 mod attempt;
+mod decide;
 mod effect;
+mod punish;
+mod record;
 mod rules;
 mod sentence;
 mod time;
+mod trust;
+mod tuple;
 mod verdict;
 
+#[cfg(test)]
+mod scenarios;
+
 pub use attempt::{Attempt, Origin};
+pub use decide::{Decision, decide, exempt};
 pub use effect::Effect;
+pub use record::{Record, Standing};
 pub use rules::{Action, Policy, Punish};
 pub use sentence::{Sentence, SentenceLevel, SentenceReason, SentencedClient};
-pub use time::Timestamp;
+pub use time::{Second, Timestamp};
+pub use trust::TrustRecord;
+pub use tuple::{HostMark, Seed, TrustKey, TupleKey};
 pub use verdict::{DeferReason, PassReason, Verdict};
 
 /// Who is asked about an attempt: the store in the daemon, a table in a test.

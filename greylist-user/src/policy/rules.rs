@@ -67,6 +67,50 @@ pub enum Action {
     Observe,
 }
 
+impl Action {
+    /// The word for it in configuration and status.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Observe => "observe",
+        }
+    }
+}
+
+impl Policy {
+    /// Whether `reverse_path` probes rather than sends: the null reverse-path (empty), or one of
+    /// [`probe_senders`](Self::probe_senders).
+    ///
+    /// Local parts are compared exactly, domains without regard to ASCII case (RFC 5321, 2.4).
+    pub fn is_probe_sender(&self, reverse_path: &[u8]) -> bool {
+        reverse_path.is_empty()
+            || self
+                .probe_senders
+                .iter()
+                .any(|pattern| matches_address(pattern.as_bytes(), reverse_path))
+    }
+}
+
+/// Whether `pattern`, an address whose domain may be `*`, stands for `address`.
+fn matches_address(pattern: &[u8], address: &[u8]) -> bool {
+    let (local, domain) = split_address(address);
+    let (wanted_local, wanted_domain) = split_address(pattern);
+    local == wanted_local
+        && match (domain, wanted_domain) {
+            (Some(_), Some(b"*")) | (None, None) => true,
+            (Some(domain), Some(wanted)) => domain.eq_ignore_ascii_case(wanted),
+            _ => false,
+        }
+}
+
+/// Local part and domain. The last `@` divides them: a quoted local part may hold others.
+fn split_address(address: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match address.iter().rposition(|&byte| byte == b'@') {
+        Some(at) => (&address[..at], Some(&address[at + 1..])),
+        None => (address, None),
+    }
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self {
@@ -96,5 +140,39 @@ impl Default for Punish {
             rapid_span: Duration::from_secs(30),
             sentence: Duration::from_mins(30),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null_reverse_path_is_a_probe() {
+        let policy = Policy {
+            probe_senders: Vec::new(),
+            ..Policy::default()
+        };
+        assert!(policy.is_probe_sender(b""));
+        assert!(!policy.is_probe_sender(b"double-bounce@mx.example"));
+    }
+
+    #[test]
+    fn probe_sender_matches_any_domain_but_the_exact_local_part() {
+        let policy = Policy::default();
+        assert!(policy.is_probe_sender(b"double-bounce@mx.example"));
+        assert!(!policy.is_probe_sender(b"Double-Bounce@mx.example"));
+        assert!(!policy.is_probe_sender(b"double-bounce"));
+        assert!(!policy.is_probe_sender(b"double-bounce2@mx.example"));
+    }
+
+    #[test]
+    fn probe_sender_with_a_domain_matches_it_in_any_case() {
+        let policy = Policy {
+            probe_senders: vec!["verify@mx.example".to_owned()],
+            ..Policy::default()
+        };
+        assert!(policy.is_probe_sender(b"verify@MX.Example"));
+        assert!(!policy.is_probe_sender(b"verify@other.example"));
     }
 }

@@ -28,6 +28,23 @@ impl Sentence {
     pub fn has_ended(&self, now: Timestamp) -> bool {
         now >= self.until
     }
+
+    /// One sentence out of two of the same client: the harder level, the later end, and the reason
+    /// and beginning of the one that began first. So a repeat never shortens a sentence.
+    #[must_use]
+    pub fn merge(self, other: Self) -> Self {
+        let order = |sentence: &Self| (sentence.since, sentence.reason, sentence.until);
+        let first = if order(&self) <= order(&other) {
+            self
+        } else {
+            other
+        };
+        Self {
+            level: self.level.max(other.level),
+            until: self.until.max(other.until),
+            ..first
+        }
+    }
 }
 
 /// How hard a sentence is. The kernel's counters tell the levels apart.
@@ -39,13 +56,33 @@ pub enum SentenceLevel {
     Block,
 }
 
+impl SentenceLevel {
+    /// The word for logs and answers: `observe` or `block`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Block => "block",
+        }
+    }
+}
+
 /// What a sentence was given for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SentenceReason {
     /// An operator's `greygate punish`.
     Operator,
     /// Retries of one message, seconds apart.
     RapidRetries,
+}
+
+impl SentenceReason {
+    /// The word for logs and answers: `operator` or `rapid-retries`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::RapidRetries => "rapid-retries",
+        }
+    }
 }
 
 /// The network a sentence falls on: one IPv4 address, or one IPv6 `/64`.
@@ -61,9 +98,7 @@ impl SentencedClient {
             IpAddr::V4(address) => Self(IpNet::V4(Ipv4Net::from(address))),
             IpAddr::V6(address) => {
                 let prefix = u128::from(address) & (u128::MAX << 64);
-                let network = Ipv6Net::new(Ipv6Addr::from(prefix), 64)
-                    .expect("64 is a legal IPv6 prefix length");
-                Self(IpNet::V6(network))
+                Self(IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::from(prefix), 64)))
             }
         }
     }
@@ -105,6 +140,32 @@ mod tests {
         let v6 = SentencedClient::of("2001:db8:1:2:3::4".parse().expect("an address"));
         assert_eq!(v6.to_string(), "2001:db8:1:2::/64");
         assert!(v6.covers("2001:db8:1:2::9".parse().expect("an address")));
+    }
+
+    #[test]
+    fn repeat_never_shortens_nor_softens() {
+        let at = Timestamp::from_millis;
+        let long = Sentence {
+            client: SentencedClient::from(Ipv4Addr::new(192, 0, 2, 7)),
+            level: SentenceLevel::Observe,
+            reason: SentenceReason::Operator,
+            since: at(1),
+            until: at(100),
+        };
+        let hard = Sentence {
+            level: SentenceLevel::Block,
+            reason: SentenceReason::RapidRetries,
+            since: at(2),
+            until: at(50),
+            ..long
+        };
+        let both = Sentence {
+            level: SentenceLevel::Block,
+            ..long
+        };
+        assert_eq!(long.merge(hard), both);
+        assert_eq!(hard.merge(long), both);
+        assert_eq!(both.merge(both), both);
     }
 
     #[test]

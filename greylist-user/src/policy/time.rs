@@ -31,6 +31,11 @@ impl Timestamp {
     }
 
     /// This time moved into the future.
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "what does not fit is cut before"
+    )]
     pub const fn after(self, duration: Duration) -> Self {
         let millis = duration.as_millis();
         let millis = if millis > u64::MAX as u128 {
@@ -39,6 +44,29 @@ impl Timestamp {
             millis as u64
         };
         Self(self.0.saturating_add(millis))
+    }
+}
+
+/// Whole seconds since the Unix epoch, wall clock, up to the year 2106: half the size of a
+/// [`Timestamp`], for facts that need not be finer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Second(u32);
+
+impl Second {
+    /// Has not happened. Earlier than every real time.
+    pub const NEVER: Self = Self(0);
+}
+
+impl From<Timestamp> for Second {
+    /// The second that `time` lies in.
+    fn from(time: Timestamp) -> Self {
+        Self(u32::try_from(time.0 / 1_000).unwrap_or(u32::MAX))
+    }
+}
+
+impl From<Second> for Timestamp {
+    fn from(second: Second) -> Self {
+        Self(u64::from(second.0) * 1_000)
     }
 }
 

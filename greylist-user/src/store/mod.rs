@@ -1,1 +1,473 @@
-//! store.
+//! The store: what is remembered, in memory for the milter path and on disk against a restart.
+//!
+//! Runs the policy inside the lock of the entry that a decision concerns, so look-up and update are
+//! one step. Knows tables, files and the order of precedence's look-ups; leaves what an attempt
+//! deserves to `policy`, the wire to `milter` and the kernel's tables to `kernel`, which it tells
+//! of sentences through a channel that may lose them.
+//!
+//! The milter path takes one or two shard locks for well under a microsecond each and never waits
+//! for the disk, the kernel or a walk through the tables. When there is no room, mail passes.
+//!
+//! Log words: `deferred` and `passed` (debug, one per attempt), `punished` and `forgiven` (info),
+//! `snapshot` (debug), `snapshot-failed`, `set-aside` and `open-directory` (warn).
+
+pub mod codec;
+mod keeper;
+mod metrics;
+mod restored;
+mod seed;
+mod sentences;
+mod snapshot;
+mod sweep;
+mod table;
+
+use std::fs::File;
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
+
+use crate::policy::{
+    self, Attempt, Effect, Judge, PassReason, Policy, Record, Seed, Sentence, SentencedClient,
+    Timestamp, TrustKey, TrustRecord, TupleKey, Verdict,
+};
+
+use codec::{Header, Row};
+pub use keeper::Keeper;
+pub use metrics::Metrics;
+pub use restored::Restored;
+pub use seed::SeedError;
+use sentences::{Given, Sentences};
+pub use snapshot::{SetAside, SnapshotError, SnapshotReport};
+use table::Table;
+
+/// Where the store keeps its files, and how much it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The directory of the snapshots; made with mode 0700 if it does not exist.
+    pub directory: PathBuf,
+    /// The secret that keys are made with; made with mode 0600 if it does not exist. Default
+    /// `seed` in the directory.
+    pub seed_file: PathBuf,
+    /// Most tuples held at once. Default 4,000,000: about 300 MB when full, and a day's window at
+    /// 46 new tuples a second.
+    pub capacity: usize,
+    /// Time from one snapshot to the next: what a crash may lose. Default 5 min.
+    pub snapshot_interval: Duration,
+    /// Attempts from one slice of the sweep to the next. Default 1,500.
+    pub sweep_messages: u32,
+    /// Longest time from one slice of the sweep to the next. Default 12 h.
+    pub sweep_interval: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            directory: PathBuf::from("/var/lib/greygate"),
+            seed_file: PathBuf::from("/var/lib/greygate/seed"),
+            capacity: 4_000_000,
+            snapshot_interval: Duration::from_mins(5),
+            sweep_messages: 1_500,
+            sweep_interval: Duration::from_hours(12),
+        }
+    }
+}
+
+/// Everything that is remembered.
+#[derive(Debug)]
+pub struct Store {
+    settings: Settings,
+    policy: Arc<ArcSwap<Policy>>,
+    seed: Seed,
+    tuples: Table<TupleKey, Record>,
+    trust: Table<TrustKey, TrustRecord>,
+    sentences: Sentences,
+    effects: mpsc::Sender<Effect>,
+    metrics: Arc<Metrics>,
+    /// Attempts judged, for the sweep.
+    judged: AtomicU64,
+    /// One snapshot is written at a time.
+    writing: Mutex<()>,
+    /// When the latest was taken, in milliseconds; 0 if none was.
+    last_snapshot: AtomicU64,
+    /// Keeps a second daemon out of the directory; the lock ends with the file.
+    _lock: File,
+}
+
+/// Why the store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory cannot be made or used.
+    #[error("cannot use the store's directory {}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process has the store open.
+    #[error("the store in {} is in use by another process", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// There is no usable seed.
+    #[error(transparent)]
+    Seed(#[from] SeedError),
+}
+
+/// What the store holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Census {
+    /// Tuples, pending and passed.
+    pub tuples: usize,
+    /// Most tuples it may hold.
+    pub capacity: usize,
+    /// Senders that have earned trust or are earning it.
+    pub trusted: usize,
+    /// Sentences, some of which may have ended since the last sweep.
+    pub sentences: usize,
+    /// When the latest snapshot was taken, in milliseconds since the Unix epoch; [`None`] if none
+    /// was found or taken.
+    pub last_snapshot: Option<u64>,
+}
+
+/// What forgiving undid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forgiven {
+    /// Who was forgiven.
+    pub client: SentencedClient,
+    /// The sentence that was lifted; [`None`] if none was in force.
+    pub lifted: Option<Sentence>,
+}
+
+impl Store {
+    /// Opens the store and restores what the latest usable snapshot holds.
+    ///
+    /// # Errors
+    ///
+    /// Only what an operator must mend: a directory that cannot be used, or a seed. A damaged
+    /// snapshot is no error; it is set aside, and [`Restored`] says so.
+    pub fn open(
+        settings: Settings,
+        policy: Arc<ArcSwap<Policy>>,
+        effects: mpsc::Sender<Effect>,
+        metrics: Arc<Metrics>,
+        now: Timestamp,
+    ) -> Result<(Self, Restored), OpenError> {
+        let directory = &settings.directory;
+        let unusable = |source| OpenError::Directory {
+            path: directory.clone(),
+            source,
+        };
+        snapshot::prepare(directory).map_err(unusable)?;
+        let lock = File::create(directory.join("lock")).map_err(unusable)?;
+        lock.try_lock().map_err(|error| match error {
+            std::fs::TryLockError::WouldBlock => OpenError::InUse {
+                path: directory.clone(),
+            },
+            std::fs::TryLockError::Error(source) => unusable(source),
+        })?;
+        let seed = seed::read_or_create(&settings.seed_file)?;
+        let store = Self {
+            seed,
+            tuples: Table::reserved(settings.capacity),
+            trust: Table::growing(settings.capacity),
+            sentences: Sentences::default(),
+            judged: AtomicU64::new(0),
+            writing: Mutex::new(()),
+            last_snapshot: AtomicU64::new(0),
+            settings,
+            policy,
+            effects,
+            metrics,
+            _lock: lock,
+        };
+        let restored = store.restore(now);
+        store.show_sizes();
+        Ok((store, restored))
+    }
+
+    /// Gives a sentence: an operator's, whatever the client's standing.
+    ///
+    /// One that is in force is never shortened or softened by it.
+    pub fn punish(&self, sentence: Sentence) {
+        let given = match self.sentences.give(sentence) {
+            Given::New(given) => {
+                self.metrics.sentences_given.inc();
+                tracing::info!(
+                    client = %given.client,
+                    level = given.level.as_str(),
+                    reason = given.reason.as_str(),
+                    seconds = given.until.since(sentence.since).as_secs(),
+                    "punished"
+                );
+                given
+            }
+            Given::Renewed(given) => given,
+            Given::Full => {
+                self.metrics.sentences_unrecorded.inc();
+                return;
+            }
+        };
+        self.tell(Effect::Punish(given));
+    }
+
+    /// Undoes the sentence that `address` falls under.
+    pub fn forgive(&self, address: IpAddr, now: Timestamp) -> Forgiven {
+        let client = SentencedClient::of(address);
+        let lifted = self.sentences.lift(client, now);
+        if lifted.is_some() {
+            self.metrics.sentences_forgiven.inc();
+            tracing::info!(%client, "forgiven");
+        }
+        // Told in any case: the kernel may still hold what the store does not.
+        self.tell(Effect::Forgive(client));
+        Forgiven { client, lifted }
+    }
+
+    /// The sentences in force at `now`.
+    pub fn sentences(&self, now: Timestamp) -> Vec<Sentence> {
+        self.sentences.in_force(now)
+    }
+
+    /// Writes a snapshot of what has not lapsed at `now`. Judging goes on meanwhile: a record that
+    /// changes is written as it is before or after.
+    pub fn snapshot(&self, now: Timestamp) -> Result<SnapshotReport, SnapshotError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let header = Header {
+            seed: self.seed.fingerprint(),
+            taken: now,
+        };
+        let written = snapshot::write(&self.settings.directory, &header, |writer| {
+            self.give_rows(now, |row| writer.push(&row))
+        });
+        match &written {
+            Ok(report) => {
+                self.note_snapshot(now);
+                self.metrics.snapshots.inc();
+                self.metrics.snapshot_size.set(gauge(report.bytes));
+                tracing::debug!(records = report.records, bytes = report.bytes, "snapshot");
+            }
+            Err(error) => {
+                self.metrics.snapshot_failures.inc();
+                let error: &dyn std::error::Error = error;
+                tracing::warn!(error, "snapshot-failed");
+            }
+        }
+        written
+    }
+
+    /// What the store holds.
+    pub fn census(&self) -> Census {
+        let last_snapshot = self.last_snapshot.load(Ordering::Relaxed);
+        Census {
+            tuples: self.tuples.len(),
+            capacity: self.tuples.capacity(),
+            trusted: self.trust.len(),
+            sentences: self.sentences.len(),
+            last_snapshot: (last_snapshot != 0).then_some(last_snapshot),
+        }
+    }
+
+    /// Attempts judged so far.
+    fn judged(&self) -> u64 {
+        self.judged.load(Ordering::Relaxed)
+    }
+
+    /// Whether the sweep should not wait for its next trigger.
+    fn is_nearly_full(&self) -> bool {
+        self.tuples.len() >= self.tuples.capacity() / 10 * 9
+    }
+
+    /// The verdict on `attempt`, down the ladder of `policy`.
+    fn verdict(&self, policy: &Policy, attempt: &Attempt<'_>, now: Timestamp) -> Verdict {
+        if let Some(reason) = policy::exempt(policy, attempt) {
+            return Verdict::Pass(reason);
+        }
+        let trust_key = self.seed.trust_key(policy, attempt);
+        if self.uses_trust(&trust_key, policy, now) {
+            return Verdict::Pass(PassReason::Trusted);
+        }
+        let tuple_key = self.seed.tuple_key(policy, attempt);
+        let decided = self.tuples.update(tuple_key, |prior| {
+            let decision = policy::decide(policy, prior, attempt, now);
+            (decision.next, decision)
+        });
+        let Ok(decision) = decided else {
+            return Verdict::Pass(PassReason::Unrecorded);
+        };
+        if decision.earns_trust() && policy.trust_after != 0 {
+            self.credit_trust(trust_key, policy, now);
+        }
+        if let Some(sentence) = decision.sentence {
+            self.punish(sentence);
+        }
+        decision.verdict
+    }
+
+    /// Whether trust holds; if so, it is renewed.
+    fn uses_trust(&self, key: &TrustKey, policy: &Policy, now: Timestamp) -> bool {
+        let used = self.trust.alter(key, |record| {
+            let trusted = record.is_trusted(policy, now);
+            if trusted {
+                *record = record.used(now);
+            }
+            trusted
+        });
+        used.unwrap_or(false)
+    }
+
+    fn credit_trust(&self, key: TrustKey, policy: &Policy, now: Timestamp) {
+        let credited = self
+            .trust
+            .update(key, |prior| (TrustRecord::credited(prior, policy, now), ()));
+        if credited.is_err() {
+            self.metrics.trust_unrecorded.inc();
+        }
+    }
+
+    /// Sends an effect unless that would mean waiting.
+    fn tell(&self, effect: Effect) {
+        if self.effects.try_send(effect).is_err() {
+            self.metrics.effects_lost.inc();
+        }
+    }
+
+    fn note_snapshot(&self, taken: Timestamp) {
+        let millis = taken.as_millis();
+        self.last_snapshot.store(millis, Ordering::Relaxed);
+        self.metrics.snapshot_taken.set(gauge(millis / 1_000));
+    }
+
+    fn restore(&self, now: Timestamp) -> Restored {
+        let policy = self.policy.load();
+        let mut restored = Restored::default();
+        let directory = &self.settings.directory;
+        let counts = std::cell::RefCell::new(&mut restored);
+        let found = snapshot::read(
+            directory,
+            self.seed.fingerprint(),
+            now,
+            |row| self.restore_row(row, &policy, now, &mut counts.borrow_mut()),
+            || {
+                self.tuples.clear();
+                self.trust.clear();
+                self.sentences.clear();
+                **counts.borrow_mut() = Restored::default();
+            },
+        );
+        for set_aside in &found.set_aside {
+            tracing::warn!(
+                file = %set_aside.found.display(),
+                kept = %set_aside.kept.display(),
+                why = set_aside.why,
+                "set-aside"
+            );
+        }
+        restored.age = found.taken.map(|taken| now.since(taken));
+        restored.set_aside = found.set_aside;
+        if let Some(taken) = found.taken {
+            self.note_snapshot(taken);
+        }
+        restored
+    }
+
+    fn restore_row(&self, row: Row, policy: &Policy, now: Timestamp, counts: &mut Restored) {
+        let (kept, counted) = match row {
+            Row::Unknown => {
+                counts.unknown += 1;
+                return;
+            }
+            Row::Tuple(_, record) if record.has_lapsed(policy, now) => (true, &mut counts.lapsed),
+            Row::Trust(_, record) if record.has_lapsed(policy, now) => (true, &mut counts.lapsed),
+            Row::Sentence(sentence) if sentence.has_ended(now) => (true, &mut counts.lapsed),
+            Row::Tuple(key, record) => {
+                let merged = self
+                    .tuples
+                    .update(key, |prior| (prior.map_or(record, |p| p.merge(record)), ()));
+                (merged.is_ok(), &mut counts.tuples)
+            }
+            Row::Trust(key, record) => {
+                let merged = self
+                    .trust
+                    .update(key, |prior| (prior.map_or(record, |p| p.merge(record)), ()));
+                (merged.is_ok(), &mut counts.trusted)
+            }
+            Row::Sentence(sentence) => {
+                let given = self.sentences.give(sentence);
+                (given != Given::Full, &mut counts.sentences)
+            }
+        };
+        if kept {
+            *counted += 1;
+        } else {
+            counts.over_capacity += 1;
+        }
+    }
+
+    /// Hands everything that has not lapsed at `now` to `take`, aisle by aisle, with no lock held
+    /// while it takes.
+    fn give_rows(
+        &self,
+        now: Timestamp,
+        mut take: impl FnMut(Row) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let policy = self.policy.load_full();
+        for sentence in self.sentences(now) {
+            take(Row::Sentence(sentence))?;
+        }
+        let mut trust = Vec::new();
+        for aisle in 0..self.trust.aisles() {
+            self.trust.copy_aisle(aisle, &mut trust);
+            for (key, record) in trust.drain(..) {
+                if !record.has_lapsed(&policy, now) {
+                    take(Row::Trust(key, record))?;
+                }
+            }
+        }
+        let mut tuples = Vec::new();
+        for aisle in 0..self.tuples.aisles() {
+            self.tuples.copy_aisle(aisle, &mut tuples);
+            for (key, record) in tuples.drain(..) {
+                if !record.has_lapsed(&policy, now) {
+                    take(Row::Tuple(key, record))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the gauges up to date.
+    fn show_sizes(&self) {
+        let census = self.census();
+        let show = |size: usize| gauge(size as u64);
+        self.metrics.tuples.set(show(census.tuples));
+        self.metrics.capacity.set(show(census.capacity));
+        self.metrics.trusted.set(show(census.trusted));
+        self.metrics.sentences.set(show(census.sentences));
+    }
+}
+
+impl Judge for Store {
+    fn judge(&self, attempt: &Attempt<'_>, now: Timestamp) -> Verdict {
+        self.judged.fetch_add(1, Ordering::Relaxed);
+        let verdict = self.verdict(&self.policy.load(), attempt, now);
+        self.metrics.judged(verdict);
+        let client = attempt.client;
+        match metrics::words(verdict) {
+            ("deferred", reason) => tracing::debug!(%client, reason, "deferred"),
+            (_, reason) => tracing::debug!(%client, reason, "passed"),
+        }
+        verdict
+    }
+}
+
+fn gauge(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

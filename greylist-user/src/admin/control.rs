@@ -1,0 +1,44 @@
+//! What the daemon can do for an operator.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::request::{Forgiven, Health, Punished, SnapshotWritten, Status, XdpStatus};
+use crate::policy::{Policy, SentencedClient};
+
+/// What the daemon can do for an operator.
+///
+/// Called from the admin threads, never from one that serves mail; a call may take as long as
+/// writing a snapshot takes. Who asks has been found to have the right, and an order to obey the
+/// rules, before any of these is called.
+pub trait Control: Send + Sync {
+    /// How the daemon is.
+    fn status(&self) -> Status;
+
+    /// How the kernel filter is.
+    fn xdp_status(&self) -> XdpStatus;
+
+    /// Whether anything wants an operator. Asked by monitoring every few seconds: cheap.
+    fn health(&self) -> Health;
+
+    /// The rules in force, which protect clients from orders; this host's own addresses are local.
+    fn policy(&self) -> Arc<Policy>;
+
+    /// Sentences the client, as an operator's order.
+    fn punish(&self, client: SentencedClient, duration: Duration)
+    -> Result<Punished, ControlError>;
+
+    /// Undoes every sentence of the address.
+    fn forgive(&self, address: IpAddr) -> Result<Forgiven, ControlError>;
+
+    /// Writes a snapshot now, and returns when it is on the disk.
+    fn snapshot(&self) -> Result<SnapshotWritten, ControlError>;
+}
+
+/// Why an order was not carried out; the text is shown to the operator.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct ControlError(pub String);

@@ -1,0 +1,133 @@
+//! One thread that accepts and serves, bounded: what both doors have in common.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{Semaphore, oneshot};
+
+/// An open door. Dropping it closes it and waits for its thread.
+#[derive(Debug)]
+pub(super) struct Door {
+    name: &'static str,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Door {
+    /// Serves each connection of the listener that `listen` makes, [`CONNECTIONS`] at once.
+    ///
+    /// `serve` must end in bounded time. When the door closes, what it does on the runtime is
+    /// dropped; what it has given to `spawn_blocking` is waited for [`LAST_WORK`].
+    pub(super) fn open<L, S, F>(
+        name: &'static str,
+        listen: impl FnOnce() -> io::Result<L>,
+        serve: S,
+    ) -> io::Result<Self>
+    where
+        L: Listener,
+        S: Fn(L::Stream) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(CONNECTIONS)
+            .build()?;
+        let listener = {
+            let _context = runtime.enter();
+            listen()?
+        };
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                runtime.block_on(accept(name, listener, serve, stopped));
+                runtime.shutdown_timeout(LAST_WORK);
+            })?;
+        Ok(Self {
+            name,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!(door = self.name, "panicked");
+        }
+    }
+}
+
+/// What a door listens on.
+pub(super) trait Listener: Send + 'static {
+    /// One connection.
+    type Stream: Send + 'static;
+
+    /// Waits for the next connection.
+    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> io::Result<TcpStream> {
+        Ok(self.accept().await?.0)
+    }
+}
+
+impl Listener for UnixListener {
+    type Stream = UnixStream;
+
+    async fn next(&self) -> io::Result<UnixStream> {
+        Ok(self.accept().await?.0)
+    }
+}
+
+async fn accept<L, S, F>(
+    name: &'static str,
+    listener: L,
+    serve: S,
+    mut stopped: oneshot::Receiver<()>,
+) where
+    L: Listener,
+    S: Fn(L::Stream) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.next() => accepted,
+            _ = &mut stopped => return,
+        };
+        match (accepted, Arc::clone(&places).try_acquire_owned()) {
+            (Ok(stream), Ok(place)) => {
+                let served = serve(stream);
+                tokio::spawn(async move {
+                    served.await;
+                    drop(place);
+                });
+            }
+            // Full: the stream is dropped, and its client sees a closed connection.
+            (Ok(_), Err(_)) => tracing::warn!(door = name, connections = CONNECTIONS, "crowded"),
+            (Err(error), _) => {
+                // Out of descriptors, most likely: waiting is all that helps.
+                tracing::warn!(%error, door = name, "unaccepted");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+/// Operators and their scripts, or monitoring, at once.
+pub(super) const CONNECTIONS: usize = 16;
+
+/// Time for an order under way, such as a snapshot, when the door closes.
+const LAST_WORK: Duration = Duration::from_secs(10);

@@ -1,0 +1,103 @@
+//! A daemon of the tests: it keeps the orders it was given, and nothing else of a daemon.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::control::{Control, ControlError};
+use super::request::{Census, Forgiven, Health, Punished, SnapshotWritten, Status, XdpStatus};
+use crate::kernel::FilterStatus;
+use crate::policy::{Policy, SentencedClient};
+
+/// Remembers every change that was ordered.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    changes: Mutex<Vec<String>>,
+    complaints: Mutex<Vec<String>>,
+}
+
+impl Ledger {
+    /// What was ordered so far, in order.
+    pub(super) fn changes(&self) -> Vec<String> {
+        self.changes.lock().expect("no test panics in here").clone()
+    }
+
+    /// From now on something is wrong.
+    pub(super) fn complain(&self, complaint: &str) {
+        let mut complaints = self.complaints.lock().expect("no test panics in here");
+        complaints.push(complaint.to_owned());
+    }
+
+    fn note(&self, change: String) {
+        self.changes
+            .lock()
+            .expect("no test panics in here")
+            .push(change);
+    }
+}
+
+impl Control for Ledger {
+    fn status(&self) -> Status {
+        Status {
+            version: "0.0.0".to_owned(),
+            pid: std::process::id(),
+            started: 0,
+            uptime: 0,
+            health: self.health(),
+            endpoints: Vec::new(),
+            greylist_action: "enforce".to_owned(),
+            punish_action: "enforce".to_owned(),
+            store: Census::default(),
+            xdp: self.xdp_status().filter,
+            counters: BTreeMap::new(),
+        }
+    }
+
+    fn xdp_status(&self) -> XdpStatus {
+        XdpStatus {
+            filter: FilterStatus::Off {
+                why: "this is a test".to_owned(),
+            },
+            sentences: Vec::new(),
+            sentences_left_off: 0,
+        }
+    }
+
+    fn health(&self) -> Health {
+        let complaints = self.complaints.lock().expect("no test panics in here");
+        Health {
+            complaints: complaints.clone(),
+        }
+    }
+
+    fn policy(&self) -> Arc<Policy> {
+        Arc::new(Policy::default())
+    }
+
+    fn punish(
+        &self,
+        client: SentencedClient,
+        duration: Duration,
+    ) -> Result<Punished, ControlError> {
+        self.note(format!("punish {client} {}", duration.as_secs()));
+        Ok(Punished {
+            client: client.to_string(),
+            seconds: duration.as_secs(),
+            without_effect: String::new(),
+        })
+    }
+
+    fn forgive(&self, address: IpAddr) -> Result<Forgiven, ControlError> {
+        self.note(format!("forgive {address}"));
+        Ok(Forgiven {
+            client: SentencedClient::of(address).to_string(),
+            sentences: 1,
+        })
+    }
+
+    fn snapshot(&self) -> Result<SnapshotWritten, ControlError> {
+        self.note("snapshot".to_owned());
+        Err(ControlError("the disk is full".to_owned()))
+    }
+}

@@ -1,0 +1,279 @@
+//! The metrics endpoint: `/metrics` in Prometheus' text form, and `/health`.
+//!
+//! A thread of its own with bounded connections and time. No label holds an address, a domain or
+//! a HELO argument, so that what strangers send cannot grow the page.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use super::control::Control;
+use super::door::Door;
+
+/// The running metrics endpoint. Dropping it, or [`MetricsServer::stop`], closes it.
+#[derive(Debug)]
+pub struct MetricsServer {
+    address: SocketAddr,
+    _door: Door,
+}
+
+impl MetricsServer {
+    /// Binds `listen` and serves what `registry` holds and what `control` says of its health.
+    pub fn start(
+        listen: SocketAddr,
+        registry: Arc<Registry>,
+        control: Arc<dyn Control>,
+    ) -> Result<Self, MetricsError> {
+        let broken = |source| MetricsError::Bind(listen, source);
+        let listener = StdListener::bind(listen).map_err(broken)?;
+        listener.set_nonblocking(true).map_err(broken)?;
+        let address = listener.local_addr().map_err(broken)?;
+        let page = Arc::new(Page { registry, control });
+        let door = Door::open(
+            "metrics",
+            || TcpListener::from_std(listener),
+            move |stream| serve(stream, Arc::clone(&page)),
+        )
+        .map_err(broken)?;
+        Ok(Self {
+            address,
+            _door: door,
+        })
+    }
+
+    /// Where it listens, port 0 resolved.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Closes the endpoint and waits for its thread.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+/// Why there is no metrics endpoint.
+#[derive(Debug, Error)]
+pub enum MetricsError {
+    /// The address could not be bound.
+    #[error("the metrics endpoint cannot listen on {0}; name another [metrics] listen, or \"off\"")]
+    Bind(SocketAddr, #[source] io::Error),
+}
+
+/// The counters of a registry by their names, each the sum over its labels: what `status` shows.
+pub fn counts(registry: &Registry) -> BTreeMap<String, u64> {
+    let mut page = String::new();
+    let mut counts = BTreeMap::new();
+    if encode(&mut page, registry).is_err() {
+        return counts;
+    }
+    for line in page.lines().filter(|line| !line.starts_with('#')) {
+        let Some((series, value)) = line.rsplit_once(' ') else {
+            continue;
+        };
+        let name = series.split('{').next().unwrap_or(series);
+        if let (Some(name), Ok(value)) = (name.strip_suffix("_total"), value.parse::<u64>()) {
+            *counts.entry(name.to_owned()).or_default() += value;
+        }
+    }
+    counts
+}
+
+async fn serve(stream: TcpStream, page: Arc<Page>) {
+    let service = service_fn(move |request| {
+        let response = page.respond(&request);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .max_buf_size(LONGEST_HEAD)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    // Whatever a stranger does to this connection is no event.
+    let _ = timeout(CONNECTION_TIME, connection).await;
+}
+
+struct Page {
+    registry: Arc<Registry>,
+    control: Arc<dyn Control>,
+}
+
+impl Page {
+    fn respond(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+            let allowed = HeaderValue::from_static("GET, HEAD");
+            response.headers_mut().insert(ALLOW, allowed);
+            return response;
+        }
+        match request.uri().path() {
+            "/metrics" => self.metrics(),
+            "/health" => self.health(),
+            _ => text(StatusCode::NOT_FOUND, "there are /metrics and /health\n"),
+        }
+    }
+
+    fn metrics(&self) -> Response<Full<Bytes>> {
+        let mut page = String::new();
+        if encode(&mut page, &self.registry).is_err() {
+            return text(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "a metric cannot be shown\n",
+            );
+        }
+        let mut response = text(StatusCode::OK, page);
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS));
+        response
+    }
+
+    fn health(&self) -> Response<Full<Bytes>> {
+        let health = self.control.health();
+        if health.is_good() {
+            text(StatusCode::OK, "ok\n")
+        } else {
+            let complaints = health.complaints.join("\n") + "\n";
+            text(StatusCode::SERVICE_UNAVAILABLE, complaints)
+        }
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
+}
+
+/// The form that `prometheus-client` writes.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// A scraper sends its request at once.
+const HEADER_TIME: Duration = Duration::from_secs(5);
+
+/// Prometheus gives up after ten seconds by default.
+const CONNECTION_TIME: Duration = Duration::from_secs(15);
+
+/// A scraper's request head is some hundred bytes; hyper takes 8 KiB at least.
+const LONGEST_HEAD: usize = 16 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use prometheus_client::metrics::counter::Counter;
+    use prometheus_client::metrics::family::Family;
+    use prometheus_client::metrics::gauge::Gauge;
+
+    use super::super::ledger::Ledger;
+    use super::*;
+
+    #[test]
+    fn serves_what_the_registry_holds() {
+        let server = start(&Arc::new(Ledger::default()));
+        let page = get(&server, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert!(page.starts_with("HTTP/1.1 200 "), "{page}");
+        assert!(page.contains("openmetrics-text"), "{page}");
+        assert!(page.contains("greygate_attempts_total 3\n"), "{page}");
+        server.stop();
+    }
+
+    #[test]
+    fn counts_sum_over_labels() {
+        let mut registry = Registry::with_prefix("greygate");
+        let attempts: Family<[(&str, &str); 1], Counter> = Family::default();
+        attempts.get_or_create(&[("verdict", "defer")]).inc_by(3);
+        attempts.get_or_create(&[("verdict", "pass")]).inc_by(4);
+        registry.register("attempts", "Attempts", attempts);
+        registry.register("size", "No counter", Gauge::<i64>::default());
+        let expected = BTreeMap::from([("greygate_attempts".to_owned(), 7)]);
+        assert_eq!(counts(&registry), expected);
+    }
+
+    #[test]
+    fn health_follows_the_daemon() {
+        let control = Arc::new(Ledger::default());
+        let server = start(&control);
+        let good = get(&server, "GET /health HTTP/1.0\r\n\r\n");
+        assert!(
+            good.starts_with("HTTP/1.0 200 ") || good.starts_with("HTTP/1.1 200 "),
+            "{good}"
+        );
+        control.complain("the store is full");
+        let bad = get(&server, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert!(bad.starts_with("HTTP/1.1 503 "), "{bad}");
+        assert!(bad.ends_with("the store is full\n"), "{bad}");
+    }
+
+    #[test]
+    fn strangers_get_an_answer_and_the_door_stays_open() {
+        let server = start(&Arc::new(Ledger::default()));
+        for (sent, answered) in [
+            ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 404 "),
+            (
+                "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
+                "HTTP/1.1 405 ",
+            ),
+            ("EHLO example.org\r\n\r\n", "HTTP/1.1 400 "),
+            ("\x16\x03\x01\x02\x00\x01\x00\x01\r\n\r\n", "HTTP/1.1 400 "),
+        ] {
+            let page = get(&server, sent);
+            assert!(page.starts_with(answered), "{sent:?} got {page:?}");
+        }
+        let page = get(&server, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert!(page.starts_with("HTTP/1.1 200 "), "{page}");
+    }
+
+    #[test]
+    fn taken_address_is_an_error_that_names_it() {
+        let server = start(&Arc::new(Ledger::default()));
+        let address = server.address();
+        let control = Arc::new(Ledger::default());
+        let error = MetricsServer::start(address, Arc::default(), control)
+            .expect_err("the address is taken");
+        assert!(error.to_string().contains(&address.to_string()), "{error}");
+    }
+
+    fn start(control: &Arc<Ledger>) -> MetricsServer {
+        let mut registry = Registry::with_prefix("greygate");
+        let attempts: Counter = Counter::default();
+        attempts.inc_by(3);
+        registry.register("attempts", "Attempts", attempts);
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        let control: Arc<dyn Control> = control.clone();
+        MetricsServer::start(listen, Arc::new(registry), control).expect("loopback has a free port")
+    }
+
+    fn get(server: &MetricsServer, request: &str) -> String {
+        let mut stream = TcpStream::connect(server.address()).expect("the door is open");
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .expect("a timeout can be set");
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut page = String::new();
+        stream.read_to_string(&mut page).expect("it answers text");
+        page
+    }
+}

@@ -1,0 +1,319 @@
+//! What is asked over the control socket, and what is answered: one JSON line each way.
+//!
+//! The answers are plain facts; `cli` makes them readable, and `--json` shows them as they are, so
+//! their field names are an interface. Fields are added, never renamed.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::order::Target;
+use crate::kernel::FilterStatus;
+use crate::policy::{Sentence, Timestamp};
+
+/// One question to the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Undo every sentence of this address.
+    Forgive {
+        /// The client address.
+        address: IpAddr,
+    },
+    /// Sentence a client.
+    Punish(PunishOrder),
+    /// Write a snapshot now.
+    Snapshot,
+    /// How the daemon is.
+    Status,
+    /// How the kernel filter is.
+    XdpStatus,
+}
+
+impl Request {
+    /// Whether answering it changes anything, so that rights are needed.
+    pub fn is_change(&self) -> bool {
+        match self {
+            Self::Forgive { .. } | Self::Punish(_) | Self::Snapshot => true,
+            Self::Status | Self::XdpStatus => false,
+        }
+    }
+
+    /// The word for it in the log.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::Forgive { .. } => "forgive",
+            Self::Punish(_) => "punish",
+            Self::Snapshot => "snapshot",
+            Self::Status => "status",
+            Self::XdpStatus => "xdp-status",
+        }
+    }
+}
+
+/// An operator's sentence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PunishOrder {
+    /// Who.
+    pub target: Target,
+    /// For how long, in seconds; without it, as long as `[punish] sentence`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
+    /// Even if it is allow-listed or local.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// The answer to one question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Answer {
+    /// It was tried, and did not work.
+    Failed {
+        /// Why.
+        why: String,
+    },
+    /// To [`Request::Forgive`].
+    Forgiven(Forgiven),
+    /// To [`Request::Punish`].
+    Punished(Punished),
+    /// It was not tried: not understood, not permitted, or not allowed by the rules.
+    Refused {
+        /// Why, and what to do instead.
+        why: String,
+    },
+    /// To [`Request::Snapshot`].
+    Snapshot(SnapshotWritten),
+    /// To [`Request::Status`].
+    Status(Box<Status>),
+    /// To [`Request::XdpStatus`].
+    XdpStatus(XdpStatus),
+}
+
+/// How the daemon is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Greygate's version.
+    pub version: String,
+    /// The daemon's process id.
+    pub pid: u32,
+    /// When it started, in seconds since the Unix epoch.
+    pub started: u64,
+    /// How long ago that was, in seconds.
+    pub uptime: u64,
+    /// Whether anything wants an operator.
+    pub health: Health,
+    /// Where it listens for Postfix, in the form of `smtpd_milters`.
+    pub endpoints: Vec<String>,
+    /// What greylisting does: `enforce` or `observe`.
+    pub greylist_action: String,
+    /// What punishment does: `enforce` or `observe`.
+    pub punish_action: String,
+    /// What the store holds.
+    pub store: Census,
+    /// How the kernel filter is.
+    pub xdp: FilterStatus,
+    /// Counts since the start, by the name of their metric.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// Whether anything wants an operator. Also what `/health` answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// What is wrong, one sentence each; empty is healthy.
+    pub complaints: Vec<String>,
+}
+
+impl Health {
+    /// Whether nothing is wrong.
+    pub fn is_good(&self) -> bool {
+        self.complaints.is_empty()
+    }
+}
+
+/// What the store holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Census {
+    /// Tuples, pending and passed.
+    pub tuples: u64,
+    /// Most tuples it may hold.
+    pub capacity: u64,
+    /// Client networks with their senders that have earned trust.
+    pub trusted: u64,
+    /// Sentences that have not ended.
+    pub sentences: u64,
+    /// Seconds since the last snapshot was written; none yet is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_age: Option<u64>,
+    /// What was restored at the start, in a sentence.
+    pub restored: String,
+}
+
+/// How the kernel filter is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct XdpStatus {
+    /// What the filter says of itself.
+    pub filter: FilterStatus,
+    /// The sentences in force, the longest first.
+    pub sentences: Vec<SentenceLine>,
+    /// How many more there are than are listed.
+    #[serde(default)]
+    pub sentences_left_off: u64,
+}
+
+impl XdpStatus {
+    /// The filter's own status with the sentences in force at `now`, of which the first
+    /// thousand are listed.
+    pub fn of(filter: FilterStatus, mut sentences: Vec<Sentence>, now: Timestamp) -> Self {
+        sentences.sort_by_key(|sentence| (Reverse(sentence.until), sentence.client));
+        let left_off = sentences.len().saturating_sub(LISTED);
+        Self {
+            filter,
+            sentences: sentences
+                .iter()
+                .take(LISTED)
+                .map(|sentence| SentenceLine::of(sentence, now))
+                .collect(),
+            sentences_left_off: left_off as u64,
+        }
+    }
+}
+
+/// One sentence as it is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentenceLine {
+    /// The sentenced address or network.
+    pub client: String,
+    /// `block` or `observe`.
+    pub level: String,
+    /// What it was given for.
+    pub reason: String,
+    /// Seconds until it ends.
+    pub left: u64,
+}
+
+impl SentenceLine {
+    /// The sentence as it stands at `now`.
+    pub fn of(sentence: &Sentence, now: Timestamp) -> Self {
+        Self {
+            client: sentence.client.to_string(),
+            level: sentence.level.as_str().to_owned(),
+            reason: sentence.reason.as_str().to_owned(),
+            left: sentence.until.since(now).as_secs(),
+        }
+    }
+}
+
+/// A sentence that was given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Punished {
+    /// The sentenced address or network.
+    pub client: String,
+    /// For how many seconds.
+    pub seconds: u64,
+    /// Why new connections are not dropped all the same, such as a filter that is off; empty when
+    /// they are.
+    #[serde(default)]
+    pub without_effect: String,
+}
+
+/// What was undone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgiven {
+    /// The forgiven address or network.
+    pub client: String,
+    /// Sentences that were lifted.
+    pub sentences: u64,
+}
+
+/// A snapshot that was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotWritten {
+    /// The file.
+    pub file: String,
+    /// Records in it.
+    pub records: u64,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// How long writing took, in milliseconds.
+    pub millis: u64,
+}
+
+/// More than anybody reads; an answer stays below a megabyte.
+const LISTED: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::{SentenceLevel, SentenceReason};
+
+    #[test]
+    fn requests_are_what_the_manual_says() {
+        let table = [
+            (Request::Status, r#"{"request":"status"}"#),
+            (Request::XdpStatus, r#"{"request":"xdp_status"}"#),
+            (
+                Request::Forgive {
+                    address: "192.0.2.7".parse().expect("an address"),
+                },
+                r#"{"request":"forgive","address":"192.0.2.7"}"#,
+            ),
+            (
+                Request::Punish(PunishOrder {
+                    target: "192.0.2.7".parse().expect("a target"),
+                    seconds: Some(1_800),
+                    force: false,
+                }),
+                r#"{"request":"punish","target":"192.0.2.7","seconds":1800,"force":false}"#,
+            ),
+        ];
+        for (request, json) in table {
+            assert_eq!(serde_json::to_string(&request).expect("plain data"), json);
+            let read: Request = serde_json::from_str(json).expect("what was written");
+            assert_eq!(read, request);
+        }
+    }
+
+    #[test]
+    fn request_with_an_unknown_field_is_not_understood() {
+        for json in [
+            r#"{"request":"punish","target":"192.0.2.7","hours":1}"#,
+            r#"{"request":"forgive","address":"192.0.2.7","all":true}"#,
+            r#"{"request":"shutdown"}"#,
+        ] {
+            assert!(serde_json::from_str::<Request>(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn longest_sentences_are_listed_first_and_the_rest_is_counted() {
+        let now = Timestamp::from_millis(1_000_000);
+        let sentence = |host: u32| Sentence {
+            client: std::net::Ipv4Addr::from(0xc000_0000 + host).into(),
+            level: SentenceLevel::Block,
+            reason: SentenceReason::Operator,
+            since: now,
+            until: now.after(Duration::from_secs(host.into())),
+        };
+        let off = FilterStatus::Off { why: String::new() };
+        let status = XdpStatus::of(off, (1..=1_200).map(sentence).collect(), now);
+        assert_eq!(status.sentences.len(), LISTED);
+        assert_eq!(status.sentences_left_off, 200);
+        assert_eq!(status.sentences[0].left, 1_200);
+        assert_eq!(status.sentences[0].client, "192.0.4.176");
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_are_no_request(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(serde_json::from_slice::<Request>(&bytes).is_err());
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Why a command did not do what it was asked, and the exit code that says so.
+
+use std::error::Error;
+use std::io;
+use std::process::ExitCode;
+
+use thiserror::Error;
+
+use crate::admin::CallError;
+use crate::config::ConfigError;
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// The configuration is not legal.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The daemon did not answer, or said no.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// What was asked for failed.
+    #[error(transparent)]
+    Failed(Box<dyn Error + Send + Sync>),
+    /// The answer could not be written.
+    #[error("the answer cannot be written")]
+    Write(#[from] io::Error),
+}
+
+impl Failure {
+    /// A failure of some other room.
+    pub(super) fn of(error: impl Error + Send + Sync + 'static) -> Self {
+        Self::Failed(Box::new(error))
+    }
+
+    /// 2 for what the operator must write differently, 1 for everything else.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Config(_) => 2,
+            _ => 1,
+        })
+    }
+
+    /// The failure with its causes, on one line; a configuration's problems one a line, each
+    /// beginning with its place, so that editors find it.
+    pub fn for_people(&self) -> String {
+        let mut text = match self {
+            Self::Config(ConfigError::Illegal(_)) => self.to_string(),
+            _ => format!("greygate: {self}"),
+        };
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}

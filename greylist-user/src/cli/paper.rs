@@ -1,0 +1,159 @@
+//! Aligned text for people, coloured where it is shown on a terminal.
+
+use std::fmt::{self, Display, Write};
+use std::io::IsTerminal;
+
+/// Whether text for `stream` may be coloured: it is a terminal, and `NO_COLOR` is not set.
+pub fn wants_colour(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// A page that is being written.
+#[derive(Debug, Default)]
+pub(super) struct Paper {
+    colour: bool,
+    text: String,
+}
+
+impl Paper {
+    pub(super) fn new(colour: bool) -> Self {
+        Self {
+            colour,
+            text: String::new(),
+        }
+    }
+
+    /// A line of its own.
+    pub(super) fn line(&mut self, text: impl Display) {
+        writeln!(self.text, "{text}").expect(CANNOT_FAIL);
+    }
+
+    /// A label with its value, in two columns.
+    pub(super) fn row(&mut self, label: &str, value: impl Display) {
+        let label = format!("{label:LABEL$}");
+        let label = self.paint(DIM, &label);
+        writeln!(self.text, "{label}  {value}").expect(CANNOT_FAIL);
+    }
+
+    /// A table, each column as wide as its widest cell.
+    pub(super) fn table<const N: usize>(&mut self, head: [&str; N], rows: &[[String; N]]) {
+        let mut widths = head.map(str::len);
+        for row in rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = cell.chars().count().max(*width);
+            }
+        }
+        let head = aligned(&head, &widths);
+        self.line(self.paint(DIM, &head));
+        for row in rows {
+            self.line(aligned(row, &widths));
+        }
+    }
+
+    pub(super) fn good(&self, text: &str) -> Painted {
+        self.paint(GREEN, text)
+    }
+
+    pub(super) fn bad(&self, text: &str) -> Painted {
+        self.paint(RED, text)
+    }
+
+    pub(super) fn bold(&self, text: &str) -> Painted {
+        self.paint(BOLD, text)
+    }
+
+    pub(super) fn into_text(self) -> String {
+        self.text
+    }
+
+    fn paint(&self, code: &'static str, text: &str) -> Painted {
+        Painted {
+            code: if self.colour { code } else { "" },
+            text: text.to_owned(),
+        }
+    }
+}
+
+/// Text with its colour, or without.
+#[derive(Debug)]
+pub(super) struct Painted {
+    code: &'static str,
+    text: String,
+}
+
+impl Display for Painted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.code.is_empty() {
+            f.write_str(&self.text)
+        } else {
+            write!(f, "\x1b[{}m{}\x1b[0m", self.code, self.text)
+        }
+    }
+}
+
+/// A number with its digits in groups.
+pub(super) fn number(value: u64) -> String {
+    let digits = value.to_string();
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+fn aligned(cells: &[impl AsRef<str>], widths: &[usize]) -> String {
+    let mut line = String::new();
+    for (cell, width) in cells.iter().zip(widths) {
+        write!(line, "{:width$}  ", cell.as_ref()).expect(CANNOT_FAIL);
+    }
+    line.truncate(line.trim_end().len());
+    line
+}
+
+/// Wide enough for every label.
+const LABEL: usize = 12;
+
+const BOLD: &str = "1";
+const DIM: &str = "2";
+const GREEN: &str = "32";
+const RED: &str = "31";
+
+const CANNOT_FAIL: &str = "writing to a String cannot fail";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let mut paper = Paper::new(false);
+        let row = |one: &str, two: &str| [one.to_owned(), two.to_owned()];
+        paper.table(
+            ["client", "left"],
+            &[row("192.0.2.7", "3m"), row("::/64", "1h")],
+        );
+        assert_eq!(
+            paper.into_text(),
+            "client     left\n192.0.2.7  3m\n::/64      1h\n"
+        );
+    }
+
+    #[test]
+    fn colours_only_when_asked() {
+        assert_eq!(Paper::new(false).bad("full").to_string(), "full");
+        assert_eq!(
+            Paper::new(true).bad("full").to_string(),
+            "\x1b[31mfull\x1b[0m"
+        );
+    }
+
+    #[test]
+    fn digits_are_grouped() {
+        assert_eq!(number(0), "0");
+        assert_eq!(number(999), "999");
+        assert_eq!(number(4_000_000), "4,000,000");
+    }
+}

@@ -1,0 +1,245 @@
+//! The daemon's answers, made readable.
+
+use std::time::Duration;
+
+use super::paper::{Paper, number};
+use crate::admin::{Answer, Health, SentenceLine, Status, XdpStatus};
+use crate::config::format_duration;
+use crate::kernel::{FilterStatus, OnStatus};
+
+/// Writes an answer for a person.
+pub(super) fn answer(answer: &Answer, paper: &mut Paper) {
+    match answer {
+        Answer::Status(answer) => status(answer, paper),
+        Answer::XdpStatus(answer) => xdp_status(answer, paper),
+        Answer::Punished(answer) => {
+            let time = seconds(answer.seconds);
+            paper.line(format_args!("{} is sentenced for {time}", answer.client));
+            if !answer.without_effect.is_empty() {
+                let but = format!("but nothing is dropped: {}", answer.without_effect);
+                paper.line(paper.bad(&but));
+            }
+        }
+        Answer::Forgiven(answer) if answer.sentences == 0 => {
+            paper.line(format_args!("{} had no sentence", answer.client));
+        }
+        Answer::Forgiven(answer) => paper.line(format_args!("{} is forgiven", answer.client)),
+        Answer::Snapshot(answer) => paper.line(format_args!(
+            "{} records in {} ({} bytes, {} ms)",
+            number(answer.records),
+            answer.file,
+            number(answer.bytes),
+            answer.millis
+        )),
+        Answer::Failed { why } | Answer::Refused { why } => paper.line(paper.bad(why)),
+    }
+}
+
+fn status(status: &Status, paper: &mut Paper) {
+    let title = format!("greygate {}", status.version);
+    paper.line(format_args!(
+        "{}, pid {}, up {}",
+        paper.bold(&title),
+        status.pid,
+        seconds(status.uptime)
+    ));
+    health(&status.health, paper);
+    paper.row("milter", status.endpoints.join(", "));
+    paper.row("greylisting", &status.greylist_action);
+    paper.row("punishment", &status.punish_action);
+    let store = &status.store;
+    let share = (store.tuples * 100).checked_div(store.capacity);
+    paper.row(
+        "tuples",
+        format_args!(
+            "{} of {} ({} %)",
+            number(store.tuples),
+            number(store.capacity),
+            share.unwrap_or_default()
+        ),
+    );
+    paper.row("trusted", number(store.trusted));
+    paper.row("sentences", number(store.sentences));
+    match store.snapshot_age {
+        Some(age) => paper.row("snapshot", format_args!("{} ago", seconds(age))),
+        None => paper.row("snapshot", "none written yet"),
+    }
+    paper.row("restored", &store.restored);
+    filter(&status.xdp, paper);
+    for (name, count) in &status.counters {
+        paper.row(name, number(*count));
+    }
+}
+
+fn health(health: &Health, paper: &mut Paper) {
+    if health.is_good() {
+        paper.row("health", paper.good("good"));
+    }
+    for complaint in &health.complaints {
+        paper.row("health", paper.bad(complaint));
+    }
+}
+
+fn xdp_status(status: &XdpStatus, paper: &mut Paper) {
+    filter(&status.filter, paper);
+    if let FilterStatus::On(on) = &status.filter {
+        for (what, count) in &on.frames {
+            paper.row(what, number(*count));
+        }
+    }
+    if status.sentences.is_empty() {
+        paper.row("sentenced", "nobody");
+        return;
+    }
+    paper.line("");
+    let rows: Vec<_> = status.sentences.iter().map(sentence).collect();
+    paper.table(["client", "level", "reason", "left"], &rows);
+    if status.sentences_left_off > 0 {
+        paper.line(format_args!(
+            "and {} more",
+            number(status.sentences_left_off)
+        ));
+    }
+}
+
+fn filter(filter: &FilterStatus, paper: &mut Paper) {
+    match filter {
+        FilterStatus::Off { why } => {
+            paper.row("kernel", format_args!("{}: {why}", paper.bad("off")));
+        }
+        FilterStatus::On(on) => filter_on(on, paper),
+    }
+}
+
+fn filter_on(on: &OnStatus, paper: &mut Paper) {
+    for interface in &on.interfaces {
+        let mode = interface.mode.to_string();
+        match &interface.why {
+            Some(why) => paper.row("kernel", format_args!("{} {mode}: {why}", interface.name)),
+            None => paper.row("kernel", format_args!("{} {mode}", interface.name)),
+        }
+    }
+    let ports: Vec<_> = on.ports.iter().map(u16::to_string).collect();
+    paper.row("ports", ports.join(", "));
+    let capacity = number(on.capacity.into());
+    for (family, entries) in [("IPv4", on.entries_ipv4), ("IPv6", on.entries_ipv6)] {
+        paper.row(
+            family,
+            format_args!("{} of {capacity} entries", number(entries)),
+        );
+    }
+    paper.row("dropped", number(on.drops));
+}
+
+fn sentence(line: &SentenceLine) -> [String; 4] {
+    [
+        line.client.clone(),
+        line.level.clone(),
+        line.reason.clone(),
+        seconds(line.left),
+    ]
+}
+
+fn seconds(seconds: u64) -> String {
+    format_duration(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::admin::{Census, Punished};
+    use crate::kernel::{InterfaceStatus, ObtainedMode};
+
+    #[test]
+    fn status_reads_top_down() {
+        let text = on_paper(&Answer::Status(Box::new(daemon())));
+        assert_eq!(
+            text,
+            "greygate 0.1.0, pid 7, up 1h1m\n\
+             health        good\n\
+             milter        inet:127.0.0.1:8892\n\
+             greylisting   enforce\n\
+             punishment    observe\n\
+             tuples        1,000,000 of 4,000,000 (25 %)\n\
+             trusted       12\n\
+             sentences     1\n\
+             snapshot      1m30s ago\n\
+             restored      nothing: the first start\n\
+             kernel        eth0 native\n\
+             ports         25\n\
+             IPv4          1 of 131,072 entries\n\
+             IPv6          0 of 131,072 entries\n\
+             dropped       3,400\n"
+        );
+    }
+
+    #[test]
+    fn trouble_is_named() {
+        let mut daemon = daemon();
+        daemon.health.complaints = vec!["the store is full".to_owned()];
+        daemon.xdp = FilterStatus::Off {
+            why: "no root".to_owned(),
+        };
+        let text = on_paper(&Answer::Status(Box::new(daemon)));
+        assert!(text.contains("health        the store is full\n"), "{text}");
+        assert!(text.contains("kernel        off: no root\n"), "{text}");
+        assert!(!text.contains("good"), "{text}");
+    }
+
+    #[test]
+    fn sentence_without_effect_says_so() {
+        let text = on_paper(&Answer::Punished(Punished {
+            client: "192.0.2.7".to_owned(),
+            seconds: 1_800,
+            without_effect: "the kernel filter is off".to_owned(),
+        }));
+        assert_eq!(
+            text,
+            "192.0.2.7 is sentenced for 30m\n\
+             but nothing is dropped: the kernel filter is off\n"
+        );
+    }
+
+    fn on_paper(given: &Answer) -> String {
+        let mut paper = Paper::new(false);
+        answer(given, &mut paper);
+        paper.into_text()
+    }
+
+    fn daemon() -> Status {
+        Status {
+            version: "0.1.0".to_owned(),
+            pid: 7,
+            started: 1_795_000_000,
+            uptime: 3_660,
+            health: Health::default(),
+            endpoints: vec!["inet:127.0.0.1:8892".to_owned()],
+            greylist_action: "enforce".to_owned(),
+            punish_action: "observe".to_owned(),
+            store: Census {
+                tuples: 1_000_000,
+                capacity: 4_000_000,
+                trusted: 12,
+                sentences: 1,
+                snapshot_age: Some(90),
+                restored: "nothing: the first start".to_owned(),
+            },
+            xdp: FilterStatus::On(OnStatus {
+                interfaces: vec![InterfaceStatus {
+                    name: "eth0".to_owned(),
+                    mode: ObtainedMode::Native,
+                    why: None,
+                }],
+                ports: vec![25],
+                entries_ipv4: 1,
+                entries_ipv6: 0,
+                capacity: 131_072,
+                drops: 3_400,
+                frames: BTreeMap::new(),
+            }),
+            counters: BTreeMap::new(),
+        }
+    }
+}

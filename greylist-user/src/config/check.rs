@@ -1,0 +1,98 @@
+//! What must hold between keys, and what single values the rooms could not make use of.
+
+use std::collections::BTreeSet;
+
+use super::document::Document;
+use super::duration::format;
+use super::model::Config;
+use crate::milter::Endpoint;
+
+/// Refuses, at the line of the key to mend, what cannot work together.
+pub(super) fn across_keys(config: &Config, document: &mut Document<'_>) {
+    listeners(config, document);
+    times(config, document);
+    kernel_filter(config, document);
+}
+
+fn listeners(config: &Config, document: &mut Document<'_>) {
+    if let Err(error) = config.milter.check() {
+        document.refuse("milter", "listen", &error.to_string());
+    }
+    let mut seen = BTreeSet::new();
+    for endpoint in &config.milter.listen {
+        if !seen.insert(endpoint.to_string()) {
+            let what = format!("{endpoint} is named twice; remove one");
+            document.refuse("milter", "listen", &what);
+        }
+        if *endpoint == Endpoint::Unix(config.admin.socket.clone()) {
+            let what = "is also a [milter] listen endpoint; give it a name of its own";
+            document.refuse("admin", "socket", what);
+        }
+    }
+    if config.milter.connections_per_peer > config.milter.connections {
+        let what = format!(
+            "{} is more than all connections together; write at most {}, or raise connections",
+            config.milter.connections_per_peer, config.milter.connections
+        );
+        document.refuse("milter", "connections_per_peer", &what);
+    }
+}
+
+fn times(config: &Config, document: &mut Document<'_>) {
+    let (delay, window) = (config.policy.delay, config.policy.retry_window);
+    if window > delay {
+        return;
+    }
+    let (delay, window) = (format(delay), format(window));
+    if document.line_of("greylist", "retry_window").is_some() {
+        let what = format!(
+            "{window} is not more than the delay of {delay}, so that no mail would ever pass; \
+             write more, or lower delay"
+        );
+        document.refuse("greylist", "retry_window", &what);
+    } else {
+        let what = format!(
+            "{delay} is not less than the retry_window of {window}, so that no mail would ever \
+             pass; write less, or raise retry_window"
+        );
+        document.refuse("greylist", "delay", &what);
+    }
+}
+
+fn kernel_filter(config: &Config, document: &mut Document<'_>) {
+    let xdp = &config.xdp;
+    for interface in &xdp.interfaces {
+        if !is_interface_name(interface) {
+            let what = format!(
+                "{interface:?} cannot be the name of an interface; `ip link` lists those there are"
+            );
+            document.refuse("xdp", "interfaces", &what);
+        }
+    }
+    if xdp.ports.is_empty() {
+        document.refuse("xdp", "ports", "no port to protect; write [25]");
+    }
+    if xdp.ports.len() > MAIL_PORTS.len() {
+        document.refuse("xdp", "ports", "a port is named twice; remove one");
+    }
+    for port in &xdp.ports {
+        if !MAIL_PORTS.contains(port) {
+            let what = format!(
+                "{port} is no port of a mail server; only 25, 465, 587 and 2525 can be protected, \
+                 so that nothing but mail is ever blocked"
+            );
+            document.refuse("xdp", "ports", &what);
+        }
+    }
+}
+
+/// What Linux takes as a name (`dev_valid_name` in `net/core/dev.c`): 1 to 15 bytes, no slash,
+/// colon or space, and not a directory's own name.
+fn is_interface_name(name: &str) -> bool {
+    (1..=15).contains(&name.len())
+        && !matches!(name, "." | "..")
+        && !name.contains(|letter: char| letter == '/' || letter == ':' || letter.is_whitespace())
+}
+
+/// SMTP, submissions (RFC 8314), submission (RFC 6409), and the alternative many providers offer.
+const MAIL_PORTS: [u16; 4] = [25, 465, 587, 2525];

@@ -1,0 +1,406 @@
+//! Every key of the file: its section, range, default and the reason for it.
+//!
+//! The one declaration that reading and printing share. The defaults themselves are those of the
+//! rooms' `Settings` and of `Policy`.
+
+use std::ops::RangeBounds;
+use std::time::Duration;
+
+use super::value::Setting;
+use crate::policy::Policy;
+use crate::{admin, kernel, log, milter, store};
+
+/// Everything the operator can set. Immutable: a reload replaces it whole.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// Where and how Postfix is heard.
+    pub milter: milter::Settings,
+    /// At which command recipients are judged.
+    pub mode: GreylistMode,
+    /// The rules: `[greylist]`, `[punish]` and `[lists]`.
+    pub policy: Policy,
+    /// The kernel filter.
+    pub xdp: kernel::Settings,
+    /// What is remembered, and where.
+    pub store: store::Settings,
+    /// The control socket.
+    pub admin: admin::Settings,
+    /// The metrics endpoint.
+    pub metrics: admin::MetricsSettings,
+    /// The log.
+    pub log: log::Settings,
+}
+
+/// At which command recipients are judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GreylistMode {
+    /// At RCPT, from the envelope alone.
+    #[default]
+    Envelope,
+}
+
+/// Is shown every key in the order of the file, with the place of its value.
+pub(super) trait Visitor {
+    /// The keys that follow stand in this section.
+    fn section(&mut self, name: &'static str, about: &str);
+
+    /// A key of which every value of its type is legal.
+    fn key<T: Setting>(&mut self, name: &'static str, target: &mut T, why: &str);
+
+    /// A key of which the values within `bounds` are legal.
+    fn bounded<T: Setting + PartialOrd>(
+        &mut self,
+        name: &'static str,
+        target: &mut T,
+        bounds: impl RangeBounds<T>,
+        why: &str,
+    );
+}
+
+impl Config {
+    /// Shows every key to `visitor`.
+    pub(super) fn visit(&mut self, visitor: &mut impl Visitor) {
+        self.visit_milter(visitor);
+        self.visit_rules(visitor);
+        self.visit_xdp(visitor);
+        self.visit_store(visitor);
+        self.visit_doors(visitor);
+    }
+
+    fn visit_milter(&mut self, v: &mut impl Visitor) {
+        let milter = &mut self.milter;
+        v.section("milter", "Where and how Postfix is heard.");
+        v.key(
+            "listen",
+            &mut milter.listen,
+            "Where Postfix finds greygate, in the form of smtpd_milters.",
+        );
+        v.key(
+            "peers",
+            &mut milter.peers,
+            "Networks of the MTAs that may speak to the inet listeners; others are closed before \
+             the first byte. Loopback, since a milter peer is believed about who the client is. A \
+             listener that is not loopback needs others named.",
+        );
+        v.key(
+            "users",
+            &mut milter.users,
+            "Users that may speak to the unix listeners, beside root and the daemon's own; the \
+             socket belongs to the group of the first. Postfix's, as Debian and most others name it.",
+        );
+        v.bounded(
+            "workers",
+            &mut milter.workers,
+            0..=1_024,
+            "Threads that serve sessions; 0 is one a core.",
+        );
+        v.bounded(
+            "connections",
+            &mut milter.connections,
+            1..=1_000_000,
+            "Connections at once, of all peers. One above is closed at once, and Postfix follows \
+             its milter_default_action. Postfix opens one for each of its smtpd processes, of \
+             which default_process_limit allows 100; busy hosts raise it to a few thousand.",
+        );
+        v.bounded(
+            "connections_per_peer",
+            &mut milter.connections_per_peer,
+            1..=1_000_000,
+            "Connections at once from one address, so that one MX cannot take them all.",
+        );
+        v.bounded(
+            "frame_timeout",
+            &mut milter.frame_timeout,
+            Duration::from_millis(100)..=Duration::from_mins(10),
+            "A frame that has begun must be whole after this. Postfix writes a frame at once; \
+             seconds mean a stuck peer.",
+        );
+        v.bounded(
+            "idle_timeout",
+            &mut milter.idle_timeout,
+            Duration::from_secs(1)..=Duration::from_hours(48),
+            "Silence between frames that is still legal. Longer than Postfix may wait for a slow \
+             client's message (two hours), since nobody is told of a closed milter connection.",
+        );
+        v.bounded(
+            "drain",
+            &mut milter.drain,
+            Duration::ZERO..=Duration::from_mins(10),
+            "How long sessions may finish when the daemon stops, before they are closed.",
+        );
+        v.key(
+            "reply",
+            &mut milter.reply,
+            "The reply that defers: a code 4yz but not 421, an enhanced status code, and a text, \
+             which senders' queues and bounces show to people.",
+        );
+        v.key(
+            "header",
+            &mut milter.header,
+            "Name of the header that tells how long a message waited, or \"off\".",
+        );
+    }
+
+    fn visit_rules(&mut self, v: &mut impl Visitor) {
+        let policy = &mut self.policy;
+        v.section("greylist", "Who is deferred, and for how long.");
+        v.key(
+            "mode",
+            &mut self.mode,
+            "At which command recipients are judged: \"envelope\" is at RCPT.",
+        );
+        v.key(
+            "action",
+            &mut policy.action,
+            "\"enforce\" defers; \"observe\" passes and counts what would have been deferred.",
+        );
+        v.bounded(
+            "delay",
+            &mut policy.delay,
+            Duration::from_millis(1)..=Duration::from_hours(12),
+            "From the first attempt until a retry passes. Many senders retry after 200 to 285 \
+             seconds and then only after hours: three minutes lets that first retry in.",
+        );
+        v.bounded(
+            "retry_window",
+            &mut policy.retry_window,
+            Duration::from_secs(1)..=Duration::from_hours(30 * 24),
+            "From the first attempt until a retry counts as new. A day, as RFC 6647 advises: \
+             some senders come back no sooner.",
+        );
+        v.bounded(
+            "trust",
+            &mut policy.trust,
+            Duration::from_secs(1)..=Duration::from_hours(400 * 24),
+            "How long what has passed is remembered after its last use. Longer than a month, so \
+             that a monthly list is not delayed each month.",
+        );
+        v.key(
+            "trust_after",
+            &mut policy.trust_after,
+            "Passes after which a client network and sender are trusted with any recipient; 0 is \
+             never. Five are more than one lucky robot makes.",
+        );
+        v.bounded(
+            "trust_interval",
+            &mut policy.trust_interval,
+            Duration::ZERO..=Duration::from_hours(30 * 24),
+            "Passes closer together count once towards trust, so that it takes hours to earn.",
+        );
+        v.key(
+            "rcpt_deferrals",
+            &mut policy.rcpt_deferrals,
+            "Recipients of one session that are deferred at RCPT; further ones are deferred \
+             together at DATA. Postfix slows a client from its 10th error in a session and hangs \
+             up at the 20th: eight stay below. 0 is never at RCPT.",
+        );
+        v.key(
+            "probe_senders",
+            &mut policy.probe_senders,
+            "Senders that test an address and send no mail: never refused at RCPT, deferred at \
+             DATA, as the null sender always is. \"double-bounce@*\" is Postfix's address \
+             verification; a \"*\" stands for any domain.",
+        );
+        v.bounded(
+            "ipv4_prefix",
+            &mut policy.ipv4_prefix,
+            8..=32,
+            "Bits of an IPv4 address that make the client network. 24: farms retry from a \
+             neighbouring address.",
+        );
+        v.bounded(
+            "ipv6_prefix",
+            &mut policy.ipv6_prefix,
+            16..=128,
+            "Bits of an IPv6 address that make the client network. 64 is the least that one host \
+             is given.",
+        );
+
+        self.visit_punishment(v);
+    }
+
+    fn visit_punishment(&mut self, v: &mut impl Visitor) {
+        let punish = &mut self.policy.punish;
+        v.section("punish", "Who hammers, and what it costs.");
+        v.key(
+            "action",
+            &mut punish.action,
+            "\"enforce\" blocks; \"observe\" counts what would have been blocked.",
+        );
+        v.bounded(
+            "rapid_interval",
+            &mut punish.rapid_interval,
+            Duration::from_millis(1)..=Duration::from_mins(10),
+            "Retries of one message at most this far apart are rapid. No mail queue retries \
+             within eight seconds.",
+        );
+        v.bounded(
+            "rapid_retries",
+            &mut punish.rapid_retries,
+            2..=1_000,
+            "Rapid retries in a row that are an offence.",
+        );
+        v.bounded(
+            "rapid_span",
+            &mut punish.rapid_span,
+            Duration::ZERO..=Duration::from_hours(1),
+            "The least time those retries must span: one walk over all MX addresses is not one.",
+        );
+        v.bounded(
+            "sentence",
+            &mut punish.sentence,
+            Duration::from_secs(1)..=Duration::from_hours(28 * 24),
+            "How long an offender is blocked. Half an hour frees the host, and is short enough \
+             that a mistake costs one retry.",
+        );
+
+        v.section(
+            "lists",
+            "Networks the operator names. Addresses or networks.",
+        );
+        v.key(
+            "allow",
+            &mut self.policy.allow,
+            "Never greylisted and never punished.",
+        );
+        v.key(
+            "local",
+            &mut self.policy.local,
+            "This site's own: backup MXs, proxies. Loopback always is.",
+        );
+    }
+
+    fn visit_xdp(&mut self, v: &mut impl Visitor) {
+        let xdp = &mut self.xdp;
+        v.section(
+            "xdp",
+            "The kernel filter that drops new connections of the sentenced.",
+        );
+        v.key(
+            "interfaces",
+            &mut xdp.interfaces,
+            "Interfaces to filter, such as [\"eth0\"]. None, so that nothing is attached to a \
+             network card that nobody named.",
+        );
+        v.key(
+            "ports",
+            &mut xdp.ports,
+            "TCP ports of this host that are protected: 25, where strangers' mail comes in. 465, \
+             587 and 2525 may be added; no other port can be.",
+        );
+        v.key(
+            "mode",
+            &mut xdp.mode,
+            "\"native-preferred\" runs in the driver and falls back to generic; \
+             \"native-required\" runs in the driver or not at all; \"generic\" works on every \
+             interface, more slowly.",
+        );
+        v.key(
+            "object",
+            &mut xdp.object,
+            "The compiled kernel program. Without it mail flows, and nobody is blocked.",
+        );
+        v.key(
+            "pin_directory",
+            &mut xdp.pin_directory,
+            "Where the program and its maps are kept in the BPF file system, so that blocks \
+             survive a restart of the daemon.",
+        );
+        v.key(
+            "panic_file",
+            &mut xdp.panic_file,
+            "While this file exists nothing is attached; `greygate xdp panic` makes it.",
+        );
+        v.bounded(
+            "capacity",
+            &mut xdp.capacity,
+            1..=16_000_000,
+            "Sentences the kernel holds, for IPv4 and for IPv6 each; the memory is taken at \
+             start.",
+        );
+    }
+
+    fn visit_store(&mut self, v: &mut impl Visitor) {
+        let store = &mut self.store;
+        v.section("store", "What is remembered, and where.");
+        v.key(
+            "directory",
+            &mut store.directory,
+            "Where snapshots are kept; made with mode 0700 if it is missing.",
+        );
+        v.key(
+            "seed_file",
+            &mut store.seed_file,
+            "The secret that fingerprints are keyed with, made at the first start. Hosts that \
+             shall share records start with the same one. Unset, it is the file \"seed\" in the \
+             directory.",
+        );
+        v.bounded(
+            "capacity",
+            &mut store.capacity,
+            1_000..=2_000_000_000,
+            "Tuples held at most, some 96 bytes each. `check-config` says how many new ones a \
+             second that sustains.",
+        );
+        v.bounded(
+            "snapshot_interval",
+            &mut store.snapshot_interval,
+            Duration::from_secs(1)..=Duration::from_hours(24),
+            "Time between snapshots: a crash loses at most this.",
+        );
+        v.bounded(
+            "sweep_messages",
+            &mut store.sweep_messages,
+            1..,
+            "Messages after which memory of lapsed records is returned. Lapsed records never \
+             count, swept or not.",
+        );
+        v.bounded(
+            "sweep_interval",
+            &mut store.sweep_interval,
+            Duration::from_secs(1)..=Duration::from_hours(30 * 24),
+            "Time after which it is returned on a quiet host.",
+        );
+    }
+
+    fn visit_doors(&mut self, v: &mut impl Visitor) {
+        v.section(
+            "admin",
+            "The control socket of `greygate status` and its like.",
+        );
+        v.key(
+            "socket",
+            &mut self.admin.socket,
+            "Where it is. Changes are for root and the daemon's own user alone.",
+        );
+        v.key(
+            "group",
+            &mut self.admin.group,
+            "The group whose members may ask for the status; \"\" is the daemon's own.",
+        );
+
+        v.section("metrics", "Counters in Prometheus' text form, and /health.");
+        v.key(
+            "listen",
+            &mut self.metrics.listen,
+            "Where they are served, or \"off\". Loopback: whoever reaches it reads how much mail \
+             this host takes, though no address or domain.",
+        );
+
+        v.section(
+            "log",
+            "Lines on standard error; under systemd, in the journal.",
+        );
+        v.key(
+            "level",
+            &mut self.log.level,
+            "\"error\", \"warn\", \"info\", \"debug\" (every attempt) or \"trace\".",
+        );
+        v.key(
+            "addresses",
+            &mut self.log.addresses,
+            "How much of a mail address is written: \"full\", so that a question about a mail can \
+             be answered; \"domain\"; or \"hash\", which only tells that two are the same.",
+        );
+    }
+}

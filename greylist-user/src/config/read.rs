@@ -1,0 +1,80 @@
+//! One file, read and judged whole.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::document::{Document, line_at};
+use super::error::{ConfigError, Problem};
+use super::model::Config;
+use super::{check, usable};
+
+/// Reads the file, and looks whether the paths it names can be used by this process.
+///
+/// Changes nothing on disk.
+pub fn read(path: &Path) -> Result<Config, ConfigError> {
+    settings(path, &bytes_of(path)?, usable::check)
+}
+
+/// Reads the file for a process that is not the daemon, and need not be able to use its paths.
+pub fn read_anywhere(path: &Path) -> Result<Config, ConfigError> {
+    parse(path, &bytes_of(path)?)
+}
+
+/// Reads the bytes of a file that is called `path` in errors, and looks at nothing outside them.
+pub fn parse(path: &Path, bytes: &[u8]) -> Result<Config, ConfigError> {
+    settings(path, bytes, |_, _| {})
+}
+
+fn settings(
+    path: &Path,
+    bytes: &[u8],
+    look_around: impl Fn(&Config, &mut Document<'_>),
+) -> Result<Config, ConfigError> {
+    let text = text_of(path, bytes).map_err(|problem| ConfigError::Illegal(vec![problem]))?;
+    let mut document = Document::parse(path, text).map_err(ConfigError::Illegal)?;
+    let mut config = Config::default();
+    config.visit(&mut document);
+    if document.line_of("store", "seed_file").is_none() {
+        config.store.seed_file = config.store.directory.join("seed");
+    }
+    config.milter.addresses = config.log.addresses;
+    check::across_keys(&config, &mut document);
+    look_around(&config, &mut document);
+    let problems = document.finish();
+    if problems.is_empty() {
+        Ok(config)
+    } else {
+        Err(ConfigError::Illegal(problems))
+    }
+}
+
+fn bytes_of(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut bytes))
+        .and_then(|length| match length as u64 {
+            0..=LARGEST_FILE => Ok(bytes),
+            _ => Err(io::Error::other(
+                "it is larger than 4 MiB, which no configuration is",
+            )),
+        })
+        .map_err(|source| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })
+}
+
+fn text_of<'b>(path: &Path, bytes: &'b [u8]) -> Result<&'b str, Problem> {
+    std::str::from_utf8(bytes).map_err(|error| Problem {
+        file: path.to_owned(),
+        line: line_at(bytes, error.valid_up_to()),
+        text: "not UTF-8; save the file as UTF-8 text".to_owned(),
+    })
+}
+
+/// Room for a hundred thousand allowed networks.
+const LARGEST_FILE: u64 = 4 << 20;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,388 @@
+//! Files, and what is said of them.
+
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::super::default_config;
+use super::*;
+use crate::admin::MetricsListen;
+use crate::milter::Endpoint;
+use crate::policy::Action;
+
+#[test]
+fn file_that_names_a_listener_and_a_directory_is_complete() {
+    let config = legal(
+        "[milter]\nlisten = [\"unix:/run/greygate/milter.sock\"]\n\
+         [store]\ndirectory = \"/srv/greygate\"\n",
+    );
+    let expected = Endpoint::Unix("/run/greygate/milter.sock".into());
+    assert_eq!(config.milter.listen, [expected]);
+    assert_eq!(config.store.directory, Path::new("/srv/greygate"));
+    assert_eq!(config.store.seed_file, Path::new("/srv/greygate/seed"));
+    assert_eq!(config.policy, Config::default().policy);
+}
+
+#[test]
+fn values_reach_their_rooms() {
+    let config = legal(
+        r#"
+        [greylist]
+        action = "observe"
+        delay = "1h30m"
+        trust_after = 0x10
+        [punish]
+        sentence = "28d"
+        [xdp]
+        interfaces = ["eth0", "bond0.25"]
+        ports = [25, 587]
+        mode = "generic"
+        [store]
+        capacity = 10_000_000
+        seed_file = "/etc/greygate/seed"
+        [lists]
+        allow = ["192.0.2.7", "2001:db8::/32"]
+        [metrics]
+        listen = "off"
+        [log]
+        level = "debug"
+        addresses = "hash"
+        "#,
+    );
+    assert_eq!(config.policy.action, Action::Observe);
+    assert_eq!(config.policy.delay, Duration::from_mins(90));
+    assert_eq!(config.policy.trust_after, 16);
+    assert_eq!(config.policy.punish.sentence, Duration::from_hours(28 * 24));
+    assert_eq!(config.xdp.interfaces, ["eth0", "bond0.25"]);
+    assert_eq!(config.xdp.ports, [25, 587]);
+    assert_eq!(config.store.capacity, 10_000_000);
+    assert_eq!(config.store.seed_file, Path::new("/etc/greygate/seed"));
+    assert_eq!(config.policy.allow[0].to_string(), "192.0.2.7/32");
+    assert_eq!(config.metrics.listen, MetricsListen::Off);
+    assert_eq!(config.milter.addresses, config.log.addresses);
+}
+
+#[test]
+fn every_problem_has_its_line_and_its_remedy() {
+    for (text, expected) in ILLEGAL {
+        assert_eq!(problems(text.as_bytes()), *expected, "{text}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_have_a_line() {
+    assert_eq!(
+        problems(b"[log]\nlevel = \"\xff\"\n"),
+        ["f:2: not UTF-8; save the file as UTF-8 text"]
+    );
+}
+
+#[test]
+fn unusable_paths_are_named_with_their_line() {
+    let place = TempDir::new().expect("there is room for a directory");
+    let at = |name: &str| place.path().join(name);
+    std::fs::write(at("file"), "").expect("the directory is ours");
+    std::fs::create_dir(at("dir")).expect("the directory is ours");
+    let _listener = UnixListener::bind(at("socket")).expect("the directory is ours");
+    for (section, key, path, complaint) in [
+        (
+            "store",
+            "directory",
+            at("file"),
+            "file is no directory; name another",
+        ),
+        (
+            "store",
+            "directory",
+            at("file/below"),
+            "file is no directory; name another",
+        ),
+        (
+            "store",
+            "seed_file",
+            at("dir"),
+            "dir is no plain file; name another",
+        ),
+        (
+            "admin",
+            "socket",
+            at("file"),
+            "file exists and is no socket; remove it or name another",
+        ),
+        (
+            "admin",
+            "socket",
+            at(&"x".repeat(120)),
+            "is too long for a socket",
+        ),
+    ] {
+        let mut text = format!("# one\n[{section}]\n{key} = {path:?}\n");
+        if key == "seed_file" {
+            text = format!("{text}directory = {:?}\n", at("state"));
+        }
+        text += &others(&place, section);
+        let found = looked_at(&place, &text).expect_err("the path is not usable");
+        let found = found.to_string();
+        let expected = format!("greygate.toml:3: [{section}] {key}: ");
+        assert!(
+            found.contains(&expected) && found.contains(complaint),
+            "{found}"
+        );
+        assert_eq!(found.lines().count(), 1, "{found}");
+    }
+    for (section, key, path) in [
+        ("store", "directory", at("dir")),
+        ("store", "directory", at("new/and/deep")),
+        ("admin", "socket", at("socket")),
+    ] {
+        let text = format!("[{section}]\n{key} = {path:?}\n") + &others(&place, section);
+        looked_at(&place, &text).expect("the path is usable");
+    }
+    assert!(!at("new").exists(), "reading makes nothing");
+}
+
+#[test]
+fn unknown_group_is_named_with_its_line() {
+    let place = TempDir::new().expect("there is room for a directory");
+    let socket = place.path().join("control.sock");
+    let text = format!("[admin]\nsocket = {socket:?}\ngroup = \"no-such-group\"\n");
+    let text = text + &others(&place, "admin");
+    let found = looked_at(&place, &text)
+        .expect_err("there is no such group")
+        .to_string();
+    assert!(
+        found.contains("greygate.toml:3: [admin] group: there is no group"),
+        "{found}"
+    );
+}
+
+#[test]
+fn missing_file_is_said_with_its_name() {
+    let error = read(Path::new("/nonexistent/greygate.toml")).expect_err("it is missing");
+    assert!(
+        error
+            .to_string()
+            .starts_with("/nonexistent/greygate.toml: cannot be read")
+    );
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..500)) {
+        let _ = parse(Path::new("f"), &bytes);
+    }
+
+    #[test]
+    fn arbitrary_values_never_panic(
+        line in 0_usize..200,
+        value in r#"[-0-9a-z"\[\]{}:/., _+]{0,30}"#,
+    ) {
+        let text = default_config();
+        let keys: Vec<_> = text.lines().filter_map(|line| {
+            let setting = line.strip_prefix('#')?;
+            (!setting.starts_with(' ')).then(|| setting.split_once(" = "))?
+        }).collect();
+        let (key, _) = keys[line % keys.len()];
+        let text = text.replace(&format!("\n#{key} = "), &format!("\n{key} = {value} #"));
+        if let Err(ConfigError::Illegal(problems)) = parse(Path::new("f"), text.as_bytes()) {
+            prop_assert!(problems.iter().all(|problem| !problem.text.is_empty()));
+        }
+    }
+}
+
+fn legal(text: &str) -> Config {
+    parse(Path::new("f"), text.as_bytes()).expect("the file is legal")
+}
+
+fn problems(bytes: &[u8]) -> Vec<String> {
+    match parse(Path::new("f"), bytes) {
+        Err(ConfigError::Illegal(problems)) => problems.iter().map(ToString::to_string).collect(),
+        other => panic!("{other:?} is not a list of problems"),
+    }
+}
+
+fn looked_at(place: &TempDir, text: &str) -> Result<Config, ConfigError> {
+    let file: PathBuf = place.path().join("greygate.toml");
+    std::fs::write(&file, text).expect("the directory is ours");
+    read(&file)
+}
+
+/// Usable paths for the sections that a test does not name: the defaults may not be.
+fn others(place: &TempDir, section: &str) -> String {
+    let state = place.path().join("state");
+    match section {
+        "store" => format!(
+            "[admin]\nsocket = {:?}\n",
+            place.path().join("control.sock")
+        ),
+        _ => format!("[store]\ndirectory = {state:?}\n"),
+    }
+}
+
+/// Each file with all that is said of it.
+const ILLEGAL: &[(&str, &[&str])] = &[
+    (
+        "[greylist]\ndelay = 180\n",
+        &[
+            "f:2: [greylist] delay: 180 has no unit; write \"180s\" for seconds, \"180m\" for minutes or \"180h\" for hours",
+        ],
+    ),
+    (
+        "[greylist]\ndelay = \"3 minutes\"\n",
+        &[
+            "f:2: [greylist] delay: \"3 minutes\" is no duration; write whole numbers with w, d, h, m, s or ms, the larger unit first, such as \"1h30m\"",
+        ],
+    ),
+    (
+        "[greylist]\ndelay = true\n",
+        &["f:2: [greylist] delay: expected a duration such as \"3m\", found true"],
+    ),
+    (
+        "[greylist]\ndelay = \"0s\"\n",
+        &["f:2: [greylist] delay: \"0s\" is out of range; write a value from \"1ms\" to \"12h\""],
+    ),
+    (
+        "[greylist]\ndelai = \"3m\"\n",
+        &["f:2: [greylist] has no key \"delai\"; did you mean delay?"],
+    ),
+    (
+        "[greylist]\n\nallow = []\n",
+        &["f:3: [greylist] has no key \"allow\"; it belongs in [lists]"],
+    ),
+    (
+        "[lists]\nblue = 1\n",
+        &["f:2: [lists] has no key \"blue\"; its keys are allow, local"],
+    ),
+    (
+        "[graylist]\ndelay = \"3m\"\n",
+        &["f:1: unknown section [graylist]; did you mean [greylist]?"],
+    ),
+    (
+        "\n[smtp]\n",
+        &[
+            "f:2: unknown section [smtp]; the sections are [milter] [greylist] [punish] [lists] [xdp] [store] [admin] [metrics] [log]",
+        ],
+    ),
+    (
+        "delay = \"3m\"\n",
+        &["f:1: delay stands in no section; it belongs below a line [greylist]"],
+    ),
+    (
+        "[greylist]\nretry_window = \"2m\"\n",
+        &[
+            "f:2: [greylist] retry_window: 2m is not more than the delay of 3m, so that no mail would ever pass; write more, or lower delay",
+        ],
+    ),
+    (
+        "[greylist]\ndelay = \"12h\"\nretry_window = \"12h\"\n",
+        &[
+            "f:3: [greylist] retry_window: 12h is not more than the delay of 12h, so that no mail would ever pass; write more, or lower delay",
+        ],
+    ),
+    (
+        "[greylist]\nipv4_prefix = 33\n",
+        &["f:2: [greylist] ipv4_prefix: 33 is out of range; write a value from 8 to 32"],
+    ),
+    (
+        "[greylist]\nipv6_prefix = 300\n",
+        &["f:2: [greylist] ipv6_prefix: 300 is out of range; write a value from 0 to 255"],
+    ),
+    (
+        "[greylist]\nmode = \"hybrid\"\n",
+        &["f:2: [greylist] mode: \"hybrid\" is not known; write \"envelope\""],
+    ),
+    (
+        "[punish]\naction = \"yes\"\n",
+        &["f:2: [punish] action: \"yes\" is not known; write \"enforce\" or \"observe\""],
+    ),
+    (
+        "[milter]\nlisten = [\n  \"inet:127.0.0.1:8892\",\n  \"inet:192.0.2.1:8892\",\n]\n",
+        &[
+            "f:2: [milter] listen: inet:192.0.2.1:8892 can be reached from other hosts; name the networks of your MTAs in `peers`, or listen on 127.0.0.1",
+        ],
+    ),
+    (
+        "[milter]\nlisten = []\n",
+        &[
+            "f:2: [milter] listen: no listener is configured; name at least one, such as inet:127.0.0.1:8892",
+        ],
+    ),
+    (
+        "[milter]\nlisten = \"inet:127.0.0.1:8892\"\n",
+        &[
+            "f:2: [milter] listen: expected a list in [brackets], found the text \"inet:127.0.0.1:8892\"",
+        ],
+    ),
+    (
+        "[milter]\nlisten = [\n  \"inet:localhost:8892\",\n]\n",
+        &[
+            "f:3: [milter] listen: \"localhost:8892\" is no address and port such as 127.0.0.1:8892 or [::1]:8892; write it in Postfix's form, \"inet:127.0.0.1:8892\" or \"unix:/run/greygate/milter.sock\"",
+        ],
+    ),
+    (
+        "[milter]\nreply = \"550 5.7.1 go away\"\n",
+        &[
+            "f:2: [milter] reply: a reply that defers has a code 4yz other than 421, not 550; write one such as \"451 4.7.1 Greylisted, please try again later\"",
+        ],
+    ),
+    (
+        "[milter]\nconnections = 10\nconnections_per_peer = 20\n",
+        &[
+            "f:3: [milter] connections_per_peer: 20 is more than all connections together; write at most 10, or raise connections",
+        ],
+    ),
+    (
+        "[xdp]\nports = [25, 22]\n",
+        &[
+            "f:2: [xdp] ports: 22 is no port of a mail server; only 25, 465, 587 and 2525 can be protected, so that nothing but mail is ever blocked",
+        ],
+    ),
+    (
+        "[xdp]\nports = [70000]\n",
+        &["f:2: [xdp] ports: 70000 is out of range; write a value from 0 to 65_535"],
+    ),
+    (
+        "[xdp]\ninterfaces = [\"eth0/1\"]\n",
+        &[
+            "f:2: [xdp] interfaces: \"eth0/1\" cannot be the name of an interface; `ip link` lists those there are",
+        ],
+    ),
+    (
+        "[lists]\nallow = [\n  \"192.0.2.0/24\",\n  \"192.0.2.7/24\",\n]\n",
+        &[
+            "f:4: [lists] allow: 192.0.2.7/24 has bits set beyond its prefix; write \"192.0.2.0/24\", or the one address alone",
+        ],
+    ),
+    (
+        "[store]\ndirectory = \"var\"\n",
+        &[
+            "f:2: [store] directory: \"var\" does not begin at the root; write the whole path, from \"/\" on",
+        ],
+    ),
+    (
+        "[metrics]\nlisten = \"9892\"\n",
+        &[
+            "f:2: [metrics] listen: \"9892\" is no address with its port; write one such as \"127.0.0.1:9892\", or \"off\"",
+        ],
+    ),
+    (
+        "[greylist]\ndelay = \"3m\"\ndelay = \"4m\"\n",
+        &["f:3: duplicate key"],
+    ),
+    (
+        "[greylist]\ndelay = 3m\n",
+        &["f:2: string values must be quoted, expected literal string"],
+    ),
+    // All at once, in the order of the file.
+    (
+        "[store]\ncapacity = 1\n[greylist]\ntrusst = \"1d\"\ndelay = \"\"\n",
+        &[
+            "f:2: [store] capacity: 1 is out of range; write a value from 1_000 to 2_000_000_000",
+            "f:4: [greylist] has no key \"trusst\"; did you mean trust?",
+            "f:5: [greylist] delay: a duration is missing; write one such as \"90s\", \"3m\" or \"24h\"",
+        ],
+    ),
+];

@@ -1,0 +1,142 @@
+//! The daemon as its operators see it: facts gathered from the rooms, orders carried to them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use prometheus_client::registry::Registry;
+
+use super::chain;
+use crate::admin::{
+    self, Census, Control, ControlError, Forgiven, Health, Punished, SnapshotWritten, Status,
+    XdpStatus,
+};
+use crate::clock::Clock;
+use crate::kernel::{FilterStatus, ObtainedMode, Projector};
+use crate::milter::Endpoint;
+use crate::policy::{Policy, Sentence, SentenceLevel, SentenceReason, SentencedClient, Timestamp};
+use crate::store::Store;
+
+/// Answers for all rooms.
+pub(super) struct Desk {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) endpoints: Vec<Endpoint>,
+    pub(super) policy: Arc<ArcSwap<Policy>>,
+    pub(super) projector: Arc<Projector>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) restored: String,
+    pub(super) started: Timestamp,
+    pub(super) store: Arc<Store>,
+}
+
+impl Control for Desk {
+    fn status(&self) -> Status {
+        let now = self.clock.now();
+        let policy = self.policy.load();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started: self.started.as_millis() / 1_000,
+            uptime: now.since(self.started).as_secs(),
+            health: self.health(),
+            endpoints: self.endpoints.iter().map(Endpoint::to_string).collect(),
+            greylist_action: policy.action.as_str().to_owned(),
+            punish_action: policy.punish.action.as_str().to_owned(),
+            store: self.census(now),
+            xdp: self.projector.status(),
+            counters: admin::counts(&self.registry),
+        }
+    }
+
+    fn xdp_status(&self) -> XdpStatus {
+        let now = self.clock.now();
+        XdpStatus::of(self.projector.status(), self.store.sentences(now), now)
+    }
+
+    fn health(&self) -> Health {
+        let mut complaints = Vec::new();
+        let census = self.store.census();
+        if census.tuples >= census.capacity {
+            complaints.push(
+                "the store is full: new tuples pass without a record; raise [store] capacity"
+                    .to_owned(),
+            );
+        }
+        if let FilterStatus::On(on) = self.projector.status() {
+            for interface in on.interfaces {
+                if interface.mode == ObtainedMode::Detached {
+                    let why = interface.why.unwrap_or_default();
+                    complaints.push(format!("{} is not filtered: {why}", interface.name));
+                }
+            }
+        }
+        Health { complaints }
+    }
+
+    fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    fn punish(
+        &self,
+        client: SentencedClient,
+        duration: Duration,
+    ) -> Result<Punished, ControlError> {
+        let now = self.clock.now();
+        self.store.punish(Sentence {
+            client,
+            level: SentenceLevel::Block,
+            reason: SentenceReason::Operator,
+            since: now,
+            until: now.after(duration),
+        });
+        let without_effect = match self.projector.status() {
+            FilterStatus::Off { why } => why,
+            FilterStatus::On(_) => String::new(),
+        };
+        Ok(Punished {
+            client: client.to_string(),
+            seconds: duration.as_secs(),
+            without_effect,
+        })
+    }
+
+    fn forgive(&self, address: IpAddr) -> Result<Forgiven, ControlError> {
+        let forgiven = self.store.forgive(address, self.clock.now());
+        Ok(Forgiven {
+            client: forgiven.client.to_string(),
+            sentences: forgiven.lifted.iter().count() as u64,
+        })
+    }
+
+    fn snapshot(&self) -> Result<SnapshotWritten, ControlError> {
+        let begun = self.clock.now();
+        let report = self
+            .store
+            .snapshot(begun)
+            .map_err(|error| ControlError(chain(&error)))?;
+        let took = self.clock.now().since(begun);
+        Ok(SnapshotWritten {
+            file: report.file.display().to_string(),
+            records: report.records,
+            bytes: report.bytes,
+            millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+}
+
+impl Desk {
+    fn census(&self, now: Timestamp) -> Census {
+        let census = self.store.census();
+        let age = |taken| now.since(Timestamp::from_millis(taken)).as_secs();
+        Census {
+            tuples: census.tuples as u64,
+            capacity: census.capacity as u64,
+            trusted: census.trusted as u64,
+            sentences: census.sentences as u64,
+            snapshot_age: census.last_snapshot.map(age),
+            restored: self.restored.clone(),
+        }
+    }
+}

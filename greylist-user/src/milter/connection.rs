@@ -1,0 +1,276 @@
+//! One connection: bytes in, bytes out, and how long each may take.
+//!
+//! Knows buffers and deadlines; leaves what bytes mean to `session`. All connections of a worker
+//! share two scratch buffers, since a turn (read, answer, write) never waits in the middle. What a
+//! connection keeps of its own is half a frame, or half a write, while there is one: an idle
+//! connection holds no buffer.
+
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    io, mem,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context as TaskContext, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, sleep_until},
+};
+
+use crate::clock::Clock;
+
+use super::{
+    frame::{CONTENT_LIMIT, Frame, FrameError, HEADER_LENGTH},
+    session::{Next, Session, SessionError},
+};
+
+/// One connection of an MTA.
+pub(super) struct Connection<S> {
+    stream: S,
+    session: Session,
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+    /// The beginning of a frame whose end has not come.
+    partial: Vec<u8>,
+    /// The end of replies whose beginning has been written.
+    unsent: Vec<u8>,
+    /// What is waited for.
+    wait: Wait,
+    /// When that wait began.
+    since: Instant,
+    /// Told to whoever drains.
+    is_idle: Arc<AtomicBool>,
+}
+
+/// How long a connection may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// For a frame that has begun, for the first frame, and for a write.
+    pub(super) frame: Duration,
+    /// For silence between frames.
+    pub(super) idle: Duration,
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The MTA closed it.
+    Eof,
+    /// The bytes were no frame.
+    Frame(FrameError),
+    /// The system reported an error.
+    Io(io::Error),
+    /// A deadline passed.
+    Late(Wait),
+    /// The MTA said good-bye.
+    Quit,
+    /// The session could not go on.
+    Session(SessionError),
+}
+
+impl End {
+    /// One word for the metric.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Eof => "eof",
+            Self::Frame(FrameError::Http) => "http",
+            Self::Frame(FrameError::Tls) => "tls",
+            Self::Frame(FrameError::Empty | FrameError::TooLong { .. }) => "frame_length",
+            Self::Io(_) => "io",
+            Self::Late(Wait::Silence) => "idle_timeout",
+            Self::Late(Wait::Frame) => "frame_timeout",
+            Self::Late(Wait::Write) => "write_timeout",
+            Self::Quit => "quit",
+            Self::Session(error) => error.reason(),
+        }
+    }
+}
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// The end of a frame, or the first one.
+    Frame,
+    /// The next command, whenever it comes.
+    Silence,
+    /// The peer to read.
+    Write,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// A connection that has just been accepted. `is_idle` will say whether it is between
+    /// transactions.
+    pub(super) fn new(
+        stream: S,
+        session: Session,
+        clock: Arc<dyn Clock>,
+        limits: Limits,
+        is_idle: Arc<AtomicBool>,
+    ) -> Self {
+        Self {
+            stream,
+            session,
+            clock,
+            limits,
+            partial: Vec::new(),
+            unsent: Vec::new(),
+            wait: Wait::Frame,
+            since: Instant::now(),
+            is_idle,
+        }
+    }
+
+    /// Serves until the end.
+    pub(super) async fn serve(mut self) -> End {
+        let mut alarm = pin!(sleep_until(self.deadline()));
+        loop {
+            let turn = poll_fn(|cx| match self.poll_turn(cx) {
+                Poll::Ready(turn) => Poll::Ready(Some(turn)),
+                Poll::Pending => alarm.as_mut().poll(cx).map(|()| None),
+            });
+            match turn.await {
+                Some(Ok(())) => {}
+                Some(Err(end)) => return end,
+                None if Instant::now() >= self.deadline() => return End::Late(self.wait),
+                None => alarm.as_mut().reset(self.deadline()),
+            }
+            // An alarm that rings early is cheap; setting it anew at each turn would not be.
+            if self.deadline() < alarm.deadline() {
+                alarm.as_mut().reset(self.deadline());
+            }
+        }
+    }
+
+    /// One turn: what is still to be written, or else read, answer, write.
+    fn poll_turn(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), End>> {
+        if !self.unsent.is_empty() {
+            return self.poll_unsent(cx);
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buffer = ReadBuf::new(&mut scratch.input);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)).map_err(End::Io)?;
+            let read = buffer.filled();
+            if read.is_empty() {
+                return Poll::Ready(Err(End::Eof));
+            }
+            scratch.output.clear();
+            let answered = self.answer(read, &mut scratch.output);
+            let written = self.write(cx, &scratch.output);
+            scratch.output.shrink_to(SCRATCH_LENGTH);
+            Poll::Ready(answered.and(written))
+        })
+    }
+
+    /// Answers every whole frame in what has come so far.
+    fn answer(&mut self, read: &[u8], out: &mut Vec<u8>) -> Result<(), End> {
+        let had_begun = !self.partial.is_empty();
+        let joined;
+        let mut bytes = if had_begun {
+            self.partial.extend_from_slice(read);
+            joined = mem::take(&mut self.partial);
+            joined.as_slice()
+        } else {
+            read
+        };
+        let before = bytes.len();
+        let now = self.clock.now();
+        while let Some(frame) = Frame::first_of(bytes).map_err(End::Frame)? {
+            bytes = &bytes[frame.wire_length()..];
+            match self.session.receive(frame, now, out) {
+                Ok(Next::Command) => {}
+                Ok(Next::Close) => return Err(End::Quit),
+                Err(error) => return Err(End::Session(error)),
+            }
+        }
+        self.partial.extend_from_slice(bytes);
+        self.await_next(bytes.len() < before);
+        let is_idle = self.session.is_between_transactions();
+        self.is_idle.store(is_idle, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// A frame's time runs from its first byte; more of the same frame does not renew it.
+    fn await_next(&mut self, made_progress: bool) {
+        if self.partial.is_empty() {
+            self.wait_for(Wait::Silence);
+        } else if made_progress || self.wait == Wait::Silence {
+            self.wait_for(Wait::Frame);
+        }
+    }
+
+    fn wait_for(&mut self, wait: Wait) {
+        self.wait = wait;
+        self.since = Instant::now();
+    }
+
+    /// Writes all replies of a turn at once; keeps what the peer does not take.
+    fn write(&mut self, cx: &mut TaskContext<'_>, out: &[u8]) -> Result<(), End> {
+        if out.is_empty() {
+            return Ok(());
+        }
+        let written = match Pin::new(&mut self.stream).poll_write(cx, out) {
+            Poll::Ready(Ok(written)) => written,
+            Poll::Ready(Err(error)) => return Err(End::Io(error)),
+            Poll::Pending => 0,
+        };
+        if written < out.len() {
+            self.unsent.extend_from_slice(&out[written..]);
+            self.wait_for(Wait::Write);
+        }
+        Ok(())
+    }
+
+    /// Nothing is read from a peer that does not read.
+    fn poll_unsent(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), End>> {
+        let write = Pin::new(&mut self.stream).poll_write(cx, &self.unsent);
+        let written = ready!(write).map_err(End::Io)?;
+        if written == 0 {
+            return Poll::Ready(Err(End::Io(io::ErrorKind::WriteZero.into())));
+        }
+        self.unsent.drain(..written);
+        if self.unsent.is_empty() {
+            self.unsent = Vec::new();
+            let next = if self.partial.is_empty() {
+                Wait::Silence
+            } else {
+                Wait::Frame
+            };
+            self.wait_for(next);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn deadline(&self) -> Instant {
+        self.since
+            + match self.wait {
+                Wait::Frame | Wait::Write => self.limits.frame,
+                Wait::Silence => self.limits.idle,
+            }
+    }
+}
+
+/// The buffers that the connections of one worker share.
+struct Scratch {
+    input: Box<[u8]>,
+    output: Vec<u8>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        input: vec![0; SCRATCH_LENGTH].into_boxed_slice(),
+        output: Vec::with_capacity(4_096),
+    });
+}
+
+/// The longest frame, so that one read can take it whole.
+const SCRATCH_LENGTH: usize = CONTENT_LIMIT as usize + HEADER_LENGTH;
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

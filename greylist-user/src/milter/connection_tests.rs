@@ -1,0 +1,139 @@
+//! The connection without a socket: bytes in, bytes out, at every split.
+
+use proptest::prelude::*;
+use tokio::io::{Empty, Join, Sink, empty, join, sink};
+
+use super::*;
+use crate::{
+    milter::{metrics::Metrics, session::Context, settings::Settings},
+    policy::{Attempt, DeferReason, Judge, Origin, PassReason, Policy, Timestamp, Verdict},
+};
+
+struct Fixed;
+
+impl Judge for Fixed {
+    fn judge(&self, attempt: &Attempt<'_>, _now: Timestamp) -> Verdict {
+        if attempt.recipient.starts_with(b"known") {
+            Verdict::Pass(PassReason::Passed)
+        } else {
+            Verdict::Defer(DeferReason::New)
+        }
+    }
+}
+
+impl Clock for Fixed {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(1)
+    }
+}
+
+fn connection() -> Connection<Join<Empty, Sink>> {
+    let metrics = Arc::<Metrics>::default();
+    let context = Context::new(&Settings::default(), Arc::new(Fixed), metrics);
+    let policy = Arc::new(Policy::default());
+    let session = Session::new(Arc::new(context), policy, Origin::ThisHost);
+    let limits = Limits {
+        frame: Duration::from_secs(5),
+        idle: Duration::from_hours(3),
+    };
+    let stream = join(empty(), sink());
+    Connection::new(stream, session, Arc::new(Fixed), limits, Arc::default())
+}
+
+/// What a session of two messages is, as Postfix sends it.
+fn conversation() -> Vec<u8> {
+    let frames: [&[u8]; 14] = [
+        b"O\0\0\0\x06\0\0\x01\xff\0\x1f\xff\xff",
+        b"DC",
+        b"Cmx.client.example\x004\x30\x39192.0.2.7\0",
+        b"Hhelo.client.example\0",
+        b"DM",
+        b"M<a@x.example>\0SIZE=42\0",
+        b"DR{rcpt_mailer}\0local\0",
+        b"R<new@y.example>\0",
+        b"R<known@y.example>\0",
+        b"DTi\x004ABC\0",
+        b"T",
+        b"A",
+        b"A",
+        b"Q",
+    ];
+    let mut bytes = Vec::new();
+    for frame in frames {
+        let length = u32::try_from(frame.len()).expect("short");
+        bytes.extend_from_slice(&length.to_be_bytes());
+        bytes.extend_from_slice(frame);
+    }
+    bytes
+}
+
+/// The replies to `pieces`, and how it ended.
+fn replies<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<u8>, Option<&'static str>) {
+    let mut connection = connection();
+    let mut out = Vec::new();
+    for piece in pieces {
+        if let Err(end) = connection.answer(piece, &mut out) {
+            return (out, Some(end.reason()));
+        }
+    }
+    (out, None)
+}
+
+#[test]
+fn every_split_gives_the_same_replies() {
+    let bytes = conversation();
+    let whole = replies([bytes.as_slice()]);
+    assert_eq!(whole.1, Some("quit"));
+    assert!(whole.0.ends_with(b"\0\0\0\x01c\0\0\0\x01a"));
+    for split in 1..bytes.len() {
+        let (head, tail) = bytes.split_at(split);
+        assert_eq!(replies([head, tail]), whole, "split at {split}");
+    }
+    assert_eq!(replies(bytes.chunks(1)), whole, "byte by byte");
+}
+
+#[test]
+fn idle_connection_holds_no_buffer() {
+    let mut connection = connection();
+    let bytes = conversation();
+    let mut out = Vec::new();
+    for piece in bytes[..bytes.len() - 5].chunks(7) {
+        connection.answer(piece, &mut out).expect("in order");
+    }
+    assert_eq!(connection.partial.capacity(), 0);
+    assert_eq!(connection.wait, Wait::Silence);
+}
+
+#[test]
+fn time_of_a_frame_runs_from_its_first_byte() {
+    let mut connection = connection();
+    assert_eq!(connection.wait, Wait::Frame, "the first frame is due");
+    let bytes = conversation();
+    let mut out = Vec::new();
+    let began = connection.since;
+    connection.answer(&bytes[..3], &mut out).expect("a part");
+    assert_eq!((connection.wait, connection.since), (Wait::Frame, began));
+    connection.answer(&bytes[3..17], &mut out).expect("whole");
+    assert_eq!(connection.wait, Wait::Silence);
+    connection.answer(&bytes[17..20], &mut out).expect("a part");
+    let began = connection.since;
+    assert_eq!(connection.wait, Wait::Frame);
+    connection.answer(&bytes[20..21], &mut out).expect("a part");
+    assert_eq!((connection.wait, connection.since), (Wait::Frame, began));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_end_in_a_word_not_a_panic(pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..20)) {
+        replies(pieces.iter().map(Vec::as_slice));
+    }
+
+    #[test]
+    fn any_damage_to_a_conversation_is_survived(at in 0..240_usize, byte in any::<u8>(), split in 1..100_usize) {
+        let mut bytes = conversation();
+        let at = at % bytes.len();
+        bytes[at] = byte;
+        let whole = replies([bytes.as_slice()]);
+        prop_assert_eq!(replies(bytes.chunks(split)), whole);
+    }
+}

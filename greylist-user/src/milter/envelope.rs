@@ -1,0 +1,166 @@
+//! The texts of a session and of the transaction in it, in one buffer.
+//!
+//! Knows where each lies and how long it lives: the client's name as long as the session, the HELO
+//! argument until the next HELO, the rest as long as the transaction. One buffer, so that a
+//! session costs one allocation and an idle one holds next to nothing.
+
+/// The texts, oldest first: client name, HELO argument, reverse-path, kept recipients, queue id.
+#[derive(Debug, Default)]
+pub(super) struct Envelope {
+    text: Vec<u8>,
+    name_end: usize,
+    helo_end: usize,
+    path_end: usize,
+    kept_end: usize,
+}
+
+impl Envelope {
+    /// A new client: everything begins anew.
+    pub(super) fn set_client_name(&mut self, name: &[u8]) {
+        self.text.clear();
+        self.text.extend_from_slice(name);
+        self.name_end = self.text.len();
+        self.helo_end = self.name_end;
+        self.reset();
+    }
+
+    /// A new HELO argument, which ends the transaction.
+    pub(super) fn set_helo(&mut self, helo: &[u8]) {
+        self.text.truncate(self.name_end);
+        self.text.extend_from_slice(helo);
+        self.helo_end = self.text.len();
+        self.reset();
+    }
+
+    /// A new transaction.
+    pub(super) fn set_reverse_path(&mut self, path: &[u8]) {
+        self.reset();
+        self.text.extend_from_slice(path);
+        self.path_end = self.text.len();
+        self.kept_end = self.path_end;
+    }
+
+    /// Keeps a recipient until the message is judged; false when there is no room for it.
+    pub(super) fn keep_recipient(&mut self, recipient: &[u8]) -> bool {
+        let Ok(length) = u16::try_from(recipient.len()) else {
+            return false;
+        };
+        if self.kept_end - self.path_end + recipient.len() > KEPT_LIMIT {
+            return false;
+        }
+        self.text.truncate(self.kept_end);
+        self.text.extend_from_slice(&length.to_be_bytes());
+        self.text.extend_from_slice(recipient);
+        self.kept_end = self.text.len();
+        true
+    }
+
+    /// The MTA's name for the message.
+    pub(super) fn set_queue_id(&mut self, id: &[u8]) {
+        self.text.truncate(self.kept_end);
+        self.text.extend_from_slice(id);
+    }
+
+    /// The transaction is over.
+    pub(super) fn reset(&mut self) {
+        self.text.truncate(self.helo_end);
+        self.text.shrink_to(IDLE_CAPACITY);
+        self.path_end = self.helo_end;
+        self.kept_end = self.helo_end;
+    }
+
+    pub(super) fn client_name(&self) -> &[u8] {
+        &self.text[..self.name_end]
+    }
+
+    pub(super) fn helo(&self) -> &[u8] {
+        &self.text[self.name_end..self.helo_end]
+    }
+
+    pub(super) fn reverse_path(&self) -> &[u8] {
+        &self.text[self.helo_end..self.path_end]
+    }
+
+    /// The kept recipients, in the order they were named.
+    pub(super) fn kept(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = &self.text[self.path_end..self.kept_end];
+        std::iter::from_fn(move || {
+            let (length, tail) = rest.split_first_chunk()?;
+            let (recipient, tail) = tail.split_at_checked(u16::from_be_bytes(*length).into())?;
+            rest = tail;
+            Some(recipient)
+        })
+    }
+
+    /// Empty until the MTA has told it.
+    pub(super) fn queue_id(&self) -> &[u8] {
+        &self.text[self.kept_end..]
+    }
+}
+
+/// Bytes of recipients kept for one message: Postfix's 1,000 at 64 bytes each.
+const KEPT_LIMIT: usize = 64 * 1024;
+/// What an idle session may hold on to; longer texts give their memory back.
+const IDLE_CAPACITY: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn envelope() -> Envelope {
+        let mut envelope = Envelope::default();
+        envelope.set_client_name(b"mx.example");
+        envelope.set_helo(b"helo.example");
+        envelope.set_reverse_path(b"a@example");
+        envelope
+    }
+
+    #[test]
+    fn texts_lie_side_by_side() {
+        let mut envelope = envelope();
+        assert!(envelope.keep_recipient(b"b@example"));
+        envelope.set_queue_id(b"4AB");
+        assert!(envelope.keep_recipient(b""));
+        envelope.set_queue_id(b"4ABC");
+        assert_eq!(envelope.client_name(), b"mx.example");
+        assert_eq!(envelope.helo(), b"helo.example");
+        assert_eq!(envelope.reverse_path(), b"a@example");
+        let kept: Vec<_> = envelope.kept().collect();
+        assert_eq!(kept, [b"b@example".as_slice(), b""]);
+        assert_eq!(envelope.queue_id(), b"4ABC");
+    }
+
+    #[test]
+    fn nothing_of_a_transaction_outlives_it() {
+        let mut envelope = envelope();
+        envelope.keep_recipient(b"b@example");
+        envelope.set_queue_id(b"4ABC");
+        envelope.reset();
+        assert_eq!(envelope.helo(), b"helo.example");
+        assert_eq!(envelope.reverse_path(), b"");
+        assert_eq!(envelope.kept().count(), 0);
+        assert_eq!(envelope.queue_id(), b"");
+    }
+
+    #[test]
+    fn second_helo_replaces_the_first() {
+        let mut envelope = envelope();
+        envelope.set_helo(b"x");
+        assert_eq!(envelope.client_name(), b"mx.example");
+        assert_eq!(envelope.helo(), b"x");
+        assert_eq!(envelope.reverse_path(), b"");
+    }
+
+    #[test]
+    fn kept_recipients_are_bounded_and_give_their_memory_back() {
+        let mut envelope = envelope();
+        let recipient = [b'x'; 1_000];
+        let kept = (0..100)
+            .filter(|_| envelope.keep_recipient(&recipient))
+            .count();
+        assert_eq!(kept, 65);
+        assert_eq!(envelope.kept().count(), 65);
+        envelope.reset();
+        assert!(envelope.text.capacity() <= 2 * IDLE_CAPACITY);
+    }
+}

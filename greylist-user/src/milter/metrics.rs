@@ -1,0 +1,139 @@
+//! What the milter counts.
+//!
+//! No label holds anything a stranger chose: every value is one of a few words in this room.
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+/// Counters and gauges of the milter.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    /// Errors of accept(2) itself.
+    pub accept_errors: Counter,
+    /// Connections served, by listener: `inet` or `unix`.
+    pub connections: Family<Listener, Counter>,
+    /// Connections open now.
+    pub connections_open: Gauge,
+    /// The cap on open connections.
+    pub connections_limit: Gauge,
+    /// Deferrals told, by stage: `rcpt`, `data` or `end_of_message`.
+    pub deferrals: Family<Stage, Counter>,
+    /// Connections ended, by reason: `quit` and `eof` are the MTA's way, everything else is a
+    /// trouble with a name.
+    pub ended: Family<Reason, Counter>,
+    /// Headers added to messages that were delayed.
+    pub headers_added: Counter,
+    /// Probe sessions that went away before DATA, and so count for nothing.
+    pub probes_quit: Counter,
+    /// Recipients judged, by verdict and reason.
+    pub recipients: Family<Judged, Counter>,
+    /// Recipients that the MTA itself refused.
+    pub recipients_rejected: Counter,
+    /// Recipients of a probe sender beyond what is kept until DATA; not judged.
+    pub recipients_unkept: Counter,
+    /// Connections closed before the first byte, by reason.
+    pub refused: Family<Reason, Counter>,
+}
+
+impl Metrics {
+    /// Registers everything under names that begin with `milter_`.
+    pub fn register(&self, registry: &mut Registry) {
+        let Self {
+            accept_errors,
+            connections,
+            connections_open,
+            connections_limit,
+            deferrals,
+            ended,
+            headers_added,
+            probes_quit,
+            recipients,
+            recipients_rejected,
+            recipients_unkept,
+            refused,
+        } = self.clone();
+        let registry = registry.sub_registry_with_prefix("milter");
+        registry.register("accept_errors", "Errors of accept(2)", accept_errors);
+        registry.register("connections", "Connections served", connections);
+        registry.register("connections_open", "Connections open now", connections_open);
+        registry.register(
+            "connections_limit",
+            "Cap on open connections",
+            connections_limit,
+        );
+        registry.register("deferrals", "Deferrals told, by stage", deferrals);
+        registry.register("ended", "Connections ended, by reason", ended);
+        registry.register("headers_added", "Headers added", headers_added);
+        registry.register(
+            "probes_quit",
+            "Probe sessions that ended before DATA",
+            probes_quit,
+        );
+        registry.register("recipients", "Recipients judged, by verdict", recipients);
+        registry.register(
+            "recipients_rejected",
+            "Recipients refused by the MTA",
+            recipients_rejected,
+        );
+        registry.register(
+            "recipients_unkept",
+            "Recipients of probe senders not judged, beyond what is kept",
+            recipients_unkept,
+        );
+        registry.register(
+            "refused",
+            "Connections closed before the first byte, by reason",
+            refused,
+        );
+    }
+
+    pub(super) fn count_deferral(&self, stage: &'static str) {
+        self.deferrals.get_or_create(&Stage { stage }).inc();
+    }
+
+    pub(super) fn count_ended(&self, reason: &'static str) {
+        self.ended.get_or_create(&Reason { reason }).inc();
+    }
+
+    pub(super) fn count_judged(&self, verdict: &'static str, reason: &'static str) {
+        let judged = Judged { verdict, reason };
+        self.recipients.get_or_create(&judged).inc();
+    }
+
+    pub(super) fn count_refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&Reason { reason }).inc();
+    }
+}
+
+/// Which kind of listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Listener {
+    /// `inet` or `unix`.
+    pub listener: &'static str,
+}
+
+/// At which command a deferral was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Stage {
+    /// `rcpt`, `data` or `end_of_message`.
+    pub stage: &'static str,
+}
+
+/// Why something ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reason {
+    /// One word.
+    pub reason: &'static str,
+}
+
+/// What was said of a recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Judged {
+    /// `defer` or `pass`.
+    pub verdict: &'static str,
+    /// One word.
+    pub reason: &'static str,
+}

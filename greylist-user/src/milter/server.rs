@@ -1,0 +1,152 @@
+//! The milter server: listeners, workers, start and end.
+//!
+//! Knows who is plugged into whom; leaves everything else to the files it plugs together.
+
+use std::{sync::Arc, thread};
+
+use arc_swap::ArcSwap;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::sync::watch;
+
+use crate::{
+    clock::Clock,
+    policy::{Judge, Policy},
+};
+
+use super::{
+    admission::Admission,
+    connection::Limits,
+    endpoint::Endpoint,
+    listener::{Bound, ListenError, SocketFile},
+    metrics::Metrics,
+    session::Context,
+    settings::Settings,
+    worker::{self, Shared},
+};
+
+/// A running milter. Dropping it ends it at once; [`drain`](Self::drain) ends it gently.
+#[derive(Debug)]
+pub struct Server {
+    endpoints: Vec<Endpoint>,
+    files: Vec<SocketFile>,
+    workers: Vec<thread::JoinHandle<()>>,
+    stop: watch::Sender<()>,
+}
+
+impl Server {
+    /// Listens at every endpoint and starts the workers.
+    ///
+    /// A session keeps the policy that stands when it begins. `judge` is called in the workers'
+    /// threads and must not block.
+    pub fn start(
+        settings: &Settings,
+        policy: Arc<ArcSwap<Policy>>,
+        judge: Arc<dyn Judge>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, ListenError> {
+        settings.check()?;
+        make_room(settings.connections);
+        let count = worker_count(settings.workers);
+        let bound = settings
+            .listen
+            .iter()
+            .map(|endpoint| Bound::bind(endpoint, count, &settings.users))
+            .collect::<Result<Vec<_>, _>>()?;
+        let context = Context::new(settings, judge, Arc::clone(&metrics));
+        let shared = Arc::new(Shared {
+            admission: Arc::new(Admission::new(settings, Arc::clone(&metrics))),
+            clock,
+            context: Arc::new(context),
+            drain: settings.drain,
+            limits: Limits {
+                frame: settings.frame_timeout,
+                idle: settings.idle_timeout,
+            },
+            metrics,
+            policy,
+        });
+        let (stop, stopped) = watch::channel(());
+        let mut endpoints = Vec::new();
+        let mut files = Vec::new();
+        let mut shares: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
+        for Bound {
+            endpoint,
+            listeners,
+            file,
+        } in bound
+        {
+            tracing::info!(%endpoint, workers = count, "listening");
+            endpoints.push(endpoint);
+            files.extend(file);
+            for (share, listener) in shares.iter_mut().zip(listeners) {
+                share.push(listener);
+            }
+        }
+        let workers = shares
+            .into_iter()
+            .enumerate()
+            .map(|(index, listeners)| {
+                let name = format!("milter-{index}");
+                worker::start(name, listeners, Arc::clone(&shared), stopped.clone())
+            })
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|source| ListenError::Worker { source })?;
+        Ok(Self {
+            endpoints,
+            files,
+            workers,
+            stop,
+        })
+    }
+
+    /// Where it listens, in the order of the settings, with the port given for port 0.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// Stops accepting, lets sessions end by themselves until the time for it is up, closes the
+    /// rest. Returns when all workers have ended.
+    pub fn drain(self) {
+        let Self {
+            files,
+            workers,
+            stop,
+            ..
+        } = self;
+        drop(files);
+        stop.send_replace(());
+        for worker in workers {
+            if worker.join().is_err() {
+                tracing::error!("worker-panicked");
+            }
+        }
+    }
+}
+
+fn worker_count(wanted: usize) -> usize {
+    match wanted {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        wanted => wanted,
+    }
+}
+
+/// Raises the limit of descriptors as far as the connections need and the system allows.
+fn make_room(connections: u32) {
+    let wanted = u64::from(connections) + OTHER_DESCRIPTORS;
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return;
+    };
+    if soft >= wanted {
+        return;
+    }
+    let raised = wanted.min(hard);
+    if let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, raised, hard) {
+        tracing::warn!(%error, "descriptors-short");
+    } else if raised < wanted {
+        tracing::warn!(limit = raised, wanted, "descriptors-short");
+    }
+}
+
+/// Descriptors beside the connections: listeners, runtimes, files, the kernel's maps.
+const OTHER_DESCRIPTORS: u64 = 256;

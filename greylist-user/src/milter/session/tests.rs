@@ -1,0 +1,488 @@
+//! The session against a table judge, and against a model of an MTA's reader.
+
+use std::{collections::HashMap, sync::Mutex};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    milter::negotiate::{Offer, step},
+    policy::DeferReason,
+};
+
+/// What Postfix offers.
+const POSTFIX: Offer = Offer {
+    version: 6,
+    actions: 0x1ff,
+    steps: 0x1f_ffff,
+};
+/// What an MTA of 2001 offers.
+const ANCIENT: Offer = Offer {
+    version: 2,
+    actions: 0,
+    steps: 0,
+};
+
+/// Passes whom it knows, defers everybody else, and remembers whom it was asked about.
+#[derive(Default)]
+struct Table {
+    passes: HashMap<&'static str, PassReason>,
+    asked: Mutex<Vec<String>>,
+}
+
+impl Judge for Table {
+    fn judge(&self, attempt: &Attempt<'_>, _now: Timestamp) -> Verdict {
+        let recipient = String::from_utf8_lossy(attempt.recipient).into_owned();
+        let verdict = match self.passes.get(recipient.as_str()) {
+            Some(reason) => Verdict::Pass(*reason),
+            None if attempt.authenticated => Verdict::Pass(PassReason::Authenticated),
+            None => Verdict::Defer(DeferReason::New),
+        };
+        let from = String::from_utf8_lossy(attempt.reverse_path).into_owned();
+        let client = attempt.client;
+        let line = format!("{client} <{from}> {recipient} {}", attempt.announced_size);
+        self.asked.lock().expect("no judge panics").push(line);
+        verdict
+    }
+}
+
+/// A session and the MTA that talks to it.
+struct Talk {
+    session: Session,
+    table: Arc<Table>,
+    metrics: Arc<Metrics>,
+}
+
+impl Talk {
+    fn new(offer: Offer, passes: &[(&'static str, PassReason)]) -> Self {
+        Self::under(offer, passes, Policy::default())
+    }
+
+    fn under(offer: Offer, passes: &[(&'static str, PassReason)], policy: Policy) -> Self {
+        let table = Arc::new(Table {
+            passes: passes.iter().copied().collect(),
+            asked: Mutex::default(),
+        });
+        let metrics = Arc::new(Metrics::default());
+        let settings = Settings {
+            host: "mx (evil)\r\n.example".to_owned(),
+            ..Settings::default()
+        };
+        let judge: Arc<dyn Judge> = table.clone();
+        let context = Arc::new(Context::new(&settings, judge, Arc::clone(&metrics)));
+        let mut talk = Self {
+            session: Session::new(context, Arc::new(policy), Origin::ThisHost),
+            table,
+            metrics,
+        };
+        let answer = talk.says(b'O', &offer_payload(offer));
+        assert!(answer.starts_with('O'), "{answer}");
+        talk
+    }
+
+    /// What the session answers: statuses as letters, a reply or header with its text.
+    fn says(&mut self, kind: u8, payload: &[u8]) -> String {
+        let mut out = Vec::new();
+        self.try_says(kind, payload, &mut out).expect("in order");
+        shown(&out)
+    }
+
+    fn try_says(
+        &mut self,
+        kind: u8,
+        payload: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Next, SessionError> {
+        let now = Timestamp::from_millis(1);
+        self.session.receive(Frame { kind, payload }, now, out)
+    }
+
+    fn greets(&mut self) {
+        self.says(b'C', b"mx.client.example\x004\x30\x39192.0.2.7\0");
+        self.says(b'H', b"helo.client.example\0");
+    }
+
+    fn mails(&mut self, path: &str) -> String {
+        self.says(b'M', format!("<{path}>\0SIZE=42\0").as_bytes())
+    }
+
+    fn rcpts(&mut self, path: &str) -> String {
+        self.says(b'R', format!("<{path}>\0").as_bytes())
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.table.asked.lock().expect("no judge panics").clone()
+    }
+}
+
+fn offer_payload(offer: Offer) -> Vec<u8> {
+    [offer.version, offer.actions, offer.steps]
+        .map(u32::to_be_bytes)
+        .concat()
+}
+
+fn shown(mut out: &[u8]) -> String {
+    let mut shown = Vec::new();
+    while let Some(frame) = Frame::first_of(out).expect("we write legal frames") {
+        shown.push(format!(
+            "{}{}",
+            frame.kind.escape_ascii(),
+            frame.payload.escape_ascii()
+        ));
+        out = &out[frame.wire_length()..];
+    }
+    assert!(out.is_empty(), "half a frame");
+    shown.join(" | ")
+}
+
+fn waited(seconds: u64) -> PassReason {
+    let waited = Duration::from_secs(seconds);
+    PassReason::Waited { waited }
+}
+
+const DEFERRED: &str = r"y451 4.7.1 Greylisted, please try again later\x00";
+
+#[test]
+fn defers_unknown_recipient_at_rcpt() {
+    let mut talk = Talk::new(POSTFIX, &[]);
+    talk.greets();
+    assert_eq!(talk.mails("a@x.example"), "");
+    assert_eq!(talk.rcpts("b@y.example"), DEFERRED);
+    assert_eq!(talk.asked(), ["192.0.2.7 <a@x.example> b@y.example 42"]);
+}
+
+#[test]
+fn passing_message_is_accepted_at_data() {
+    let mut talk = Talk::new(POSTFIX, &[("b@y", PassReason::Passed)]);
+    talk.greets();
+    talk.mails("a@x.example");
+    assert_eq!(talk.rcpts("b@y"), "c");
+    assert!(!talk.session.is_between_transactions());
+    assert_eq!(talk.says(b'T', b""), "a");
+    assert!(talk.session.is_between_transactions());
+    assert_eq!(talk.says(b'A', b""), "");
+}
+
+#[test]
+fn waited_message_gets_its_header_at_end_of_message() {
+    let passes = [("b@y", waited(187)), ("c@y", waited(60))];
+    let mut talk = Talk::new(POSTFIX, &passes);
+    talk.greets();
+    talk.mails("a@x.example");
+    assert_eq!(talk.rcpts("b@y"), "c");
+    assert_eq!(talk.rcpts("c@y"), "c");
+    assert_eq!(talk.says(b'T', b""), "c");
+    assert_eq!(
+        talk.says(b'E', b""),
+        r"hX-Greylist\x00 delayed 187 seconds by mx??evil???.example (greygate)\x00 | c"
+    );
+    assert_eq!(talk.metrics.headers_added.get(), 1);
+    assert_eq!(talk.says(b'E', b""), "c", "the header is added once");
+}
+
+#[test]
+fn recipient_refused_by_the_mta_is_counted_not_judged() {
+    let mut talk = Talk::new(POSTFIX, &[]);
+    talk.greets();
+    talk.mails("a@x.example");
+    talk.says(b'D', b"R{rcpt_mailer}\0error\0");
+    assert_eq!(talk.rcpts("nobody@y"), "c");
+    assert!(talk.asked().is_empty());
+    assert_eq!(talk.metrics.recipients_rejected.get(), 1);
+    talk.says(b'D', b"R{rcpt_mailer}\0local\0");
+    assert_eq!(talk.rcpts("b@y"), DEFERRED);
+}
+
+#[test]
+fn probe_is_never_refused_at_rcpt_and_counts_for_nothing_when_it_quits() {
+    for sender in ["", "double-bounce@mx.example"] {
+        let mut talk = Talk::new(POSTFIX, &[]);
+        talk.greets();
+        talk.mails(sender);
+        assert_eq!(talk.rcpts("b@y"), "c");
+        let next = talk.try_says(b'Q', b"", &mut Vec::new());
+        assert_eq!(next, Ok(Next::Close));
+        assert!(talk.asked().is_empty());
+        assert_eq!(talk.metrics.probes_quit.get(), 1);
+    }
+}
+
+#[test]
+fn bounce_is_deferred_at_data_and_every_recipient_recorded() {
+    let mut talk = Talk::new(POSTFIX, &[("c@y", PassReason::Passed)]);
+    talk.greets();
+    talk.mails("");
+    assert_eq!(talk.rcpts("b@y"), "c");
+    assert_eq!(talk.rcpts("c@y"), "c");
+    assert_eq!(talk.says(b'T', b""), DEFERRED);
+    assert_eq!(talk.asked().len(), 2);
+    assert_eq!(talk.metrics.probes_quit.get(), 0);
+}
+
+#[test]
+fn bounce_that_waited_gets_its_header() {
+    let mut talk = Talk::new(POSTFIX, &[("b@y", waited(200))]);
+    talk.greets();
+    talk.mails("");
+    talk.rcpts("b@y");
+    assert_eq!(talk.says(b'T', b""), "c");
+    assert!(talk.says(b'E', b"").starts_with("hX-Greylist"));
+    assert_eq!(talk.asked().len(), 1, "judged once");
+}
+
+#[test]
+fn pending_recipients_beyond_the_limit_are_answered_once_at_data() {
+    let policy = Policy {
+        rcpt_deferrals: 2,
+        ..Policy::default()
+    };
+    let mut talk = Talk::under(POSTFIX, &[("known@y", PassReason::Passed)], policy);
+    talk.greets();
+    talk.mails("a@x.example");
+    assert_eq!(talk.rcpts("1@y"), DEFERRED);
+    assert_eq!(talk.rcpts("known@y"), "c");
+    assert_eq!(talk.rcpts("2@y"), DEFERRED);
+    assert_eq!(talk.rcpts("3@y"), "c");
+    assert_eq!(talk.rcpts("4@y"), "c");
+    assert_eq!(talk.says(b'T', b""), DEFERRED);
+    assert_eq!(talk.asked().len(), 5, "each is recorded");
+    talk.says(b'A', b"");
+    talk.mails("a@x.example");
+    assert_eq!(talk.rcpts("5@y"), "c", "the limit is the session's");
+    assert_eq!(talk.says(b'T', b""), DEFERRED);
+}
+
+#[test]
+fn refused_recipient_does_not_hold_the_others() {
+    let mut talk = Talk::new(POSTFIX, &[("known@y", PassReason::Passed)]);
+    talk.greets();
+    talk.mails("a@x.example");
+    assert_eq!(talk.rcpts("new@y"), DEFERRED);
+    assert_eq!(talk.rcpts("known@y"), "c");
+    assert_eq!(talk.says(b'T', b""), "a");
+}
+
+#[test]
+fn never_refusing_at_rcpt_is_a_setting() {
+    let policy = Policy {
+        rcpt_deferrals: 0,
+        ..Policy::default()
+    };
+    let mut talk = Talk::under(POSTFIX, &[], policy);
+    talk.greets();
+    talk.mails("a@x.example");
+    assert_eq!(talk.rcpts("1@y"), "c");
+    assert_eq!(talk.says(b'T', b""), DEFERRED);
+}
+
+#[test]
+fn login_name_is_of_its_own_transaction_only() {
+    let mut talk = Talk::new(POSTFIX, &[]);
+    talk.greets();
+    talk.says(b'D', b"M{auth_authen}\0joe\0");
+    talk.mails("a@x.example");
+    assert_eq!(talk.rcpts("b@y"), "c");
+    talk.says(b'A', b"");
+    talk.says(b'D', b"M");
+    talk.mails("a@x.example");
+    assert_eq!(talk.rcpts("b@y"), DEFERRED);
+}
+
+#[test]
+fn nothing_leaks_into_the_next_message() {
+    let mut talk = Talk::new(
+        POSTFIX,
+        &[("b@y", waited(200)), ("c@y", PassReason::Passed)],
+    );
+    talk.greets();
+    talk.mails("a@x.example");
+    talk.rcpts("b@y");
+    talk.says(b'A', b"");
+    talk.mails("z@x.example");
+    assert_eq!(talk.rcpts("c@y"), "c");
+    assert_eq!(talk.says(b'T', b""), "a", "no header is due here");
+    assert_eq!(talk.asked()[1], "192.0.2.7 <z@x.example> c@y 42");
+}
+
+#[test]
+fn second_helo_ends_the_transaction() {
+    let mut talk = Talk::new(POSTFIX, &[]);
+    talk.greets();
+    talk.mails("a@x.example");
+    talk.says(b'H', b"again.example\0");
+    assert!(talk.session.is_between_transactions());
+    let error = talk.try_says(b'R', b"<b@y>\0", &mut Vec::new());
+    assert_eq!(error, Err(SessionError::OutOfOrder { kind: b'R' }));
+}
+
+#[test]
+fn client_without_address_passes() {
+    let mut talk = Talk::new(POSTFIX, &[]);
+    talk.says(b'C', b"localhost\0U");
+    talk.mails("a@x.example");
+    assert_eq!(talk.rcpts("b@y"), "c");
+    assert!(talk.asked().is_empty());
+}
+
+#[test]
+fn ancient_mta_is_answered_at_every_stage_and_deferred_at_the_end() {
+    let policy = Policy {
+        rcpt_deferrals: 0,
+        ..Policy::default()
+    };
+    let mut talk = Talk::under(ANCIENT, &[], policy);
+    assert_eq!(
+        talk.says(b'C', b"mx\x004\x30\x39192.0.2.7\0"),
+        "c",
+        "connect"
+    );
+    assert_eq!(talk.says(b'H', b"helo\0"), "c");
+    assert_eq!(talk.mails("a@x.example"), "c");
+    assert_eq!(talk.rcpts("b@y"), "c");
+    assert_eq!(talk.says(b'L', b"Subject\0x\0"), "c");
+    assert_eq!(talk.says(b'N', b""), "c");
+    assert_eq!(talk.says(b'B', b"body"), "c");
+    assert_eq!(talk.says(b'E', b""), DEFERRED);
+}
+
+#[test]
+fn header_without_leave_is_not_added() {
+    let mut talk = Talk::new(ANCIENT, &[("b@y", waited(187))]);
+    talk.greets();
+    talk.mails("a@x.example");
+    talk.rcpts("b@y");
+    assert_eq!(talk.says(b'E', b""), "c");
+}
+
+#[test]
+fn options_come_first_and_once() {
+    let mut talk = Talk::new(POSTFIX, &[]);
+    let again = talk.try_says(b'O', &offer_payload(POSTFIX), &mut Vec::new());
+    assert_eq!(again, Err(SessionError::OutOfOrder { kind: b'O' }));
+    let context = Arc::clone(&talk.session.context);
+    let policy = Arc::new(Policy::default());
+    talk.session = Session::new(context, policy, Origin::ThisHost);
+    let early = talk.try_says(b'H', b"helo\0", &mut Vec::new());
+    assert_eq!(early, Err(SessionError::OutOfOrder { kind: b'H' }));
+}
+
+#[test]
+fn new_client_over_the_same_connection_begins_anew() {
+    let mut talk = Talk::new(POSTFIX, &[]);
+    talk.greets();
+    talk.mails("a@x.example");
+    assert_eq!(talk.says(b'K', b""), "");
+    assert!(talk.session.is_between_transactions());
+    assert_eq!(talk.session.envelope.helo(), b"");
+    assert_eq!(talk.session.client, None);
+}
+
+/// Commands of an MTA in any order, with the payloads they have on the wire.
+fn commands() -> impl Strategy<Value = Vec<(u8, &'static [u8])>> {
+    let command = prop_oneof![
+        Just((b'A', b"".as_slice())),
+        Just((b'B', b"chunk".as_slice())),
+        Just((b'C', b"mx\x004\x30\x39192.0.2.7\0".as_slice())),
+        Just((b'D', b"M{auth_authen}\0joe\0".as_slice())),
+        Just((b'D', b"R{rcpt_mailer}\0error\0".as_slice())),
+        Just((b'D', b"Ti\0".as_slice())),
+        Just((b'E', b"".as_slice())),
+        Just((b'H', b"helo\0".as_slice())),
+        Just((b'K', b"".as_slice())),
+        Just((b'L', b"Subject\0x\0".as_slice())),
+        Just((b'M', b"<a@x.example>\0".as_slice())),
+        Just((b'M', b"<>\0".as_slice())),
+        Just((b'N', b"".as_slice())),
+        Just((b'R', b"<new@y>\0".as_slice())),
+        Just((b'R', b"<known@y>\0".as_slice())),
+        Just((b'R', b"<waited@y>\0".as_slice())),
+        Just((b'T', b"".as_slice())),
+        Just((b'U', b"XYZZY\0".as_slice())),
+    ];
+    proptest::collection::vec(command, 0..40)
+}
+
+fn offers() -> impl Strategy<Value = Offer> {
+    (2..8_u32, any::<u32>(), any::<u32>()).prop_map(|(version, actions, steps)| Offer {
+        version,
+        actions,
+        steps,
+    })
+}
+
+/// How many statuses a reader of the MTA's kind waits for after a command, by the flags alone.
+fn statuses_expected(kind: u8, steps: u32) -> usize {
+    let waived_by = match kind {
+        b'C' => step::NO_REPLY_CONNECT,
+        b'H' => step::NO_REPLY_HELO,
+        b'M' => step::NO_REPLY_MAIL,
+        b'U' => step::NO_REPLY_UNKNOWN,
+        b'L' => step::NO_REPLY_HEADER,
+        b'N' => step::NO_REPLY_END_OF_HEADERS,
+        b'B' => step::NO_REPLY_BODY,
+        b'R' | b'T' | b'E' => 0,
+        _ => return 0,
+    };
+    usize::from(steps & waived_by == 0)
+}
+
+/// The terms in the answer to an offer, as the MTA reads them.
+fn granted(out: &[u8]) -> Offer {
+    let frame = Frame::first_of(out).expect("legal").expect("whole");
+    Offer::parse(frame.payload).expect("terms")
+}
+
+proptest! {
+    #[test]
+    fn every_status_owed_is_sent_and_no_other(offer in offers(), commands in commands(), limit in 0..3_u32) {
+        let policy = Policy { rcpt_deferrals: limit, ..Policy::default() };
+        let passes = [("known@y", PassReason::Passed), ("waited@y", waited(9))];
+        let mut talk = Talk::under(offer, &passes, policy);
+        let context = Arc::clone(&talk.session.context);
+        talk.session = Session::new(context, Arc::clone(&talk.session.policy), Origin::ThisHost);
+        let mut out = Vec::new();
+        talk.try_says(b'O', &offer_payload(offer), &mut out).expect("terms");
+        let terms = granted(&out);
+        prop_assert_eq!(terms.actions & !offer.actions, 0);
+        prop_assert_eq!(terms.steps & !offer.steps, 0);
+        prop_assert!(terms.version <= offer.version && terms.version <= 6);
+        for (kind, payload) in commands {
+            out.clear();
+            match talk.try_says(kind, payload, &mut out) {
+                Ok(_) => {}
+                Err(SessionError::OutOfOrder { kind: b'R' }) => break,
+                Err(error) => prop_assert!(false, "{}", error),
+            }
+            let shown = shown(&out);
+            let frames: Vec<&str> = shown.split(" | ").filter(|it| !it.is_empty()).collect();
+            let (actions, statuses): (Vec<&str>, Vec<&str>) =
+                frames.iter().partition(|it| it.starts_with('h'));
+            prop_assert_eq!(statuses.len(), statuses_expected(kind, terms.steps), "after {}: {}", kind as char, shown);
+            prop_assert!(actions.is_empty() || (kind == b'E' && terms.actions & 1 != 0));
+            prop_assert!(kind != b'R' || shown != "a", "ACCEPT at RCPT hides the other recipients");
+            let legal = statuses.iter().all(|it| ["c", "a", DEFERRED].contains(it));
+            prop_assert!(legal, "{}", shown);
+        }
+    }
+
+    #[test]
+    fn abort_leaves_what_a_fresh_transaction_has(commands in commands()) {
+        let passes = [("known@y", PassReason::Passed), ("waited@y", waited(9))];
+        let mut talk = Talk::new(POSTFIX, &passes);
+        for (kind, payload) in commands {
+            if talk.try_says(kind, payload, &mut Vec::new()).is_err() {
+                break;
+            }
+        }
+        talk.says(b'A', b"");
+        prop_assert!(talk.session.is_between_transactions());
+        talk.session.refused = 0;
+        talk.greets();
+        talk.mails("fresh@x.example");
+        prop_assert_eq!(talk.rcpts("known@y"), "c");
+        prop_assert_eq!(talk.says(b'T', b""), "a");
+        let asked = talk.asked();
+        let last = asked.last().map(String::as_str);
+        prop_assert_eq!(last, Some("192.0.2.7 <fresh@x.example> known@y 42"));
+    }
+}

@@ -1,0 +1,397 @@
+//! A worker: one thread, one current-thread runtime, its own accept.
+//!
+//! Knows how connections come in and go, what to do when accept(2) fails, and how to drain. Shares
+//! nothing with the other workers that a command would touch. Leaves one connection's bytes to
+//! `connection` and who may come in to `admission`.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    future::poll_fn,
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::Poll,
+    thread,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use nix::errno::Errno;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    runtime::{Builder, Runtime},
+    sync::{Notify, watch},
+    task::AbortHandle,
+    time::{Instant, sleep, timeout_at},
+};
+
+use crate::{
+    clock::Clock,
+    policy::{Origin, Policy},
+};
+
+use super::{
+    admission::{Admission, Peer, Permit, Refusal},
+    connection::{Connection, End, Limits},
+    listener,
+    metrics::{self, Metrics},
+    session::{Context, Session},
+};
+
+/// What all workers share.
+pub(super) struct Shared {
+    pub(super) admission: Arc<Admission>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) context: Arc<Context>,
+    pub(super) drain: Duration,
+    pub(super) limits: Limits,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) policy: Arc<ArcSwap<Policy>>,
+}
+
+/// Starts a worker that accepts from `listeners` until `stop` changes, and then drains; it closes
+/// everything at once when the other end of `stop` is dropped.
+pub(super) fn start(
+    name: String,
+    listeners: Vec<listener::Listener>,
+    shared: Arc<Shared>,
+    stop: watch::Receiver<()>,
+) -> io::Result<thread::JoinHandle<()>> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let listeners = {
+        let _entered = runtime.enter();
+        listeners
+            .into_iter()
+            .map(Listener::try_from)
+            .collect::<io::Result<Vec<_>>>()?
+    };
+    let worker = Arc::new(Worker {
+        shared,
+        next_seat: AtomicU64::new(0),
+        seats: Mutex::default(),
+        left: Notify::new(),
+    });
+    thread::Builder::new()
+        .name(name)
+        .spawn(move || run(&runtime, listeners, worker, stop))
+}
+
+fn run(
+    runtime: &Runtime,
+    listeners: Vec<Listener>,
+    worker: Arc<Worker>,
+    mut stop: watch::Receiver<()>,
+) {
+    runtime.block_on(async move {
+        let accepting: Vec<_> = listeners
+            .into_iter()
+            .map(|listener| tokio::spawn(accept(listener, Arc::clone(&worker), stop.clone())))
+            .collect();
+        let is_gentle = stop.changed().await.is_ok();
+        for task in accepting {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "accept-panicked");
+            }
+        }
+        if is_gentle {
+            worker.drain().await;
+        }
+        worker.close(|_| true);
+        worker.emptied(Instant::now() + CLOSING).await;
+    });
+}
+
+/// Accepts until told to stop, then serves who has connected already and closes the listener.
+async fn accept(mut listener: Listener, worker: Arc<Worker>, mut stop: watch::Receiver<()>) {
+    let mut reserve = Reserve::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = stop.changed() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok(incoming) => worker.take(incoming),
+            Err(error) => worker.survive(&error, &mut listener, &mut reserve).await,
+        }
+    }
+    for _ in 0..LAST_ACCEPTS {
+        match listener.accept_now().await {
+            Some(Ok(incoming)) => worker.take(incoming),
+            Some(Err(_)) | None => break,
+        }
+    }
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    next_seat: AtomicU64,
+    /// The open connections. Of this thread alone; a mutex because tasks must be `Send`.
+    seats: Mutex<HashMap<u64, Seated>>,
+    /// The last connection has gone.
+    left: Notify,
+}
+
+/// What is known of an open connection from outside.
+struct Seated {
+    task: AbortHandle,
+    is_idle: Arc<AtomicBool>,
+}
+
+impl Worker {
+    /// Serves a connection, or closes it at once when it may not come in.
+    fn take(self: &Arc<Self>, incoming: Incoming) {
+        let listener = incoming.listener();
+        let admitted = incoming.peer().and_then(|peer| {
+            let permit = self.shared.admission.admit(peer)?;
+            Ok((peer, permit))
+        });
+        let (peer, permit) = match admitted {
+            Ok(admitted) => admitted,
+            Err(refusal) => return tracing::debug!(listener, reason = refusal.word(), "refused"),
+        };
+        let label = metrics::Listener { listener };
+        self.shared.metrics.connections.get_or_create(&label).inc();
+        match incoming {
+            Incoming::Inet(stream, _) => {
+                let origin = peer.origin(|| stream.local_addr().ok());
+                self.seat(stream, peer, permit, origin);
+            }
+            Incoming::Unix(stream) => self.seat(stream, peer, permit, Origin::ThisHost),
+        }
+    }
+
+    fn seat<S>(self: &Arc<Self>, stream: S, peer: Peer, permit: Permit, origin: Origin)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Shared {
+            context,
+            policy,
+            clock,
+            limits,
+            ..
+        } = &*self.shared;
+        let is_idle = Arc::new(AtomicBool::new(true));
+        let session = Session::new(Arc::clone(context), policy.load_full(), origin);
+        let connection = Connection::new(
+            stream,
+            session,
+            Arc::clone(clock),
+            *limits,
+            Arc::clone(&is_idle),
+        );
+        let number = self.next_seat.fetch_add(1, Ordering::Relaxed);
+        let seat = Seat {
+            worker: Arc::clone(self),
+            number,
+            peer,
+            end: None,
+            _permit: permit,
+        };
+        let task = tokio::spawn(async move { seat.leave(connection.serve().await) });
+        let task = task.abort_handle();
+        self.seats().insert(number, Seated { task, is_idle });
+    }
+
+    /// No error of accept(2) ends a worker.
+    async fn survive(&self, error: &io::Error, listener: &mut Listener, reserve: &mut Reserve) {
+        let metrics = &self.shared.metrics;
+        metrics.accept_errors.inc();
+        match error.raw_os_error().map(Errno::from_raw) {
+            // The client was gone before it was accepted.
+            Some(Errno::ECONNABORTED | Errno::EINTR | Errno::EPROTO) => {}
+            Some(Errno::EMFILE | Errno::ENFILE) => {
+                if reserve.shed(listener).await {
+                    metrics.count_refused("descriptors");
+                    tracing::warn!(%error, "connection-shed");
+                } else if !reserve.is_held() {
+                    sleep(BACK_OFF).await;
+                }
+            }
+            _ => {
+                tracing::warn!(%error, "accept-failed");
+                sleep(BACK_OFF).await;
+            }
+        }
+    }
+
+    /// Lets sessions end by themselves; when time is up closes those between transactions, and
+    /// leaves the others the time of one more frame.
+    async fn drain(&self) {
+        let deadline = Instant::now() + self.shared.drain;
+        self.emptied(deadline).await;
+        self.close(|seated| seated.is_idle.load(Ordering::Relaxed));
+        self.emptied(deadline + self.shared.limits.frame).await;
+    }
+
+    /// Waits until no connection is open, at the latest until `deadline`.
+    async fn emptied(&self, deadline: Instant) {
+        while !self.seats().is_empty() {
+            if timeout_at(deadline, self.left.notified()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn close(&self, choose: impl Fn(&Seated) -> bool) {
+        for seated in self.seats().values().filter(|seated| choose(seated)) {
+            seated.task.abort();
+        }
+    }
+
+    fn seats(&self) -> MutexGuard<'_, HashMap<u64, Seated>> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The place of a connection in its worker, given back however its task ends.
+struct Seat {
+    worker: Arc<Worker>,
+    number: u64,
+    peer: Peer,
+    end: Option<End>,
+    _permit: Permit,
+}
+
+impl Seat {
+    fn leave(mut self, end: End) {
+        self.end = Some(end);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let metrics = &self.worker.shared.metrics;
+        let peer = self.peer;
+        match &self.end {
+            Some(end) => {
+                metrics.count_ended(end.reason());
+                end.log(peer);
+            }
+            None if thread::panicking() => {
+                metrics.count_ended("panic");
+                tracing::error!(%peer, "session-panicked");
+            }
+            None => {
+                metrics.count_ended("drain");
+                tracing::info!(%peer, "session-cut");
+            }
+        }
+        let mut seats = self.worker.seats();
+        seats.remove(&self.number);
+        if seats.is_empty() {
+            self.worker.left.notify_one();
+        }
+    }
+}
+
+impl End {
+    fn log(&self, peer: Peer) {
+        match self {
+            Self::Eof | Self::Quit => {}
+            Self::Io(error) => tracing::debug!(%peer, %error, "connection-lost"),
+            Self::Late(_) => tracing::info!(%peer, reason = self.reason(), "connection-timed-out"),
+            Self::Frame(error) => tracing::info!(%peer, %error, "bad-input"),
+            Self::Session(error) => tracing::info!(%peer, %error, "bad-input"),
+        }
+    }
+}
+
+/// A descriptor kept back, so that with none left a connection can still be accepted and closed:
+/// its MTA then goes on at once instead of waiting for its time-out.
+struct Reserve(Option<File>);
+
+impl Reserve {
+    fn new() -> Self {
+        Self(File::open("/dev/null").ok())
+    }
+
+    fn is_held(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Accepts one connection and closes it. False when none was there.
+    async fn shed(&mut self, listener: &mut Listener) -> bool {
+        self.0 = None;
+        let shed = listener.accept_now().await;
+        let has_shed = matches!(shed, Some(Ok(_)));
+        drop(shed);
+        self.0 = File::open("/dev/null").ok();
+        has_shed
+    }
+}
+
+enum Listener {
+    Inet(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    async fn accept(&mut self) -> io::Result<Incoming> {
+        match self {
+            Self::Inet(listener) => {
+                let (stream, address) = listener.accept().await?;
+                Ok(Incoming::Inet(stream, Peer::host(address)))
+            }
+            Self::Unix(listener) => Ok(Incoming::Unix(listener.accept().await?.0)),
+        }
+    }
+
+    /// What has connected already; `None` when nobody has.
+    async fn accept_now(&mut self) -> Option<io::Result<Incoming>> {
+        let mut accept = std::pin::pin!(self.accept());
+        poll_fn(|cx| match accept.as_mut().poll(cx) {
+            Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
+    }
+}
+
+impl TryFrom<listener::Listener> for Listener {
+    type Error = io::Error;
+
+    fn try_from(listener: listener::Listener) -> io::Result<Self> {
+        match listener {
+            listener::Listener::Inet(listener) => TcpListener::from_std(listener).map(Self::Inet),
+            listener::Listener::Unix(listener) => UnixListener::from_std(listener).map(Self::Unix),
+        }
+    }
+}
+
+/// A connection that was accepted and not yet looked at.
+enum Incoming {
+    Inet(TcpStream, Peer),
+    Unix(UnixStream),
+}
+
+impl Incoming {
+    fn listener(&self) -> &'static str {
+        match self {
+            Self::Inet(..) => "inet",
+            Self::Unix(_) => "unix",
+        }
+    }
+
+    fn peer(&self) -> Result<Peer, Refusal> {
+        match self {
+            Self::Inet(_, peer) => Ok(*peer),
+            Self::Unix(stream) => match stream.peer_cred() {
+                Ok(credentials) => Ok(Peer::User(credentials.uid())),
+                Err(_) => Err(Refusal::User),
+            },
+        }
+    }
+}
+
+/// How long accept(2) is left alone after it failed for want of something.
+const BACK_OFF: Duration = Duration::from_millis(100);
+/// How long closed connections may take to let go.
+const CLOSING: Duration = Duration::from_secs(1);
+/// At most what a backlog holds.
+const LAST_ACCEPTS: usize = 4_096;

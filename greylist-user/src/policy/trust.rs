@@ -1,0 +1,178 @@
+//! What is remembered of a client network and a folded reverse-path that keep passing.
+//!
+//! Trust spares a sender the wait for every new recipient. It is earned by passes of tuples, at
+//! most one of which counts in an interval, so that one busy minute earns nothing; it is scoped to
+//! the sender and never to the whole client; and it lapses unless it is used.
+
+use super::rules::Policy;
+use super::time::Timestamp;
+
+/// The facts about one client network and folded reverse-path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrustRecord {
+    /// The latest pass that counted.
+    pub counted: Timestamp,
+    /// The latest pass, counted or not, of this sender.
+    pub last_used: Timestamp,
+    /// Passes that counted.
+    pub passes: u16,
+    /// Counts the lives: a pass after the record has lapsed begins the next one.
+    pub life: u16,
+}
+
+impl TrustRecord {
+    /// The record of a first pass, at `now`, in the given life.
+    pub const fn begun(life: u16, now: Timestamp) -> Self {
+        Self {
+            counted: now,
+            last_used: now,
+            passes: 1,
+            life,
+        }
+    }
+
+    /// The record after a tuple of this sender passed at `now`.
+    #[must_use]
+    pub fn credited(prior: Option<&Self>, policy: &Policy, now: Timestamp) -> Self {
+        let Some(prior) = prior else {
+            return Self::begun(1, now);
+        };
+        if prior.has_lapsed(policy, now) {
+            return Self::begun(prior.life.saturating_add(1), now);
+        }
+        let counts = now.since(prior.counted) >= policy.trust_interval;
+        Self {
+            counted: if counts { now } else { prior.counted },
+            last_used: prior.last_used.max(now),
+            passes: prior.passes.saturating_add(counts.into()),
+            life: prior.life,
+        }
+    }
+
+    /// The record after its trust was used at `now`.
+    #[must_use]
+    pub fn used(self, now: Timestamp) -> Self {
+        Self {
+            last_used: self.last_used.max(now),
+            ..self
+        }
+    }
+
+    /// Whether the sender is trusted at `now`.
+    pub fn is_trusted(&self, policy: &Policy, now: Timestamp) -> bool {
+        policy.trust_after != 0
+            && self.passes >= policy.trust_after
+            && !self.has_lapsed(policy, now)
+    }
+
+    /// Whether the record is void at `now`: the one definition, for look-up, sweep and listing.
+    pub fn has_lapsed(&self, policy: &Policy, now: Timestamp) -> bool {
+        now >= self.last_used.after(policy.trust)
+    }
+
+    /// One record out of two of the same sender: the higher life wins; within one life everything
+    /// is the larger.
+    #[must_use]
+    pub fn merge(self, other: Self) -> Self {
+        if self.life != other.life {
+            return if self.life > other.life { self } else { other };
+        }
+        Self {
+            counted: self.counted.max(other.counted),
+            last_used: self.last_used.max(other.last_used),
+            passes: self.passes.max(other.passes),
+            life: self.life,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const T0: Timestamp = Timestamp::from_millis(1_000_000_000);
+
+    fn after_hours(hours: u64) -> Timestamp {
+        T0.after(Duration::from_hours(hours))
+    }
+
+    /// The record of a sender that passed once an hour, `passes` times.
+    fn earned(policy: &Policy, passes: u64) -> TrustRecord {
+        (1..passes).fold(TrustRecord::begun(1, T0), |record, hour| {
+            TrustRecord::credited(Some(&record), policy, after_hours(hour))
+        })
+    }
+
+    #[test]
+    fn trusts_after_five_passes() {
+        let policy = Policy::default();
+        assert!(!earned(&policy, 4).is_trusted(&policy, after_hours(4)));
+        assert!(earned(&policy, 5).is_trusted(&policy, after_hours(5)));
+    }
+
+    #[test]
+    fn counts_one_pass_an_hour() {
+        let policy = Policy::default();
+        let record = (1..=59).fold(TrustRecord::begun(1, T0), |record, minute| {
+            let now = T0.after(Duration::from_mins(minute));
+            TrustRecord::credited(Some(&record), &policy, now)
+        });
+        assert_eq!(record.passes, 1);
+        assert_eq!(record.last_used, T0.after(Duration::from_mins(59)));
+        let record = TrustRecord::credited(Some(&record), &policy, after_hours(1));
+        assert_eq!(record.passes, 2);
+    }
+
+    #[test]
+    fn trust_is_renewed_on_use() {
+        let policy = Policy::default();
+        let record = earned(&policy, 5);
+        let month = after_hours(30 * 24);
+        let two_months = after_hours(60 * 24);
+        assert!(!record.is_trusted(&policy, two_months));
+        assert!(record.used(month).is_trusted(&policy, two_months));
+    }
+
+    #[test]
+    fn lapsed_trust_is_earned_anew() {
+        let policy = Policy::default();
+        let late = after_hours(100 * 24);
+        let record = TrustRecord::credited(Some(&earned(&policy, 5)), &policy, late);
+        assert_eq!(record, TrustRecord::begun(2, late));
+    }
+
+    #[test]
+    fn zero_passes_means_never() {
+        let policy = Policy {
+            trust_after: 0,
+            ..Policy::default()
+        };
+        assert!(!earned(&policy, 9).is_trusted(&policy, after_hours(9)));
+    }
+
+    prop_compose! {
+        fn record()(
+            counted in 1u64..4, last_used in 1u64..4, passes in 1u16..4, life in 1u16..3,
+        ) -> TrustRecord {
+            TrustRecord {
+                counted: Timestamp::from_millis(counted),
+                last_used: Timestamp::from_millis(last_used),
+                passes,
+                life,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn merging_knows_no_order(a in record(), b in record(), c in record()) {
+            prop_assert_eq!(a.merge(b), b.merge(a));
+            prop_assert_eq!(a.merge(b).merge(c), a.merge(b.merge(c)));
+            prop_assert_eq!(a.merge(b).merge(b), a.merge(b));
+        }
+    }
+}

@@ -1,0 +1,459 @@
+//! Turning an attempt into the keys that it is remembered by.
+//!
+//! Knows what makes two attempts the same: the client network, the case of a domain, the parts of
+//! a reverse-path that change from mail to mail. This is the one file that names a hash function.
+//! Where the keys are kept is left to `store`.
+//!
+//! Addresses are not kept: a key is the XXH3-128 of the normalised fields under a secret of
+//! [`Seed::LENGTH`] bytes. Strangers choose what is hashed, so without the secret they could aim at
+//! one shard or one key. XXH3 is no cryptographic MAC, but its hashes are never shown to anyone,
+//! and the price of a forged collision is one mail let through without waiting.
+
+use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::attempt::Attempt;
+use super::rules::Policy;
+
+/// The secret that keys are made with. Hosts that share records share one seed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Seed([u8; Self::LENGTH]);
+
+/// What an attempt is remembered by while it is pending: client network, reverse-path and
+/// recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TupleKey([u8; 16]);
+
+/// What trust is remembered by: client network and folded reverse-path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TrustKey([u8; 16]);
+
+/// Which host of its client network a client is, as far as a sentence tells hosts apart.
+///
+/// A tuple belongs to a network, a sentence falls on one address: the mark says whether two
+/// attempts on a tuple came from the same offender. It holds only the bits that the network lacks,
+/// so it names nobody by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostMark(u32);
+
+impl Seed {
+    /// Bytes of a seed: the length of secret that XXH3 uses as it is, without stretching.
+    pub const LENGTH: usize = 192;
+
+    /// The seed made of these bytes, which must come from a source of randomness.
+    pub const fn from_bytes(bytes: [u8; Self::LENGTH]) -> Self {
+        Self(bytes)
+    }
+
+    /// Names the seed without revealing it, so that records made under another can be told.
+    pub fn fingerprint(&self) -> [u8; 16] {
+        let mut hasher = self.hasher(b'S');
+        // XXH3 needs more than 240 bytes of input to make use of the whole secret.
+        hasher.raw(&[0; 256]);
+        hasher.finish()
+    }
+
+    /// The key of the tuple that `attempt` belongs to.
+    pub fn tuple_key(&self, policy: &Policy, attempt: &Attempt<'_>) -> TupleKey {
+        let mut hasher = self.hasher(b'T');
+        hasher.client_network(policy, attempt.client);
+        hasher.mailbox(attempt.reverse_path);
+        hasher.mailbox(attempt.recipient);
+        TupleKey(hasher.finish())
+    }
+
+    /// The key of the trust that `attempt` may enjoy or earn.
+    pub fn trust_key(&self, policy: &Policy, attempt: &Attempt<'_>) -> TrustKey {
+        let mut hasher = self.hasher(b'R');
+        hasher.client_network(policy, attempt.client);
+        fold(attempt.reverse_path, |piece| hasher.raw(piece));
+        TrustKey(hasher.finish())
+    }
+
+    /// A hasher whose input begins with `kind`, so that no two kinds of key can be equal.
+    fn hasher(&self, kind: u8) -> KeyHasher {
+        let mut hasher = KeyHasher(Xxh3::with_secret(self.0));
+        hasher.raw(&[kind]);
+        hasher
+    }
+}
+
+/// The bytes are a secret and stay out of logs.
+impl std::fmt::Debug for Seed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Seed(secret)")
+    }
+}
+
+impl HostMark {
+    /// The mark of `client` in its client network.
+    pub fn of(policy: &Policy, client: IpAddr) -> Self {
+        match client.to_canonical() {
+            IpAddr::V4(address) => Self(u32::from(address) & !v4_mask(policy.ipv4_prefix)),
+            // A sentence falls on the `/64`, so what lies below makes no difference.
+            IpAddr::V6(address) => {
+                let host = u128::from(address) & !v6_mask(policy.ipv6_prefix);
+                let [high, low, ..] = quarters(host);
+                Self(high ^ low)
+            }
+        }
+    }
+
+    /// The mark as it is stored.
+    pub const fn to_bits(self) -> u32 {
+        self.0
+    }
+
+    /// The mark that was stored as `bits`.
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+}
+
+macro_rules! key {
+    ($key:ident) => {
+        impl $key {
+            /// Bytes of a key.
+            pub const LENGTH: usize = 16;
+
+            /// The key that was stored as `bytes`.
+            pub const fn from_bytes(bytes: [u8; Self::LENGTH]) -> Self {
+                Self(bytes)
+            }
+
+            /// The key as it is stored.
+            pub const fn to_bytes(self) -> [u8; Self::LENGTH] {
+                self.0
+            }
+        }
+
+        /// Half of the key is its hash: it is a keyed hash already.
+        impl Hash for $key {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                let [a, b, c, d, e, f, g, h, ..] = self.0;
+                state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+            }
+        }
+    };
+}
+
+key!(TupleKey);
+key!(TrustKey);
+
+/// XXH3 fed with unambiguous fields. Nothing is allocated: pieces are hashed as they are made.
+struct KeyHasher(Xxh3);
+
+impl KeyHasher {
+    fn raw(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// A client address cut to its network, with family and prefix length in front.
+    fn client_network(&mut self, policy: &Policy, client: IpAddr) {
+        match client.to_canonical() {
+            IpAddr::V4(address) => {
+                let network = u32::from(address) & v4_mask(policy.ipv4_prefix);
+                self.raw(&[4, policy.ipv4_prefix]);
+                self.raw(&network.to_be_bytes());
+            }
+            IpAddr::V6(address) => {
+                let network = u128::from(address) & v6_mask(policy.ipv6_prefix);
+                self.raw(&[6, policy.ipv6_prefix]);
+                self.raw(&network.to_be_bytes());
+            }
+        }
+    }
+
+    /// A reverse- or forward-path: its length, its local-part as it is and its domain in lower case
+    /// (RFC 5321, 2.4).
+    fn mailbox(&mut self, path: &[u8]) {
+        self.raw(&(path.len() as u64).to_le_bytes());
+        let (local_part, domain) = split(path);
+        self.raw(local_part);
+        lower_case(domain, |piece| self.raw(piece));
+    }
+
+    fn finish(&self) -> [u8; 16] {
+        self.0.digest128().to_le_bytes()
+    }
+}
+
+/// Hands the pieces of `reverse_path` without what changes from mail to mail to `sink`.
+///
+/// Lower case throughout; the local-part ends at its first `+` (unless it begins with it); a run of
+/// four or more digits, and one of eight or more hexadecimal digits among which is a decimal one,
+/// becomes a single `#`. So `bounce-20931-user=example.org` and the next number are one sender.
+///
+/// Only trust is keyed by this: a pending tuple has the exact reverse-path, so folding too much can
+/// extend trust to a neighbour on the same host but never let a stranger skip the wait.
+fn fold(reverse_path: &[u8], mut sink: impl FnMut(&[u8])) {
+    let (local_part, domain) = split(reverse_path);
+    let end = local_part
+        .iter()
+        .skip(1)
+        .position(|&byte| byte == b'+')
+        .map_or(local_part.len(), |position| position + 1);
+    let mut rest = &local_part[..end];
+    while !rest.is_empty() {
+        let (length, folded) = next_run(rest);
+        let (run, after) = rest.split_at(length);
+        if folded {
+            sink(b"#");
+        } else {
+            lower_case(run, &mut sink);
+        }
+        rest = after;
+    }
+    lower_case(domain, sink);
+}
+
+/// The length of the run of like characters that `text` begins with, and whether it is a number
+/// that folds. `text` is not empty.
+fn next_run(text: &[u8]) -> (usize, bool) {
+    let run = |is_member: fn(&u8) -> bool| text.iter().take_while(|byte| is_member(byte)).count();
+    let hex = run(u8::is_ascii_hexdigit);
+    if hex >= 8 && text[..hex].iter().any(u8::is_ascii_digit) {
+        return (hex, true);
+    }
+    let digits = run(u8::is_ascii_digit);
+    match digits {
+        0 => (1, false),
+        1..4 => (digits, false),
+        _ => (digits, true),
+    }
+}
+
+/// Splits a path before its last `@`; without one, all of it is local-part.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    let at = path.iter().rposition(|&byte| byte == b'@');
+    path.split_at(at.unwrap_or(path.len()))
+}
+
+/// Hands `text` in ASCII lower case to `sink`, in pieces that fit the stack.
+fn lower_case(text: &[u8], mut sink: impl FnMut(&[u8])) {
+    let mut buffer = [0; 64];
+    for piece in text.chunks(buffer.len()) {
+        let lowered = &mut buffer[..piece.len()];
+        lowered.copy_from_slice(piece);
+        lowered.make_ascii_lowercase();
+        sink(lowered);
+    }
+}
+
+fn v4_mask(prefix: u8) -> u32 {
+    u32::MAX
+        .checked_shl(32_u32.saturating_sub(prefix.into()))
+        .unwrap_or(0)
+}
+
+fn v6_mask(prefix: u8) -> u128 {
+    u128::MAX
+        .checked_shl(128_u32.saturating_sub(prefix.into()))
+        .unwrap_or(0)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "each quarter is cut to 32 bits on purpose"
+)]
+fn quarters(value: u128) -> [u32; 4] {
+    [
+        (value >> 96) as u32,
+        (value >> 64) as u32,
+        (value >> 32) as u32,
+        value as u32,
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::Origin;
+
+    const SEED: Seed = seed(1);
+
+    /// Bytes that differ from each other: XXH3 combines parts of its secret by exclusive or.
+    const fn seed(first: u8) -> Seed {
+        let mut bytes = [first; Seed::LENGTH];
+        let mut at = 1;
+        while at < bytes.len() {
+            bytes[at] = bytes[at - 1].wrapping_mul(37).wrapping_add(11);
+            at += 1;
+        }
+        Seed::from_bytes(bytes)
+    }
+
+    fn attempt<'a>(client: &str, reverse_path: &'a str, recipient: &'a str) -> Attempt<'a> {
+        Attempt {
+            client: client.parse().expect("an address"),
+            client_name: b"",
+            helo: b"",
+            reverse_path: reverse_path.as_bytes(),
+            recipient: recipient.as_bytes(),
+            announced_size: 0,
+            authenticated: false,
+            origin: Origin::ThisHost,
+        }
+    }
+
+    fn tuple(client: &str, reverse_path: &str, recipient: &str) -> TupleKey {
+        SEED.tuple_key(
+            &Policy::default(),
+            &attempt(client, reverse_path, recipient),
+        )
+    }
+
+    fn trust(client: &str, reverse_path: &str) -> TrustKey {
+        SEED.trust_key(
+            &Policy::default(),
+            &attempt(client, reverse_path, "r@example"),
+        )
+    }
+
+    fn folded(reverse_path: &str) -> String {
+        let mut text = Vec::new();
+        fold(reverse_path.as_bytes(), |piece| {
+            text.extend_from_slice(piece);
+        });
+        String::from_utf8(text).expect("ASCII stays ASCII")
+    }
+
+    #[test]
+    fn neighbours_in_the_client_network_share_a_tuple() {
+        let first = tuple("192.0.2.7", "s@a.example", "r@b.example");
+        assert_eq!(first, tuple("192.0.2.200", "s@a.example", "r@b.example"));
+        assert_eq!(
+            first,
+            tuple("::ffff:192.0.2.7", "s@a.example", "r@b.example")
+        );
+        assert_ne!(first, tuple("192.0.3.7", "s@a.example", "r@b.example"));
+        assert_eq!(
+            tuple("2001:db8:1:2::3", "", "r@b.example"),
+            tuple("2001:db8:1:2:ffff::4", "", "r@b.example")
+        );
+        assert_ne!(
+            tuple("2001:db8:1:2::3", "", "r@b.example"),
+            tuple("2001:db8:1:3::3", "", "r@b.example")
+        );
+    }
+
+    #[test]
+    fn domain_is_case_insensitive_and_local_part_is_not() {
+        let first = tuple("192.0.2.7", "s@a.example", "r@b.example");
+        assert_eq!(first, tuple("192.0.2.7", "s@A.Example", "r@B.EXAMPLE"));
+        assert_ne!(first, tuple("192.0.2.7", "S@a.example", "r@b.example"));
+        assert_ne!(first, tuple("192.0.2.7", "s@a.example", "R@b.example"));
+    }
+
+    #[test]
+    fn fields_cannot_flow_into_each_other() {
+        assert_ne!(
+            tuple("192.0.2.7", "a@b", "c@d"),
+            tuple("192.0.2.7", "a@bc", "@d")
+        );
+        assert_ne!(tuple("192.0.2.7", "", "ab"), tuple("192.0.2.7", "ab", ""));
+    }
+
+    #[test]
+    fn exact_prefixes_and_the_whole_internet_are_legal() {
+        let sender = attempt("192.0.2.7", "s@a.example", "r@b.example");
+        let neighbour = attempt("192.0.2.8", "s@a.example", "r@b.example");
+        let exact = Policy {
+            ipv4_prefix: 32,
+            ..Policy::default()
+        };
+        let all = Policy {
+            ipv4_prefix: 0,
+            ..Policy::default()
+        };
+        let key = |policy, attempt| SEED.tuple_key(policy, attempt);
+        assert_ne!(key(&exact, &sender), key(&exact, &neighbour));
+        assert_eq!(key(&all, &sender), key(&all, &neighbour));
+    }
+
+    #[test]
+    fn another_seed_makes_other_keys() {
+        let other = seed(2);
+        let attempt = attempt("192.0.2.7", "s@a.example", "r@b.example");
+        let policy = Policy::default();
+        assert_ne!(
+            SEED.tuple_key(&policy, &attempt),
+            other.tuple_key(&policy, &attempt)
+        );
+        assert_ne!(SEED.fingerprint(), other.fingerprint());
+        assert_eq!(format!("{SEED:?}"), "Seed(secret)");
+    }
+
+    #[test]
+    fn host_mark_tells_addresses_apart_where_a_sentence_does() {
+        let mark =
+            |address: &str| HostMark::of(&Policy::default(), address.parse().expect("an address"));
+        assert_ne!(mark("192.0.2.7"), mark("192.0.2.8"));
+        assert_eq!(mark("2001:db8:1:2::3"), mark("2001:db8:1:2::4"));
+        let wide = Policy {
+            ipv6_prefix: 48,
+            ..Policy::default()
+        };
+        let mark = |address: &str| HostMark::of(&wide, address.parse().expect("an address"));
+        assert_ne!(mark("2001:db8:1:2::3"), mark("2001:db8:1:3::3"));
+    }
+
+    #[test]
+    fn folds_what_changes_from_mail_to_mail() {
+        for (reverse_path, expected) in [
+            ("", ""),
+            ("News@A.example", "news@a.example"),
+            ("news+17-abc@a.example", "news@a.example"),
+            (
+                "bounce+user=b.example@lists.example",
+                "bounce@lists.example",
+            ),
+            ("+odd@a.example", "+odd@a.example"),
+            (
+                "bounce-20931-user=b.example@l.example",
+                "bounce-#-user=b.example@l.example",
+            ),
+            ("v-0123456789abcdef0123@m.example", "v-#@m.example"),
+            ("list2-123@a.example", "list2-123@a.example"),
+            ("deadbeef@a.example", "deadbeef@a.example"),
+            ("no-domain", "no-domain"),
+        ] {
+            assert_eq!(folded(reverse_path), expected, "of {reverse_path}");
+        }
+    }
+
+    #[test]
+    fn trust_is_keyed_by_network_and_folded_sender_only() {
+        let list = trust("192.0.2.7", "bounce-20931@l.example");
+        assert_eq!(list, trust("192.0.2.9", "bounce-20932@L.example"));
+        assert_ne!(list, trust("192.0.2.7", "other@l.example"));
+        assert_ne!(list, trust("198.51.100.7", "bounce-20931@l.example"));
+    }
+
+    proptest! {
+        #[test]
+        fn case_of_any_domain_makes_no_difference(
+            local_part in "[a-z]{0,80}",
+            domain in "[a-zA-Z0-9.-]{0,200}",
+        ) {
+            let lower = format!("{local_part}@{}", domain.to_ascii_lowercase());
+            let upper = format!("{local_part}@{}", domain.to_ascii_uppercase());
+            prop_assert_eq!(
+                tuple("192.0.2.7", &lower, "r@b"),
+                tuple("192.0.2.7", &upper, "r@b")
+            );
+            prop_assert_eq!(trust("192.0.2.7", &lower), trust("192.0.2.7", &upper));
+        }
+
+        #[test]
+        fn folds_any_bytes(reverse_path in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let mut length = 0;
+            fold(&reverse_path, |piece| length += piece.len());
+            prop_assert!(length <= reverse_path.len());
+        }
+    }
+}

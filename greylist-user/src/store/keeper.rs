@@ -1,0 +1,125 @@
+//! The keeper: a thread that takes snapshots and sweeps while others judge.
+//!
+//! It looks at the clock and at the number of judged attempts once a second, so the milter path
+//! wakes nobody and takes no lock for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::policy::Timestamp;
+
+use super::sweep::{Sweep, Trigger};
+use super::{SnapshotError, SnapshotReport, Store};
+
+/// The running thread. Dropping it ends the thread as [`Keeper::stop`] does, with what became of
+/// the last snapshot left to the log.
+#[derive(Debug)]
+pub struct Keeper {
+    stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<SnapshotReport, SnapshotError>>>,
+}
+
+impl Keeper {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// The system has no thread to give.
+    pub fn start(store: Arc<Store>, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let rounds = Rounds::new(store, clock);
+        let thread = thread::Builder::new().name("keeper".to_owned()).spawn({
+            let stopping = Arc::clone(&stopping);
+            move || rounds.until(&stopping)
+        })?;
+        Ok(Self {
+            stopping,
+            thread: Some(thread),
+        })
+    }
+
+    /// Ends the thread with a last snapshot.
+    ///
+    /// # Panics
+    ///
+    /// If the thread has.
+    pub fn stop(mut self) -> Result<SnapshotReport, SnapshotError> {
+        self.end().expect("it is ended once, here or in drop")
+    }
+
+    fn end(&mut self) -> Option<Result<SnapshotReport, SnapshotError>> {
+        let thread = self.thread.take()?;
+        self.stopping.store(true, Ordering::Release);
+        thread.thread().unpark();
+        match thread.join() {
+            Ok(last) => Some(last),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            let _logged = self.end();
+        }
+    }
+}
+
+/// What the thread does.
+struct Rounds {
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    sweep: Sweep,
+    trigger: Trigger,
+    snapshot_due_from: Timestamp,
+}
+
+impl Rounds {
+    fn new(store: Arc<Store>, clock: Arc<dyn Clock>) -> Self {
+        let now = clock.now();
+        let settings = &store.settings;
+        Self {
+            trigger: Trigger::new(settings.sweep_messages, settings.sweep_interval, now),
+            sweep: Sweep::default(),
+            snapshot_due_from: now,
+            store,
+            clock,
+        }
+    }
+
+    fn until(mut self, stopping: &AtomicBool) -> Result<SnapshotReport, SnapshotError> {
+        while !stopping.load(Ordering::Acquire) {
+            self.round();
+            thread::park_timeout(ROUND);
+        }
+        self.snapshot()
+    }
+
+    fn round(&mut self) {
+        let now = self.clock.now();
+        if self.trigger.is_due(self.store.judged(), now) || self.store.is_nearly_full() {
+            self.sweep.slice(&self.store, now);
+        }
+        self.store.show_sizes();
+        let since = now.since(self.snapshot_due_from);
+        if since >= self.store.settings.snapshot_interval || now < self.snapshot_due_from {
+            self.snapshot_due_from = now;
+            let _logged = self.snapshot();
+        }
+    }
+
+    fn snapshot(&self) -> Result<SnapshotReport, SnapshotError> {
+        let begun = self.clock.now();
+        let result = self.store.snapshot(begun);
+        let took = self.clock.now().since(begun);
+        let millis = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
+        self.store.metrics.snapshot_duration.set(millis);
+        result
+    }
+}
+
+const ROUND: Duration = Duration::from_secs(1);

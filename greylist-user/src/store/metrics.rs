@@ -1,0 +1,218 @@
+//! What the store counts. No label holds an address or anything else that a client chose.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::policy::{DeferReason, PassReason, Verdict};
+
+/// The store's counters and gauges. Cloning shares them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    verdicts: Family<VerdictLabels, Counter>,
+    /// The members of `verdicts`, so that counting one takes no lock.
+    by_label: [Counter; LABELS.len()],
+    /// Tuples held.
+    pub tuples: Gauge,
+    /// Tuples that may be held.
+    pub capacity: Gauge,
+    /// Records of trust held.
+    pub trusted: Gauge,
+    /// Trust that was not recorded since the store was full.
+    pub trust_unrecorded: Counter,
+    /// Sentences held.
+    pub sentences: Gauge,
+    /// Sentences given, not counting those that only lengthened one.
+    pub sentences_given: Counter,
+    /// Sentences not given since the table of sentences was full.
+    pub sentences_unrecorded: Counter,
+    /// Sentences undone by an operator.
+    pub sentences_forgiven: Counter,
+    /// Effects that did not fit the channel to the kernel filter; reconciliation repairs them.
+    pub effects_lost: Counter,
+    /// Lapsed records removed by the sweep.
+    pub swept: Counter,
+    /// Records looked at by the sweep.
+    pub sweep_seen: Counter,
+    /// Snapshots written.
+    pub snapshots: Counter,
+    /// Snapshots that could not be written.
+    pub snapshot_failures: Counter,
+    /// When the latest snapshot was taken, in seconds since the Unix epoch.
+    pub snapshot_taken: Gauge,
+    /// How long writing the latest periodic snapshot took, in milliseconds.
+    pub snapshot_duration: Gauge,
+    /// Length of the latest snapshot, in bytes.
+    pub snapshot_size: Gauge,
+}
+
+impl Metrics {
+    /// Makes the metrics known to `registry`, whose prefix names the program.
+    pub fn register(&self, registry: &mut Registry) {
+        macro_rules! register {
+            ($($metric:ident $help:literal)*) => {
+                $(registry.register(stringify!($metric), $help, self.$metric.clone());)*
+            };
+        }
+        register! {
+            verdicts "Attempts judged, by verdict and reason"
+            tuples "Tuples held"
+            capacity "Tuples that may be held"
+            trusted "Senders that have earned trust or are earning it"
+            trust_unrecorded "Passes that earned no trust since the store was full"
+            sentences "Sentences held"
+            sentences_given "Sentences given"
+            sentences_unrecorded "Sentences not given since too many are in force"
+            sentences_forgiven "Sentences undone by an operator"
+            effects_lost "Changes of sentences that reach the kernel only by reconciliation"
+            swept "Lapsed records removed by the sweep"
+            sweep_seen "Records looked at by the sweep"
+            snapshots "Snapshots written"
+            snapshot_failures "Snapshots that could not be written"
+        }
+        registry.register(
+            "snapshot_taken_timestamp_seconds",
+            "When the latest snapshot was taken",
+            self.snapshot_taken.clone(),
+        );
+        registry.register(
+            "snapshot_duration_milliseconds",
+            "How long writing the latest periodic snapshot took",
+            self.snapshot_duration.clone(),
+        );
+        registry.register(
+            "snapshot_size_bytes",
+            "Length of the latest snapshot",
+            self.snapshot_size.clone(),
+        );
+    }
+
+    /// Counts a verdict.
+    pub(super) fn judged(&self, verdict: Verdict) {
+        self.by_label[place(verdict)].inc();
+    }
+
+    /// How often `verdict` was given, whatever times it carries.
+    pub fn count_of(&self, verdict: Verdict) -> u64 {
+        self.by_label[place(verdict)].get()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let verdicts = Family::<VerdictLabels, Counter>::default();
+        let by_label = LABELS.map(|labels| verdicts.get_or_create_owned(&labels));
+        Self {
+            verdicts,
+            by_label,
+            tuples: Gauge::default(),
+            capacity: Gauge::default(),
+            trusted: Gauge::default(),
+            trust_unrecorded: Counter::default(),
+            sentences: Gauge::default(),
+            sentences_given: Counter::default(),
+            sentences_unrecorded: Counter::default(),
+            sentences_forgiven: Counter::default(),
+            effects_lost: Counter::default(),
+            swept: Counter::default(),
+            sweep_seen: Counter::default(),
+            snapshots: Counter::default(),
+            snapshot_failures: Counter::default(),
+            snapshot_taken: Gauge::default(),
+            snapshot_duration: Gauge::default(),
+            snapshot_size: Gauge::default(),
+        }
+    }
+}
+
+/// The fixed words of a verdict, for counters and log lines: what it is and why.
+pub(super) fn words(verdict: Verdict) -> (&'static str, &'static str) {
+    let labels = &LABELS[place(verdict)];
+    (labels.verdict, labels.reason)
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VerdictLabels {
+    verdict: &'static str,
+    reason: &'static str,
+}
+
+const LABELS: [VerdictLabels; 11] = [
+    label("deferred", "early"),
+    label("deferred", "late"),
+    label("deferred", "new"),
+    label("passed", "allowed"),
+    label("passed", "authenticated"),
+    label("passed", "local"),
+    label("passed", "observed"),
+    label("passed", "passed"),
+    label("passed", "trusted"),
+    label("passed", "unrecorded"),
+    label("passed", "waited"),
+];
+
+const fn label(verdict: &'static str, reason: &'static str) -> VerdictLabels {
+    VerdictLabels { verdict, reason }
+}
+
+/// Where the words of `verdict` stand in [`LABELS`].
+fn place(verdict: Verdict) -> usize {
+    match verdict {
+        Verdict::Defer(DeferReason::Early { .. }) => 0,
+        Verdict::Defer(DeferReason::Late) => 1,
+        Verdict::Defer(DeferReason::New) => 2,
+        Verdict::Pass(PassReason::Allowed) => 3,
+        Verdict::Pass(PassReason::Authenticated) => 4,
+        Verdict::Pass(PassReason::Local) => 5,
+        Verdict::Pass(PassReason::Observed) => 6,
+        Verdict::Pass(PassReason::Passed) => 7,
+        Verdict::Pass(PassReason::Trusted) => 8,
+        Verdict::Pass(PassReason::Unrecorded) => 9,
+        Verdict::Pass(PassReason::Waited { .. }) => 10,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn counts_each_verdict_under_its_words() {
+        let waited = Duration::from_mins(5);
+        let left = Duration::from_secs(1);
+        let all = [
+            Verdict::Defer(DeferReason::Early { left }),
+            Verdict::Defer(DeferReason::Late),
+            Verdict::Defer(DeferReason::New),
+            Verdict::Pass(PassReason::Allowed),
+            Verdict::Pass(PassReason::Authenticated),
+            Verdict::Pass(PassReason::Local),
+            Verdict::Pass(PassReason::Observed),
+            Verdict::Pass(PassReason::Passed),
+            Verdict::Pass(PassReason::Trusted),
+            Verdict::Pass(PassReason::Unrecorded),
+            Verdict::Pass(PassReason::Waited { waited }),
+        ];
+        for verdict in all {
+            let said = format!("{verdict:?}").to_lowercase();
+            let (what, why) = words(verdict);
+            let kind = if what == "deferred" { "defer" } else { "pass" };
+            assert!(said.starts_with(&format!("{kind}({why}")), "{said}");
+        }
+
+        let metrics = Metrics::default();
+        let mut registry = Registry::with_prefix("greygate");
+        metrics.register(&mut registry);
+        metrics.judged(all[0]);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).expect("text is written");
+        let counted = r#"greygate_verdicts_total{verdict="deferred",reason="early"} 1"#;
+        assert!(text.contains(counted), "{text}");
+        let uncounted = r#"greygate_verdicts_total{verdict="passed",reason="waited"} 0"#;
+        assert!(text.contains(uncounted), "a zero is shown, too");
+    }
+}

@@ -1,0 +1,92 @@
+//! What opening the store found on disk, for the log and the operator.
+
+use std::time::Duration;
+
+use super::snapshot::SetAside;
+
+/// What was found on disk when the store was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Restored {
+    /// Tuples restored.
+    pub tuples: u64,
+    /// Records of trust restored.
+    pub trusted: u64,
+    /// Sentences restored.
+    pub sentences: u64,
+    /// Records left out since they had lapsed.
+    pub lapsed: u64,
+    /// Records left out since they are over the capacity.
+    pub over_capacity: u64,
+    /// Records left out since a newer greygate wrote them in a way that this one does not know.
+    pub unknown: u64,
+    /// How old the snapshot was; [`None`] if there was none.
+    pub age: Option<Duration>,
+    /// Snapshots that were not used, and why.
+    pub set_aside: Vec<SetAside>,
+}
+
+impl std::fmt::Display for Restored {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.age {
+            None => write!(f, "no snapshot: the store begins empty")?,
+            Some(age) => write!(
+                f,
+                "{} tuples, {} of trust, {} sentences from a snapshot {} s old",
+                self.tuples,
+                self.trusted,
+                self.sentences,
+                age.as_secs()
+            )?,
+        }
+        for (count, why) in [
+            (self.lapsed, "lapsed"),
+            (self.over_capacity, "over the capacity"),
+            (self.unknown, "unknown to this version"),
+        ] {
+            if count > 0 {
+                write!(f, ", {count} {why} left out")?;
+            }
+        }
+        for aside in &self.set_aside {
+            write!(
+                f,
+                "; {} was not used: {} (now {})",
+                aside.found.display(),
+                aside.why,
+                aside.kept.display()
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_was_restored_and_what_was_not() {
+        assert_eq!(
+            Restored::default().to_string(),
+            "no snapshot: the store begins empty"
+        );
+        let restored = Restored {
+            tuples: 3,
+            trusted: 2,
+            sentences: 1,
+            lapsed: 4,
+            age: Some(Duration::from_secs(90)),
+            set_aside: vec![SetAside {
+                found: "/d/snapshot".into(),
+                kept: "/d/snapshot.damaged-1".into(),
+                why: "it is no snapshot".to_owned(),
+            }],
+            ..Restored::default()
+        };
+        assert_eq!(
+            restored.to_string(),
+            "3 tuples, 2 of trust, 1 sentences from a snapshot 90 s old, 4 lapsed left out; \
+             /d/snapshot was not used: it is no snapshot (now /d/snapshot.damaged-1)"
+        );
+    }
+}

@@ -1,0 +1,351 @@
+//! Snapshots as files: written beside and renamed, kept twice, set aside when damaged.
+//!
+//! `snapshot` is the latest, `snapshot.previous` the one before, `snapshot.new` one that is being
+//! written. A crash at any moment leaves the latest or the previous whole: a snapshot gets its name
+//! only once it is on the disk. What a crash may lose is what happened since the latest.
+//!
+//! Knows nothing of live tables; the layout is `codec`'s.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, BufReader, BufWriter};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::policy::Timestamp;
+
+use super::codec::{Damage, Header, Reader, Row, Writer};
+
+/// A snapshot was written.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct SnapshotReport {
+    /// The file.
+    pub file: PathBuf,
+    /// What is in it: tuples, records of trust and sentences.
+    pub records: u64,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// A snapshot was not written. The one before stays the latest.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing} {}", path.display())]
+pub struct SnapshotError {
+    doing: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// A snapshot that was not used, and where it is now.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct SetAside {
+    /// The file's name when it was found.
+    pub found: PathBuf,
+    /// Its name now; the same if it could not be renamed.
+    pub kept: PathBuf,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// What reading the snapshots came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    /// When the snapshot that was used had been taken, if there was one.
+    pub(super) taken: Option<Timestamp>,
+    /// Snapshots that were not used.
+    pub(super) set_aside: Vec<SetAside>,
+}
+
+/// Makes sure of a directory that only its owner enters.
+///
+/// One that exists keeps its mode, since it may be shared with others on purpose; the files in it
+/// are private by themselves.
+pub(super) fn prepare(directory: &Path) -> io::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)?;
+    let mode = fs::metadata(directory)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        tracing::warn!(
+            directory = %directory.display(),
+            mode = format_args!("{:03o}", mode & 0o777),
+            "open-directory"
+        );
+    }
+    Ok(())
+}
+
+/// Writes a snapshot whose rows `give` hands to the writer.
+pub(super) fn write(
+    directory: &Path,
+    header: &Header,
+    give: impl FnOnce(&mut Writer<BufWriter<File>>) -> io::Result<()>,
+) -> Result<SnapshotReport, SnapshotError> {
+    let new = directory.join(NEW);
+    let latest = directory.join(LATEST);
+    let previous = directory.join(PREVIOUS);
+
+    let (records, bytes) = write_file(&new, header, give).map_err(failed("write", &new))?;
+    match fs::rename(&latest, &previous) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("rename", &latest)(error));
+        }
+        _ => {}
+    }
+    fs::rename(&new, &latest).map_err(failed("rename", &new))?;
+    // Until the directory is on the disk, the names are not.
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(failed("sync", directory))?;
+    Ok(SnapshotReport {
+        file: latest,
+        records,
+        bytes,
+    })
+}
+
+/// Hands the rows of the best snapshot to `sink`, `forget` being called when rows that were handed
+/// over turn out to be of a damaged one. Snapshots that cannot be used are set aside.
+pub(super) fn read(
+    directory: &Path,
+    seed: [u8; 16],
+    now: Timestamp,
+    mut sink: impl FnMut(Row),
+    mut forget: impl FnMut(),
+) -> Found {
+    let mut found = Found::default();
+    for name in [LATEST, PREVIOUS] {
+        let path = directory.join(name);
+        match read_file(&path, seed, &mut sink) {
+            Ok(taken) => {
+                found.taken = Some(taken);
+                break;
+            }
+            Err(Unusable::Absent) => {}
+            Err(unusable) => {
+                forget();
+                found.set_aside.push(set_aside(path, &unusable, now));
+            }
+        }
+    }
+    found
+}
+
+/// Why a file is not used.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error("there is none")]
+    Absent,
+    #[error("{0}")]
+    Damaged(#[from] Damage),
+    #[error("its keys were made with another seed, so that nothing in it can be found")]
+    OtherSeed,
+}
+
+fn read_file(path: &Path, seed: [u8; 16], sink: impl FnMut(Row)) -> Result<Timestamp, Unusable> {
+    let file = File::open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Unusable::Absent,
+        _ => Unusable::Damaged(Damage::Io(error)),
+    })?;
+    let reader = Reader::begin(BufReader::with_capacity(BUFFER, file))?;
+    let Header {
+        seed: made_with,
+        taken,
+    } = *reader.header();
+    if made_with != seed {
+        return Err(Unusable::OtherSeed);
+    }
+    reader.for_each(sink)?;
+    Ok(taken)
+}
+
+fn set_aside(found: PathBuf, why: &Unusable, now: Timestamp) -> SetAside {
+    let mut kept = found.clone();
+    let name = match found.file_name() {
+        Some(name) => name.to_string_lossy().into_owned(),
+        None => LATEST.to_owned(),
+    };
+    kept.set_file_name(format!("{name}.damaged-{}", now.as_millis()));
+    let mut why = why.to_string();
+    if let Err(error) = fs::rename(&found, &kept) {
+        why = format!("{why}; and it cannot be renamed: {error}");
+        kept.clone_from(&found);
+    }
+    SetAside { found, kept, why }
+}
+
+fn write_file(
+    path: &Path,
+    header: &Header,
+    give: impl FnOnce(&mut Writer<BufWriter<File>>) -> io::Result<()>,
+) -> io::Result<(u64, u64)> {
+    // One that was left behind by a crash may have another owner or mode.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    let mut writer = Writer::begin(BufWriter::with_capacity(BUFFER, file), header)?;
+    give(&mut writer)?;
+    let (buffer, rows, bytes) = writer.end()?;
+    buffer.into_inner()?.sync_all()?;
+    Ok((rows, bytes))
+}
+
+fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SnapshotError {
+    move |source| SnapshotError {
+        doing,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+const LATEST: &str = "snapshot";
+const PREVIOUS: &str = "snapshot.previous";
+const NEW: &str = "snapshot.new";
+const BUFFER: usize = 256 << 10;
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::{Record, TupleKey};
+
+    use super::*;
+
+    const SEED: [u8; 16] = [7; 16];
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    /// The row that stands for the snapshot taken at `millis`.
+    fn row(millis: u64) -> Row {
+        Row::Tuple(TupleKey::from_bytes([1; 16]), Record::begun(1, at(millis)))
+    }
+
+    fn take(directory: &Path, millis: u64) -> SnapshotReport {
+        let header = Header {
+            seed: SEED,
+            taken: at(millis),
+        };
+        write(directory, &header, |writer| writer.push(&row(millis))).expect("it is writable")
+    }
+
+    fn restore(directory: &Path, seed: [u8; 16]) -> (Found, Vec<Row>) {
+        let rows = std::cell::RefCell::new(Vec::new());
+        let found = read(
+            directory,
+            seed,
+            at(9),
+            |row| rows.borrow_mut().push(row),
+            || rows.borrow_mut().clear(),
+        );
+        (found, rows.into_inner())
+    }
+
+    #[test]
+    fn nothing_is_found_in_an_empty_directory() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        assert_eq!(
+            restore(directory.path(), SEED),
+            (Found::default(), Vec::new())
+        );
+    }
+
+    #[test]
+    fn latest_is_used_and_previous_is_kept() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        for millis in 1..=3 {
+            take(directory.path(), millis);
+        }
+        let (found, rows) = restore(directory.path(), SEED);
+        assert_eq!(found.taken, Some(at(3)));
+        assert_eq!(rows, [row(3)]);
+        let mut names: Vec<_> = fs::read_dir(directory.path())
+            .expect("it can be listed")
+            .map(|entry| entry.expect("it can be listed").file_name())
+            .collect();
+        names.sort();
+        assert_eq!(names, [LATEST, PREVIOUS]);
+    }
+
+    #[test]
+    fn files_are_private() {
+        let parent = tempfile::tempdir().expect("a temporary directory");
+        let directory = parent.path().join("a").join("b");
+        prepare(&directory).expect("it can be made");
+        take(&directory, 1);
+        let mode = |path: &Path| fs::metadata(path).expect("it exists").permissions().mode();
+        assert_eq!(mode(&directory) & 0o777, 0o700);
+        assert_eq!(mode(&directory.join(LATEST)) & 0o777, 0o600);
+    }
+
+    #[test]
+    fn damaged_latest_is_set_aside_and_previous_used() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        take(directory.path(), 1);
+        let length = take(directory.path(), 2).bytes;
+        let latest = directory.path().join(LATEST);
+        let file = OpenOptions::new()
+            .write(true)
+            .open(&latest)
+            .expect("it exists");
+        // The row is whole; only the end is missing.
+        file.set_len(length - 1).expect("it can be cut");
+        let (found, rows) = restore(directory.path(), SEED);
+        assert_eq!(rows, [row(1)], "nothing of the damaged one remains");
+        assert_eq!(found.taken, Some(at(1)));
+        let [aside] = &found.set_aside[..] else {
+            panic!("one is set aside: {found:?}");
+        };
+        assert_eq!(aside.found, latest);
+        assert!(aside.kept.ends_with("snapshot.damaged-9"));
+        assert!(aside.kept.exists() && !latest.exists());
+        assert!(aside.why.contains("before its end"), "{}", aside.why);
+    }
+
+    #[test]
+    fn previous_is_used_when_a_crash_took_the_latest_name() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        take(directory.path(), 1);
+        fs::rename(
+            directory.path().join(LATEST),
+            directory.path().join(PREVIOUS),
+        )
+        .expect("it can be renamed");
+        fs::write(directory.path().join(NEW), b"half").expect("it is writable");
+        assert_eq!(restore(directory.path(), SEED).1, [row(1)]);
+        take(directory.path(), 2);
+        assert_eq!(restore(directory.path(), SEED).1, [row(2)]);
+    }
+
+    #[test]
+    fn snapshots_of_another_seed_are_set_aside() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        take(directory.path(), 1);
+        take(directory.path(), 2);
+        let (found, rows) = restore(directory.path(), [8; 16]);
+        assert_eq!((found.taken, rows), (None, Vec::new()));
+        assert_eq!(found.set_aside.len(), 2);
+        assert!(found.set_aside[0].why.contains("another seed"));
+    }
+
+    #[test]
+    fn failed_snapshot_leaves_the_latest() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        take(directory.path(), 1);
+        let header = Header {
+            seed: SEED,
+            taken: at(2),
+        };
+        let error = write(directory.path(), &header, |_| {
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        })
+        .expect_err("the disk is full");
+        assert!(error.to_string().contains("snapshot.new"), "{error}");
+        assert_eq!(restore(directory.path(), SEED).1, [row(1)]);
+    }
+}

@@ -1,0 +1,377 @@
+//! The concurrent table: keys that are keyed hashes already, to records of a fixed size.
+//!
+//! Knows locks and room; leaves what a record means to `policy`. A change runs inside its entry's
+//! lock, so that look-up and update are one step. While an entry is held, nothing waits and no
+//! other entry of any table is touched.
+//!
+//! A table is a row of aisles, each a [`DashMap`] of eight shards, at least 1,024 shards in all. A
+//! sweep or a snapshot goes aisle by aisle and can stop after each, and locks one shard at a time.
+//! Their number is chosen so that a full table fills its buckets instead of stopping right after
+//! they doubled, which is what keeps an entry under 80 bytes: see [`Room`].
+
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+
+use crate::policy::{TrustKey, TupleKey};
+
+/// A bounded concurrent map.
+pub(super) struct Table<K, V> {
+    aisles: Box<[Aisle<K, V>]>,
+    /// Entries held or about to be. Kept here since asking every shard would lock them all.
+    len: AtomicUsize,
+    capacity: usize,
+    /// Entries that each aisle was made for; more means that a shard had to grow.
+    reserved: usize,
+}
+
+type Aisle<K, V> = DashMap<K, V, BuildHasherDefault<KeyIsHash>>;
+
+/// A key whose bits are uniform already.
+pub(super) trait Key: Copy + Eq + Hash {
+    /// 32 bits of the key that have no part in its [`Hash`].
+    fn spread(&self) -> u32;
+}
+
+/// The table holds as many entries as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
+/// What a walk through an aisle came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Walked {
+    /// Entries looked at.
+    pub(super) seen: usize,
+    /// Entries removed.
+    pub(super) removed: usize,
+}
+
+impl<K: Key, V: Copy> Table<K, V> {
+    /// A table of at most `capacity` entries, with room for all of them. What is not used yet is
+    /// not resident either.
+    pub(super) fn reserved(capacity: usize) -> Self {
+        Self::with_room(capacity, Room::for_entries(capacity))
+    }
+
+    /// A table of at most `capacity` entries that grows shard by shard as they come.
+    pub(super) fn growing(capacity: usize) -> Self {
+        Self::with_room(capacity, Room::NONE)
+    }
+
+    fn with_room(capacity: usize, room: Room) -> Self {
+        let reserved = room.entries_per_shard * SHARDS_PER_AISLE;
+        let aisle = || {
+            Aisle::with_capacity_and_hasher_and_shard_amount(
+                reserved,
+                BuildHasherDefault::default(),
+                SHARDS_PER_AISLE,
+            )
+        };
+        Self {
+            aisles: std::iter::repeat_with(aisle).take(room.aisles).collect(),
+            len: AtomicUsize::new(0),
+            capacity,
+            reserved,
+        }
+    }
+
+    /// Changes the entry of `key` to what `change` makes of it, in one step. Without an entry it is
+    /// given [`None`], and is not called at all when the table is full.
+    pub(super) fn update<R>(
+        &self,
+        key: K,
+        change: impl FnOnce(Option<&V>) -> (V, R),
+    ) -> Result<R, Full> {
+        match self.aisle(&key).entry(key) {
+            Entry::Occupied(mut entry) => {
+                let (next, result) = change(Some(entry.get()));
+                entry.insert(next);
+                Ok(result)
+            }
+            Entry::Vacant(entry) => {
+                if self.len.fetch_add(1, Ordering::Relaxed) >= self.capacity {
+                    self.len.fetch_sub(1, Ordering::Relaxed);
+                    return Err(Full);
+                }
+                let (next, result) = change(None);
+                entry.insert(next);
+                Ok(result)
+            }
+        }
+    }
+
+    /// Changes the entry of `key` in one step, if there is one.
+    pub(super) fn alter<R>(&self, key: &K, change: impl FnOnce(&mut V) -> R) -> Option<R> {
+        let mut entry = self.aisle(key).get_mut(key)?;
+        Some(change(&mut entry))
+    }
+
+    /// Entries held.
+    pub(super) fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed).min(self.capacity)
+    }
+
+    /// Entries that may be held.
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// How many aisles there are, numbered from 0.
+    pub(super) fn aisles(&self) -> usize {
+        self.aisles.len()
+    }
+
+    /// Adds the entries of aisle `number` to `copy`. A shard is locked only while it is copied.
+    pub(super) fn copy_aisle(&self, number: usize, copy: &mut Vec<(K, V)>) {
+        let entries = self.aisles[number].iter();
+        copy.extend(entries.map(|entry| (*entry.key(), *entry.value())));
+    }
+
+    /// Removes the entries of aisle `number` that are not to be kept, and gives back memory that
+    /// growth took. A shard is locked only while it is walked.
+    pub(super) fn retain_in_aisle(&self, number: usize, keep: impl Fn(&V) -> bool) -> Walked {
+        let aisle = &self.aisles[number];
+        let mut walked = Walked::default();
+        aisle.retain(|_, value| {
+            let kept = keep(value);
+            walked.seen += 1;
+            walked.removed += usize::from(!kept);
+            kept
+        });
+        self.len.fetch_sub(walked.removed, Ordering::Relaxed);
+        let left = walked.seen - walked.removed;
+        let needed = if self.reserved == 0 {
+            4 * left
+        } else {
+            self.reserved
+        };
+        if walked.removed > 0 && aisle.capacity() > needed {
+            aisle.shrink_to_fit();
+        }
+        walked
+    }
+
+    /// Removes everything.
+    pub(super) fn clear(&self) {
+        for number in 0..self.aisles() {
+            self.retain_in_aisle(number, |_| false);
+        }
+    }
+
+    fn aisle(&self, key: &K) -> &Aisle<K, V> {
+        let scaled = u64::from(key.spread()) * self.aisles.len() as u64;
+        &self.aisles[usize::try_from(scaled >> 32).expect("less than the number of aisles")]
+    }
+}
+
+/// The sizes: millions of entries are of no use in a log.
+impl<K, V> std::fmt::Debug for Table<K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table")
+            .field("len", &self.len)
+            .field("capacity", &self.capacity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Key for TupleKey {
+    fn spread(&self) -> u32 {
+        last_four(self.to_bytes())
+    }
+}
+
+impl Key for TrustKey {
+    fn spread(&self) -> u32 {
+        last_four(self.to_bytes())
+    }
+}
+
+fn last_four([.., a, b, c, d]: [u8; 16]) -> u32 {
+    u32::from_le_bytes([a, b, c, d])
+}
+
+/// How many aisles, and entries to make room for in each of their shards.
+///
+/// A shard holds 7/8 of a power of two of entries before it doubles, which copies it while its lock
+/// is held and leaves it half empty. So the power of two is fixed first, and the number of shards
+/// follows: as many as let each stay below that limit by six standard deviations of chance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Room {
+    aisles: usize,
+    entries_per_shard: usize,
+}
+
+impl Room {
+    /// The fewest aisles, and no room.
+    const NONE: Self = Self {
+        aisles: MIN_SHARDS / SHARDS_PER_AISLE,
+        entries_per_shard: 0,
+    };
+
+    fn for_entries(entries: usize) -> Self {
+        let mut limit = SMALLEST_SHARD;
+        let mut room = Self {
+            aisles: Self::NONE.aisles,
+            entries_per_shard: limit,
+        };
+        loop {
+            let shards = entries.div_ceil(expected_below(limit));
+            if shards < MIN_SHARDS {
+                return room;
+            }
+            room = Self {
+                aisles: shards.div_ceil(SHARDS_PER_AISLE),
+                entries_per_shard: limit,
+            };
+            limit *= 2;
+        }
+    }
+}
+
+/// The mean that leaves `limit` six standard deviations (of a Poisson distribution) away.
+fn expected_below(limit: usize) -> usize {
+    limit - 6 * limit.isqrt()
+}
+
+const MIN_SHARDS: usize = 1_024;
+const SHARDS_PER_AISLE: usize = 8;
+/// Entries that 64 buckets hold: with fewer, chance would leave most of them empty.
+const SMALLEST_SHARD: usize = 56;
+
+/// Takes a key's own bits for its hash.
+#[derive(Default)]
+pub(super) struct KeyIsHash(u64);
+
+impl Hasher for KeyIsHash {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+
+    fn write_u64(&mut self, bits: u64) {
+        self.0 = bits;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A key as uniform as a real one.
+    fn key(number: u64) -> TupleKey {
+        let high = u128::from(mixed(2 * number)) << 64;
+        TupleKey::from_bytes((high | u128::from(mixed(2 * number + 1))).to_le_bytes())
+    }
+
+    /// `splitmix64`: every bit of the result depends on every bit of the number.
+    fn mixed(number: u64) -> u64 {
+        let mut bits = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ (bits >> 31)
+    }
+
+    fn count(table: &Table<TupleKey, u64>, number: u64) -> Result<u64, Full> {
+        table.update(key(number), |prior| {
+            let next = prior.copied().unwrap_or(0) + 1;
+            (next, next)
+        })
+    }
+
+    #[test]
+    fn updates_in_one_step_from_many_threads() {
+        let table = Table::reserved(100);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..1_000 {
+                        count(&table, 7).expect("there is room");
+                    }
+                });
+            }
+        });
+        assert_eq!(count(&table, 7), Ok(8_001));
+        assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn never_holds_more_than_its_capacity() {
+        let table = Table::reserved(100);
+        let refused = (0..150)
+            .filter(|&number| count(&table, number) == Err(Full))
+            .count();
+        assert_eq!((table.len(), refused), (100, 50));
+        assert_eq!(count(&table, 0), Ok(2), "what is held still changes");
+    }
+
+    #[test]
+    fn removes_and_makes_room() {
+        let table = Table::reserved(100);
+        for number in 0..100 {
+            count(&table, number).expect("there is room");
+        }
+        count(&table, 3).expect("it is held");
+        let mut walked = Walked::default();
+        for aisle in 0..table.aisles() {
+            let step = table.retain_in_aisle(aisle, |&count| count > 1);
+            walked.seen += step.seen;
+            walked.removed += step.removed;
+        }
+        assert_eq!((walked.seen, walked.removed), (100, 99));
+        assert_eq!(table.len(), 1);
+        assert_eq!(table.alter(&key(3), |count| *count), Some(2));
+        assert_eq!(table.alter(&key(4), |count| *count), None);
+    }
+
+    #[test]
+    fn copies_every_entry_once() {
+        let table = Table::growing(1_000);
+        for number in 0..1_000 {
+            count(&table, number).expect("there is room");
+        }
+        let mut copy = Vec::new();
+        for aisle in 0..table.aisles() {
+            table.copy_aisle(aisle, &mut copy);
+        }
+        copy.sort_unstable();
+        let mut expected: Vec<_> = (0..1_000).map(|number| (key(number), 1)).collect();
+        expected.sort_unstable();
+        assert_eq!(copy, expected);
+    }
+
+    #[test]
+    fn full_table_fits_the_room_it_reserved() {
+        let table = Table::reserved(200_000);
+        let reserved: usize = table.aisles.iter().map(DashMap::capacity).sum();
+        for number in 0..200_000 {
+            count(&table, number).expect("there is room");
+        }
+        let used: usize = table.aisles.iter().map(DashMap::capacity).sum();
+        assert_eq!(used, reserved, "no shard had to grow");
+        assert!(table.aisles() * SHARDS_PER_AISLE >= MIN_SHARDS);
+    }
+
+    #[test]
+    fn room_is_at_least_a_thousand_shards_and_seldom_wasted() {
+        for entries in [1, 10_000, 1_000_000, 4_000_000, 10_000_000, 50_000_000] {
+            let room = Room::for_entries(entries);
+            let shards = room.aisles * SHARDS_PER_AISLE;
+            let buckets = shards * room.entries_per_shard * 8 / 7;
+            assert!(shards >= MIN_SHARDS);
+            assert!(shards * room.entries_per_shard >= entries);
+            // One byte of a bucket is hashbrown's own.
+            assert!(
+                entries < 1_000_000 || buckets * 57 / entries <= 96,
+                "{entries} entries have {} bytes each",
+                buckets * 57 / entries
+            );
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! From a real Postfix session to a dropped packet.
+
+use std::time::Duration;
+
+use support::Error;
+use support::interrupt;
+use support::postfix::address;
+use support::requirements;
+use support::site::{Plan, Site};
+use support::smtp::{Client, Message};
+
+use crate::start;
+
+/// Five retries of one message within two seconds are an offence here.
+const STRICT: &str = "[punish]\nrapid_retries = 5\nrapid_span = \"1s\"\nrapid_interval = \"5s\"\n";
+
+/// Shorter than the second after which a SYN is sent again, with some room.
+const PATIENCE: Duration = Duration::from_millis(900);
+
+#[test]
+fn drops_the_connections_of_a_client_that_hammers() -> Result<(), Error> {
+    support::needs!(crate::equipment(), requirements::xdp_object());
+    let mut turn = start(&Plan {
+        kernel: true,
+        tweaks: STRICT.to_owned(),
+        ..Plan::default()
+    })?;
+    let site = &mut turn.site;
+    let message = Message::new("mallory@hammer.example", "a-hammered-message");
+    let attempts = hammer(site.stranger(), &message)?;
+    assert!(attempts > 5, "sentenced after {attempts} attempts");
+    assert!(is_served(site.neighbour())?, "a sentence is one address");
+    assert!(is_served(site.client())?);
+
+    // The store remembers the sentence, and the kernel's tables are made from it again.
+    site.stop_greygate()?;
+    site.resume_greygate()?;
+    wait_until_served(site, false)?;
+
+    let forgiven = site.stranger().source.ip().to_string();
+    site.greygate().run(&["forgive", &forgiven])?;
+    wait_until_served(site, true)
+}
+
+#[test]
+fn an_operator_punishes_and_forgives() -> Result<(), Error> {
+    support::needs!(crate::equipment(), requirements::xdp_object());
+    let turn = start(&Plan {
+        kernel: true,
+        ..Plan::default()
+    })?;
+    let site = &turn.site;
+    let address = site.stranger().source.ip().to_string();
+    site.greygate().run(&["punish", &address, "--for", "5m"])?;
+    wait_until_served(site, false)?;
+    site.greygate().run(&["forgive", &address])?;
+    wait_until_served(site, true)
+}
+
+#[test]
+fn different_mails_of_one_sender_are_no_offence() -> Result<(), Error> {
+    support::needs!(crate::equipment(), requirements::xdp_object());
+    let turn = start(&Plan {
+        kernel: true,
+        tweaks: STRICT.to_owned(),
+        ..Plan::default()
+    })?;
+    let site = &turn.site;
+    for number in 1..=10_usize {
+        let mut message = Message::new("alert@monitor.example", &format!("alert-{number}"));
+        message.body = "!".repeat(number);
+        let mut session = site.stranger().open(PATIENCE)?;
+        let round = session.attempt(&message, &[address("alice")])?;
+        assert!(round.outcome().is_greylisting(), "{round:?}");
+        interrupt::pause(Duration::from_millis(300))?;
+    }
+    assert!(is_served(site.stranger())?);
+    assert_eq!(site.greygate().sentenced()?, Vec::<String>::new());
+    Ok(())
+}
+
+/// Retries `message` until no connection comes about; how many attempts were answered.
+fn hammer(client: Client<'_>, message: &Message) -> Result<u32, Error> {
+    for attempts in 0..20 {
+        match client.open(PATIENCE) {
+            Ok(mut session) => {
+                let round = session.attempt(message, &[address("alice")])?;
+                assert!(round.outcome().is_greylisting(), "{round:?}");
+                session.quit()?;
+            }
+            Err(error) if error.is_connect_timeout() => return Ok(attempts),
+            Err(error) => return Err(error.into()),
+        }
+        interrupt::pause(Duration::from_millis(300))?;
+    }
+    Err(Error::unexpected(
+        "twenty retries should be enough",
+        "it is still served",
+    ))
+}
+
+fn wait_until_served(site: &Site, wanted: bool) -> Result<(), Error> {
+    let what = format!("served = {wanted}");
+    let seen = || Ok((is_served(site.stranger())? == wanted).then_some(()));
+    interrupt::wait_for(&what, Duration::from_secs(10), seen)
+}
+
+fn is_served(client: Client<'_>) -> Result<bool, Error> {
+    match client.connect(PATIENCE) {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_connect_timeout() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,70 @@
+//! `cargo xtask run`: the daemon in the foreground, with the kernel filter where that is possible.
+//!
+//! This process becomes the daemon: Ctrl-C, exit code and terminal are the daemon's own. Its filter
+//! is attached by descriptors that end with it, however it ends, so nothing has to be cleaned up
+//! behind it.
+
+use std::{os::unix::process::CommandExt, path::PathBuf};
+
+use crate::{
+    build,
+    command::{Failure, Run, is_root},
+    development::{self, Filter},
+    workspace,
+};
+
+/// Returns only when the daemon could not be started.
+pub(crate) fn perform(interface: &str, configuration: Option<PathBuf>) -> Result<(), Failure> {
+    let kernel = kernel_program();
+    let daemon = build::daemon(false)?;
+    let configuration = match configuration {
+        Some(configuration) => configuration,
+        None => development_configuration(if kernel {
+            Filter::On(interface)
+        } else {
+            Filter::Off
+        })?,
+    };
+    let error = Run::new(&daemon)
+        .args(["serve", "--config"])
+        .arg(&configuration)
+        .into_command()
+        .exec();
+    Err(Failure::new(
+        format!("{} could not be started", daemon.display()),
+        error,
+        "cargo xtask build",
+    ))
+}
+
+/// Builds the kernel program, or says why the daemon runs without it.
+fn kernel_program() -> bool {
+    if !is_root() {
+        eprintln!("without the kernel filter: attaching it needs root");
+        return false;
+    }
+    match build::object(false) {
+        Ok(_) => true,
+        Err(failure) => {
+            eprintln!("without the kernel filter, because its program cannot be built:\n{failure}");
+            false
+        }
+    }
+}
+
+fn development_configuration(filter: Filter<'_>) -> Result<PathBuf, Failure> {
+    let configuration = development::write(filter)?;
+    let milters = format!(
+        "smtpd_milters = {{ {}, default_action=accept }}",
+        development::MILTER
+    );
+    println!(
+        "\nTo point a Postfix on this machine here, put this line into its main.cf:\n\n    \
+         {milters}\n\n\
+         or let it be put there:\n\n    postconf -e '{milters}' && postfix reload\n\n\
+         To ask the daemon:\n\n    {} status --config {}\n",
+        workspace::daemon().display(),
+        configuration.display(),
+    );
+    Ok(configuration)
+}

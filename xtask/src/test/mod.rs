@@ -1,0 +1,300 @@
+//! `cargo xtask test`: every test there is, or why one could not run.
+
+mod summary;
+
+use std::{env, fmt, path::PathBuf, process::ExitCode, time::Instant};
+
+use clap::ValueEnum;
+
+use crate::{
+    build,
+    command::{Failure, Run, is_root},
+    packages::{self, Need},
+    setup,
+};
+use summary::{Counter, Counts};
+
+/// A group of tests with needs of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Suite {
+    /// Unit and documentation tests of every crate
+    Unit,
+    /// The daemon on the wire, spoken to as Postfix speaks
+    Milter,
+    /// Restarts, snapshots and what a crash may lose
+    Store,
+    /// The kernel program under the kernel's own test run and in network namespaces (root)
+    Kernel,
+    /// A real Postfix, swaks and miltertest (root)
+    Mta,
+}
+
+pub(crate) fn perform(suites: &[Suite]) -> Result<ExitCode, Failure> {
+    let suites = if suites.is_empty() {
+        Suite::value_variants()
+    } else {
+        suites
+    };
+    let artefacts = Artefacts::build(suites);
+    let outcomes = suites
+        .iter()
+        .map(|suite| suite.perform(&artefacts))
+        .collect::<Result<Vec<_>, _>>()?;
+
+    let total: Counts = outcomes.iter().map(|outcome| outcome.counts).sum();
+    println!("\n{}", table(&outcomes));
+    let strict = env::var_os("CI").is_some_and(|value| value == "true");
+    let good = total.failed == 0 && !(strict && total.skipped > 0);
+    if total.failed == 0 && !good {
+        println!("CI=true: nothing may be skipped");
+    }
+    println!("{total}");
+    Ok(if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// How one suite went.
+struct Outcome {
+    suite: Suite,
+    counts: Counts,
+    /// Seconds it took, or why it did not run.
+    remark: String,
+}
+
+/// What the suites run against.
+struct Artefacts {
+    daemon: Result<PathBuf, Obstacle>,
+    /// The kernel program.
+    object: Result<PathBuf, Obstacle>,
+}
+
+/// Why a suite could not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Obstacle {
+    /// This machine lacks something: the suite is skipped.
+    Missing(String),
+    /// Our own code does not build: the suite fails.
+    Broken(String),
+}
+
+impl Artefacts {
+    fn build(suites: &[Suite]) -> Self {
+        if suites == [Suite::Unit] {
+            let not_needed = Obstacle::Missing("not built for unit tests".to_owned());
+            return Self {
+                daemon: Err(not_needed.clone()),
+                object: Err(not_needed),
+            };
+        }
+        let toolchain = setup::toolchain().map_err(|failure| {
+            eprintln!("{failure}");
+            Obstacle::Missing("it needs the compiler for the kernel program, see above".to_owned())
+        });
+        Self {
+            object: toolchain
+                .and_then(|_| build::object(false).map_err(|failure| Obstacle::broken(&failure))),
+            daemon: build::daemon(false).map_err(|failure| Obstacle::broken(&failure)),
+        }
+    }
+}
+
+impl Obstacle {
+    fn broken(failure: &Failure) -> Self {
+        eprintln!("{failure}");
+        Self::Broken(failure.what.clone())
+    }
+
+    fn counts(&self) -> Counts {
+        match self {
+            Self::Missing(_) => Counts {
+                skipped: 1,
+                ..Counts::default()
+            },
+            Self::Broken(_) => Counts {
+                failed: 1,
+                ..Counts::default()
+            },
+        }
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(what) => write!(out, "skipped: {what}"),
+            Self::Broken(what) => write!(out, "failed: {what}"),
+        }
+    }
+}
+
+impl Suite {
+    fn perform(self, artefacts: &Artefacts) -> Result<Outcome, Failure> {
+        println!("\n== {} ==", self.name());
+        if let Err(obstacle) = self.prepare(artefacts) {
+            println!("{obstacle}");
+            return Ok(Outcome {
+                suite: self,
+                counts: obstacle.counts(),
+                remark: obstacle.to_string(),
+            });
+        }
+        let started = Instant::now();
+        let mut counts = Counts::default();
+        for arguments in self.arguments() {
+            counts += run(arguments, artefacts)?;
+        }
+        if counts == Counts::default() {
+            println!("no test ran: a suite without tests proves nothing");
+            counts.failed = 1;
+        }
+        let remark = format!("{} s", started.elapsed().as_secs());
+        Ok(Outcome {
+            suite: self,
+            counts,
+            remark,
+        })
+    }
+
+    /// Has installed what can be; what is in the way then, is in the way.
+    fn prepare(self, artefacts: &Artefacts) -> Result<(), Obstacle> {
+        let needs: &[Need] = match self {
+            Self::Unit => return Ok(()),
+            Self::Milter | Self::Store => {
+                return artefacts.daemon.as_ref().map(drop).map_err(Clone::clone);
+            }
+            Self::Kernel => &Need::KERNEL,
+            Self::Mta => &Need::MTA,
+        };
+        if !is_root() {
+            return Err(Obstacle::Missing("it needs root".to_owned()));
+        }
+        let missing = packages::ensure(needs);
+        if !missing.is_empty() {
+            return Err(Obstacle::Missing(format!(
+                "it needs {}",
+                packages::names(&missing)
+            )));
+        }
+        let built = artefacts.daemon.as_ref().and(artefacts.object.as_ref());
+        built.map(drop).map_err(Clone::clone)
+    }
+
+    /// The cargo calls of the suite. Features are the same for all, so that nothing is compiled
+    /// twice.
+    fn arguments(self) -> &'static [&'static [&'static str]] {
+        match self {
+            Self::Unit => &[&["--lib", "--bins"], &["--doc"]],
+            Self::Milter => &[&["--test", "milter"]],
+            Self::Store => &[&["--test", "store"]],
+            Self::Kernel => &[&["--test", "kernel"]],
+            Self::Mta => &[&["--test", "mta"]],
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Unit => "unit",
+            Self::Milter => "milter",
+            Self::Store => "store",
+            Self::Kernel => "kernel",
+            Self::Mta => "mta",
+        }
+    }
+}
+
+fn run(arguments: &[&str], artefacts: &Artefacts) -> Result<Counts, Failure> {
+    let mut cargo = Run::cargo()
+        .args(["test", "--workspace", "--no-fail-fast"])
+        .args(["--features", "greylist-tests/kernel,greylist-tests/mta"])
+        .args(arguments);
+    if let Ok(daemon) = &artefacts.daemon {
+        cargo = cargo.env("GREYGATE_BIN", daemon);
+    }
+    if let Ok(object) = &artefacts.object {
+        cargo = cargo.env("GREYGATE_XDP_OBJECT", object);
+    }
+    let mut counter = Counter::default();
+    let status = cargo.watch(|line| counter.line(line))?;
+    Ok(counter.counts(status.success()))
+}
+
+fn table(outcomes: &[Outcome]) -> String {
+    let mut lines = vec![format!(
+        "{:<8}{:>8}{:>8}{:>9}",
+        "suite", "passed", "failed", "skipped"
+    )];
+    for Outcome {
+        suite,
+        counts,
+        remark,
+    } in outcomes
+    {
+        let Counts {
+            passed,
+            failed,
+            skipped,
+        } = counts;
+        lines.push(format!(
+            "{:<8}{passed:>8}{failed:>8}{skipped:>9}  {remark}",
+            suite.name()
+        ));
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_up_suites_with_their_reason_to_skip() {
+        let outcomes = [
+            Outcome {
+                suite: Suite::Unit,
+                counts: Counts {
+                    passed: 120,
+                    failed: 0,
+                    skipped: 0,
+                },
+                remark: "4 s".to_owned(),
+            },
+            Outcome {
+                suite: Suite::Mta,
+                counts: Counts {
+                    passed: 0,
+                    failed: 0,
+                    skipped: 1,
+                },
+                remark: "skipped: it needs root".to_owned(),
+            },
+        ];
+
+        assert_eq!(
+            table(&outcomes),
+            "suite     passed  failed  skipped\n\
+             unit         120       0        0  4 s\n\
+             mta            0       0        1  skipped: it needs root"
+        );
+    }
+
+    #[test]
+    fn skips_for_what_the_machine_lacks_and_fails_for_what_does_not_build() {
+        let suite = |object| {
+            let artefacts = Artefacts {
+                daemon: Err(object),
+                object: Ok(PathBuf::from("x.o")),
+            };
+            let outcome = Suite::Store.perform(&artefacts).expect("nothing is run");
+            (outcome.counts.failed, outcome.counts.skipped)
+        };
+
+        assert_eq!(suite(Obstacle::Missing("root".to_owned())), (0, 1));
+        assert_eq!(
+            suite(Obstacle::Broken("`cargo build` failed".to_owned())),
+            (1, 0)
+        );
+    }
+}
