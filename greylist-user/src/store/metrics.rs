@@ -17,7 +17,7 @@ pub struct Metrics {
     /// Tuples held.
     pub tuples: Gauge,
     /// Tuples that may be held.
-    pub capacity: Gauge,
+    pub tuple_capacity: Gauge,
     /// Records of trust held.
     pub trusted: Gauge,
     /// Trust that was not recorded since the store was full.
@@ -59,7 +59,7 @@ impl Metrics {
         register! {
             verdicts "Attempts judged, by verdict and reason"
             tuples "Tuples held"
-            capacity "Tuples that may be held"
+            tuple_capacity "Tuples that may be held"
             trusted "Senders that have earned trust or are earning it"
             trust_unrecorded "Passes that earned no trust since the store was full"
             sentences "Sentences held"
@@ -108,7 +108,7 @@ impl Default for Metrics {
             verdicts,
             by_label,
             tuples: Gauge::default(),
-            capacity: Gauge::default(),
+            tuple_capacity: Gauge::default(),
             trusted: Gauge::default(),
             trust_unrecorded: Counter::default(),
             sentences: Gauge::default(),
