@@ -12,7 +12,7 @@ use super::paper::{Paper, number, wants_colour};
 use super::{report, xdp};
 use crate::admin::{self, PunishOrder, Request};
 use crate::config::{self, Config, ConfigError, DEFAULT_FILE};
-use crate::{daemon, log};
+use crate::daemon;
 
 /// Does what the arguments say, and prints the answer to standard output.
 ///
@@ -55,7 +55,6 @@ fn obey(cli: &Cli) -> Result<(), Failure> {
 
 fn serve(file: &Path) -> Result<(), Failure> {
     let config = config::read(file)?;
-    log::init(&config.log);
     daemon::run(file, config).map_err(Failure::of)
 }
 
@@ -170,6 +169,7 @@ mod tests {
     use crate::admin::{Answer, CallError, SentenceLine, XdpStatus, call};
     use crate::clock::SystemClock;
     use crate::daemon::Daemon;
+    use crate::log;
 
     #[test]
     fn operator_sees_and_changes_a_real_daemon() {
@@ -268,7 +268,9 @@ mod tests {
         std::fs::write(&file, text).expect("the directory is ours");
         let config = config::read(&file).expect("the file is legal");
         let socket = config.admin.socket.clone();
-        let daemon = Daemon::start(config, Arc::new(SystemClock)).expect("everything is free");
+        let log = log::init(&config.log);
+        let daemon =
+            Daemon::start(config, Arc::new(SystemClock), &log).expect("everything is free");
         (daemon, socket)
     }
 
