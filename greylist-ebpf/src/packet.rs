@@ -181,6 +181,12 @@ const SHIM6: u8 = 140;
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
+    use std::prelude::rust_2024::*;
+
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     /// A SYN from 192.0.2.7 to port 25, field by field.
@@ -227,6 +233,57 @@ mod tests {
                 assert_eq!(result.map(|new| new.port), Ok(25), "{headers} headers");
             } else {
                 assert_eq!(result, Err(Counter::Extensions), "{headers} headers");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in vec(any::<u8>(), 0..200)) {
+            let _ = new_connection(bytes.as_slice());
+        }
+
+        /// Random bytes are seldom TCP: here the ethertype, version and protocol are right.
+        #[test]
+        fn what_is_read_stands_in_the_frame(
+            bytes in vec(any::<u8>(), 0..120),
+            ihl in 5_u8..=15,
+            flags in any::<u8>(),
+        ) {
+            let mut frame = SYN_V4.to_vec();
+            frame.truncate(34);
+            frame[14] = 0x40 | ihl;
+            frame.extend(bytes);
+            let tcp = 14 + usize::from(ihl) * 4;
+            if let Some(header) = frame.get_mut(tcp..tcp + TCP_HEADER) {
+                header[12] |= 0x50;
+                header[13] = flags;
+                let port = u16::from_be_bytes([header[2], header[3]]);
+                let expected = if flags & (FIN | SYN | RST | ACK) == SYN {
+                    Ok(NewConnection { client: Client::V4([192, 0, 2, 7]), port })
+                } else {
+                    Err(Counter::NotSyn)
+                };
+                prop_assert_eq!(new_connection(frame.as_slice()), expected);
+            } else {
+                prop_assert_eq!(new_connection(frame.as_slice()), Err(Counter::Truncated));
+            }
+        }
+
+        /// Whatever comes after a prefix, cutting the frame never makes a connection out of what
+        /// was none, nor another one out of what was one.
+        #[test]
+        fn cutting_a_frame_only_ever_loses_the_connection(
+            bytes in vec(any::<u8>(), 60..140),
+            first in prop_oneof![Just(TCP), Just(HOP_BY_HOP), Just(FRAGMENT), Just(AUTHENTICATION)],
+        ) {
+            let mut frame = bytes;
+            frame[12..15].copy_from_slice(&[0x86, 0xdd, 0x60]);
+            frame[20] = first;
+            let whole = new_connection(frame.as_slice());
+            for length in 0..frame.len() {
+                let cut = new_connection(&frame[..length]);
+                prop_assert!(cut == whole || cut == Err(Counter::Truncated), "{length}: {cut:?}");
             }
         }
     }

@@ -111,11 +111,18 @@ fn apt_install(needs: &[Need]) -> Result<(), Failure> {
         .args(["install", "--yes", "--no-install-recommends"])
         .args(needs.iter().map(|need| need.package))
         .capture()?;
-    if needs.contains(&Need::POSTFIX) && find("systemctl").is_some() {
+    if needs.contains(&Need::POSTFIX) {
         // The package enables itself for the next boot.
-        Run::new("systemctl")
-            .args(["disable", "postfix"])
-            .capture()?;
+        let disable = ["systemctl", "update-rc.d"]
+            .into_iter()
+            .find(|tool| find(tool).is_some());
+        match disable {
+            Some("systemctl") => Run::new("systemctl")
+                .args(["disable", "postfix"])
+                .capture()?,
+            Some(tool) => Run::new(tool).args(["postfix", "disable"]).capture()?,
+            None => String::new(),
+        };
     }
     Ok(())
 }

@@ -28,6 +28,8 @@ mod time;
 
 #[cfg(feature = "xdp")]
 mod attach;
+#[cfg(feature = "debug-log")]
+mod debug_log;
 #[cfg(feature = "xdp")]
 mod netlink;
 #[cfg(feature = "xdp")]

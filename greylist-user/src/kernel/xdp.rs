@@ -31,6 +31,8 @@ pub struct XdpFilter {
     ports: Vec<u16>,
     capacity: u32,
     netlink: Netlink,
+    #[cfg(feature = "debug-log")]
+    _log: Option<super::debug_log::LogReader>,
 }
 
 /// One interface of the configuration, and how attaching went.
@@ -55,7 +57,9 @@ impl XdpFilter {
         let netlink = Netlink::open().map_err(FilterError::io("opening a netlink socket"))?;
         let mut ebpf = object::load(settings)?;
         let interfaces = attach_all(&mut ebpf, settings, &netlink)?;
-        Ok(Self {
+        let filter = Self {
+            #[cfg(feature = "debug-log")]
+            _log: super::debug_log::LogReader::start(&mut ebpf),
             ipv4: Table::take(&mut ebpf, abi::map::IPV4, "IPv4", settings.capacity)?,
             ipv6: Table::take(&mut ebpf, abi::map::IPV6, "IPv6", settings.capacity)?,
             counters: take_counters(&mut ebpf)?,
@@ -71,7 +75,22 @@ impl XdpFilter {
             ports: settings.ports.clone(),
             capacity: settings.capacity,
             netlink,
-        })
+        };
+        filter.log_interfaces();
+        Ok(filter)
+    }
+
+    fn log_interfaces(&self) {
+        for interface in &self.interfaces {
+            let InterfaceStatus { name, mode, why } = self.interface_status(interface);
+            match why {
+                None => tracing::info!(interface = name, %mode, "attached"),
+                Some(why) if interface.attached.is_ok() => {
+                    tracing::warn!(interface = name, %mode, why, "attached");
+                }
+                Some(why) => tracing::warn!(interface = name, why, "unfiltered"),
+            }
+        }
     }
 
     fn change(
@@ -335,15 +354,6 @@ fn attach_all(
     {
         let first = interfaces.swap_remove(0);
         first.attached?;
-    }
-    for Interface { name, attached } in &interfaces {
-        match attached {
-            Ok(Attachment { why: None, .. }) => tracing::info!(interface = name, "attached"),
-            Ok(Attachment { why: Some(why), .. }) => {
-                tracing::warn!(interface = name, why, "attached");
-            }
-            Err(error) => tracing::warn!(interface = name, why = error.chain(), "unfiltered"),
-        }
     }
     Ok(interfaces)
 }

@@ -397,7 +397,7 @@ pub enum SessionError {
 
 impl SessionError {
     /// One word for the metric.
-    pub(super) fn reason(&self) -> &'static str {
+    pub(super) fn reason(self) -> &'static str {
         match self {
             Self::Command(CommandError::Malformed { .. }) => "malformed",
             Self::Command(CommandError::UnknownKind { .. }) => "unknown_command",
