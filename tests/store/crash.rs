@@ -33,7 +33,7 @@ fn killed_at_any_moment_keeps_a_whole_snapshot() {
 
 fn write_snapshots_until_killed(directory: &Path) {
     let mut fixture = Fixture::new();
-    fixture.settings.directory = directory.to_owned();
+    directory.clone_into(&mut fixture.settings.directory);
     fixture.settings.seed_file = directory.join("seed");
     let store = fixture.open();
     for number in 0..TUPLES {
