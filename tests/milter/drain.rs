@@ -63,6 +63,42 @@ fn sessions_between_transactions_are_closed_first() {
 }
 
 #[test]
+fn who_has_connected_before_the_end_is_still_served() {
+    let world = World::with(|settings| settings.workers = 1);
+    let endpoint = world.inet().clone();
+    let socket = world.directory().join("milter.sock");
+    let gate = world.table.gate.lock().expect("nobody panicked");
+    // The one worker stands at the gate, so that these are not accepted yet.
+    let slow = thread::spawn({
+        let mut mta = world.session();
+        move || {
+            mta.mail("a@x.example")?;
+            mta.rcpt("slow@y.example")?;
+            mta.quit()
+        }
+    });
+    let waiting: Vec<_> = (0..3)
+        .map(|_| Mta::connect(&endpoint).expect("in the backlog"))
+        .collect();
+    let server = world.server;
+    let drain = thread::spawn(move || server.drain());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while socket.exists() {
+        assert!(Instant::now() < deadline, "the drain does not begin");
+        thread::yield_now();
+    }
+    drop(gate);
+    for mut mta in waiting {
+        mta.hold(b'O', b"\0\0\0\x06\0\0\x01\xff\0\x1f\xff\xff");
+        mta.flush().expect("written");
+        assert_eq!(mta.read_frame().expect("terms").0, b'O');
+        mta.quit().expect("a clean end");
+    }
+    slow.join().expect("no panic").expect("served to its end");
+    drain.join().expect("no panic");
+}
+
+#[test]
 fn socket_file_goes_with_the_server() {
     let world = World::new();
     let socket = world.directory().join("milter.sock");

@@ -1,6 +1,6 @@
 //! Whole SMTP sessions, as the MTA tells them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use greygate::{milter::Endpoint, policy::Policy};
 use support::mta::{ANCIENT, Answer, Mta, POSTFIX};
@@ -169,6 +169,25 @@ fn pending_recipients_beyond_the_limit_are_recorded_and_answered_at_data() {
     assert_eq!(mta.data().expect("an answer").status, DEFERRED);
     assert_eq!(world.table.seen().len(), 4);
     mta.quit().expect("a clean end");
+}
+
+#[test]
+fn session_keeps_the_policy_it_began_with() {
+    let world = World::new();
+    let mut before = world.session();
+    before.flush().expect("written");
+    world.wait_for_metric("milter_connections_open", 1);
+    world.policy.store(Arc::new(Policy {
+        rcpt_deferrals: 0,
+        ..Policy::default()
+    }));
+    let mut after = world.session();
+    for mta in [&mut before, &mut after] {
+        mta.mail("a@x.example").expect("held");
+    }
+    assert!(before.rcpt("b@y").expect("an answer").is_deferral());
+    assert!(after.rcpt("b@y").expect("an answer").is_continue());
+    assert!(after.data().expect("an answer").is_deferral());
 }
 
 #[test]

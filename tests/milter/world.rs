@@ -27,6 +27,7 @@ pub(crate) struct World {
     pub(crate) server: Server,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) table: Arc<Table>,
+    pub(crate) policy: Arc<ArcSwap<Policy>>,
     registry: Registry,
     directory: TempDir,
 }
@@ -62,7 +63,7 @@ impl World {
         let policy = Arc::new(ArcSwap::from_pointee(policy));
         let server = Server::start(
             &settings,
-            policy,
+            Arc::clone(&policy),
             Arc::clone(&table) as _,
             Arc::clone(&clock) as _,
             metrics,
@@ -72,6 +73,7 @@ impl World {
             server,
             clock,
             table,
+            policy,
             registry,
             directory,
         }
@@ -118,9 +120,12 @@ impl World {
 }
 
 /// A greylist of one rule: a tuple passes once [`DELAY`] has gone by. Recipients `known@…` always
-/// pass, and so does who has logged in; at `panic@…` the judge falls over.
+/// pass, and so does who has logged in; at `panic@…` the judge falls over, and at `slow@…` it waits
+/// at the gate.
 #[derive(Default)]
 pub(crate) struct Table {
+    /// Held by a test that wants the judge to wait.
+    pub(crate) gate: Mutex<()>,
     first_seen: Mutex<HashMap<String, Timestamp>>,
     told: Mutex<HashMap<String, Verdict>>,
 }
@@ -149,6 +154,9 @@ impl Judge for Table {
         let from = String::from_utf8_lossy(attempt.reverse_path);
         let to = String::from_utf8_lossy(attempt.recipient);
         assert!(!to.starts_with("panic@"), "a judge that falls over");
+        if to.starts_with("slow@") {
+            drop(self.gate.lock());
+        }
         if attempt.authenticated {
             return Verdict::Pass(PassReason::Authenticated);
         }

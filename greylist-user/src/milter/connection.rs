@@ -272,5 +272,4 @@ thread_local! {
 const SCRATCH_LENGTH: usize = CONTENT_LIMIT as usize + HEADER_LENGTH;
 
 #[cfg(test)]
-#[path = "connection_tests.rs"]
 mod tests;

@@ -119,11 +119,9 @@ async fn accept(mut listener: Listener, worker: Arc<Worker>, mut stop: watch::Re
             Err(error) => worker.survive(&error, &mut listener, &mut reserve).await,
         }
     }
-    for _ in 0..LAST_ACCEPTS {
-        match listener.accept_now().await {
-            Some(Ok(incoming)) => worker.take(incoming),
-            Some(Err(_)) | None => break,
-        }
+    match listener.close() {
+        Ok(waiting) => waiting.into_iter().for_each(|it| worker.take(it)),
+        Err(error) => tracing::warn!(%error, "backlog-lost"),
     }
 }
 
@@ -356,7 +354,37 @@ impl Listener {
         }
     }
 
-    /// What has connected already; `None` when nobody has.
+    /// Closes it, and returns who has connected already. Asks the system itself: the runtime may
+    /// not have heard of them yet.
+    fn close(self) -> io::Result<Vec<Incoming>> {
+        match self {
+            Self::Inet(listener) => {
+                let listener = listener.into_std()?;
+                let accept = |_| listener.accept().ok();
+                (0..LAST_ACCEPTS)
+                    .map_while(accept)
+                    .map(|(stream, address)| {
+                        stream.set_nonblocking(true)?;
+                        let stream = TcpStream::from_std(stream)?;
+                        Ok(Incoming::Inet(stream, Peer::host(address)))
+                    })
+                    .collect()
+            }
+            Self::Unix(listener) => {
+                let listener = listener.into_std()?;
+                let accept = |_| listener.accept().ok();
+                (0..LAST_ACCEPTS)
+                    .map_while(accept)
+                    .map(|(stream, _)| {
+                        stream.set_nonblocking(true)?;
+                        UnixStream::from_std(stream).map(Incoming::Unix)
+                    })
+                    .collect()
+            }
+        }
+    }
+
+    /// Who is known to have connected already; `None` when nobody is.
     async fn accept_now(&mut self) -> Option<io::Result<Incoming>> {
         let mut accept = std::pin::pin!(self.accept());
         poll_fn(|cx| match accept.as_mut().poll(cx) {
