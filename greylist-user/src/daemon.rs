@@ -65,7 +65,7 @@ impl Daemon {
             Arc::clone(&metrics.store),
             now,
         )?;
-        tracing::info!("restored {restored}");
+        tracing::info!(%restored, "restored");
         let store = Arc::new(store);
         let projector = Arc::new(Projector::start(
             kernel::open(&config.xdp),
@@ -137,10 +137,7 @@ impl Daemon {
         if sections.is_empty() {
             tracing::info!("reloaded");
         } else {
-            tracing::warn!(
-                sections = sections.join(" "),
-                "reloaded the rules; these sections changed too and take effect at a restart"
-            );
+            tracing::warn!(sections = sections.join(" "), "half-reloaded");
         }
     }
 
@@ -150,7 +147,7 @@ impl Daemon {
         drop(self.control);
         drop(self.metrics);
         if let Err(error) = self.keeper.stop() {
-            tracing::error!(error = chain(&error), "forgotten: the last snapshot failed");
+            tracing::error!(error = chain(&error), "unsaved");
         }
         // The desk that shared it went with the doors.
         if let Some(projector) = Arc::into_inner(self.projector) {
@@ -187,7 +184,7 @@ async fn serve(file: &Path, config: Config) -> Result<(), DaemonError> {
         tokio::select! {
             _ = hangup.recv() => match config::read(file) {
                 Ok(config) => daemon.reload(&config),
-                Err(error) => tracing::error!("unreloaded, the old rules stay: {}", chain(&error)),
+                Err(error) => tracing::error!(why = chain(&error), "unreloaded"),
             },
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -198,8 +195,8 @@ async fn serve(file: &Path, config: Config) -> Result<(), DaemonError> {
     let stopped = tokio::task::spawn_blocking(move || daemon.stop());
     tokio::select! {
         _ = stopped => {}
-        _ = terminate.recv() => tracing::warn!("cut short by a second signal"),
-        _ = interrupt.recv() => tracing::warn!("cut short by a second signal"),
+        _ = terminate.recv() => tracing::warn!("hurried"),
+        _ = interrupt.recv() => tracing::warn!("hurried"),
     }
     Ok(())
 }

@@ -125,7 +125,7 @@ fn sentence_lapses_by_the_kernels_own_clock() {
         .apply(&[Change::Put(short)], SystemClock.now())
         .expect("there is room");
     stage.assert_dropped(sentenced, mx);
-    let served = settle(PATIENCE, || stage.connect(sentenced, mx, 25).ok());
+    let served = settle(PATIENCE, || stage.knock(sentenced, mx).ok());
     assert!(served.is_some(), "the sentence did not end");
     assert!(SystemClock.now() >= short.until, "the sentence ended early");
     let status = on(filter.as_ref());
@@ -185,8 +185,8 @@ fn projector_carries_sentences_from_the_store_to_the_cable() {
         receiver,
         Arc::new(Metrics::default()),
     );
-    let dropped = |from, to| settle(PATIENCE, || stage.connect(from, to, 25).err());
-    let served = |from, to| settle(PATIENCE, || stage.connect(from, to, 25).ok());
+    let dropped = |from, to| settle(PATIENCE, || stage.knock(from, to).err());
+    let served = |from, to| settle(PATIENCE, || stage.knock(from, to).ok());
 
     assert!(
         dropped(sentenced, mx).is_some(),

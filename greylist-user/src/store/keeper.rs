@@ -123,10 +123,10 @@ impl Rounds {
         let percent = self.store.percent_full();
         if !self.full && percent >= 100 {
             self.full = true;
-            tracing::warn!(capacity = self.store.settings.capacity, "full");
+            tracing::warn!(capacity = self.store.settings.capacity, "store-full");
         } else if self.full && percent < ROOMY {
             self.full = false;
-            tracing::info!(percent, "room-again");
+            tracing::info!(percent, "store-has-room");
         }
     }
 

@@ -8,9 +8,8 @@
 //! The milter path takes one or two shard locks for well under a microsecond each and never waits
 //! for the disk, the kernel or a walk through the tables. When there is no room, mail passes.
 //!
-//! Log words: `deferred` and `passed` (debug, one per attempt), `punished` and `forgiven` (info),
-//! `snapshot` (debug), `snapshot-failed`, `set-aside`, `full`, `open-directory` and `open-seed`
-//! (warn), `room-again` (info).
+//! Log words: `punished` and `forgiven` (info), `snapshot` (debug), `snapshot-failed`, `set-aside`,
+//! `store-full`, `open-directory` and `open-seed` (warn), `store-has-room` (info).
 
 pub mod codec;
 mod keeper;
@@ -468,11 +467,6 @@ impl Judge for Store {
         self.judged.fetch_add(1, Ordering::Relaxed);
         let verdict = self.verdict(&self.policy.load(), attempt, now);
         self.metrics.judged(verdict);
-        let client = attempt.client;
-        match metrics::words(verdict) {
-            ("deferred", reason) => tracing::debug!(%client, reason, "deferred"),
-            (_, reason) => tracing::debug!(%client, reason, "passed"),
-        }
         verdict
     }
 }
