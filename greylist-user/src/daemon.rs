@@ -24,6 +24,7 @@ use crate::admin::{self, ControlServer, MetricsListen, MetricsServer};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
 use crate::kernel::{self, Projector, SentenceSource};
+use crate::log;
 use crate::milter::{self, Endpoint};
 use crate::policy::{Policy, Sentence, Timestamp};
 use crate::store::{self, Keeper, Store};
@@ -48,7 +49,11 @@ impl Daemon {
     ///
     /// What an operator must mend: a store that cannot be used, or an address that is taken. That
     /// the kernel does not help is no error; `status` says why.
-    pub fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Self, DaemonError> {
+    pub fn start(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        log: &log::Writer,
+    ) -> Result<Self, DaemonError> {
         let metrics = Metrics::default();
         let now = clock.now();
         let policy = Arc::new(ArcSwap::from_pointee(in_force(&config.policy)));
@@ -60,7 +65,7 @@ impl Daemon {
             Arc::clone(&metrics.store),
             now,
         )?;
-        tracing::info!("restored {restored}");
+        tracing::info!(%restored, "restored");
         let store = Arc::new(store);
         let projector = Arc::new(Projector::start(
             kernel::open(&config.xdp),
@@ -78,7 +83,7 @@ impl Daemon {
             Arc::clone(&clock),
             Arc::clone(&metrics.milter),
         )?;
-        let registry = Arc::new(metrics.registered());
+        let registry = Arc::new(metrics.registered(log));
         let desk = Arc::new(Desk {
             clock,
             endpoints: milter.endpoints().to_vec(),
@@ -89,9 +94,18 @@ impl Daemon {
             started: now,
             store,
         });
-        let control = ControlServer::start(&config.admin, Arc::clone(&desk) as _)?;
+        let control = ControlServer::start(
+            &config.admin,
+            Arc::clone(&desk) as _,
+            Arc::clone(&metrics.admin),
+        )?;
         let metrics = match config.metrics.listen {
-            MetricsListen::At(address) => Some(MetricsServer::start(address, registry, desk)?),
+            MetricsListen::At(address) => Some(MetricsServer::start(
+                address,
+                registry,
+                desk,
+                metrics.admin,
+            )?),
             MetricsListen::Off => None,
         };
         Ok(Self {
@@ -123,10 +137,7 @@ impl Daemon {
         if sections.is_empty() {
             tracing::info!("reloaded");
         } else {
-            tracing::warn!(
-                sections = sections.join(" "),
-                "reloaded the rules; these sections changed too and take effect at a restart"
-            );
+            tracing::warn!(sections = sections.join(" "), "half-reloaded");
         }
     }
 
@@ -136,7 +147,7 @@ impl Daemon {
         drop(self.control);
         drop(self.metrics);
         if let Err(error) = self.keeper.stop() {
-            tracing::error!(error = chain(&error), "forgotten: the last snapshot failed");
+            tracing::error!(error = chain(&error), "unsaved");
         }
         // The desk that shared it went with the doors.
         if let Some(projector) = Arc::into_inner(self.projector) {
@@ -162,17 +173,18 @@ pub fn run(file: &Path, config: Config) -> Result<(), DaemonError> {
 }
 
 async fn serve(file: &Path, config: Config) -> Result<(), DaemonError> {
+    let log = log::init(&config.log);
     // Caught before anything starts, so that an early one is not lost.
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(DaemonError::Signals)?;
-    let mut daemon = Daemon::start(config, Arc::new(SystemClock))?;
+    let mut daemon = Daemon::start(config, Arc::new(SystemClock), &log)?;
     tell_systemd(NotifyState::Ready);
     loop {
         tokio::select! {
             _ = hangup.recv() => match config::read(file) {
                 Ok(config) => daemon.reload(&config),
-                Err(error) => tracing::error!("unreloaded, the old rules stay: {}", chain(&error)),
+                Err(error) => tracing::error!(why = chain(&error), "unreloaded"),
             },
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -183,8 +195,8 @@ async fn serve(file: &Path, config: Config) -> Result<(), DaemonError> {
     let stopped = tokio::task::spawn_blocking(move || daemon.stop());
     tokio::select! {
         _ = stopped => {}
-        _ = terminate.recv() => tracing::warn!("cut short by a second signal"),
-        _ = interrupt.recv() => tracing::warn!("cut short by a second signal"),
+        _ = terminate.recv() => tracing::warn!("hurried"),
+        _ = interrupt.recv() => tracing::warn!("hurried"),
     }
     Ok(())
 }
@@ -215,14 +227,17 @@ pub enum DaemonError {
 /// The counters of every room.
 #[derive(Debug, Default)]
 struct Metrics {
+    admin: Arc<admin::Metrics>,
     milter: Arc<milter::Metrics>,
     store: Arc<store::Metrics>,
     kernel: Arc<kernel::Metrics>,
 }
 
 impl Metrics {
-    fn registered(&self) -> Registry {
+    fn registered(&self, log: &log::Writer) -> Registry {
         let mut registry = Registry::with_prefix("greygate");
+        log.register(&mut registry);
+        self.admin.register(&mut registry);
         self.milter.register(&mut registry);
         self.store.register(&mut registry);
         self.kernel.register(&mut registry);

@@ -15,8 +15,13 @@ use std::os::fd::AsFd;
 use std::sync::LazyLock;
 
 use nix::sys::stat::fstat;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::registry::Registry;
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Subscriber};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::format::{self, FormatEvent, FormatFields};
 use tracing_subscriber::fmt::{FmtContext, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
@@ -58,13 +63,20 @@ pub enum Addresses {
     Hash,
 }
 
-/// Sends the events of this process to standard error, as the settings say.
+/// Sends the events of this process to standard error, as the settings say, until the [`Writer`]
+/// that is returned is dropped.
 ///
 /// Does nothing when the process has a subscriber already, as under a test harness.
-pub fn init(settings: &Settings) {
+pub fn init(settings: &Settings) -> Writer {
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(WAITING_LINES)
+        .lossy(true)
+        .thread_name("log")
+        .finish(io::stderr());
+    let lost = Lost(writer.error_counter());
     let builder = tracing_subscriber::fmt()
         .with_max_level(settings.level)
-        .with_writer(io::stderr);
+        .with_writer(writer);
     let result = if stderr_is_the_journal() {
         builder.event_format(JournalLine).try_init()
     } else {
@@ -75,7 +87,44 @@ pub fn init(settings: &Settings) {
     };
     // The only error is that a subscriber is there already: then its owner decides.
     drop(result);
+    Writer {
+        lost,
+        _guard: guard,
+    }
 }
+
+/// The thread that writes log lines. Dropping it writes those that wait.
+///
+/// Whoever logs never waits for it: standard error may be a pipe to a journal that is stuck, and
+/// mail must not be. Lines that find no room are lost, and counted.
+#[derive(Debug)]
+pub struct Writer {
+    lost: Lost,
+    _guard: WorkerGuard,
+}
+
+impl Writer {
+    /// Makes the number of lost lines known to `registry`.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register_collector(Box::new(self.lost.clone()));
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Lost(ErrorCounter);
+
+impl Collector for Lost {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let lost = ConstCounter::new(self.0.dropped_lines() as u64);
+        let help = "Log lines lost since they could not be written fast enough.";
+        let encoder =
+            encoder.encode_descriptor("log_lines_lost", help, None, lost.metric_type())?;
+        lost.encode(encoder)
+    }
+}
+
+/// Lines that may wait for a slow standard error: seconds of a busy host, a few megabytes.
+const WAITING_LINES: usize = 16_384;
 
 impl Addresses {
     /// The address as it may be written. It comes from a stranger: bytes that are not printable

@@ -1,1 +1,9 @@
-//! .
+//! The milter on the wire: a real server on loopback, and an MTA that is played byte by byte.
+
+mod bad_input;
+mod descriptors;
+mod drain;
+mod limits;
+mod sessions;
+mod traces;
+mod world;

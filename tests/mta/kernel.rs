@@ -1,15 +1,16 @@
 //! From a real Postfix session to a dropped packet.
 
+use std::path::Path;
 use std::time::Duration;
 
 use support::Error;
 use support::interrupt;
-use support::postfix::address;
+use support::postfix;
 use support::requirements;
 use support::site::{Plan, Site};
 use support::smtp::{Client, Message};
 
-use crate::start;
+use crate::{SHORT_DELAY, deliver, start};
 
 /// Five retries of one message within two seconds are an offence here.
 const STRICT: &str = "[punish]\nrapid_retries = 5\nrapid_span = \"1s\"\nrapid_interval = \"5s\"\n";
@@ -43,6 +44,70 @@ fn drops_the_connections_of_a_client_that_hammers() -> Result<(), Error> {
 }
 
 #[test]
+fn drops_an_ipv6_network_and_not_the_same_host_over_ipv4() -> Result<(), Error> {
+    support::needs!(crate::equipment(), requirements::xdp_object());
+    let turn = start(&Plan {
+        kernel: true,
+        tweaks: STRICT.to_owned(),
+        ..Plan::default()
+    })?;
+    let site = &turn.site;
+    let message = Message::new("mallory@hammer.example", "a-hammered-message");
+    hammer(site.stranger_v6(), &message)?;
+    assert_eq!(site.greygate().sentenced()?, ["2001:db8:1::/64"]);
+    assert!(!is_served(site.neighbour_v6())?, "a sentence is one /64");
+    assert!(is_served(site.stranger())?);
+    Ok(())
+}
+
+#[test]
+fn leaves_a_session_that_is_open_alone() -> Result<(), Error> {
+    support::needs!(crate::equipment(), requirements::xdp_object());
+    let turn = start(&Plan {
+        kernel: true,
+        ..Plan::default()
+    })?;
+    let site = &turn.site;
+    let mut session = site.stranger().open(PATIENCE)?;
+    let address = site.stranger().source.ip().to_string();
+    site.greygate().run(&["punish", &address, "--for", "5m"])?;
+    wait_until_served(site, false)?;
+    let message = Message::new("bob@sender.example", "a-message");
+    let round = session.attempt(&message, &[postfix::address("alice")])?;
+    assert!(round.outcome().is_greylisting(), "{round:?}");
+    session.quit()?;
+    Ok(())
+}
+
+#[test]
+fn mail_flows_without_the_object_and_status_says_so() -> Result<(), Error> {
+    support::needs!(crate::equipment());
+    mail_flows_although(Path::new("/nonexistent.o"), "mx0", "/nonexistent.o")
+}
+
+#[test]
+fn mail_flows_without_the_interface_and_status_says_so() -> Result<(), Error> {
+    let ((), object) = support::needs!(crate::equipment(), requirements::xdp_object());
+    mail_flows_although(&object, "mx9", "mx9")
+}
+
+fn mail_flows_although(object: &Path, interface: &str, why: &str) -> Result<(), Error> {
+    let object = object.display();
+    let xdp = format!("[xdp]\ninterfaces = [\"{interface}\"]\nobject = \"{object}\"\n");
+    let turn = start(&Plan {
+        tweaks: xdp + SHORT_DELAY,
+        ..Plan::default()
+    })?;
+    let site = &turn.site;
+    let message = Message::new("bob@sender.example", "a-message");
+    deliver(site.client(), &message, &["alice"])?;
+    site.postfix().wait_for_delivery("alice", &message.id)?;
+    let status = site.greygate().run(&["xdp", "status"])?;
+    assert!(status.contains(why), "{status}");
+    Ok(())
+}
+
+#[test]
 fn an_operator_punishes_and_forgives() -> Result<(), Error> {
     support::needs!(crate::equipment(), requirements::xdp_object());
     let turn = start(&Plan {
@@ -70,7 +135,7 @@ fn different_mails_of_one_sender_are_no_offence() -> Result<(), Error> {
         let mut message = Message::new("alert@monitor.example", &format!("alert-{number}"));
         message.body = "!".repeat(number);
         let mut session = site.stranger().open(PATIENCE)?;
-        let round = session.attempt(&message, &[address("alice")])?;
+        let round = session.attempt(&message, &[postfix::address("alice")])?;
         assert!(round.outcome().is_greylisting(), "{round:?}");
         interrupt::pause(Duration::from_millis(300))?;
     }
@@ -84,7 +149,7 @@ fn hammer(client: Client<'_>, message: &Message) -> Result<u32, Error> {
     for attempts in 0..20 {
         match client.open(PATIENCE) {
             Ok(mut session) => {
-                let round = session.attempt(message, &[address("alice")])?;
+                let round = session.attempt(message, &[postfix::address("alice")])?;
                 assert!(round.outcome().is_greylisting(), "{round:?}");
                 session.quit()?;
             }

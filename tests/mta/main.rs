@@ -8,6 +8,7 @@ mod cleanup;
 mod deferral;
 mod kernel;
 mod load;
+mod miltertest;
 mod session;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

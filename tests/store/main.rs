@@ -2,6 +2,7 @@
 //! clock.
 
 mod concurrent;
+mod crash;
 mod disk;
 mod fixture;
 mod keeper;

@@ -72,7 +72,7 @@ impl Load {
             elapsed,
             server_cpu: cpu_after
                 .zip(cpu_before)
-                .map(|(after, before)| after - before),
+                .map(|(after, before)| after.saturating_sub(before)),
         })
     }
 

@@ -125,21 +125,6 @@ impl Postfix {
         kill(Pid::from_raw(pid), None).is_ok().then_some(pid)
     }
 
-    /// Stops it and waits until every process of it has ended.
-    fn stop(&self) -> Result<(), Error> {
-        let Some(pid) = self.pid() else {
-            return Ok(());
-        };
-        process::run(&mut self.command("stop"))?;
-        let gone = || kill(Pid::from_raw(pid), None).is_err().then_some(());
-        if interrupt::settle(PATIENCE, gone).is_none() {
-            // The master leads a process group of its own: its children go with it. It fails only
-            // when they have ended now, which is what is wanted.
-            let _ = kill(Pid::from_raw(-pid), Signal::SIGKILL);
-        }
-        Ok(())
-    }
-
     fn command(&self, verb: &str) -> Command {
         let mut command = Command::new("postfix");
         command.arg("-c").arg(self.directory.join("etc")).arg(verb);
@@ -164,10 +149,17 @@ impl Postfix {
 }
 
 impl Drop for Postfix {
+    /// What `postfix stop` does, which sleeps a second or more.
     fn drop(&mut self) {
-        if let Err(error) = self.stop() {
-            let directory = self.directory.display();
-            eprintln!("Postfix in {directory} may still run: {}", error.chain());
+        let Some(pid) = self.pid() else {
+            return;
+        };
+        // A signal fails only when there is nobody left to end, which is what is wanted.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        let gone = || kill(Pid::from_raw(pid), None).is_err().then_some(());
+        if interrupt::settle(PATIENCE, gone).is_none() {
+            // The master leads a process group of its own: its children go with it.
+            let _ = kill(Pid::from_raw(-pid), Signal::SIGKILL);
         }
     }
 }

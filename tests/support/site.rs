@@ -5,13 +5,15 @@
 //!  client namespace                 MX namespace                      stranger namespace
 //!  eth0 192.0.2.10 --------- mx0 192.0.2.1   198.51.100.1 mx1 --------- eth0 198.51.100.10
 //!                            Postfix :25 -> greygate 127.0.0.1:8892          198.51.100.11
+//!                                          2001:db8:1::1                     2001:db8:1::10
+//!                                                                            2001:db8:1::11
 //! ```
 //!
-//! The addresses are those of documentation (RFC 5737): greygate must not take the clients for
-//! local ones. The two networks are two client networks to it, and each arrives on a cable of its own.
+//! The addresses are those of documentation (RFC 5737, 3849): greygate must not take the clients
+//! for local ones. The two networks are two client networks to it, and each arrives on a cable of
+//! its own.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -27,10 +29,6 @@ use crate::{interrupt, requirements};
 
 /// The interfaces of the MX host that face clients.
 pub const INTERFACES: [&str; 2] = ["mx0", "mx1"];
-
-const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
-const STRANGER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
-const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 11);
 
 /// How the site is to be.
 #[derive(Clone, Debug)]
@@ -83,13 +81,34 @@ impl Site {
         let mx = Namespace::create("mx")?;
         let client = Namespace::create("client")?;
         let stranger = Namespace::create("stranger")?;
-        join(&mx, "mx0", &["192.0.2.1/24"], &client, &[CLIENT])?;
-        join(
-            &mx,
-            "mx1",
-            &["198.51.100.1/24"],
-            &stranger,
-            &[STRANGER, NEIGHBOUR],
+        netns::join(
+            End {
+                namespace: &mx,
+                interface: INTERFACES[0],
+                addresses: &["192.0.2.1/24"],
+            },
+            End {
+                namespace: &client,
+                interface: "eth0",
+                addresses: &["192.0.2.10/24"],
+            },
+        )?;
+        netns::join(
+            End {
+                namespace: &mx,
+                interface: INTERFACES[1],
+                addresses: &["198.51.100.1/24", "2001:db8:1::1/64"],
+            },
+            End {
+                namespace: &stranger,
+                interface: "eth0",
+                addresses: &[
+                    "198.51.100.10/24",
+                    "198.51.100.11/24",
+                    "2001:db8:1::10/64",
+                    "2001:db8:1::11/64",
+                ],
+            },
         )?;
 
         fs::create_dir(&home).map_err(Error::io(format!("making {}", home.display())))?;
@@ -141,8 +160,8 @@ impl Site {
     pub fn client(&self) -> Client<'_> {
         Client {
             namespace: &self.client,
-            source: SocketAddr::from((CLIENT, 0)),
-            server: SocketAddr::from(([192, 0, 2, 1], 25)),
+            source: ([192, 0, 2, 10], 0).into(),
+            server: ([192, 0, 2, 1], 25).into(),
         }
     }
 
@@ -150,16 +169,33 @@ impl Site {
     pub fn stranger(&self) -> Client<'_> {
         Client {
             namespace: &self.stranger,
-            source: SocketAddr::from((STRANGER, 0)),
-            server: SocketAddr::from(([198, 51, 100, 1], 25)),
+            source: ([198, 51, 100, 10], 0).into(),
+            server: ([198, 51, 100, 1], 25).into(),
         }
     }
 
     /// Somebody else on the stranger's cable, in the same `/24`.
     pub fn neighbour(&self) -> Client<'_> {
         Client {
-            source: SocketAddr::from((NEIGHBOUR, 0)),
+            source: ([198, 51, 100, 11], 0).into(),
             ..self.stranger()
+        }
+    }
+
+    /// The stranger, over IPv6.
+    pub fn stranger_v6(&self) -> Client<'_> {
+        Client {
+            namespace: &self.stranger,
+            source: ([0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x10], 0).into(),
+            server: ([0x2001, 0xdb8, 1, 0, 0, 0, 0, 1], 25).into(),
+        }
+    }
+
+    /// The neighbour, over IPv6: another address in the same `/64`.
+    pub fn neighbour_v6(&self) -> Client<'_> {
+        Client {
+            source: ([0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x11], 0).into(),
+            ..self.stranger_v6()
         }
     }
 
@@ -274,31 +310,4 @@ impl Endpoint {
             Self::Unix => format!("[milter]\nlisten = [\"unix:{}\"]\n", socket.display()),
         }
     }
-}
-
-/// Lays a cable from the MX host to `namespace`, whose end carries `clients`.
-fn join(
-    mx: &Namespace,
-    interface: &str,
-    addresses: &[&str],
-    namespace: &Namespace,
-    clients: &[Ipv4Addr],
-) -> Result<(), Error> {
-    let clients: Vec<_> = clients
-        .iter()
-        .map(|address| format!("{address}/24"))
-        .collect();
-    let clients: Vec<_> = clients.iter().map(String::as_str).collect();
-    netns::join(
-        End {
-            namespace: mx,
-            interface,
-            addresses,
-        },
-        End {
-            namespace,
-            interface: "eth0",
-            addresses: &clients,
-        },
-    )
 }

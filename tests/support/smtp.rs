@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
@@ -128,7 +128,11 @@ impl Client<'_> {
             last: String::new(),
         };
         session.reply()?;
-        session.command(&format!("EHLO [{}]", self.source.ip()))?;
+        let literal = match self.source.ip() {
+            IpAddr::V4(address) => format!("[{address}]"),
+            IpAddr::V6(address) => format!("[IPv6:{address}]"),
+        };
+        session.command(&format!("EHLO {literal}"))?;
         Ok(session)
     }
 

@@ -27,10 +27,6 @@ impl Need {
         program: "postfix",
         package: "postfix",
     };
-    const SWAKS: Self = Self {
-        program: "swaks",
-        package: "swaks",
-    };
     const MILTERTEST: Self = Self {
         program: "miltertest",
         package: "miltertest",
@@ -38,8 +34,8 @@ impl Need {
 
     /// Network namespaces and links.
     pub(crate) const KERNEL: [Self; 1] = [Self::IP];
-    /// An MTA, a client to speak to it, and the reference implementation's test tool.
-    pub(crate) const MTA: [Self; 4] = [Self::IP, Self::POSTFIX, Self::SWAKS, Self::MILTERTEST];
+    /// An MTA with its load generator, and the reference implementation's test tool.
+    pub(crate) const MTA: [Self; 3] = [Self::IP, Self::POSTFIX, Self::MILTERTEST];
     /// What the lab's story is played on.
     pub(crate) const LAB: [Self; 2] = [Self::IP, Self::POSTFIX];
 }
@@ -111,11 +107,18 @@ fn apt_install(needs: &[Need]) -> Result<(), Failure> {
         .args(["install", "--yes", "--no-install-recommends"])
         .args(needs.iter().map(|need| need.package))
         .capture()?;
-    if needs.contains(&Need::POSTFIX) && find("systemctl").is_some() {
+    if needs.contains(&Need::POSTFIX) {
         // The package enables itself for the next boot.
-        Run::new("systemctl")
-            .args(["disable", "postfix"])
-            .capture()?;
+        let disable = ["systemctl", "update-rc.d"]
+            .into_iter()
+            .find(|tool| find(tool).is_some());
+        match disable {
+            Some("systemctl") => Run::new("systemctl")
+                .args(["disable", "postfix"])
+                .capture()?,
+            Some(tool) => Run::new(tool).args(["postfix", "disable"]).capture()?,
+            None => String::new(),
+        };
     }
     Ok(())
 }

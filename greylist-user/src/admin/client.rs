@@ -52,7 +52,7 @@ fn ask(stream: &UnixStream, request: &Request) -> io::Result<String> {
 #[derive(Debug, Error)]
 pub enum CallError {
     /// The connection broke.
-    #[error("the daemon at {} closed the connection; its log says why", .0.display())]
+    #[error("the daemon at {} closed the connection unanswered; try again, or see its log", .0.display())]
     Broken(PathBuf, #[source] io::Error),
     /// Nobody listens.
     #[error(

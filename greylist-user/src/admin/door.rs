@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 
+use super::count::Metrics;
+
 /// An open door. Dropping it closes it and waits for its thread.
 #[derive(Debug)]
 pub(super) struct Door {
@@ -24,6 +26,7 @@ impl Door {
     /// dropped; what it has given to `spawn_blocking` is waited for [`LAST_WORK`].
     pub(super) fn open<L, S, F>(
         name: &'static str,
+        metrics: Arc<Metrics>,
         listen: impl FnOnce() -> io::Result<L>,
         serve: S,
     ) -> io::Result<Self>
@@ -44,7 +47,7 @@ impl Door {
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
-                runtime.block_on(accept(name, listener, serve, stopped));
+                runtime.block_on(accept(name, &metrics, listener, serve, stopped));
                 runtime.shutdown_timeout(LAST_WORK);
             })?;
         Ok(Self {
@@ -93,6 +96,7 @@ impl Listener for UnixListener {
 
 async fn accept<L, S, F>(
     name: &'static str,
+    metrics: &Metrics,
     listener: L,
     serve: S,
     mut stopped: oneshot::Receiver<()>,
@@ -116,8 +120,9 @@ async fn accept<L, S, F>(
                 });
             }
             // Full: the stream is dropped, and its client sees a closed connection.
-            (Ok(_), Err(_)) => tracing::warn!(door = name, connections = CONNECTIONS, "crowded"),
+            (Ok(_), Err(_)) => metrics.turned_away(name),
             (Err(error), _) => {
+                metrics.accept_error(name);
                 // Out of descriptors, most likely: waiting is all that helps.
                 tracing::warn!(%error, door = name, "unaccepted");
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -127,7 +132,7 @@ async fn accept<L, S, F>(
 }
 
 /// Operators and their scripts, or monitoring, at once.
-pub(super) const CONNECTIONS: usize = 16;
+const CONNECTIONS: usize = 16;
 
 /// Time for an order under way, such as a snapshot, when the door closes.
 const LAST_WORK: Duration = Duration::from_secs(10);

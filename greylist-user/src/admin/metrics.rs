@@ -24,6 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::control::Control;
+use super::count::Metrics;
 use super::door::Door;
 
 /// The running metrics endpoint. Dropping it, or [`MetricsServer::stop`], closes it.
@@ -39,6 +40,7 @@ impl MetricsServer {
         listen: SocketAddr,
         registry: Arc<Registry>,
         control: Arc<dyn Control>,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, MetricsError> {
         let broken = |source| MetricsError::Bind(listen, source);
         let listener = StdListener::bind(listen).map_err(broken)?;
@@ -47,6 +49,7 @@ impl MetricsServer {
         let page = Arc::new(Page { registry, control });
         let door = Door::open(
             "metrics",
+            metrics,
             || TcpListener::from_std(listener),
             move |stream| serve(stream, Arc::clone(&page)),
         )
@@ -76,23 +79,19 @@ pub enum MetricsError {
     Bind(SocketAddr, #[source] io::Error),
 }
 
-/// The counters of a registry by their names, each the sum over its labels: what `status` shows.
+/// The counters of a registry, by the names and labels under which `/metrics` shows them.
 pub fn counts(registry: &Registry) -> BTreeMap<String, u64> {
     let mut page = String::new();
-    let mut counts = BTreeMap::new();
     if encode(&mut page, registry).is_err() {
-        return counts;
+        return BTreeMap::new();
     }
-    for line in page.lines().filter(|line| !line.starts_with('#')) {
-        let Some((series, value)) = line.rsplit_once(' ') else {
-            continue;
-        };
-        let name = series.split('{').next().unwrap_or(series);
-        if let (Some(name), Ok(value)) = (name.strip_suffix("_total"), value.parse::<u64>()) {
-            *counts.entry(name.to_owned()).or_default() += value;
-        }
-    }
-    counts
+    let counter = |line: &str| {
+        let (series, value) = line.rsplit_once(' ')?;
+        let name = series.split('{').next()?;
+        let value = value.parse().ok()?;
+        name.ends_with("_total").then(|| (series.to_owned(), value))
+    };
+    page.lines().filter_map(counter).collect()
 }
 
 async fn serve(stream: TcpStream, page: Arc<Page>) {
@@ -201,14 +200,15 @@ mod tests {
     }
 
     #[test]
-    fn counts_sum_over_labels() {
+    fn counts_are_named_as_on_the_page() {
         let mut registry = Registry::with_prefix("greygate");
         let attempts: Family<[(&str, &str); 1], Counter> = Family::default();
         attempts.get_or_create(&[("verdict", "defer")]).inc_by(3);
         attempts.get_or_create(&[("verdict", "pass")]).inc_by(4);
         registry.register("attempts", "Attempts", attempts);
         registry.register("size", "No counter", Gauge::<i64>::default());
-        let expected = BTreeMap::from([("greygate_attempts".to_owned(), 7)]);
+        let name = |verdict| format!("greygate_attempts_total{{verdict=\"{verdict}\"}}");
+        let expected = BTreeMap::from([(name("defer"), 3), (name("pass"), 4)]);
         assert_eq!(counts(&registry), expected);
     }
 
@@ -251,7 +251,7 @@ mod tests {
         let server = start(&Arc::new(Ledger::default()));
         let address = server.address();
         let control = Arc::new(Ledger::default());
-        let error = MetricsServer::start(address, Arc::default(), control)
+        let error = MetricsServer::start(address, Arc::default(), control, Arc::default())
             .expect_err("the address is taken");
         assert!(error.to_string().contains(&address.to_string()), "{error}");
     }
@@ -263,7 +263,8 @@ mod tests {
         registry.register("attempts", "Attempts", attempts);
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let control: Arc<dyn Control> = control.clone();
-        MetricsServer::start(listen, Arc::new(registry), control).expect("loopback has a free port")
+        MetricsServer::start(listen, Arc::new(registry), control, Arc::default())
+            .expect("loopback has a free port")
     }
 
     fn get(server: &MetricsServer, request: &str) -> String {

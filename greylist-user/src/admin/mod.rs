@@ -4,9 +4,13 @@
 //! (a Unix socket, one JSON line each way) and the metrics endpoint (HTTP). Knows who may ask for
 //! what; leaves doing it to [`Control`], which the daemon implements with the same entry points of
 //! the store that the milter uses.
+//!
+//! Log words: `ordered` (info, every change with the uid that ordered it), `unpermitted` (warn),
+//! `unaccepted` (warn, the system is out of descriptors) and `panicked` (error, a bug).
 
 mod client;
 mod control;
+mod count;
 mod door;
 #[cfg(test)]
 mod ledger;
@@ -18,6 +22,7 @@ mod socket;
 
 pub use client::{CallError, call};
 pub use control::{Control, ControlError};
+pub use count::Metrics;
 pub use metrics::{MetricsError, MetricsServer, counts};
 pub use order::{InvalidTarget, Refusal, Target};
 pub use request::{

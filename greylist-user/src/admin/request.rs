@@ -41,7 +41,16 @@ impl Request {
         }
     }
 
-    /// The word for it in the log.
+    /// Whom it is about; empty when it is about nobody.
+    pub(super) fn client(&self) -> String {
+        match self {
+            Self::Forgive { address } => address.to_string(),
+            Self::Punish(order) => order.target.to_string(),
+            Self::Snapshot | Self::Status | Self::XdpStatus => String::new(),
+        }
+    }
+
+    /// The word for it in log and metric.
     pub(super) fn word(&self) -> &'static str {
         match self {
             Self::Forgive { .. } => "forgive",
@@ -93,6 +102,28 @@ pub enum Answer {
     XdpStatus(XdpStatus),
 }
 
+impl Answer {
+    /// What became of the request, for log and metric.
+    pub(super) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Failed { .. } => "failed",
+            Self::Refused { .. } => REFUSED,
+            _ => "done",
+        }
+    }
+
+    /// Why it was not done; empty when it was.
+    pub(super) fn why(&self) -> &str {
+        match self {
+            Self::Failed { why } | Self::Refused { why } => why,
+            _ => "",
+        }
+    }
+}
+
+/// The outcome of a request that was not tried.
+pub(super) const REFUSED: &str = "refused";
+
 /// How the daemon is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -116,7 +147,7 @@ pub struct Status {
     pub store: Census,
     /// How the kernel filter is.
     pub xdp: FilterStatus,
-    /// Counts since the start, by the name of their metric.
+    /// Counts since the start, by the name and labels of their metric.
     pub counters: BTreeMap<String, u64>,
 }
 

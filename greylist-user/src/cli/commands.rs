@@ -12,10 +12,19 @@ use super::paper::{Paper, number, wants_colour};
 use super::{report, xdp};
 use crate::admin::{self, PunishOrder, Request};
 use crate::config::{self, Config, ConfigError, DEFAULT_FILE};
-use crate::{daemon, log};
+use crate::daemon;
 
 /// Does what the arguments say, and prints the answer to standard output.
+///
+/// Whoever reads the answer may stop reading, as `head` does: that is no failure.
 pub fn run(cli: &Cli) -> Result<(), Failure> {
+    match obey(cli) {
+        Err(Failure::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+fn obey(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Serve => serve(&file(cli)),
         Command::CheckConfig { file: named } => {
@@ -46,7 +55,6 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
 
 fn serve(file: &Path) -> Result<(), Failure> {
     let config = config::read(file)?;
-    log::init(&config.log);
     daemon::run(file, config).map_err(Failure::of)
 }
 
@@ -57,7 +65,7 @@ fn check_config(cli: &Cli, file: &Path) -> Result<(), Failure> {
             Ok(config) => json!({
                 "legal": true,
                 "new_tuples_per_second": config.sustained_new_tuples(),
-                "remarks": config.remarks(),
+                "remarks": remarks(config),
             }),
             Err(ConfigError::Illegal(problems)) => json!({"legal": false, "problems": problems}),
             Err(unreadable) => json!({"legal": false, "error": unreadable.to_string()}),
@@ -105,9 +113,15 @@ fn summary(file: &Path, config: &Config, paper: &mut Paper) {
         let (interfaces, ports) = (interfaces.join(", "), ports.join(", "));
         paper.row("kernel", format_args!("{interfaces}, port {ports}"));
     }
-    for remark in config.remarks() {
+    for remark in remarks(config) {
         paper.row("note", remark);
     }
+}
+
+fn remarks(config: &Config) -> Vec<String> {
+    let mut remarks = config.remarks();
+    remarks.extend(config.remarks_on_this_host());
+    remarks
 }
 
 /// Asks the daemon, and shows what it answers.
@@ -143,4 +157,127 @@ fn socket(cli: &Cli) -> Result<PathBuf, Failure> {
             .unwrap_or_default(),
     };
     Ok(settings.socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::admin::{Answer, CallError, SentenceLine, XdpStatus, call};
+    use crate::clock::SystemClock;
+    use crate::daemon::Daemon;
+    use crate::log;
+
+    #[test]
+    fn operator_sees_and_changes_a_real_daemon() {
+        let place = TempDir::new().expect("there is room for a directory");
+        let (daemon, socket) = start(&place);
+        let Ok(Answer::Status(status)) = call(&socket, &Request::Status) else {
+            panic!("the daemon should say how it is");
+        };
+        assert_eq!(status.endpoints.len(), 1);
+        assert!(status.health.is_good(), "{:?}", status.health);
+
+        let order = PunishOrder {
+            target: "2001:db8::7".parse().expect("an address"),
+            seconds: Some(3_600),
+            force: false,
+        };
+        let Ok(Answer::Punished(punished)) = call(&socket, &Request::Punish(order)) else {
+            panic!("the daemon should obey its own user");
+        };
+        assert_eq!(punished.client, "2001:db8::/64");
+        assert!(
+            !punished.without_effect.is_empty(),
+            "there is no kernel filter"
+        );
+        assert_eq!(sentenced(&socket).len(), 1);
+
+        let address = "2001:db8::99".parse().expect("an address");
+        let Ok(Answer::Forgiven(forgiven)) = call(&socket, &Request::Forgive { address }) else {
+            panic!("the daemon should obey its own user");
+        };
+        assert_eq!(forgiven.sentences, 1);
+        assert_eq!(sentenced(&socket).len(), 0);
+
+        let Ok(Answer::Snapshot(written)) = call(&socket, &Request::Snapshot) else {
+            panic!("the daemon should write a snapshot");
+        };
+        assert!(Path::new(&written.file).is_file(), "{}", written.file);
+
+        daemon.stop();
+        let gone = call(&socket, &Request::Status);
+        assert!(matches!(gone, Err(CallError::NoDaemon(_))), "{gone:?}");
+    }
+
+    #[test]
+    fn sentence_outlives_a_restart() {
+        let place = TempDir::new().expect("there is room for a directory");
+        let (daemon, socket) = start(&place);
+        let order = PunishOrder {
+            target: "192.0.2.7".parse().expect("an address"),
+            seconds: None,
+            force: false,
+        };
+        call(&socket, &Request::Punish(order)).expect("the daemon obeys its own user");
+        daemon.stop();
+        let (daemon, socket) = start(&place);
+        let sentenced = sentenced(&socket);
+        assert_eq!(sentenced.len(), 1);
+        assert_eq!(sentenced[0].client, "192.0.2.7");
+        assert!(
+            (1_700..=1_800).contains(&sentenced[0].left),
+            "{sentenced:?}"
+        );
+        daemon.stop();
+    }
+
+    #[test]
+    fn socket_is_found_by_the_file() {
+        let place = TempDir::new().expect("there is room for a directory");
+        let file = place.path().join("greygate.toml");
+        std::fs::write(&file, "[admin]\nsocket = \"/run/elsewhere.sock\"\n")
+            .expect("the directory is ours");
+        let mut cli = Cli {
+            config: Some(file),
+            socket: None,
+            json: false,
+            command: Command::Status,
+        };
+        let found = socket(&cli).expect("the file is legal");
+        assert_eq!(found, Path::new("/run/elsewhere.sock"));
+        cli.socket = Some("/run/named.sock".into());
+        let found = socket(&cli).expect("it is named");
+        assert_eq!(found, Path::new("/run/named.sock"));
+    }
+
+    fn start(place: &TempDir) -> (Daemon, PathBuf) {
+        let file = place.path().join("greygate.toml");
+        let at = |name: &str| place.path().join(name);
+        let text = format!(
+            "[milter]\nlisten = [\"inet:127.0.0.1:0\"]\nworkers = 1\n\
+             [store]\ndirectory = {:?}\ncapacity = 1_000\n\
+             [admin]\nsocket = {:?}\n\
+             [metrics]\nlisten = \"127.0.0.1:0\"\n",
+            at("state"),
+            at("control.sock")
+        );
+        std::fs::write(&file, text).expect("the directory is ours");
+        let config = config::read(&file).expect("the file is legal");
+        let socket = config.admin.socket.clone();
+        let log = log::init(&config.log);
+        let daemon =
+            Daemon::start(config, Arc::new(SystemClock), &log).expect("everything is free");
+        (daemon, socket)
+    }
+
+    fn sentenced(socket: &Path) -> Vec<SentenceLine> {
+        match call(socket, &Request::XdpStatus) {
+            Ok(Answer::XdpStatus(XdpStatus { sentences, .. })) => sentences,
+            other => panic!("{other:?} is not the status of the filter"),
+        }
+    }
 }

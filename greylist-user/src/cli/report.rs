@@ -1,5 +1,6 @@
 //! The daemon's answers, made readable.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::paper::{Paper, number};
@@ -66,8 +67,19 @@ fn status(status: &Status, paper: &mut Paper) {
     }
     paper.row("restored", &store.restored);
     filter(&status.xdp, paper);
-    for (name, count) in &status.counters {
-        paper.row(name, number(*count));
+    counters(&status.counters, paper);
+}
+
+/// Those that have counted anything; `--json` and the metrics endpoint have them all.
+fn counters(counters: &BTreeMap<String, u64>, paper: &mut Paper) {
+    let rows: Vec<_> = counters
+        .iter()
+        .filter(|(_, count)| **count > 0)
+        .map(|(name, count)| [name.clone(), number(*count)])
+        .collect();
+    if !rows.is_empty() {
+        paper.line("");
+        paper.table(["counter", "since the start"], &rows);
     }
 }
 
@@ -105,7 +117,7 @@ fn xdp_status(status: &XdpStatus, paper: &mut Paper) {
 fn filter(filter: &FilterStatus, paper: &mut Paper) {
     match filter {
         FilterStatus::Off { why } => {
-            paper.row("kernel", format_args!("{}: {why}", paper.bad("off")));
+            paper.row("kernel", format_args!("{}: {why}", paper.bad("no filter")));
         }
         FilterStatus::On(on) => filter_on(on, paper),
     }
@@ -146,8 +158,6 @@ fn seconds(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::admin::{Census, Punished};
     use crate::kernel::{InterfaceStatus, ObtainedMode};
@@ -171,7 +181,10 @@ mod tests {
              ports         25\n\
              IPv4          1 of 131,072 entries\n\
              IPv6          0 of 131,072 entries\n\
-             dropped       3,400\n"
+             dropped       3,400\n\
+             \n\
+             counter                  since the start\n\
+             greygate_verdicts_total  1,234\n"
         );
     }
 
@@ -184,7 +197,10 @@ mod tests {
         };
         let text = on_paper(&Answer::Status(Box::new(daemon)));
         assert!(text.contains("health        the store is full\n"), "{text}");
-        assert!(text.contains("kernel        off: no root\n"), "{text}");
+        assert!(
+            text.contains("kernel        no filter: no root\n"),
+            "{text}"
+        );
         assert!(!text.contains("good"), "{text}");
     }
 
@@ -239,7 +255,10 @@ mod tests {
                 drops: 3_400,
                 frames: BTreeMap::new(),
             }),
-            counters: BTreeMap::new(),
+            counters: BTreeMap::from([
+                ("greygate_verdicts_total".to_owned(), 1_234),
+                ("greygate_swept_total".to_owned(), 0),
+            ]),
         }
     }
 }

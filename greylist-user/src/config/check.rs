@@ -11,6 +11,7 @@ use crate::milter::Endpoint;
 pub(super) fn across_keys(config: &Config, document: &mut Document<'_>) {
     listeners(config, document);
     times(config, document);
+    senders(config, document);
     kernel_filter(config, document);
 }
 
@@ -18,12 +19,8 @@ fn listeners(config: &Config, document: &mut Document<'_>) {
     if let Err(error) = config.milter.check() {
         document.refuse("milter", "listen", &error.to_string());
     }
-    let mut seen = BTreeSet::new();
+    named_once("milter", "listen", &config.milter.listen, document);
     for endpoint in &config.milter.listen {
-        if !seen.insert(endpoint.to_string()) {
-            let what = format!("{endpoint} is named twice; remove one");
-            document.refuse("milter", "listen", &what);
-        }
         if *endpoint == Endpoint::Unix(config.admin.socket.clone()) {
             let what = "is also a [milter] listen endpoint; give it a name of its own";
             document.refuse("admin", "socket", what);
@@ -59,6 +56,15 @@ fn times(config: &Config, document: &mut Document<'_>) {
     }
 }
 
+fn senders(config: &Config, document: &mut Document<'_>) {
+    for pattern in &config.policy.probe_senders {
+        if pattern.starts_with('*') {
+            let what = format!("{pattern:?} names nobody; a * stands for the domain only");
+            document.refuse("greylist", "probe_senders", &what);
+        }
+    }
+}
+
 fn kernel_filter(config: &Config, document: &mut Document<'_>) {
     let xdp = &config.xdp;
     for interface in &xdp.interfaces {
@@ -72,9 +78,8 @@ fn kernel_filter(config: &Config, document: &mut Document<'_>) {
     if xdp.ports.is_empty() {
         document.refuse("xdp", "ports", "no port to protect; write [25]");
     }
-    if xdp.ports.len() > MAIL_PORTS.len() {
-        document.refuse("xdp", "ports", "a port is named twice; remove one");
-    }
+    named_once("xdp", "interfaces", &xdp.interfaces, document);
+    named_once("xdp", "ports", &xdp.ports, document);
     for port in &xdp.ports {
         if !MAIL_PORTS.contains(port) {
             let what = format!(
@@ -83,6 +88,22 @@ fn kernel_filter(config: &Config, document: &mut Document<'_>) {
             );
             document.refuse("xdp", "ports", &what);
         }
+    }
+}
+
+fn named_once<T: ToString>(
+    section: &'static str,
+    key: &'static str,
+    values: &[T],
+    document: &mut Document<'_>,
+) {
+    let mut seen = BTreeSet::new();
+    for value in values.iter().map(T::to_string) {
+        if seen.contains(&value) {
+            let what = format!("{value} is named twice; remove one");
+            document.refuse(section, key, &what);
+        }
+        seen.insert(value);
     }
 }
 

@@ -45,7 +45,6 @@ impl Printer {
 
 impl Visitor for Printer {
     fn section(&mut self, name: &'static str, about: &str) {
-        self.text.push('\n');
         self.comment(about);
         writeln!(self.text, "[{name}]\n").expect("writing to a String cannot fail");
     }
@@ -80,6 +79,7 @@ const HEAD: &str = "\
 # stays as it is here. Remove the \"#\" before a key to set it, then try the file with
 #     greygate check-config /etc/greygate/greygate.toml
 # Durations are written with their unit: 250ms, 90s, 3m, 24h, 36d, 1h30m.
+
 ";
 
 /// Comments are wrapped at this width, to be read in a terminal beside the manual.

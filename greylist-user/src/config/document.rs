@@ -201,7 +201,10 @@ impl Visitor for Document<'_> {
                 Ok(value)
             } else {
                 let bounds = show_bounds(&bounds);
-                Err(format!("{} is out of range; write {bounds}", value.show()))
+                Err(format!(
+                    "{} is out of range; write one {bounds}",
+                    value.show()
+                ))
             }
         };
         if let Some(value) = self.take(name, within) {

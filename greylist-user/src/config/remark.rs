@@ -1,8 +1,11 @@
 //! What a legal configuration amounts to, and what in it may surprise.
 
+use nix::net::if_::if_nametoindex;
+
 use super::duration::format;
 use super::model::Config;
 use crate::admin::MetricsListen;
+use crate::milter::Endpoint;
 use crate::policy::Action;
 
 impl Config {
@@ -52,6 +55,45 @@ impl Config {
         }
         remarks
     }
+
+    /// What on this host must still be made, or is in the way of the kernel filter.
+    pub fn remarks_on_this_host(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        for endpoint in &self.milter.listen {
+            if let Endpoint::Unix(path) = endpoint
+                && let Some(directory) = path.parent().filter(|directory| !directory.exists())
+            {
+                remarks.push(format!(
+                    "[milter] listen: there must be a directory {} when the daemon starts, which Postfix may enter",
+                    directory.display()
+                ));
+            }
+        }
+        let xdp = &self.xdp;
+        if xdp.interfaces.is_empty() {
+            return remarks;
+        }
+        for interface in &xdp.interfaces {
+            if if_nametoindex(interface.as_str()).is_err() {
+                remarks.push(format!(
+                    "[xdp] interfaces: there is no {interface} on this host"
+                ));
+            }
+        }
+        if !xdp.object.exists() {
+            let object = xdp.object.display();
+            remarks.push(format!(
+                "[xdp] object: there is no {object}, so nobody is blocked"
+            ));
+        }
+        if xdp.panic_file.exists() {
+            let flag = xdp.panic_file.display();
+            remarks.push(format!(
+                "[xdp] panic_file: while {flag} is there, nobody is blocked"
+            ));
+        }
+        remarks
+    }
 }
 
 #[cfg(test)]
@@ -67,6 +109,20 @@ mod tests {
     #[test]
     fn defaults_surprise_nobody() {
         assert_eq!(Config::default().remarks(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn names_what_is_missing_on_this_host() {
+        let mut config = Config::default();
+        assert_eq!(config.remarks_on_this_host(), Vec::<String>::new());
+        config.milter.listen = vec![Endpoint::Unix("/nonexistent/milter.sock".into())];
+        config.xdp.interfaces = vec!["lo".to_owned(), "nosuch0".to_owned()];
+        config.xdp.object = "/nonexistent/x.o".into();
+        config.xdp.panic_file = "/".into();
+        let remarks = config.remarks_on_this_host();
+        assert_eq!(remarks.len(), 4, "{remarks:?}");
+        assert!(remarks[0].contains("/nonexistent"), "{remarks:?}");
+        assert!(remarks[1].contains("nosuch0"), "{remarks:?}");
     }
 
     #[test]

@@ -224,7 +224,7 @@ macro_rules! whole_numbers {
                 };
                 Self::from_str_radix(number.as_str(), number.radix()).map_err(|_| {
                     let what = format!(
-                        "{number} is out of range; write {}",
+                        "{number} is out of range; write one {}",
                         show_bounds(&(Self::MIN..=Self::MAX))
                     );
                     Fault::new(value, what)
@@ -277,15 +277,15 @@ words! {
     }
 }
 
-/// The bounds as an operator reads them: "from 1 to 128".
+/// The bounds as an operator reads them: "from 1 to 128", "at least 1".
 pub(super) fn show_bounds<T: Setting>(bounds: &impl RangeBounds<T>) -> String {
     match (bounds.start_bound(), bounds.end_bound()) {
         (Bound::Included(low), Bound::Included(high)) => {
-            format!("a value from {} to {}", low.show(), high.show())
+            format!("from {} to {}", low.show(), high.show())
         }
         (Bound::Included(low), _) => format!("at least {}", low.show()),
         (_, Bound::Included(high)) => format!("at most {}", high.show()),
-        _ => "another value".to_owned(),
+        _ => "another".to_owned(),
     }
 }
 

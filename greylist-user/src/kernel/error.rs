@@ -184,7 +184,11 @@ fn attach_cause(error: &io::Error) -> &'static str {
 
 fn load_cause(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => RIGHTS,
+        Some(libc::EPERM) => RIGHTS,
+        // bpf(2): what the verifier cannot prove to be safe.
+        Some(libc::EACCES) => {
+            "its verifier does not accept the object; [log] level = \"debug\" shows its reasons"
+        }
         Some(libc::ENOSYS) => "it is built without bpf(2)",
         Some(libc::ENOMEM) => "there is not enough memory; a smaller [xdp] capacity needs less",
         Some(libc::E2BIG) => {
@@ -223,5 +227,15 @@ mod tests {
             source: io::Error::from_raw_os_error(libc::EPERM),
         };
         assert!(error.chain().contains("CAP_NET_ADMIN"));
+    }
+
+    #[test]
+    fn refusal_by_the_verifier_is_no_want_of_rights() {
+        let error = FilterError::Load {
+            what: "the program".to_owned(),
+            source: io::Error::from_raw_os_error(libc::EACCES),
+        };
+        assert!(error.chain().contains("verifier"));
+        assert!(!error.chain().contains("CAP_BPF"));
     }
 }

@@ -84,7 +84,7 @@ impl Projector {
         // It has ended already when the send fails.
         let _ = self.stop.send(());
         if self.thread.join().is_err() {
-            tracing::error!("projector panicked");
+            tracing::error!("projector-panicked");
         }
     }
 }
@@ -192,7 +192,7 @@ impl Work {
         let now = u64::try_from(crowded_out).unwrap_or(u64::MAX);
         let before = self.metrics.crowded_out.set(now);
         if before == 0 && now > 0 {
-            tracing::warn!(crowded_out, capacity, "full");
+            tracing::warn!(crowded_out, capacity, "kernel-full");
         }
     }
 

@@ -14,7 +14,7 @@ use nix::unistd::{Uid, User};
 
 use crate::policy::Origin;
 
-use super::{metrics::Metrics, settings::Settings};
+use super::{endpoint::Endpoint, metrics::Metrics, settings::Settings};
 
 /// Who has connected to us: an MTA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,22 +70,13 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// The rules in `settings`. A user that this host does not know is warned of and left out.
+    /// The rules in `settings`. A user that this host does not know is left out, and warned of
+    /// where there is a Unix socket to speak to.
     pub(super) fn new(settings: &Settings, metrics: Arc<Metrics>) -> Self {
-        let mut uids = HashSet::from([0, Uid::effective().as_raw()]);
-        for name in &settings.users {
-            match User::from_name(name) {
-                Ok(Some(user)) => {
-                    uids.insert(user.uid.as_raw());
-                }
-                Ok(None) => tracing::debug!(user = name, "unknown-user"),
-                Err(error) => tracing::warn!(user = name, %error, "unknown-user"),
-            }
-        }
         metrics.connections_limit.set(settings.connections.into());
         Self {
             peers: settings.peers.clone(),
-            uids,
+            uids: uids(settings),
             connections: settings.connections,
             connections_per_peer: settings.connections_per_peer,
             metrics,
@@ -103,7 +94,14 @@ impl Admission {
             _ => self.enter(peer).err(),
         };
         if let Some(refusal) = refusal {
-            self.metrics.count_refused(refusal.word());
+            let reason = refusal.word();
+            self.metrics.count_refused(reason);
+            match refusal {
+                Refusal::Peer | Refusal::User => tracing::info!(%peer, reason, "refused"),
+                Refusal::Connections | Refusal::ConnectionsPerPeer => {
+                    tracing::debug!(%peer, reason, "refused");
+                }
+            }
             return Err(refusal);
         }
         self.metrics.connections_open.inc();
@@ -146,6 +144,25 @@ impl Admission {
     fn lock(&self) -> std::sync::MutexGuard<'_, Present> {
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Who may connect over a Unix socket, as far as there is one.
+fn uids(settings: &Settings) -> HashSet<u32> {
+    let mut uids = HashSet::from([0, Uid::effective().as_raw()]);
+    let is_unix = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Unix(_));
+    if !settings.listen.iter().any(is_unix) {
+        return uids;
+    }
+    for name in &settings.users {
+        match User::from_name(name) {
+            Ok(Some(user)) => {
+                uids.insert(user.uid.as_raw());
+            }
+            Ok(None) => tracing::warn!(user = name, "unknown-user"),
+            Err(error) => tracing::warn!(user = name, %error, "unknown-user"),
+        }
+    }
+    uids
 }
 
 /// A place among the open connections, given back on drop.

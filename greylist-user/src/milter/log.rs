@@ -2,74 +2,47 @@
 //!
 //! | word | level | meaning |
 //! | --- | --- | --- |
-//! | `deferred` | info | a recipient is new, or was last tried too long ago |
-//! | `deferred` | debug | a recipient was tried again early |
+//! | `deferred` | debug | a recipient is pending |
 //! | `passed` | info | a recipient passes for the first time, after waiting |
 //! | `passed` | debug | a recipient passes for another reason |
-//! | `held` | info | a message was deferred whole, at DATA or end of message |
-//! | `delayed` | info | a message that waited was let through with its header |
+//! | `held` | debug | a message was deferred whole, at DATA or end of message |
+//! | `delayed` | debug | a message that waited was let through with its header |
 //!
+//! What Postfix logs of its own accord, each deferral above all, is told at debug only.
 //! The connections' words are in `worker` and `connection`.
 
 use std::time::Duration;
 
-use tracing::{debug, info};
-
 pub(super) use crate::log::Addresses;
 use crate::policy::{Attempt, DeferReason, PassReason, Verdict};
 
-/// Verdict and reason as they stand in log and metric.
-pub(super) fn words(verdict: &Verdict) -> (&'static str, &'static str) {
-    match verdict {
-        Verdict::Defer(reason) => (
-            "defer",
-            match reason {
-                DeferReason::Early { .. } => "early",
-                DeferReason::Late => "late",
-                DeferReason::New => "new",
-            },
-        ),
-        Verdict::Pass(reason) => (
-            "pass",
-            match reason {
-                PassReason::Allowed => "allowed",
-                PassReason::Authenticated => "authenticated",
-                PassReason::Local => "local",
-                PassReason::Observed => "observed",
-                PassReason::Passed => "passed",
-                PassReason::Trusted => "trusted",
-                PassReason::Unrecorded => "unrecorded",
-                PassReason::Waited { .. } => "waited",
-            },
-        ),
+pub(super) fn judged(attempt: &Attempt<'_>, verdict: Verdict, addresses: Addresses) {
+    macro_rules! tell {
+        ($level:ident, $word:literal $(, $extra:ident)?) => {
+            tracing::$level!(
+                client = %attempt.client,
+                name = %attempt.client_name.escape_ascii(),
+                helo = %attempt.helo.escape_ascii(),
+                reverse_path = %addresses.show(attempt.reverse_path),
+                recipient = %addresses.show(attempt.recipient),
+                reason = verdict.reason(),
+                $($extra = $extra.as_secs(),)?
+                $word
+            )
+        };
     }
-}
-
-pub(super) fn judged(attempt: &Attempt<'_>, verdict: &Verdict, addresses: Addresses) {
-    let (_, reason) = words(verdict);
-    let client = attempt.client;
-    let name = attempt.client_name.escape_ascii();
-    let helo = attempt.helo.escape_ascii();
-    let from = addresses.show(attempt.reverse_path);
-    let to = addresses.show(attempt.recipient);
     match verdict {
-        Verdict::Defer(DeferReason::Early { left }) => {
-            let left = left.as_secs();
-            debug!(%client, %name, %helo, %from, %to, reason, left, "deferred");
-        }
-        Verdict::Defer(_) => info!(%client, %name, %helo, %from, %to, reason, "deferred"),
-        Verdict::Pass(PassReason::Waited { waited }) => {
-            let waited = waited.as_secs();
-            info!(%client, %name, %helo, %from, %to, reason, waited, "passed");
-        }
-        Verdict::Pass(_) => debug!(%client, %name, %helo, %from, %to, reason, "passed"),
+        Verdict::Defer(DeferReason::Early { left }) => tell!(debug, "deferred", left),
+        Verdict::Defer(_) => tell!(debug, "deferred"),
+        Verdict::Pass(PassReason::Waited { waited }) => tell!(info, "passed", waited),
+        Verdict::Pass(_) => tell!(debug, "passed"),
     }
 }
 
 pub(super) fn held(queue_id: &[u8], stage: &'static str) {
-    info!(queue_id = %queue_id.escape_ascii(), stage, "held");
+    tracing::debug!(queue_id = %queue_id.escape_ascii(), stage, "held");
 }
 
 pub(super) fn delayed(queue_id: &[u8], waited: Duration) {
-    info!(queue_id = %queue_id.escape_ascii(), waited = waited.as_secs(), "delayed");
+    tracing::debug!(queue_id = %queue_id.escape_ascii(), waited = waited.as_secs(), "delayed");
 }

@@ -28,12 +28,12 @@ pub struct Metrics {
     pub headers_added: Counter,
     /// Probe sessions that went away before DATA, and so count for nothing.
     pub probes_quit: Counter,
-    /// Recipients judged, by verdict and reason.
-    pub recipients: Family<Judged, Counter>,
     /// Recipients that the MTA itself refused.
     pub recipients_rejected: Counter,
     /// Recipients of a probe sender beyond what is kept until DATA; not judged.
     pub recipients_unkept: Counter,
+    /// Recipients not judged since their client has no address to judge it by.
+    pub recipients_without_address: Counter,
     /// Connections closed before the first byte, by reason.
     pub refused: Family<Reason, Counter>,
 }
@@ -50,9 +50,9 @@ impl Metrics {
             ended,
             headers_added,
             probes_quit,
-            recipients,
             recipients_rejected,
             recipients_unkept,
+            recipients_without_address,
             refused,
         } = self.clone();
         let registry = registry.sub_registry_with_prefix("milter");
@@ -72,7 +72,6 @@ impl Metrics {
             "Probe sessions that ended before DATA",
             probes_quit,
         );
-        registry.register("recipients", "Recipients judged, by verdict", recipients);
         registry.register(
             "recipients_rejected",
             "Recipients refused by the MTA",
@@ -82,6 +81,11 @@ impl Metrics {
             "recipients_unkept",
             "Recipients of probe senders not judged, beyond what is kept",
             recipients_unkept,
+        );
+        registry.register(
+            "recipients_without_address",
+            "Recipients of clients without an address, not judged",
+            recipients_without_address,
         );
         registry.register(
             "refused",
@@ -96,11 +100,6 @@ impl Metrics {
 
     pub(super) fn count_ended(&self, reason: &'static str) {
         self.ended.get_or_create(&Reason { reason }).inc();
-    }
-
-    pub(super) fn count_judged(&self, verdict: &'static str, reason: &'static str) {
-        let judged = Judged { verdict, reason };
-        self.recipients.get_or_create(&judged).inc();
     }
 
     pub(super) fn count_refused(&self, reason: &'static str) {
@@ -125,15 +124,6 @@ pub struct Stage {
 /// Why something ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Reason {
-    /// One word.
-    pub reason: &'static str,
-}
-
-/// What was said of a recipient.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Judged {
-    /// `defer` or `pass`.
-    pub verdict: &'static str,
     /// One word.
     pub reason: &'static str,
 }

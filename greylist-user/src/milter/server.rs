@@ -66,10 +66,10 @@ impl Server {
             metrics,
             policy,
         });
-        let (stop, stopped) = watch::channel(());
+        let (stop, stopping) = watch::channel(());
         let mut endpoints = Vec::new();
         let mut files = Vec::new();
-        let mut shares: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
+        let mut parts: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
         for Bound {
             endpoint,
             listeners,
@@ -79,16 +79,16 @@ impl Server {
             tracing::info!(%endpoint, workers = count, "listening");
             endpoints.push(endpoint);
             files.extend(file);
-            for (share, listener) in shares.iter_mut().zip(listeners) {
-                share.push(listener);
+            for (part, listener) in parts.iter_mut().zip(listeners) {
+                part.push(listener);
             }
         }
-        let workers = shares
+        let workers = parts
             .into_iter()
             .enumerate()
             .map(|(index, listeners)| {
                 let name = format!("milter-{index}");
-                worker::start(name, listeners, Arc::clone(&shared), stopped.clone())
+                worker::start(name, listeners, Arc::clone(&shared), stopping.clone())
             })
             .collect::<Result<Vec<_>, _>>()
             .map_err(|source| ListenError::Worker { source })?;

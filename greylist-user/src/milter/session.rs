@@ -260,7 +260,7 @@ impl Session {
     /// has nothing to greylist it by and passes.
     fn judge(&self, recipient: &[u8], transaction: &mut Transaction, now: Timestamp) -> bool {
         let Some(client) = self.client else {
-            self.context.metrics.count_judged("pass", "no_address");
+            self.context.metrics.recipients_without_address.inc();
             return false;
         };
         let attempt = Attempt {
@@ -274,9 +274,7 @@ impl Session {
             origin: self.origin,
         };
         let verdict = self.context.judge.judge(&attempt, now);
-        let (word, reason) = log::words(&verdict);
-        self.context.metrics.count_judged(word, reason);
-        log::judged(&attempt, &verdict, self.context.addresses);
+        log::judged(&attempt, verdict, self.context.addresses);
         if let Verdict::Pass(PassReason::Waited { waited }) = verdict {
             transaction.waited = transaction.waited.max(Some(waited));
         }
@@ -397,7 +395,7 @@ pub enum SessionError {
 
 impl SessionError {
     /// One word for the metric.
-    pub(super) fn reason(&self) -> &'static str {
+    pub(super) fn reason(self) -> &'static str {
         match self {
             Self::Command(CommandError::Malformed { .. }) => "malformed",
             Self::Command(CommandError::UnknownKind { .. }) => "unknown_command",

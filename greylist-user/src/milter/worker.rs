@@ -35,7 +35,7 @@ use crate::{
 };
 
 use super::{
-    admission::{Admission, Peer, Permit, Refusal},
+    admission::{Admission, Peer, Permit},
     connection::{Connection, End, Limits},
     listener,
     metrics::{self, Metrics},
@@ -146,13 +146,11 @@ impl Worker {
     /// Serves a connection, or closes it at once when it may not come in.
     fn take(self: &Arc<Self>, incoming: Incoming) {
         let listener = incoming.listener();
-        let admitted = incoming.peer().and_then(|peer| {
-            let permit = self.shared.admission.admit(peer)?;
-            Ok((peer, permit))
-        });
-        let (peer, permit) = match admitted {
-            Ok(admitted) => admitted,
-            Err(refusal) => return tracing::debug!(listener, reason = refusal.word(), "refused"),
+        let Some(peer) = incoming.peer() else {
+            return; // It was gone before it was looked at.
+        };
+        let Ok(permit) = self.shared.admission.admit(peer) else {
+            return;
         };
         let label = metrics::Listener { listener };
         self.shared.metrics.connections.get_or_create(&label).inc();
@@ -208,13 +206,13 @@ impl Worker {
             Some(Errno::EMFILE | Errno::ENFILE) => {
                 if reserve.shed(listener).await {
                     metrics.count_refused("descriptors");
-                    tracing::warn!(%error, "connection-shed");
+                    reserve.complain(error);
                 } else if !reserve.is_held() {
                     sleep(BACK_OFF).await;
                 }
             }
             _ => {
-                tracing::warn!(%error, "accept-failed");
+                reserve.complain(error);
                 sleep(BACK_OFF).await;
             }
         }
@@ -304,24 +302,40 @@ impl End {
 
 /// A descriptor kept back, so that with none left a connection can still be accepted and closed:
 /// its MTA then goes on at once instead of waiting for its time-out.
-struct Reserve(Option<File>);
+struct Reserve {
+    descriptor: Option<File>,
+    last_complaint: Option<Instant>,
+}
 
 impl Reserve {
     fn new() -> Self {
-        Self(File::open("/dev/null").ok())
+        Self {
+            descriptor: File::open("/dev/null").ok(),
+            last_complaint: None,
+        }
     }
 
     fn is_held(&self) -> bool {
-        self.0.is_some()
+        self.descriptor.is_some()
+    }
+
+    /// Logs an error of accept(2), but not each of a thousand.
+    fn complain(&mut self, error: &io::Error) {
+        let now = Instant::now();
+        let is_due = |last| now.saturating_duration_since(last) >= COMPLAINT_INTERVAL;
+        if self.last_complaint.is_none_or(is_due) {
+            self.last_complaint = Some(now);
+            tracing::warn!(%error, "accept-failed");
+        }
     }
 
     /// Accepts one connection and closes it. False when none was there.
     async fn shed(&mut self, listener: &mut Listener) -> bool {
-        self.0 = None;
+        self.descriptor = None;
         let shed = listener.accept_now().await;
         let has_shed = matches!(shed, Some(Ok(_)));
         drop(shed);
-        self.0 = File::open("/dev/null").ok();
+        self.descriptor = File::open("/dev/null").ok();
         has_shed
     }
 }
@@ -378,19 +392,21 @@ impl Incoming {
         }
     }
 
-    fn peer(&self) -> Result<Peer, Refusal> {
+    fn peer(&self) -> Option<Peer> {
         match self {
-            Self::Inet(_, peer) => Ok(*peer),
-            Self::Unix(stream) => match stream.peer_cred() {
-                Ok(credentials) => Ok(Peer::User(credentials.uid())),
-                Err(_) => Err(Refusal::User),
-            },
+            Self::Inet(_, peer) => Some(*peer),
+            Self::Unix(stream) => {
+                let credentials = stream.peer_cred().ok()?;
+                Some(Peer::User(credentials.uid()))
+            }
         }
     }
 }
 
 /// How long accept(2) is left alone after it failed for want of something.
 const BACK_OFF: Duration = Duration::from_millis(100);
+/// Least time between two lines about accept(2); the metric counts every error.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 /// How long closed connections may take to let go.
 const CLOSING: Duration = Duration::from_secs(1);
 /// At most what a backlog holds.

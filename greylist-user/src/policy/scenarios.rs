@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::{
     Action, Attempt, Decision, DeferReason, Origin, PassReason, Policy, Record, Sentence,
     SentenceLevel, SentencedClient, Timestamp, Verdict, decide, exempt,
@@ -310,6 +312,54 @@ fn each_offence_needs_its_own_run() {
         .filter(|&second| story.hears(&ATTEMPT, seconds(second)).sentence.is_some())
         .collect::<Vec<_>>();
     assert_eq!(struck, [30, 60, 90, 120]);
+}
+
+proptest! {
+    /// Whatever the schedule: deferred until the delay is over and after the window has closed,
+    /// passed in between, and from the first pass on until unused for too long.
+    #[test]
+    fn any_schedule_is_answered_by_its_times(
+        gaps in proptest::collection::vec(
+            prop_oneof![0..400_u64, 0..90_000_u64, 0..4_000_000_u64],
+            1..40,
+        ),
+    ) {
+        let mut story = Story::new(Policy::default());
+        let policy = story.policy.clone();
+        let mut at = seconds(0);
+        let mut life_began = None;
+        let mut last_pass = None;
+        for gap in gaps {
+            at += seconds(gap);
+            let age = life_began.map(|began| at.saturating_sub(began));
+            let passes = match (last_pass, age) {
+                (Some(last_pass), _) => at.saturating_sub(last_pass) < policy.trust,
+                (None, Some(age)) => policy.delay <= age && age < policy.retry_window,
+                (None, None) => false,
+            };
+            let verdict = story.verdict_at(at);
+            prop_assert_eq!(matches!(verdict, Verdict::Pass(_)), passes, "{:?} at {:?}", verdict, at);
+            if passes {
+                last_pass = Some(at);
+            } else if last_pass.take().is_some() || age.is_none_or(|age| age >= policy.retry_window) {
+                life_began = Some(at);
+            }
+        }
+    }
+
+    /// No schedule with a pause of more than eight seconds after every fifth try is an offence.
+    #[test]
+    fn pauses_are_never_struck(pauses in proptest::collection::vec(8_001..60_000_u64, 1..10)) {
+        let mut story = Story::new(Policy::default());
+        let mut at = seconds(0);
+        for pause in pauses {
+            for _ in 0..5 {
+                prop_assert_eq!(story.hears(&ATTEMPT, at).sentence, None);
+                at += seconds(8);
+            }
+            at += Duration::from_millis(pause);
+        }
+    }
 }
 
 #[test]

@@ -13,6 +13,33 @@ pub enum Verdict {
     Pass(PassReason),
 }
 
+impl Verdict {
+    /// The word for what it is, in log and metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Defer(_) => "deferred",
+            Self::Pass(_) => "passed",
+        }
+    }
+
+    /// The word for why.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Defer(DeferReason::Early { .. }) => "early",
+            Self::Defer(DeferReason::Late) => "late",
+            Self::Defer(DeferReason::New) => "new",
+            Self::Pass(PassReason::Allowed) => "allowed",
+            Self::Pass(PassReason::Authenticated) => "authenticated",
+            Self::Pass(PassReason::Local) => "local",
+            Self::Pass(PassReason::Observed) => "observed",
+            Self::Pass(PassReason::Passed) => "passed",
+            Self::Pass(PassReason::Trusted) => "trusted",
+            Self::Pass(PassReason::Unrecorded) => "unrecorded",
+            Self::Pass(PassReason::Waited { .. }) => "waited",
+        }
+    }
+}
+
 /// Why an attempt is deferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeferReason {

@@ -76,6 +76,8 @@ struct Rounds {
     sweep: Sweep,
     trigger: Trigger,
     snapshot_due_from: Timestamp,
+    /// The store was found full, and has not had room for a tenth since.
+    full: bool,
 }
 
 impl Rounds {
@@ -86,6 +88,7 @@ impl Rounds {
             trigger: Trigger::new(settings.sweep_messages, settings.sweep_interval, now),
             sweep: Sweep::default(),
             snapshot_due_from: now,
+            full: false,
             store,
             clock,
         }
@@ -101,7 +104,10 @@ impl Rounds {
 
     fn round(&mut self) {
         let now = self.clock.now();
-        if self.trigger.is_due(self.store.judged(), now) || self.store.is_nearly_full() {
+        self.watch_room();
+        // A store that is nearly full does not wait for the trigger.
+        let due = self.trigger.is_due(self.store.judged(), now);
+        if due || self.store.percent_full() >= ROOMY {
             self.sweep.slice(&self.store, now);
         }
         self.store.show_sizes();
@@ -109,6 +115,18 @@ impl Rounds {
         if since >= self.store.settings.snapshot_interval || now < self.snapshot_due_from {
             self.snapshot_due_from = now;
             let _logged = self.snapshot();
+        }
+    }
+
+    /// Says when the store becomes full, and when it has room again.
+    fn watch_room(&mut self) {
+        let percent = self.store.percent_full();
+        if !self.full && percent >= 100 {
+            self.full = true;
+            tracing::warn!(capacity = self.store.settings.capacity, "store-full");
+        } else if self.full && percent < ROOMY {
+            self.full = false;
+            tracing::info!(percent, "store-has-room");
         }
     }
 
@@ -123,3 +141,5 @@ impl Rounds {
 }
 
 const ROUND: Duration = Duration::from_secs(1);
+/// Percent of the capacity below which there is room enough.
+const ROOMY: usize = 90;

@@ -1,5 +1,7 @@
 //! What the store counts. No label holds an address or anything else that a client chose.
 
+use std::time::Duration;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -13,11 +15,11 @@ use crate::policy::{DeferReason, PassReason, Verdict};
 pub struct Metrics {
     verdicts: Family<VerdictLabels, Counter>,
     /// The members of `verdicts`, so that counting one takes no lock.
-    by_label: [Counter; LABELS.len()],
+    by_place: [Counter; VERDICTS.len()],
     /// Tuples held.
     pub tuples: Gauge,
     /// Tuples that may be held.
-    pub capacity: Gauge,
+    pub tuple_capacity: Gauge,
     /// Records of trust held.
     pub trusted: Gauge,
     /// Trust that was not recorded since the store was full.
@@ -59,7 +61,7 @@ impl Metrics {
         register! {
             verdicts "Attempts judged, by verdict and reason"
             tuples "Tuples held"
-            capacity "Tuples that may be held"
+            tuple_capacity "Tuples that may be held"
             trusted "Senders that have earned trust or are earning it"
             trust_unrecorded "Passes that earned no trust since the store was full"
             sentences "Sentences held"
@@ -91,24 +93,29 @@ impl Metrics {
 
     /// Counts a verdict.
     pub(super) fn judged(&self, verdict: Verdict) {
-        self.by_label[place(verdict)].inc();
+        self.by_place[place(verdict)].inc();
     }
 
     /// How often `verdict` was given, whatever times it carries.
     pub fn count_of(&self, verdict: Verdict) -> u64 {
-        self.by_label[place(verdict)].get()
+        self.by_place[place(verdict)].get()
     }
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         let verdicts = Family::<VerdictLabels, Counter>::default();
-        let by_label = LABELS.map(|labels| verdicts.get_or_create_owned(&labels));
+        let by_place = VERDICTS.map(|verdict| {
+            verdicts.get_or_create_owned(&VerdictLabels {
+                verdict: verdict.word(),
+                reason: verdict.reason(),
+            })
+        });
         Self {
             verdicts,
-            by_label,
+            by_place,
             tuples: Gauge::default(),
-            capacity: Gauge::default(),
+            tuple_capacity: Gauge::default(),
             trusted: Gauge::default(),
             trust_unrecorded: Counter::default(),
             sentences: Gauge::default(),
@@ -127,38 +134,33 @@ impl Default for Metrics {
     }
 }
 
-/// The fixed words of a verdict, for counters and log lines: what it is and why.
-pub(super) fn words(verdict: Verdict) -> (&'static str, &'static str) {
-    let labels = &LABELS[place(verdict)];
-    (labels.verdict, labels.reason)
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct VerdictLabels {
     verdict: &'static str,
     reason: &'static str,
 }
 
-const LABELS: [VerdictLabels; 11] = [
-    label("deferred", "early"),
-    label("deferred", "late"),
-    label("deferred", "new"),
-    label("passed", "allowed"),
-    label("passed", "authenticated"),
-    label("passed", "local"),
-    label("passed", "observed"),
-    label("passed", "passed"),
-    label("passed", "trusted"),
-    label("passed", "unrecorded"),
-    label("passed", "waited"),
+/// One of each kind of verdict, in the order that [`place`] gives; their times are of no account.
+const VERDICTS: [Verdict; 11] = [
+    Verdict::Defer(DeferReason::Early {
+        left: Duration::ZERO,
+    }),
+    Verdict::Defer(DeferReason::Late),
+    Verdict::Defer(DeferReason::New),
+    Verdict::Pass(PassReason::Allowed),
+    Verdict::Pass(PassReason::Authenticated),
+    Verdict::Pass(PassReason::Local),
+    Verdict::Pass(PassReason::Observed),
+    Verdict::Pass(PassReason::Passed),
+    Verdict::Pass(PassReason::Trusted),
+    Verdict::Pass(PassReason::Unrecorded),
+    Verdict::Pass(PassReason::Waited {
+        waited: Duration::ZERO,
+    }),
 ];
 
-const fn label(verdict: &'static str, reason: &'static str) -> VerdictLabels {
-    VerdictLabels { verdict, reason }
-}
-
-/// Where the words of `verdict` stand in [`LABELS`].
-fn place(verdict: Verdict) -> usize {
+/// Where verdicts like `verdict` stand in [`VERDICTS`].
+const fn place(verdict: Verdict) -> usize {
     match verdict {
         Verdict::Defer(DeferReason::Early { .. }) => 0,
         Verdict::Defer(DeferReason::Late) => 1,
@@ -176,38 +178,17 @@ fn place(verdict: Verdict) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
     fn counts_each_verdict_under_its_words() {
-        let waited = Duration::from_mins(5);
-        let left = Duration::from_secs(1);
-        let all = [
-            Verdict::Defer(DeferReason::Early { left }),
-            Verdict::Defer(DeferReason::Late),
-            Verdict::Defer(DeferReason::New),
-            Verdict::Pass(PassReason::Allowed),
-            Verdict::Pass(PassReason::Authenticated),
-            Verdict::Pass(PassReason::Local),
-            Verdict::Pass(PassReason::Observed),
-            Verdict::Pass(PassReason::Passed),
-            Verdict::Pass(PassReason::Trusted),
-            Verdict::Pass(PassReason::Unrecorded),
-            Verdict::Pass(PassReason::Waited { waited }),
-        ];
-        for verdict in all {
-            let said = format!("{verdict:?}").to_lowercase();
-            let (what, why) = words(verdict);
-            let kind = if what == "deferred" { "defer" } else { "pass" };
-            assert!(said.starts_with(&format!("{kind}({why}")), "{said}");
+        for (index, verdict) in VERDICTS.into_iter().enumerate() {
+            assert_eq!(place(verdict), index, "of {verdict:?}");
         }
-
         let metrics = Metrics::default();
         let mut registry = Registry::with_prefix("greygate");
         metrics.register(&mut registry);
-        metrics.judged(all[0]);
+        metrics.judged(VERDICTS[0]);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).expect("text is written");
         let counted = r#"greygate_verdicts_total{verdict="deferred",reason="early"} 1"#;

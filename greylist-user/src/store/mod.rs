@@ -8,8 +8,8 @@
 //! The milter path takes one or two shard locks for well under a microsecond each and never waits
 //! for the disk, the kernel or a walk through the tables. When there is no room, mail passes.
 //!
-//! Log words: `deferred` and `passed` (debug, one per attempt), `punished` and `forgiven` (info),
-//! `snapshot` (debug), `snapshot-failed`, `set-aside` and `open-directory` (warn).
+//! Log words: `punished` and `forgiven` (info), `snapshot` (debug), `snapshot-failed`, `set-aside`,
+//! `store-full`, `open-directory` and `open-seed` (warn), `store-has-room` (info).
 
 pub mod codec;
 mod keeper;
@@ -21,9 +21,10 @@ mod snapshot;
 mod sweep;
 mod table;
 
-use std::fs::File;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -54,8 +55,9 @@ pub struct Settings {
     /// The secret that keys are made with; made with mode 0600 if it does not exist. Default
     /// `seed` in the directory.
     pub seed_file: PathBuf,
-    /// Most tuples held at once. Default 4,000,000: about 300 MB when full, and a day's window at
-    /// 46 new tuples a second.
+    /// Most tuples held at once, and most records of trust. Default 4,000,000: a day's window at 46
+    /// new tuples a second, and 300 MB when full, beside up to 380 MB of trust once as many senders
+    /// have earned some.
     pub capacity: usize,
     /// Time from one snapshot to the next: what a crash may lose. Default 5 min.
     pub snapshot_interval: Duration,
@@ -166,12 +168,18 @@ impl Store {
             source,
         };
         snapshot::prepare(directory).map_err(unusable)?;
-        let lock = File::create(directory.join("lock")).map_err(unusable)?;
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(directory.join("lock"))
+            .map_err(unusable)?;
         lock.try_lock().map_err(|error| match error {
-            std::fs::TryLockError::WouldBlock => OpenError::InUse {
+            TryLockError::WouldBlock => OpenError::InUse {
                 path: directory.clone(),
             },
-            std::fs::TryLockError::Error(source) => unusable(source),
+            TryLockError::Error(source) => unusable(source),
         })?;
         let seed = seed::read_or_create(&settings.seed_file)?;
         let store = Self {
@@ -280,9 +288,9 @@ impl Store {
         self.judged.load(Ordering::Relaxed)
     }
 
-    /// Whether the sweep should not wait for its next trigger.
-    fn is_nearly_full(&self) -> bool {
-        self.tuples.len() >= self.tuples.capacity() / 10 * 9
+    /// The share of the capacity that is taken, in percent.
+    fn percent_full(&self) -> usize {
+        self.tuples.len().saturating_mul(100) / self.tuples.capacity().max(1)
     }
 
     /// The verdict on `attempt`, down the ladder of `policy`.
@@ -448,7 +456,7 @@ impl Store {
         let census = self.census();
         let show = |size: usize| gauge(size as u64);
         self.metrics.tuples.set(show(census.tuples));
-        self.metrics.capacity.set(show(census.capacity));
+        self.metrics.tuple_capacity.set(show(census.capacity));
         self.metrics.trusted.set(show(census.trusted));
         self.metrics.sentences.set(show(census.sentences));
     }
@@ -459,11 +467,6 @@ impl Judge for Store {
         self.judged.fetch_add(1, Ordering::Relaxed);
         let verdict = self.verdict(&self.policy.load(), attempt, now);
         self.metrics.judged(verdict);
-        let client = attempt.client;
-        match metrics::words(verdict) {
-            ("deferred", reason) => tracing::debug!(%client, reason, "deferred"),
-            (_, reason) => tracing::debug!(%client, reason, "passed"),
-        }
         verdict
     }
 }
@@ -471,3 +474,6 @@ impl Judge for Store {
 fn gauge(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,7 +31,7 @@ impl std::fmt::Display for Restored {
             None => write!(f, "no snapshot: the store begins empty")?,
             Some(age) => write!(
                 f,
-                "{} tuples, {} of trust, {} sentences from a snapshot {} s old",
+                "{} tuples, {} records of trust, {} sentences from a snapshot {} s old",
                 self.tuples,
                 self.trusted,
                 self.sentences,
@@ -85,7 +85,7 @@ mod tests {
         };
         assert_eq!(
             restored.to_string(),
-            "3 tuples, 2 of trust, 1 sentences from a snapshot 90 s old, 4 lapsed left out; \
+            "3 tuples, 2 records of trust, 1 sentences from a snapshot 90 s old, 4 lapsed left out; \
              /d/snapshot was not used: it is no snapshot (now /d/snapshot.damaged-1)"
         );
     }

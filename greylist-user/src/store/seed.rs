@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::policy::Seed;
@@ -65,6 +65,7 @@ pub(super) fn read_or_create(path: &Path) -> Result<Seed, SeedError> {
 }
 
 fn read(path: &Path, file: File) -> Result<Seed, SeedError> {
+    warn_if_open(path, &file);
     let path = || path.to_owned();
     let mut bytes = Vec::with_capacity(Seed::LENGTH + 1);
     // One byte more than wanted shows a file that is too long without reading all of it.
@@ -85,6 +86,18 @@ fn read(path: &Path, file: File) -> Result<Seed, SeedError> {
         return Err(SeedError::NotRandom { path: path() });
     }
     Ok(Seed::from_bytes(bytes))
+}
+
+/// Whoever can read the seed can choose keys: worth a word, but not a night without mail.
+fn warn_if_open(path: &Path, file: &File) {
+    let mode = file.metadata().map_or(0, |meta| meta.permissions().mode());
+    if mode & 0o077 != 0 {
+        tracing::warn!(
+            file = %path.display(),
+            mode = format_args!("{:03o}", mode & 0o777),
+            "open-seed"
+        );
+    }
 }
 
 fn create(path: &Path) -> Result<Seed, SeedError> {
@@ -110,7 +123,6 @@ fn create(path: &Path) -> Result<Seed, SeedError> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 

@@ -84,7 +84,8 @@ impl Trigger {
     }
 }
 
-/// Measured at 20 to 40 ns each.
+/// A slice ends with the aisle in which it reaches this many. At a capacity of 4,000,000 that is one
+/// aisle of 26,000 records, measured at 0.2 to 0.3 ms, 25 µs of it under each shard's lock.
 const RECORDS_PER_SLICE: usize = 16_384;
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ fn run(load: &Load) -> Result<(), Box<dyn Error>> {
 }
 
 fn idle(endpoint: &Endpoint, sessions: u32, pid: u32) -> Result<(), Box<dyn Error>> {
-    let hold = |count| {
+    let open = |count| {
         (0..count)
             .map(|_| {
                 let mut mta = Mta::open(endpoint, Ipv4Addr::new(198, 18, 0, 1).into())?;
@@ -111,10 +111,10 @@ fn idle(endpoint: &Endpoint, sessions: u32, pid: u32) -> Result<(), Box<dyn Erro
             .collect::<io::Result<Vec<_>>>()
     };
     // What the first sessions set up once is not the price of one.
-    drop(hold(64)?);
+    drop(open(64)?);
     thread::sleep(Duration::from_millis(200));
     let before = load::resident(pid)?;
-    let held = hold(sessions)?;
+    let held = open(sessions)?;
     let after = load::resident(pid)?;
     let each = after.saturating_sub(before) / u64::from(sessions);
     println!("sessions={} bytes_per_session={each}", held.len());

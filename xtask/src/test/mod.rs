@@ -25,7 +25,7 @@ pub(crate) enum Suite {
     Store,
     /// The kernel program under the kernel's own test run and in network namespaces (root)
     Kernel,
-    /// A real Postfix, swaks and miltertest (root)
+    /// A real Postfix, and miltertest as a second opinion (root)
     Mta,
 }
 

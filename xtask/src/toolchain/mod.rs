@@ -99,10 +99,13 @@ pub(crate) fn find_or_make() -> Result<Found, Failure> {
     remove_leftovers(&home)?;
     let plan = route::plan(route::probe(&settings));
     let mut passed_over = plan.passed_over;
-    for reason in &passed_over {
-        eprintln!("passed over {reason}");
-    }
+    let mut told = 0;
     for route in &plan.routes {
+        // Told while there is something left to try; after the last one the failure tells it all.
+        for reason in &passed_over[told..] {
+            eprintln!("passed over {reason}");
+        }
+        told = passed_over.len();
         match make(route, &home, &settings) {
             Ok(toolchain) => {
                 stamp::write(&home, &settings, &toolchain)?;
@@ -114,9 +117,7 @@ pub(crate) fn find_or_make() -> Result<Found, Failure> {
             // A setting is an order: nothing else is tried in its place.
             Err(failure) if settings.rustc.is_some() => return Err(failure),
             Err(failure) => {
-                let reason = format!("{route}: {}; {}", failure.what, failure.why);
-                eprintln!("passed over {reason}");
-                passed_over.push(reason);
+                passed_over.push(format!("{route}: {}; {}", failure.what, failure.why));
             }
         }
     }

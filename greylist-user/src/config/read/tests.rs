@@ -242,7 +242,7 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     ),
     (
         "[greylist]\ndelay = \"0s\"\n",
-        &["f:2: [greylist] delay: \"0s\" is out of range; write a value from \"1ms\" to \"12h\""],
+        &["f:2: [greylist] delay: \"0s\" is out of range; write one from \"1ms\" to \"12h\""],
     ),
     (
         "[greylist]\ndelai = \"3m\"\n",
@@ -284,11 +284,11 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     ),
     (
         "[greylist]\nipv4_prefix = 33\n",
-        &["f:2: [greylist] ipv4_prefix: 33 is out of range; write a value from 8 to 32"],
+        &["f:2: [greylist] ipv4_prefix: 33 is out of range; write one from 8 to 32"],
     ),
     (
         "[greylist]\nipv6_prefix = 300\n",
-        &["f:2: [greylist] ipv6_prefix: 300 is out of range; write a value from 0 to 255"],
+        &["f:2: [greylist] ipv6_prefix: 300 is out of range; write one from 0 to 255"],
     ),
     (
         "[greylist]\nmode = \"hybrid\"\n",
@@ -342,7 +342,7 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     ),
     (
         "[xdp]\nports = [70000]\n",
-        &["f:2: [xdp] ports: 70000 is out of range; write a value from 0 to 65_535"],
+        &["f:2: [xdp] ports: 70000 is out of range; write one from 0 to 65_535"],
     ),
     (
         "[xdp]\ninterfaces = [\"eth0/1\"]\n",
@@ -376,11 +376,24 @@ const ILLEGAL: &[(&str, &[&str])] = &[
         "[greylist]\ndelay = 3m\n",
         &["f:2: string values must be quoted, expected literal string"],
     ),
+    (
+        "[xdp]\nports = [25, 25]\ninterfaces = [\"lo\", \"lo\"]\n",
+        &[
+            "f:2: [xdp] ports: 25 is named twice; remove one",
+            "f:3: [xdp] interfaces: lo is named twice; remove one",
+        ],
+    ),
+    (
+        "[greylist]\nprobe_senders = [\"*@example.org\"]\n",
+        &[
+            "f:2: [greylist] probe_senders: \"*@example.org\" names nobody; a * stands for the domain only",
+        ],
+    ),
     // All at once, in the order of the file.
     (
         "[store]\ncapacity = 1\n[greylist]\ntrusst = \"1d\"\ndelay = \"\"\n",
         &[
-            "f:2: [store] capacity: 1 is out of range; write a value from 1_000 to 2_000_000_000",
+            "f:2: [store] capacity: 1 is out of range; write one from 1_000 to 2_000_000_000",
             "f:4: [greylist] has no key \"trusst\"; did you mean trust?",
             "f:5: [greylist] delay: a duration is missing; write one such as \"90s\", \"3m\" or \"24h\"",
         ],

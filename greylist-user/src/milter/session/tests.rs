@@ -282,8 +282,10 @@ fn login_name_is_of_its_own_transaction_only() {
     talk.says(b'D', b"M{auth_authen}\0joe\0");
     talk.mails("a@x.example");
     assert_eq!(talk.rcpts("b@y"), "c");
+    talk.mails("a@x.example");
+    assert_eq!(talk.rcpts("b@y"), DEFERRED);
+    talk.says(b'D', b"M{auth_authen}\0joe\0");
     talk.says(b'A', b"");
-    talk.says(b'D', b"M");
     talk.mails("a@x.example");
     assert_eq!(talk.rcpts("b@y"), DEFERRED);
 }

@@ -1,0 +1,126 @@
+//! What only the inside of the store can show: that nothing is locked while rows are written, and
+//! how much a slice of the sweep does.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::mpsc as std_mpsc;
+
+use tempfile::TempDir;
+
+use crate::policy::Origin;
+
+use super::sweep::Sweep;
+use super::*;
+
+const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+/// A store of `tuples` pending tuples, first seen at [`T0`].
+fn store_of(tuples: usize) -> (Arc<Store>, TempDir) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let settings = Settings {
+        directory: directory.path().to_owned(),
+        seed_file: directory.path().join("seed"),
+        capacity: tuples.max(1_000),
+        ..Settings::default()
+    };
+    let (effects, _closed) = mpsc::channel(1);
+    let (store, _) = Store::open(settings, Arc::default(), effects, Arc::default(), T0)
+        .expect("the directory is writable");
+    for number in 0..tuples {
+        judge(&store, number);
+    }
+    (Arc::new(store), directory)
+}
+
+fn judge(store: &Store, number: usize) -> Verdict {
+    let recipient = format!("r{number}@here.example");
+    let attempt = Attempt {
+        client: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
+        client_name: b"",
+        helo: b"",
+        reverse_path: b"s@sender.example",
+        recipient: recipient.as_bytes(),
+        announced_size: 0,
+        authenticated: false,
+        origin: Origin::ThisHost,
+    };
+    store.judge(&attempt, T0)
+}
+
+#[test]
+fn judges_every_tuple_while_a_snapshot_waits_for_the_disk() {
+    const TUPLES: usize = 500;
+    let (store, _directory) = store_of(TUPLES);
+    let (stalled, is_stalled) = std_mpsc::channel();
+    let (release, released) = std_mpsc::channel::<()>();
+    let writer = std::thread::spawn({
+        let store = Arc::clone(&store);
+        move || {
+            let mut rows = 0;
+            store.give_rows(T0, |_| {
+                if rows == 0 {
+                    stalled.send(()).expect("the test listens");
+                    released.recv().map_err(io::Error::other)?;
+                }
+                rows += 1;
+                Ok(())
+            })?;
+            Ok::<_, io::Error>(rows)
+        }
+    });
+    is_stalled.recv().expect("there are rows to write");
+
+    let (judged, all_judged) = std_mpsc::channel();
+    std::thread::spawn({
+        let store = Arc::clone(&store);
+        move || {
+            for number in 0..2 * TUPLES {
+                judge(&store, number);
+            }
+            judged.send(()).ok();
+        }
+    });
+    all_judged
+        .recv_timeout(Duration::from_secs(20))
+        .expect("judging does not wait for the disk");
+    release.send(()).expect("the writer listens");
+    let rows = writer.join().expect("no panic").expect("nothing fails");
+    assert!(rows >= TUPLES);
+}
+
+#[test]
+fn slice_of_the_sweep_is_bounded_and_a_round_covers_all() {
+    let (store, _directory) = store_of(60_000);
+    let closed = T0.after(Duration::from_hours(24));
+    let mut sweep = Sweep::default();
+    let mut removed = 0;
+    let mut slices = 0;
+    while store.census().tuples > 0 {
+        let slice = sweep.slice(&store, closed);
+        assert!(slice.seen < 20_000, "{} in one slice", slice.seen);
+        removed += slice.removed;
+        slices += 1;
+        assert!(slices < 10, "a round covers all");
+    }
+    assert_eq!(removed, 60_000);
+    assert!(slices >= 3);
+}
+
+#[test]
+fn sweep_takes_ended_sentences_and_unused_trust() {
+    let (store, _directory) = store_of(0);
+    let policy = Policy::default();
+    store.credit_trust(TrustKey::from_bytes([1; 16]), &policy, T0);
+    store.punish(Sentence {
+        client: SentencedClient::from(Ipv4Addr::new(192, 0, 2, 7)),
+        level: policy::SentenceLevel::Block,
+        reason: policy::SentenceReason::Operator,
+        since: T0,
+        until: T0.after(Duration::from_mins(30)),
+    });
+    let mut sweep = Sweep::default();
+    assert_eq!(sweep.slice(&store, T0).removed, 0);
+    let late = T0.after(policy.trust);
+    assert_eq!(sweep.slice(&store, late).removed, 2);
+    let census = store.census();
+    assert_eq!((census.trusted, census.sentences), (0, 0));
+}

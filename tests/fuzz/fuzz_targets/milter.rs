@@ -1,0 +1,94 @@
+//! Whatever an MTA sends, a session ends in an error or sends exactly the replies that are owed:
+//! a reader that knows nothing but the negotiated flags never waits and never finds one too many.
+#![no_main]
+
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use greygate::{
+    milter::{Context, Frame, Metrics, Next, Session, Settings},
+    policy::{Attempt, DeferReason, Judge, Origin, PassReason, Policy, Timestamp, Verdict},
+};
+use libfuzzer_sys::fuzz_target;
+
+static CONTEXT: LazyLock<Arc<Context>> = LazyLock::new(|| {
+    let settings = Settings::default();
+    let metrics = Arc::new(Metrics::default());
+    Arc::new(Context::new(&settings, Arc::new(ByLength), metrics))
+});
+
+fuzz_target!(|bytes: &[u8]| {
+    let policy = Policy {
+        rcpt_deferrals: 2,
+        ..Policy::default()
+    };
+    let mut session = Session::new(CONTEXT.clone(), Arc::new(policy), Origin::ThisHost);
+    let mut steps = 0;
+    let mut rest = bytes;
+    let mut out = Vec::new();
+    while let Ok(Some(frame)) = Frame::first_of(rest) {
+        assert!(frame.wire_length() <= rest.len());
+        rest = &rest[frame.wire_length()..];
+        out.clear();
+        match session.receive(frame, Timestamp::from_millis(1), &mut out) {
+            Ok(Next::Command) => {}
+            Ok(Next::Close) | Err(_) => break,
+        }
+        let replies = kinds(&out);
+        if frame.kind == b'O' {
+            assert_eq!(replies, [b'O']);
+            steps = u32::from_be_bytes(out[13..17].try_into().expect("four bytes"));
+            continue;
+        }
+        let statuses = replies.iter().filter(|kind| **kind != b'h').count();
+        assert_eq!(statuses, statuses_owed(frame.kind, steps), "{replies:?}");
+        assert!(replies.iter().all(|kind| b"achy".contains(kind)));
+        assert!(!replies.contains(&b'h') || frame.kind == b'E');
+        assert!(!replies.contains(&b'a') || frame.kind != b'R');
+    }
+});
+
+/// The kind bytes of the frames in `out`, which must be whole.
+fn kinds(mut out: &[u8]) -> Vec<u8> {
+    let mut kinds = Vec::new();
+    while !out.is_empty() {
+        let frame = Frame::first_of(out).expect("legal").expect("whole");
+        kinds.push(frame.kind);
+        out = &out[frame.wire_length()..];
+    }
+    kinds
+}
+
+/// What the flags leave of replies.
+fn statuses_owed(kind: u8, steps: u32) -> usize {
+    let waived_by = match kind {
+        b'C' => 0x1000,
+        b'H' => 0x2000,
+        b'M' => 0x4000,
+        b'R' => 0x8000,
+        b'T' => 0x1_0000,
+        b'U' => 0x2_0000,
+        b'L' => 0x80,
+        b'N' => 0x4_0000,
+        b'B' => 0x8_0000,
+        b'E' => 0,
+        _ => return 0,
+    };
+    usize::from(steps & waived_by == 0)
+}
+
+/// All verdicts there are, by the length of the recipient.
+struct ByLength;
+
+impl Judge for ByLength {
+    fn judge(&self, attempt: &Attempt<'_>, _now: Timestamp) -> Verdict {
+        let waited = Duration::from_secs(200);
+        match attempt.recipient.len() % 3 {
+            0 => Verdict::Defer(DeferReason::New),
+            1 => Verdict::Pass(PassReason::Passed),
+            _ => Verdict::Pass(PassReason::Waited { waited }),
+        }
+    }
+}

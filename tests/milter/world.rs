@@ -1,0 +1,178 @@
+//! A server to talk to, its clock, and a judge simple enough to know by heart.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use greygate::{
+    milter::{Endpoint, Metrics, Server, Settings},
+    policy::{Attempt, DeferReason, Judge, PassReason, Policy, Timestamp, Verdict},
+};
+use prometheus_client::{encoding::text::encode, registry::Registry};
+use support::{clock::TestClock, mta::Mta};
+use tempfile::TempDir;
+
+/// The client of most tests.
+pub(crate) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+/// How long the table judge lets a tuple wait.
+pub(crate) const DELAY: Duration = Duration::from_mins(3);
+
+/// A running server. Its TCP endpoint is the first, its Unix socket the second.
+pub(crate) struct World {
+    pub(crate) server: Server,
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) table: Arc<Table>,
+    registry: Registry,
+    directory: TempDir,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    /// A world whose settings were changed.
+    pub(crate) fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::under(Policy::default(), change)
+    }
+
+    pub(crate) fn under(policy: Policy, change: impl FnOnce(&mut Settings)) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let socket = directory.path().join("milter.sock");
+        let mut settings = Settings {
+            listen: vec![
+                Endpoint::Inet(([127, 0, 0, 1], 0).into()),
+                Endpoint::Unix(socket),
+            ],
+            workers: 2,
+            host: "mx.example".to_owned(),
+            ..Settings::default()
+        };
+        change(&mut settings);
+        let clock = Arc::<TestClock>::default();
+        let table = Arc::<Table>::default();
+        let metrics = Arc::<Metrics>::default();
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let policy = Arc::new(ArcSwap::from_pointee(policy));
+        let server = Server::start(
+            &settings,
+            policy,
+            Arc::clone(&table) as _,
+            Arc::clone(&clock) as _,
+            metrics,
+        )
+        .expect("a server");
+        Self {
+            server,
+            clock,
+            table,
+            registry,
+            directory,
+        }
+    }
+
+    pub(crate) fn inet(&self) -> &Endpoint {
+        &self.server.endpoints()[0]
+    }
+
+    pub(crate) fn unix(&self) -> &Endpoint {
+        &self.server.endpoints()[1]
+    }
+
+    pub(crate) fn directory(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+
+    /// A session at the point where a client has said HELO.
+    pub(crate) fn session(&self) -> Mta {
+        Mta::open(self.inet(), CLIENT).expect("a session")
+    }
+
+    /// What a metric says now; 0 while it says nothing. `name` is the line up to the value.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("text can be written");
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+            .map_or(0, |value| value.parse().expect("a number"))
+    }
+
+    /// Waits until a metric says `value`.
+    pub(crate) fn wait_for_metric(&self, name: &str, value: u64) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.metric(name) != value {
+            let found = self.metric(name);
+            assert!(
+                Instant::now() < deadline,
+                "{name} is {found}, expected {value}"
+            );
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+/// A greylist of one rule: a tuple passes once [`DELAY`] has gone by. Recipients `known@…` always
+/// pass, and so does who has logged in; at `panic@…` the judge falls over.
+#[derive(Default)]
+pub(crate) struct Table {
+    first_seen: Mutex<HashMap<String, Timestamp>>,
+    told: Mutex<HashMap<String, Verdict>>,
+}
+
+impl Table {
+    /// Says the verdict on a recipient beforehand.
+    pub(crate) fn tell(&self, recipient: &str, verdict: Verdict) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.insert(recipient.to_owned(), verdict);
+    }
+
+    /// Tuples seen, in order of their names.
+    pub(crate) fn seen(&self) -> Vec<String> {
+        let first_seen = self
+            .first_seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut seen: Vec<_> = first_seen.keys().cloned().collect();
+        seen.sort();
+        seen
+    }
+}
+
+impl Judge for Table {
+    fn judge(&self, attempt: &Attempt<'_>, now: Timestamp) -> Verdict {
+        let from = String::from_utf8_lossy(attempt.reverse_path);
+        let to = String::from_utf8_lossy(attempt.recipient);
+        assert!(!to.starts_with("panic@"), "a judge that falls over");
+        if attempt.authenticated {
+            return Verdict::Pass(PassReason::Authenticated);
+        }
+        if to.starts_with("known@") {
+            return Verdict::Pass(PassReason::Passed);
+        }
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(verdict) = told.get(to.as_ref()) {
+            return *verdict;
+        }
+        drop(told);
+        let tuple = format!("{} <{from}> {to}", attempt.client);
+        let mut first_seen = self
+            .first_seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let waited = now.since(*first_seen.entry(tuple).or_insert(now));
+        if waited.is_zero() {
+            Verdict::Defer(DeferReason::New)
+        } else if waited < DELAY {
+            let left = DELAY.saturating_sub(waited);
+            Verdict::Defer(DeferReason::Early { left })
+        } else {
+            Verdict::Pass(PassReason::Waited { waited })
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! A daemon that is killed while it writes.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use greygate::clock::Clock as _;
+use greygate::policy::Attempt;
+
+use crate::fixture::{ATTEMPT, Fixture};
+
+const CHILD: &str = "GREYGATE_TEST_CRASH_DIRECTORY";
+const TUPLES: u64 = 3_000;
+
+#[test]
+fn killed_at_any_moment_keeps_a_whole_snapshot() {
+    if let Some(directory) = std::env::var_os(CHILD) {
+        write_snapshots_until_killed(Path::new(&directory));
+        return;
+    }
+    for round in 0..12 {
+        let fixture = Fixture::new();
+        let mut child = Killed::start(&fixture.settings.directory);
+        child.await_file(&fixture.snapshot_file());
+        std::thread::sleep(Duration::from_millis(round * 3));
+        drop(child);
+
+        let (_, restored) = fixture.try_open().expect("the lock went with the process");
+        assert_eq!(restored.set_aside, [], "in round {round}");
+        assert_eq!(restored.tuples, TUPLES, "in round {round}");
+    }
+}
+
+fn write_snapshots_until_killed(directory: &Path) {
+    let mut fixture = Fixture::new();
+    directory.clone_into(&mut fixture.settings.directory);
+    fixture.settings.seed_file = directory.join("seed");
+    let store = fixture.open();
+    for number in 0..TUPLES {
+        let recipient = format!("r{number}@here.example");
+        let attempt = Attempt {
+            recipient: recipient.as_bytes(),
+            ..ATTEMPT
+        };
+        fixture.judge(&store, &attempt);
+    }
+    // Should nobody kill it, it ends by itself.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < deadline {
+        store
+            .snapshot(fixture.clock.now())
+            .expect("the directory is writable");
+    }
+}
+
+/// This test in another process, killed when dropped.
+struct Killed(Child);
+
+impl Killed {
+    fn start(directory: &Path) -> Self {
+        let this_binary = std::env::current_exe().expect("the test has a file");
+        let child = Command::new(this_binary)
+            .args([
+                "--exact",
+                "crash::killed_at_any_moment_keeps_a_whole_snapshot",
+            ])
+            .env(CHILD, directory)
+            // What it leaves behind goes with this test's directory.
+            .env("TMPDIR", directory.parent().expect("it has one"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the test can be started again");
+        Self(child)
+    }
+
+    fn await_file(&mut self, file: &Path) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !file.exists() {
+            let ended = self.0.try_wait().expect("it can be asked for");
+            assert!(ended.is_none(), "it ended by itself: {ended:?}");
+            assert!(Instant::now() < deadline, "a snapshot within 20 s");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        self.0.kill().expect("it can be killed");
+        self.0.wait().expect("it can be awaited");
+    }
+}
