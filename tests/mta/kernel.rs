@@ -167,7 +167,12 @@ fn hammer(client: Client<'_>, message: &Message) -> Result<u32, Error> {
 fn wait_until_served(site: &Site, wanted: bool) -> Result<(), Error> {
     let what = format!("served = {wanted}");
     let seen = || Ok((is_served(site.stranger())? == wanted).then_some(()));
-    interrupt::wait_for(&what, Duration::from_secs(10), seen)
+    interrupt::wait_for(&what, Duration::from_secs(10), seen).map_err(|error| {
+        let status = site.greygate().run(&["xdp", "status", "--json"]);
+        let status = status.unwrap_or_else(|error| error.chain());
+        let log = site.greygate().log();
+        Error::unexpected(error.chain(), format!("{status}\n{log}"))
+    })
 }
 
 fn is_served(client: Client<'_>) -> Result<bool, Error> {
