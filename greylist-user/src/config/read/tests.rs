@@ -27,6 +27,19 @@ fn file_that_names_a_listener_and_a_directory_is_complete() {
 }
 
 #[test]
+fn lowering_all_connections_is_enough() {
+    let config = legal("[milter]\nconnections = 100\n");
+    assert_eq!(config.milter.connections, 100);
+}
+
+#[test]
+fn loopback_peers_may_be_named_one_by_one_or_with_all_others() {
+    for peers in ["127.0.0.1", "0.0.0.0/0", "127.0.0.0/8"] {
+        legal(&format!("[milter]\npeers = [\"{peers}\"]\n"));
+    }
+}
+
+#[test]
 fn values_reach_their_rooms() {
     let config = legal(
         r#"
@@ -384,9 +397,22 @@ const ILLEGAL: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "[greylist]\nprobe_senders = [\"*@example.org\"]\n",
+        "[greylist]\nprobe_senders = [\"*@example.org\", \"verify@*.example\"]\n",
         &[
-            "f:2: [greylist] probe_senders: \"*@example.org\" names nobody; a * stands for the domain only",
+            "f:2: [greylist] probe_senders: \"*@example.org\" names nobody; a * stands for a whole domain only",
+            "f:2: [greylist] probe_senders: \"verify@*.example\" names nobody; a * stands for a whole domain only",
+        ],
+    ),
+    (
+        "[milter]\nlisten = [\"inet:[::1]:8892\", \"inet:192.0.2.1:8892\"]\npeers = [\"192.0.2.0/24\"]\n",
+        &[
+            "f:3: [milter] peers: inet:[::1]:8892 is reached from loopback only, which is not named here, so that all mail would pass unseen; add \"127.0.0.0/8\" or \"::1/128\"",
+        ],
+    ),
+    (
+        "[milter]\nlisten = [\"unix:/run/greygate/control.sock\"]\n",
+        &[
+            "f:2: [milter] listen: the control socket has the name of a milter socket; give each its own",
         ],
     ),
     // All at once, in the order of the file.
