@@ -94,6 +94,20 @@ fn bytes_that_are_no_text_have_a_line() {
 }
 
 #[test]
+fn seed_in_the_directory_is_looked_at_too() {
+    let place = TempDir::new().expect("there is room for a directory");
+    let directory = place.path().display().to_string();
+    let text =
+        format!("[store]\ndirectory = \"{directory}\"\n[admin]\nsocket = \"{directory}/s\"\n");
+    let file = place.path().join("greygate.toml");
+    std::fs::write(&file, text).expect("the directory is ours");
+    read(&file).expect("the seed is yet to be made");
+    std::fs::create_dir(place.path().join("seed")).expect("the directory is ours");
+    let refused = read(&file).expect_err("that is no seed").to_string();
+    assert!(refused.contains("seed is no plain file"), "{refused}");
+}
+
+#[test]
 fn unusable_paths_are_named_with_their_line() {
     let place = TempDir::new().expect("there is room for a directory");
     let at = |name: &str| place.path().join(name);
