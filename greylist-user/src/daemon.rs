@@ -1,7 +1,7 @@
 //! Who is plugged into whom, in which order they start and stop, and what a reload changes.
 //!
-//! The one place that knows all rooms. It starts them from the inside out, the milter's listeners
-//! last, and stops them from the outside in: mail first, then the doors, then a last snapshot, and
+//! The one place that knows all rooms. It starts them from the inside out, the milter and then the
+//! doors for operators, which say where it listens, and stops them from the outside in: mail first, then the doors, then a last snapshot, and
 //! at the very end the kernel filter, which is attached as long as this process lives and no
 //! longer.
 
@@ -129,8 +129,7 @@ impl Daemon {
         self.metrics.as_ref().map(MetricsServer::address)
     }
 
-    /// Applies the rules of `config` to sessions that begin from now on, and names what it cannot
-    /// change while running.
+    /// Applies the rules of `config` from now on, and names what it cannot change while running.
     pub fn reload(&mut self, config: &Config) {
         self.policy.store(Arc::new(in_force(&config.policy)));
         let sections = wanting_restart(&self.config, config);
@@ -157,7 +156,7 @@ impl Daemon {
 }
 
 /// Runs the daemon until SIGTERM or SIGINT; SIGHUP reads `file` again. A second SIGTERM or SIGINT
-/// ends it without waiting for open sessions.
+/// ends it at once: open sessions are cut, and there is no last snapshot.
 ///
 /// # Errors
 ///

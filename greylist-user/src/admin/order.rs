@@ -28,7 +28,6 @@ impl PunishOrder {
     /// The client to sentence, unless the rules protect it.
     pub fn client(&self, policy: &Policy) -> Result<SentencedClient, Refusal> {
         let client = self.target.client()?;
-        let network = client.network();
         if is_nobody(self.target.address()) {
             return Err(Refusal::Nobody(client));
         }
@@ -41,10 +40,10 @@ impl PunishOrder {
         if self.force {
             return Ok(client);
         }
-        if let Some(allowed) = policy.allow.iter().find(|allow| overlap(**allow, network)) {
+        if let Some(allowed) = policy.allow.iter().find(|allow| client.overlaps(**allow)) {
             return Err(Refusal::Allowed(client, *allowed));
         }
-        let local = policy.local.iter().any(|local| overlap(*local, network))
+        let local = policy.shields(client)
             || self.target.address().is_loopback()
             || client.covers(IpAddr::V6(Ipv6Addr::LOCALHOST));
         if local {
@@ -143,10 +142,6 @@ pub enum Refusal {
 
 /// The last rung of the ladder: nobody is sentenced for longer, not even by an operator.
 const LONGEST_SENTENCE: Duration = Duration::from_hours(28 * 24);
-
-fn overlap(one: IpNet, other: IpNet) -> bool {
-    one.contains(&other) || other.contains(&one)
-}
 
 fn is_nobody(address: IpAddr) -> bool {
     address.is_unspecified()

@@ -111,7 +111,9 @@ fn defer(
             Action::Observe => Verdict::Pass(PassReason::Observed),
         },
         next,
-        sentence: offends.then(|| punish::sentence(policy, attempt, now)),
+        sentence: offends
+            .then(|| punish::sentence(policy, attempt, now))
+            .flatten(),
     }
 }
 

@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-/// The rules of one policy. Immutable: a reload replaces it whole, and a session keeps the one it
-/// began with.
+use super::sentence::{Sentence, SentenceLevel, SentenceReason, SentencedClient};
+
+/// The rules of one policy. Immutable: a reload replaces it whole. Verdicts follow the new one at
+/// once; a session keeps what it began with of [`rcpt_deferrals`](Self::rcpt_deferrals) and
+/// [`probe_senders`](Self::probe_senders), so that its course does not change half-way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Whether unknown tuples are deferred, or passed and counted.
@@ -78,6 +81,26 @@ impl Action {
 }
 
 impl Policy {
+    /// Whether a sentence on `client` would fall on somebody who is allowed or local. One who is
+    /// not may share an IPv6 `/64` with one who is.
+    pub fn shields(&self, client: SentencedClient) -> bool {
+        let mut networks = self.allow.iter().chain(&self.local);
+        networks.any(|network| client.overlaps(*network))
+    }
+
+    /// What these rules leave of a sentence that may have been given under others; [`None`] if
+    /// nothing. An operator's order stands, since it was given in spite of the rules.
+    pub fn carried_out(&self, sentence: Sentence) -> Option<Sentence> {
+        if sentence.reason == SentenceReason::Operator {
+            return Some(sentence);
+        }
+        let level = match self.punish.action {
+            Action::Enforce => sentence.level,
+            Action::Observe => SentenceLevel::Observe,
+        };
+        (!self.shields(sentence.client)).then_some(Sentence { level, ..sentence })
+    }
+
     /// Whether `reverse_path` probes rather than sends: the null reverse-path (empty), or one of
     /// [`probe_senders`](Self::probe_senders).
     ///

@@ -287,6 +287,29 @@ fn does_not_strike_on_the_word_of_another_host() {
 }
 
 #[test]
+fn does_not_strike_a_64_that_somebody_shielded_shares() {
+    let hammers = Attempt {
+        client: "2001:db8:1:2::7".parse().expect("an address"),
+        ..ATTEMPT
+    };
+    let neighbour = vec!["2001:db8:1:2::9/128".parse().expect("a network")];
+    let lists = [
+        (neighbour.clone(), Vec::new(), false),
+        (Vec::new(), neighbour, false),
+        (Vec::new(), Vec::new(), true),
+    ];
+    for (allow, local, is_struck) in lists {
+        let mut story = Story::new(Policy {
+            allow,
+            local,
+            ..Policy::default()
+        });
+        let struck = story.hammered(seconds(1), [hammers; 60]);
+        assert_eq!(struck.is_some(), is_struck, "{:?}", story.policy);
+    }
+}
+
+#[test]
 fn does_not_strike_while_greylisting_observes() {
     let mut story = Story::new(Policy {
         action: Action::Observe,

@@ -112,6 +112,11 @@ impl SentencedClient {
         self.0
     }
 
+    /// Whether somebody in `network` falls under this sentence.
+    pub fn overlaps(self, network: IpNet) -> bool {
+        self.0.contains(&network) || network.contains(&self.0)
+    }
+
     /// Whether `address` falls under this sentence.
     pub fn covers(self, address: IpAddr) -> bool {
         Self::of(address) == self

@@ -223,7 +223,9 @@ impl Store {
                 return;
             }
         };
-        self.tell(Effect::Punish(given));
+        if let Some(sentence) = self.policy.load().carried_out(given) {
+            self.tell(Effect::Punish(sentence));
+        }
     }
 
     /// Undoes the sentence that `address` falls under.
@@ -239,9 +241,11 @@ impl Store {
         Forgiven { client, lifted }
     }
 
-    /// The sentences in force at `now`.
+    /// The sentences in force at `now`, as the present policy carries them out.
     pub fn sentences(&self, now: Timestamp) -> Vec<Sentence> {
-        self.sentences.in_force(now)
+        let policy = self.policy.load();
+        let in_force = self.sentences.in_force(now).into_iter();
+        in_force.filter_map(|it| policy.carried_out(it)).collect()
     }
 
     /// Writes a snapshot of what has not lapsed at `now`. Judging goes on meanwhile: a record that
@@ -427,7 +431,7 @@ impl Store {
         mut take: impl FnMut(Row) -> io::Result<()>,
     ) -> io::Result<()> {
         let policy = self.policy.load_full();
-        for sentence in self.sentences(now) {
+        for sentence in self.sentences.in_force(now) {
             take(Row::Sentence(sentence))?;
         }
         let mut trust = Vec::new();
