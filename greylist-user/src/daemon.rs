@@ -1,9 +1,9 @@
 //! Who is plugged into whom, in which order they start and stop, and what a reload changes.
 //!
 //! The one place that knows all rooms. It starts them from the inside out, the milter and then the
-//! doors for operators, which say where it listens, and stops them from the outside in: mail first, then the doors, then a last snapshot, and
-//! at the very end the kernel filter, which is attached as long as this process lives and no
-//! longer.
+//! doors for operators, which say where it listens, and stops them from the outside in: mail first,
+//! then the doors, then a last snapshot, and at the very end the kernel filter, which is attached as
+//! long as this process lives and no longer.
 
 mod control;
 

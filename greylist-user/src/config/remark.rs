@@ -1,5 +1,7 @@
 //! What a legal configuration amounts to, and what in it may surprise.
 
+use std::time::Duration;
+
 use nix::net::if_::if_nametoindex;
 
 use super::duration::format;
@@ -46,6 +48,12 @@ impl Config {
         {
             remarks.push(format!(
                 "[metrics] listen {address}: whoever reaches it reads how much mail this host takes"
+            ));
+        }
+        if self.milter.idle_timeout < SLOW_MESSAGE {
+            remarks.push(format!(
+                "[milter] idle_timeout of {} is shorter than a slow client may take for a message: its session then follows Postfix's milter_default_action",
+                format(self.milter.idle_timeout)
             ));
         }
         for network in &policy.allow {
@@ -96,6 +104,9 @@ impl Config {
     }
 }
 
+/// As long as libmilter waits, to within a few seconds.
+const SLOW_MESSAGE: Duration = Duration::from_hours(2);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,6 +142,7 @@ mod tests {
         config.policy.punish.action = Action::Observe;
         config.policy.allow = vec!["0.0.0.0/0".parse().expect("a network")];
         config.metrics.listen = MetricsListen::At(([0, 0, 0, 0], 9892).into());
-        assert_eq!(config.remarks().len(), 3);
+        config.milter.idle_timeout = Duration::from_mins(1);
+        assert_eq!(config.remarks().len(), 4);
     }
 }
