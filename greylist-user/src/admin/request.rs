@@ -243,7 +243,7 @@ impl SentenceLine {
 pub struct Punished {
     /// The sentenced address or network.
     pub client: String,
-    /// For how many seconds.
+    /// For how many seconds from now: no less than it was sentenced for already.
     pub seconds: u64,
     /// Why new connections are not dropped all the same, such as a filter that is off; empty when
     /// they are.

@@ -195,6 +195,16 @@ mod tests {
             "there is no kernel filter"
         );
         assert_eq!(sentenced(&socket).len(), 1);
+        let shorter = PunishOrder {
+            target: "2001:db8::7".parse().expect("an address"),
+            seconds: Some(60),
+            force: false,
+        };
+        let Ok(Answer::Punished(punished)) = call(&socket, &Request::Punish(shorter)) else {
+            panic!("the daemon should obey its own user");
+        };
+        let said = punished.seconds;
+        assert!(said > 3_500, "{said} s: a sentence is never shortened");
 
         let address = "2001:db8::99".parse().expect("an address");
         let Ok(Answer::Forgiven(forgiven)) = call(&socket, &Request::Forgive { address }) else {

@@ -84,20 +84,24 @@ impl Control for Desk {
         duration: Duration,
     ) -> Result<Punished, ControlError> {
         let now = self.clock.now();
-        self.store.punish(Sentence {
+        let order = Sentence {
             client,
             level: SentenceLevel::Block,
             reason: SentenceReason::Operator,
             since: now,
             until: now.after(duration),
-        });
+        };
+        let Some(given) = self.store.punish(order) else {
+            let why = "too many sentences are in force; forgive somebody first";
+            return Err(ControlError(why.to_owned()));
+        };
         let without_effect = match self.projector.status() {
             FilterStatus::Off { why } => why,
             FilterStatus::On(_) => String::new(),
         };
         Ok(Punished {
             client: client.to_string(),
-            seconds: duration.as_secs(),
+            seconds: given.until.since(now).as_secs(),
             without_effect,
         })
     }
@@ -134,7 +138,7 @@ impl Desk {
             tuples: census.tuples as u64,
             capacity: census.capacity as u64,
             trusted: census.trusted as u64,
-            sentences: census.sentences as u64,
+            sentences: self.store.sentences(now).len() as u64,
             snapshot_age: census.last_snapshot.map(age),
             restored: self.restored.clone(),
         }

@@ -203,8 +203,9 @@ impl Store {
 
     /// Gives a sentence: an operator's, whatever the client's standing.
     ///
-    /// One that is in force is never shortened or softened by it.
-    pub fn punish(&self, sentence: Sentence) {
+    /// One that is in force is never shortened or softened by it. Returns the client's sentence as
+    /// it is now; [`None`] if there is no room for one more.
+    pub fn punish(&self, sentence: Sentence) -> Option<Sentence> {
         let given = match self.sentences.give(sentence) {
             Given::New(given) => {
                 self.metrics.sentences_given.inc();
@@ -220,12 +221,13 @@ impl Store {
             Given::Renewed(given) => given,
             Given::Full => {
                 self.metrics.sentences_unrecorded.inc();
-                return;
+                return None;
             }
         };
         if let Some(sentence) = self.policy.load().carried_out(given) {
             self.tell(Effect::Punish(sentence));
         }
+        Some(given)
     }
 
     /// Undoes the sentence that `address` falls under.

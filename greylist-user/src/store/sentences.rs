@@ -170,6 +170,21 @@ mod tests {
     }
 
     #[test]
+    fn full_table_gives_no_more_and_still_changes_what_it_holds() {
+        let sentences = Sentences::default();
+        let held = block(T0, Duration::from_mins(30));
+        sentences.give(held);
+        sentences.len.store(MOST, Ordering::Relaxed);
+        let another = Sentence {
+            client: SentencedClient::from(Ipv4Addr::new(192, 0, 2, 8)),
+            ..held
+        };
+        assert_eq!(sentences.give(another), Given::Full);
+        assert_eq!(sentences.give(held), Given::Renewed(held));
+        assert_eq!(sentences.in_force(T0), [held]);
+    }
+
+    #[test]
     fn lifts_and_sweeps() {
         let sentences = Sentences::default();
         let sentence = block(T0, Duration::from_mins(30));
