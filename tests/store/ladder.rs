@@ -310,11 +310,10 @@ fn reloaded_policy_holds_for_sentences_that_were_given() {
         allow: vec!["192.0.2.7/32".parse().expect("a network")],
         ..Policy::default()
     };
-    reload(allowing.clone());
+    reload(allowing);
     assert_eq!(levels(), [], "the allow list always wins");
 
-    // But not over an operator who insisted.
-    store.forgive(ATTEMPT.client, now);
+    // But not over an operator who insisted, whatever was there before.
     store.punish(Sentence {
         client: SentencedClient::of(ATTEMPT.client),
         level: SentenceLevel::Block,

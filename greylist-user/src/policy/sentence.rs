@@ -33,20 +33,17 @@ impl Sentence {
         now >= self.until || self.since > now.after(length)
     }
 
-    /// One sentence out of two of the same client: the harder level, the later end, and the reason
-    /// and beginning of the one that began first. So a repeat never shortens a sentence.
+    /// One sentence out of two of the same client: the harder level, the earlier beginning, the later
+    /// end, and an operator's reason before any other. So a repeat never shortens a sentence, and
+    /// an operator's order stands whatever was there before.
     #[must_use]
     pub fn merge(self, other: Self) -> Self {
-        let order = |sentence: &Self| (sentence.since, sentence.reason, sentence.until);
-        let first = if order(&self) <= order(&other) {
-            self
-        } else {
-            other
-        };
         Self {
+            client: self.client,
             level: self.level.max(other.level),
+            reason: self.reason.min(other.reason),
+            since: self.since.min(other.since),
             until: self.until.max(other.until),
-            ..first
         }
     }
 }
@@ -70,7 +67,7 @@ impl SentenceLevel {
     }
 }
 
-/// What a sentence was given for.
+/// What a sentence was given for, the weightiest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SentenceReason {
     /// An operator's `greygate punish`.
@@ -172,6 +169,7 @@ mod tests {
             level: SentenceLevel::Block,
             ..long
         };
+        assert_eq!(both.reason, SentenceReason::Operator);
         assert_eq!(long.merge(hard), both);
         assert_eq!(hard.merge(long), both);
         assert_eq!(both.merge(both), both);
