@@ -22,4 +22,5 @@ pub mod kernel;
 pub mod log;
 pub mod milter;
 pub mod policy;
+mod socket_file;
 pub mod store;

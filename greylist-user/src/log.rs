@@ -123,12 +123,25 @@ impl Collector for Lost {
     }
 }
 
+/// What a stranger said, as the value of a field: bytes that are not printable ASCII are escaped, so
+/// that it cannot forge a line, and blanks are, so that it cannot forge a field.
+pub fn field(said: &[u8]) -> impl Display {
+    fmt::from_fn(move |f| {
+        for part in said.split_inclusive(|byte| *byte == b' ') {
+            match part.strip_suffix(b" ") {
+                Some(word) => write!(f, "{}\\x20", word.escape_ascii())?,
+                None => part.escape_ascii().fmt(f)?,
+            }
+        }
+        Ok(())
+    })
+}
+
 /// Lines that may wait for a slow standard error: seconds of a busy host, a few megabytes.
 const WAITING_LINES: usize = 16_384;
 
 impl Addresses {
-    /// The address as it may be written. It comes from a stranger: bytes that are not printable
-    /// ASCII are escaped, so that it cannot forge a log line.
+    /// The address as it may be written, as a [`field`].
     pub fn show(self, address: &[u8]) -> impl Display {
         Shown {
             form: self,
@@ -148,9 +161,9 @@ impl Display for Shown<'_> {
             return f.write_str("<>");
         }
         match self.form {
-            Addresses::Full => self.address.escape_ascii().fmt(f),
+            Addresses::Full => field(self.address).fmt(f),
             Addresses::Domain => match self.address.iter().rposition(|byte| *byte == b'@') {
-                Some(at) => write!(f, "*{}", self.address[at..].escape_ascii()),
+                Some(at) => write!(f, "*{}", field(&self.address[at..])),
                 None => f.write_str("*"),
             },
             Addresses::Hash => write!(f, "#{:016x}", KEY.hash_one(self.address)),
@@ -251,12 +264,17 @@ mod tests {
     }
 
     #[test]
-    fn stranger_cannot_forge_a_line() {
-        let forged = b"a\n<0>deferred\x1b[31m@evil\r.example";
+    fn stranger_cannot_forge_a_line_nor_a_field() {
+        let forged = b"\"a\n<0>deferred\x1b[31m client=192.0.2.1 \"@evil\r. example";
         for addresses in [Addresses::Full, Addresses::Domain] {
             let shown = addresses.show(forged).to_string();
             assert!(!shown.contains(char::is_control), "{shown:?}");
+            assert!(!shown.contains(' '), "{shown:?}");
         }
+        assert_eq!(
+            field(b"mx reason=allowed ").to_string(),
+            r"mx\x20reason=allowed\x20"
+        );
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Who is deferred, where, and what becomes of the retry.
 
+use std::time::Duration;
+
 use support::Error;
 use support::site::{Endpoint, Plan};
 use support::smtp::Message;
@@ -70,6 +72,25 @@ fn defers_the_null_sender_at_data_never_at_rcpt() -> Result<(), Error> {
     );
     let data = round.data.as_ref().expect("the recipient was accepted");
     assert!(data.is_greylisting(), "{data}");
+    Ok(())
+}
+
+#[test]
+fn saying_data_again_gains_nothing() -> Result<(), Error> {
+    support::needs!(crate::equipment());
+    let turn = start(&Plan::default())?;
+    let mut session = turn.site.client().open(Duration::from_secs(3))?;
+    session.command("MAIL FROM:<>")?;
+    session.command("RCPT TO:<alice@lab.example>")?;
+    // Postfix keeps the transaction open after the first.
+    for _ in 0..2 {
+        let reply = session.command("DATA")?;
+        assert!(reply.is_greylisting(), "{reply}");
+    }
+    let reply = session.command("RCPT TO:<alice@lab.example>")?;
+    assert!(reply.is_positive(), "{reply}");
+    let reply = session.command("DATA")?;
+    assert!(reply.is_greylisting(), "{reply}");
     Ok(())
 }
 

@@ -4,10 +4,9 @@
 //! decide who may ask; who may change anything is decided by `SO_PEERCRED`, which the kernel
 //! fills in and the client cannot. Every change is logged with the uid that ordered it.
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, chown};
-use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,13 +22,13 @@ use super::count::Metrics;
 use super::door::Door;
 use super::request::{Answer, REFUSED, Request};
 use super::settings::Settings;
+use crate::socket_file::{Named, Obstacle, SocketFile};
 
 /// The running control socket. Dropping it, or [`ControlServer::stop`], closes and removes it.
 #[derive(Debug)]
 pub struct ControlServer {
     path: PathBuf,
-    /// The file that was bound: a later daemon's, at the same path, is not ours to remove.
-    inode: u64,
+    _file: SocketFile,
     /// Closed after the socket's file is gone.
     _door: Door,
 }
@@ -47,8 +46,20 @@ impl ControlServer {
         let path = settings.socket.clone();
         let broken = |source| SocketError::Bind(path.clone(), source);
         let group = group_id(&settings.group)?;
-        clear_the_way(&path)?;
-        let (listener, inode) = bind(&path, group).map_err(broken)?;
+        if let Some(directory) = path.parent() {
+            let mut builder = DirBuilder::new();
+            builder.recursive(true).mode(0o750);
+            builder.create(directory).map_err(broken)?;
+        }
+        let named = Named::at(&path).map_err(|obstacle| match obstacle {
+            Obstacle::InUse => SocketError::InUse(path.clone()),
+            Obstacle::NotASocket => SocketError::NoSocket(path.clone()),
+            Obstacle::System(source) => broken(source),
+        })?;
+        if let Some(group) = group {
+            named.give_to_group(group).map_err(broken)?;
+        }
+        let (listener, file) = named.listen(BACKLOG).map_err(broken)?;
         let door = Door::open(
             "control",
             Arc::clone(&metrics),
@@ -58,7 +69,7 @@ impl ControlServer {
         .map_err(broken)?;
         Ok(Self {
             path,
-            inode,
+            _file: file,
             _door: door,
         })
     }
@@ -71,15 +82,6 @@ impl ControlServer {
     /// Closes and removes the socket, and waits for its thread.
     pub fn stop(self) {
         drop(self);
-    }
-}
-
-impl Drop for ControlServer {
-    fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|file| file.ino() == self.inode) {
-            // Should it stay behind, the next start replaces it.
-            let _ = fs::remove_file(&self.path);
-        }
     }
 }
 
@@ -108,51 +110,6 @@ fn group_id(name: &str) -> Result<Option<u32>, SocketError> {
         Ok(Some(group)) => Ok(Some(group.gid.as_raw())),
         _ => Err(SocketError::NoGroup(name.to_owned())),
     }
-}
-
-/// Sees that nothing but a dead socket stands at `path`, and makes its directory.
-fn clear_the_way(path: &Path) -> Result<(), SocketError> {
-    let broken = |source| SocketError::Bind(path.to_owned(), source);
-    match fs::symlink_metadata(path) {
-        Ok(file) if !file.file_type().is_socket() => Err(SocketError::NoSocket(path.to_owned())),
-        Ok(_) => match StdStream::connect(path) {
-            Ok(_) => Err(SocketError::InUse(path.to_owned())),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
-            Err(error) => Err(broken(error)),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => match path.parent() {
-            Some(directory) => DirBuilder::new()
-                .recursive(true)
-                .mode(0o750)
-                .create(directory)
-                .map_err(broken),
-            None => Ok(()),
-        },
-        Err(error) => Err(broken(error)),
-    }
-}
-
-/// Binds under another name and renames: at `path` there is never a socket with wrong rights, and
-/// a dead one is replaced in one step.
-fn bind(path: &Path, group: Option<u32>) -> io::Result<(StdListener, u64)> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let fresh = PathBuf::from(name);
-    match fs::remove_file(&fresh) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = StdListener::bind(&fresh)?;
-    let inode = (|| {
-        chown(&fresh, None, group)?;
-        fs::set_permissions(&fresh, Permissions::from_mode(0o660))?;
-        listener.set_nonblocking(true)?;
-        let inode = fs::symlink_metadata(&fresh)?.ino();
-        fs::rename(&fresh, path)?;
-        Ok(inode)
-    })()
-    .inspect_err(|_: &io::Error| drop(fs::remove_file(&fresh)))?;
-    Ok((listener, inode))
 }
 
 /// One question, one answer.
@@ -252,6 +209,9 @@ fn obey(request: &Request, control: &dyn Control) -> Answer {
 fn refused(why: impl Into<String>) -> Answer {
     Answer::Refused { why: why.into() }
 }
+
+/// Connections that wait to be accepted; sixteen are served at once.
+const BACKLOG: i32 = 128;
 
 /// The longest request is some hundred bytes.
 const LONGEST_QUESTION: usize = 4_096;

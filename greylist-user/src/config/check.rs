@@ -1,6 +1,9 @@
 //! What must hold between keys, and what single values the rooms could not make use of.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
 
 use super::document::Document;
 use super::duration::format;
@@ -21,18 +24,49 @@ fn listeners(config: &Config, document: &mut Document<'_>) {
     }
     named_once("milter", "listen", &config.milter.listen, document);
     for endpoint in &config.milter.listen {
+        if !is_reached(endpoint, &config.milter.peers) {
+            let what = format!(
+                "{endpoint} is reached from loopback only, which is not named here, so that all \
+                 mail would pass unseen; add \"127.0.0.0/8\" or \"::1/128\""
+            );
+            document.refuse("milter", "peers", &what);
+        }
         if *endpoint == Endpoint::Unix(config.admin.socket.clone()) {
-            let what = "is also a [milter] listen endpoint; give it a name of its own";
-            document.refuse("admin", "socket", what);
+            let what = "the control socket has the name of a milter socket; give each its own";
+            // One of the two is in the file, since the defaults differ.
+            let (section, key) = match document.line_of("admin", "socket") {
+                Some(_) => ("admin", "socket"),
+                None => ("milter", "listen"),
+            };
+            document.refuse(section, key, what);
         }
     }
-    if config.milter.connections_per_peer > config.milter.connections {
+    // Whoever lowers the one need not name the other.
+    let is_named = document.line_of("milter", "connections_per_peer").is_some();
+    if is_named && config.milter.connections_per_peer > config.milter.connections {
         let what = format!(
             "{} is more than all connections together; write at most {}, or raise connections",
             config.milter.connections_per_peer, config.milter.connections
         );
         document.refuse("milter", "connections_per_peer", &what);
     }
+}
+
+/// Whether an MTA that `peers` names can connect to `endpoint`, as far as loopback tells.
+fn is_reached(endpoint: &Endpoint, peers: &[IpNet]) -> bool {
+    let loopback = match endpoint {
+        Endpoint::Inet(address) => match address.ip() {
+            IpAddr::V4(address) if address.is_loopback() => {
+                IpNet::new_assert(Ipv4Addr::new(127, 0, 0, 0).into(), 8)
+            }
+            IpAddr::V6(address) if address.is_loopback() => IpNet::from(IpAddr::V6(address)),
+            _ => return true,
+        },
+        Endpoint::Unix(_) => return true,
+    };
+    peers
+        .iter()
+        .any(|peer| peer.contains(&loopback) || loopback.contains(peer))
 }
 
 fn times(config: &Config, document: &mut Document<'_>) {
@@ -58,8 +92,9 @@ fn times(config: &Config, document: &mut Document<'_>) {
 
 fn senders(config: &Config, document: &mut Document<'_>) {
     for pattern in &config.policy.probe_senders {
-        if pattern.starts_with('*') {
-            let what = format!("{pattern:?} names nobody; a * stands for the domain only");
+        let (local_part, domain) = pattern.rsplit_once('@').unwrap_or((pattern, ""));
+        if local_part == "*" || (domain.contains('*') && domain != "*") {
+            let what = format!("{pattern:?} names nobody; a * stands for a whole domain only");
             document.refuse("greylist", "probe_senders", &what);
         }
     }

@@ -80,7 +80,8 @@ impl Config {
             &mut milter.peers,
             "Networks of the MTAs that may speak to the inet listeners; others are closed before \
              the first byte. Loopback, since a milter peer is believed about who the client is. A \
-             listener that is not loopback needs others named.",
+             listener that is not loopback needs others named; what is named here stands alone, \
+             so name loopback too where this host's own Postfix connects by it.",
         );
         v.key(
             "users",

@@ -22,8 +22,10 @@ pub(super) fn check(config: &Config, document: &mut Document<'_>) {
         }
     };
     judge("store", "directory", directory(&config.store.directory));
-    if config.store.seed_file.parent() != Some(&config.store.directory) {
-        judge("store", "seed_file", file(&config.store.seed_file));
+    let seed = &config.store.seed_file;
+    // One that will be made in the directory needs what the directory needs.
+    if seed.exists() || seed.parent() != Some(&config.store.directory) {
+        judge("store", "seed_file", file(seed));
     }
     for endpoint in &config.milter.listen {
         if let Endpoint::Unix(path) = endpoint {

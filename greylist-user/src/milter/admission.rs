@@ -5,6 +5,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    fmt::Display,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -14,7 +15,7 @@ use nix::unistd::{Uid, User};
 
 use crate::policy::Origin;
 
-use super::{endpoint::Endpoint, metrics::Metrics, settings::Settings};
+use super::{complaint::Complaint, endpoint::Endpoint, metrics::Metrics, settings::Settings};
 
 /// Who has connected to us: an MTA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,7 +49,7 @@ impl Peer {
     }
 }
 
-impl std::fmt::Display for Peer {
+impl Display for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Host(address) => address.fmt(f),
@@ -65,6 +66,8 @@ pub(super) struct Admission {
     connections: u32,
     connections_per_peer: u32,
     metrics: Arc<Metrics>,
+    /// Strangers that were turned away.
+    complaint: Complaint,
     /// Held for a look-up at most; connections come and go, commands do not touch it.
     present: Mutex<Present>,
 }
@@ -80,6 +83,7 @@ impl Admission {
             connections: settings.connections,
             connections_per_peer: settings.connections_per_peer,
             metrics,
+            complaint: Complaint::default(),
             present: Mutex::default(),
         }
     }
@@ -96,11 +100,12 @@ impl Admission {
         if let Some(refusal) = refusal {
             let reason = refusal.word();
             self.metrics.count_refused(reason);
-            match refusal {
-                Refusal::Peer | Refusal::User => tracing::info!(%peer, reason, "refused"),
-                Refusal::Connections | Refusal::ConnectionsPerPeer => {
-                    tracing::debug!(%peer, reason, "refused");
-                }
+            // A full house has been told of by its alarm.
+            let is_stranger = matches!(refusal, Refusal::Peer | Refusal::User);
+            if is_stranger && self.complaint.is_due() {
+                tracing::info!(%peer, reason, "refused");
+            } else {
+                tracing::debug!(%peer, reason, "refused");
             }
             return Err(refusal);
         }
@@ -113,30 +118,27 @@ impl Admission {
 
     fn enter(&self, peer: Peer) -> Result<(), Refusal> {
         let mut present = self.lock();
-        if present.all >= self.connections {
-            present.alarm_at(self.connections);
+        if present.all.open >= self.connections {
             return Err(Refusal::Connections);
         }
-        let count = present.by_peer.entry(peer).or_default();
-        if *count >= self.connections_per_peer {
+        let of_peer = present.by_peer.entry(peer).or_default();
+        if of_peer.open >= self.connections_per_peer {
             return Err(Refusal::ConnectionsPerPeer);
         }
-        *count += 1;
-        present.all += 1;
-        present.alarm_at(self.connections);
+        of_peer.enter(&peer, self.connections_per_peer);
+        present.all.enter(&"all", self.connections);
         Ok(())
     }
 
     fn leave(&self, peer: Peer) {
         let mut present = self.lock();
-        present.all -= 1;
-        if let Some(count) = present.by_peer.get_mut(&peer) {
-            *count -= 1;
-            if *count == 0 {
+        present.all.leave(&"all", self.connections);
+        if let Some(of_peer) = present.by_peer.get_mut(&peer) {
+            of_peer.leave(&peer, self.connections_per_peer);
+            if of_peer.open == 0 {
                 present.by_peer.remove(&peer);
             }
         }
-        present.calm_at(self.connections);
         drop(present);
         self.metrics.connections_open.dec();
     }
@@ -204,24 +206,35 @@ impl Refusal {
 
 #[derive(Debug, Default)]
 struct Present {
-    all: u32,
-    by_peer: HashMap<Peer, u32>,
+    all: Places,
+    by_peer: HashMap<Peer, Places>,
+}
+
+/// Places that are taken, under one cap.
+#[derive(Debug, Default)]
+struct Places {
+    open: u32,
     is_alarmed: bool,
 }
 
-impl Present {
-    /// Says once that the cap is near; says it again only after there was calm between.
-    fn alarm_at(&mut self, cap: u32) {
-        if !self.is_alarmed && u64::from(self.all) * 10 >= u64::from(cap) * 8 {
+impl Places {
+    /// Takes one. Says once that the cap is near, and again only after there was calm between.
+    fn enter(&mut self, peer: &dyn Display, cap: u32) {
+        self.open += 1;
+        let open = self.open;
+        if !self.is_alarmed && u64::from(open) * 10 >= u64::from(cap) * 8 {
             self.is_alarmed = true;
-            tracing::warn!(open = self.all, cap, "connections-near-cap");
+            tracing::warn!(%peer, open, cap, "connections-near-cap");
         }
     }
 
-    fn calm_at(&mut self, cap: u32) {
-        if self.is_alarmed && u64::from(self.all) * 10 < u64::from(cap) * 6 {
+    /// Gives one back.
+    fn leave(&mut self, peer: &dyn Display, cap: u32) {
+        self.open -= 1;
+        let open = self.open;
+        if self.is_alarmed && u64::from(open) * 10 < u64::from(cap) * 6 {
             self.is_alarmed = false;
-            tracing::info!(open = self.all, cap, "connections-calm");
+            tracing::info!(%peer, open, cap, "connections-calm");
         }
     }
 }
@@ -274,15 +287,32 @@ mod tests {
 
     #[test]
     fn alarm_has_hysteresis() {
-        let mut present = Present::default();
-        let mut alarmed_at = |all| {
-            present.all = all;
-            present.alarm_at(10);
-            present.calm_at(10);
-            present.is_alarmed
+        let mut places = Places::default();
+        let enter = |places: &mut Places| places.enter(&"a test", 10);
+        let leave = |places: &mut Places| places.leave(&"a test", 10);
+        for _ in 0..7 {
+            enter(&mut places);
+        }
+        let mut alarmed_after = |change: &dyn Fn(&mut Places)| {
+            change(&mut places);
+            places.is_alarmed
         };
-        let course = [7, 8, 7, 6, 5, 7, 8].map(&mut alarmed_at);
-        assert_eq!(course, [false, true, true, true, false, false, true]);
+        assert!(alarmed_after(&enter), "8 of 10");
+        assert!(alarmed_after(&leave), "7 of 10");
+        assert!(alarmed_after(&leave), "6 of 10");
+        assert!(!alarmed_after(&leave), "5 of 10");
+        assert!(!alarmed_after(&enter), "6 of 10");
+    }
+
+    #[test]
+    fn peer_near_its_own_cap_is_an_alarm_though_there_is_room_for_others() {
+        let admission = admission(100, 5);
+        let seated = [0; 4].map(|_| admission.admit(peer("192.0.2.1")).expect("a place"));
+        let present = admission.lock();
+        assert!(!present.all.is_alarmed);
+        assert!(present.by_peer[&peer("192.0.2.1")].is_alarmed);
+        drop(present);
+        drop(seated);
     }
 
     #[test]

@@ -1,23 +1,22 @@
 //! Listeners: sockets that are ready to accept.
 //!
-//! Knows socket options, modes and leftovers of a daemon that died; leaves accepting to `worker`.
-//! Every worker has its own TCP listener on each port (`SO_REUSEPORT`), between which the kernel
-//! divides connections; a Unix listener is one socket shared by all.
+//! Knows socket options and whose group a Unix socket is given to; leaves its file to
+//! `socket_file` and accepting to `worker`. Every worker has its own TCP listener on each port
+//! (`SO_REUSEPORT`), between which the kernel divides connections; a Unix listener is one socket
+//! shared by all.
 
 use std::{
-    fs::{self, Permissions},
     io,
     net::{SocketAddr, TcpListener},
-    os::unix::{
-        fs::{FileTypeExt, MetadataExt, PermissionsExt, chown},
-        net::{UnixListener, UnixStream},
-    },
+    os::unix::net::UnixListener,
     path::{Path, PathBuf},
 };
 
 use nix::unistd::User;
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, Socket, Type};
 use thiserror::Error;
+
+use crate::socket_file::{Named, Obstacle, SocketFile};
 
 use super::endpoint::Endpoint;
 
@@ -83,19 +82,14 @@ impl Bound {
         workers: usize,
         users: &[String],
     ) -> Result<Self, ListenError> {
-        clear_stale(path)?;
         let at = |source| ListenError::at(endpoint, source);
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(at)?;
-        socket.set_nonblocking(true).map_err(at)?;
-        socket
-            .bind(&SockAddr::unix(path).map_err(at)?)
-            .map_err(at)?;
-        let file = SocketFile::at(path).map_err(at)?;
-        // Before listen(2) nobody can connect, so there is no moment with a wider mode.
-        fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(at)?;
-        give_to_group_of(users, path);
-        socket.listen(BACKLOG).map_err(at)?;
-        let listener = UnixListener::from(socket);
+        let named = Named::at(path).map_err(|obstacle| match obstacle {
+            Obstacle::InUse => ListenError::InUse { path: path.into() },
+            Obstacle::NotASocket => ListenError::NotASocket { path: path.into() },
+            Obstacle::System(source) => at(source),
+        })?;
+        give_to_group_of(users, &named, path);
+        let (listener, file) = named.listen(BACKLOG).map_err(at)?;
         let listeners = (0..workers)
             .map(|_| listener.try_clone().map(Listener::Unix))
             .collect::<io::Result<Vec<_>>>()
@@ -108,42 +102,16 @@ impl Bound {
     }
 }
 
-/// Gives a socket file to the primary group of the first user that this host knows.
+/// Gives a socket to the primary group of the first user that this host knows.
 ///
 /// Only root and a member of that group may; for anybody else the file keeps its group, which is
 /// right where the directory hands it down.
-fn give_to_group_of(users: &[String], path: &Path) {
+fn give_to_group_of(users: &[String], named: &Named, path: &Path) {
     let known = users.iter().find_map(|name| User::from_name(name).ok()?);
     if let Some(user) = known
-        && let Err(error) = chown(path, None, Some(user.gid.as_raw()))
+        && let Err(error) = named.give_to_group(user.gid.as_raw())
     {
         tracing::warn!(path = %path.display(), user = user.name, %error, "socket-group");
-    }
-}
-
-/// A socket file of ours.
-#[derive(Debug)]
-pub(super) struct SocketFile {
-    path: PathBuf,
-    inode: u64,
-}
-
-impl SocketFile {
-    fn at(path: &Path) -> io::Result<Self> {
-        Ok(Self {
-            path: path.to_owned(),
-            inode: fs::symlink_metadata(path)?.ino(),
-        })
-    }
-}
-
-impl Drop for SocketFile {
-    /// Another daemon may have put its own there since; that one stays.
-    fn drop(&mut self) {
-        let is_ours = fs::symlink_metadata(&self.path).is_ok_and(|it| it.ino() == self.inode);
-        if is_ours && let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "socket-file-left");
-        }
     }
 }
 
@@ -210,30 +178,13 @@ fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
         .ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// Removes a socket that a dead daemon left: only a socket, and only when nobody answers.
-fn clear_stale(path: &Path) -> Result<(), ListenError> {
-    let Ok(metadata) = fs::symlink_metadata(path) else {
-        return Ok(());
-    };
-    let path = path.to_owned();
-    if !metadata.file_type().is_socket() {
-        return Err(ListenError::NotASocket { path });
-    }
-    match UnixStream::connect(&path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(&path)
-            .map_err(|source| {
-                let endpoint = Endpoint::Unix(path);
-                ListenError::Bind { endpoint, source }
-            }),
-        _ => Err(ListenError::InUse { path }),
-    }
-}
-
 /// Room for a burst of MTA processes that start together; the kernel's `somaxconn` caps it.
 const BACKLOG: i32 = 4_096;
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::MetadataExt};
+
     use super::*;
 
     fn bind(path: &Path) -> Result<Bound, ListenError> {
@@ -282,17 +233,6 @@ mod tests {
     }
 
     #[test]
-    fn socket_is_for_its_group_and_goes_with_the_listener() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("milter.sock");
-        let bound = bind(&path).expect("a socket");
-        let mode = fs::metadata(&path).expect("a file").mode();
-        assert_eq!(mode & 0o777, 0o660);
-        drop(bound);
-        assert!(!path.exists());
-    }
-
-    #[test]
     fn socket_belongs_to_the_group_of_the_first_known_user() {
         if !nix::unistd::geteuid().is_root() {
             return; // nobody else may give a file to a group they are not in
@@ -309,22 +249,14 @@ mod tests {
     }
 
     #[test]
-    fn stale_socket_is_replaced_and_a_living_one_is_not() {
+    fn what_stands_in_the_way_is_named() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("milter.sock");
-        drop(UnixListener::bind(&path).expect("a socket"));
-        assert!(path.exists(), "a dead daemon's socket");
-        let living = bind(&path).expect("replaces it");
+        let living = bind(&path).expect("a socket");
         assert!(matches!(bind(&path), Err(ListenError::InUse { .. })));
         drop(living);
-    }
-
-    #[test]
-    fn file_that_is_no_socket_is_left_alone() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("precious");
+        assert!(!path.exists());
         fs::write(&path, "data").expect("a file");
         assert!(matches!(bind(&path), Err(ListenError::NotASocket { .. })));
-        assert_eq!(fs::read_to_string(&path).expect("a file"), "data");
     }
 }

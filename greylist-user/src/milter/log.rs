@@ -14,6 +14,7 @@
 use std::time::Duration;
 
 pub(super) use crate::log::Addresses;
+use crate::log::field;
 use crate::policy::{Attempt, DeferReason, PassReason, Verdict};
 
 pub(super) fn judged(attempt: &Attempt<'_>, verdict: Verdict, addresses: Addresses) {
@@ -21,8 +22,8 @@ pub(super) fn judged(attempt: &Attempt<'_>, verdict: Verdict, addresses: Address
         ($level:ident, $word:literal $(, $extra:ident)?) => {
             tracing::$level!(
                 client = %attempt.client,
-                name = %attempt.client_name.escape_ascii(),
-                helo = %attempt.helo.escape_ascii(),
+                name = %field(attempt.client_name),
+                helo = %field(attempt.helo),
                 reverse_path = %addresses.show(attempt.reverse_path),
                 recipient = %addresses.show(attempt.recipient),
                 reason = verdict.reason(),
@@ -40,9 +41,9 @@ pub(super) fn judged(attempt: &Attempt<'_>, verdict: Verdict, addresses: Address
 }
 
 pub(super) fn held(queue_id: &[u8], stage: &'static str) {
-    tracing::debug!(queue_id = %queue_id.escape_ascii(), stage, "held");
+    tracing::debug!(queue_id = %field(queue_id), stage, "held");
 }
 
 pub(super) fn delayed(queue_id: &[u8], waited: Duration) {
-    tracing::debug!(queue_id = %queue_id.escape_ascii(), waited = waited.as_secs(), "delayed");
+    tracing::debug!(queue_id = %field(queue_id), waited = waited.as_secs(), "delayed");
 }

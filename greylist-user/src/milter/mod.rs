@@ -8,6 +8,7 @@
 
 mod admission;
 mod command;
+mod complaint;
 mod connection;
 mod endpoint;
 mod envelope;

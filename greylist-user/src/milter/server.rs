@@ -11,13 +11,14 @@ use tokio::sync::watch;
 use crate::{
     clock::Clock,
     policy::{Judge, Policy},
+    socket_file::SocketFile,
 };
 
 use super::{
     admission::Admission,
     connection::Limits,
     endpoint::Endpoint,
-    listener::{Bound, ListenError, SocketFile},
+    listener::{Bound, ListenError},
     metrics::Metrics,
     session::Context,
     settings::Settings,

@@ -188,6 +188,7 @@ impl Session {
         if transaction.from_probe {
             if self.envelope.keep_recipient(path.address) {
                 transaction.has_kept = true;
+                transaction.is_decided = false;
             } else {
                 context.metrics.recipients_unkept.inc();
             }
@@ -209,6 +210,9 @@ impl Session {
 
     /// The last word on the envelope. With nothing pending and no header due, the MTA need show
     /// nothing more of the message.
+    ///
+    /// A deferral does not end the transaction, since it does not end Postfix's: the client may
+    /// name more recipients, or say DATA again, and must not get through by that.
     fn data<'c>(&mut self, context: &'c Context, now: Timestamp) -> Answer<'c> {
         let Some(transaction) = self.decide(now) else {
             return Answer::CONTINUE;
@@ -229,7 +233,9 @@ impl Session {
             return Answer::CONTINUE;
         };
         if transaction.is_held {
-            return self.defer_message(context, "end_of_message");
+            let answer = self.defer_message(context, "end_of_message");
+            self.end_transaction();
+            return answer;
         }
         let header = self.header_due(&transaction, context);
         if let Some(AddedHeader { waited, .. }) = header {
@@ -296,10 +302,9 @@ impl Session {
         })
     }
 
-    fn defer_message<'c>(&mut self, context: &'c Context, stage: &'static str) -> Answer<'c> {
+    fn defer_message<'c>(&self, context: &'c Context, stage: &'static str) -> Answer<'c> {
         context.metrics.count_deferral(stage);
         log::held(self.envelope.queue_id(), stage);
-        self.end_transaction();
         Answer::of(Status::Defer(&context.reply))
     }
 
@@ -419,7 +424,7 @@ struct Transaction {
     from_probe: bool,
     /// At least one recipient waits to be judged.
     has_kept: bool,
-    /// The envelope has been judged whole.
+    /// All recipients named so far have been judged.
     is_decided: bool,
     /// A pending recipient was not refused at RCPT, so the message is deferred.
     is_held: bool,

@@ -36,6 +36,7 @@ use crate::{
 
 use super::{
     admission::{Admission, Peer, Permit},
+    complaint::Complaint,
     connection::{Connection, End, Limits},
     listener,
     metrics::{self, Metrics},
@@ -302,14 +303,14 @@ impl End {
 /// its MTA then goes on at once instead of waiting for its time-out.
 struct Reserve {
     descriptor: Option<File>,
-    last_complaint: Option<Instant>,
+    complaint: Complaint,
 }
 
 impl Reserve {
     fn new() -> Self {
         Self {
             descriptor: File::open("/dev/null").ok(),
-            last_complaint: None,
+            complaint: Complaint::default(),
         }
     }
 
@@ -318,11 +319,8 @@ impl Reserve {
     }
 
     /// Logs an error of accept(2), but not each of a thousand.
-    fn complain(&mut self, error: &io::Error) {
-        let now = Instant::now();
-        let is_due = |last| now.saturating_duration_since(last) >= COMPLAINT_INTERVAL;
-        if self.last_complaint.is_none_or(is_due) {
-            self.last_complaint = Some(now);
+    fn complain(&self, error: &io::Error) {
+        if self.complaint.is_due() {
             tracing::warn!(%error, "accept-failed");
         }
     }
@@ -433,8 +431,6 @@ impl Incoming {
 
 /// How long accept(2) is left alone after it failed for want of something.
 const BACK_OFF: Duration = Duration::from_millis(100);
-/// Least time between two lines about accept(2); the metric counts every error.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 /// How long closed connections may take to let go.
 const CLOSING: Duration = Duration::from_secs(1);
 /// At most what a backlog holds.

@@ -24,9 +24,13 @@ pub struct Sentence {
 }
 
 impl Sentence {
-    /// Whether the sentence has ended at `now`.
+    /// Whether the sentence is void at `now`: it has ended, or it lies in the future.
+    ///
+    /// A clock that was wrong and then set back leaves sentences from the future. Nobody shall be
+    /// blocked until the future is reached again, but at most for twice the length.
     pub fn has_ended(&self, now: Timestamp) -> bool {
-        now >= self.until
+        let length = self.until.since(self.since);
+        now >= self.until || self.since > now.after(length)
     }
 
     /// One sentence out of two of the same client: the harder level, the later end, and the reason
@@ -166,6 +170,22 @@ mod tests {
         assert_eq!(long.merge(hard), both);
         assert_eq!(hard.merge(long), both);
         assert_eq!(both.merge(both), both);
+    }
+
+    #[test]
+    fn sentence_from_the_future_is_void() {
+        let minutes = |minutes: u64| Timestamp::from_millis(minutes * 60_000);
+        let sentence = Sentence {
+            client: SentencedClient::from(Ipv4Addr::new(192, 0, 2, 7)),
+            level: SentenceLevel::Block,
+            reason: SentenceReason::RapidRetries,
+            since: minutes(1_000),
+            until: minutes(1_030),
+        };
+        assert!(sentence.has_ended(minutes(1_030)));
+        assert!(!sentence.has_ended(minutes(1_029)));
+        assert!(!sentence.has_ended(minutes(970)), "a small step back");
+        assert!(sentence.has_ended(minutes(969)), "twice its length is left");
     }
 
     #[test]

@@ -40,7 +40,9 @@ impl TrustRecord {
         if prior.has_lapsed(policy, now) {
             return Self::begun(prior.life.saturating_add(1), now);
         }
-        let counts = now.since(prior.counted) >= policy.trust_interval;
+        // A clock that was set back must not put the next pass that counts off for long.
+        let from_the_future = prior.counted > now.after(policy.trust_interval);
+        let counts = from_the_future || now.since(prior.counted) >= policy.trust_interval;
         Self {
             counted: if counts { now } else { prior.counted },
             last_used: prior.last_used.max(now),
@@ -125,6 +127,16 @@ mod tests {
         assert_eq!(record.last_used, T0.after(Duration::from_mins(59)));
         let record = TrustRecord::credited(Some(&record), &policy, after_hours(1));
         assert_eq!(record.passes, 2);
+    }
+
+    #[test]
+    fn counts_on_after_the_clock_was_set_back_by_years() {
+        let policy = Policy::default();
+        let ahead = TrustRecord::begun(1, after_hours(24 * 365));
+        let record = TrustRecord::credited(Some(&ahead), &policy, T0);
+        assert_eq!((record.passes, record.counted), (2, T0));
+        let record = TrustRecord::credited(Some(&record), &policy, after_hours(1));
+        assert_eq!(record.passes, 3);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! It is [`Seed::LENGTH`] bytes as they are. Copy it to other hosts to give them the same keys;
 //! whoever reads it can aim at keys, so it is created with mode 0600.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -100,18 +100,32 @@ fn warn_if_open(path: &Path, file: &File) {
     }
 }
 
+/// Makes a seed under another name first: a crash, or a full disk, must not leave half of one that
+/// keeps the daemon from starting ever after.
 fn create(path: &Path) -> Result<Seed, SeedError> {
     let write = || {
         let mut bytes = [0; Seed::LENGTH];
         File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+        let mut new = path.as_os_str().to_owned();
+        new.push(".new");
+        let new = PathBuf::from(new);
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(path)?;
+            .open(&new)?;
         file.write_all(&bytes)?;
-        // A seed that a power cut takes away takes every record with it.
         file.sync_all()?;
+        // Unlike a rename, this replaces no seed that another daemon made meanwhile.
+        fs::hard_link(&new, path)?;
+        fs::remove_file(&new)?;
+        // A seed that a power cut takes away takes every record with it.
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        File::open(directory)?.sync_all()?;
         Ok(Seed::from_bytes(bytes))
     };
     write().map_err(|source| SeedError::Create {
@@ -122,8 +136,6 @@ fn create(path: &Path) -> Result<Seed, SeedError> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]
@@ -136,6 +148,17 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         let other = read_or_create(&directory.path().join("other")).expect("writable");
         assert_ne!(created, other);
+    }
+
+    #[test]
+    fn half_a_seed_that_a_crash_left_is_no_obstacle() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("seed");
+        let half = directory.path().join("seed.new");
+        fs::write(&half, [7; 96]).expect("the directory is writable");
+        let created = read_or_create(&path).expect("the directory is writable");
+        assert_eq!(read_or_create(&path).expect("it exists"), created);
+        assert!(!half.exists());
     }
 
     #[test]

@@ -85,7 +85,11 @@ pub(super) fn write(
     let latest = directory.join(LATEST);
     let previous = directory.join(PREVIOUS);
 
-    let (records, bytes) = write_file(&new, header, give).map_err(failed("write", &new))?;
+    let (records, bytes) = write_file(&new, header, give).map_err(|error| {
+        // On a full disk, what there is of it is room that others need.
+        let _ = fs::remove_file(&new);
+        failed("write", &new)(error)
+    })?;
     match fs::rename(&latest, &previous) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(failed("rename", &latest)(error));
@@ -346,6 +350,7 @@ mod tests {
         })
         .expect_err("the disk is full");
         assert!(error.to_string().contains("snapshot.new"), "{error}");
+        assert!(!directory.path().join(NEW).exists());
         assert_eq!(restore(directory.path(), SEED).1, [row(1)]);
     }
 }

@@ -1,7 +1,10 @@
 //! Who comes in, and what for.
 
+use std::fs::{self, Permissions};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -78,24 +81,6 @@ fn leaves_a_living_daemon_and_other_files_alone() {
     let error = place.try_start().expect_err("that is no socket");
     assert!(matches!(error, SocketError::NoSocket(_)), "{error}");
     assert!(place.socket().exists());
-}
-
-#[test]
-fn stopping_leaves_a_successors_socket() {
-    let place = Place::new();
-    let first = place.start();
-    fs::remove_file(place.socket()).expect("the directory is ours");
-    let second = place.start();
-    first.stop();
-    call(second.path(), &Request::Status).expect("the second daemon answers");
-}
-
-#[test]
-fn socket_is_for_its_user_and_group_alone() {
-    let place = Place::new();
-    let server = place.start();
-    let mode = fs::metadata(server.path()).expect("it exists").mode();
-    assert_eq!(mode & 0o777, 0o660);
 }
 
 #[test]

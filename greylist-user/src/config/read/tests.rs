@@ -27,6 +27,19 @@ fn file_that_names_a_listener_and_a_directory_is_complete() {
 }
 
 #[test]
+fn lowering_all_connections_is_enough() {
+    let config = legal("[milter]\nconnections = 100\n");
+    assert_eq!(config.milter.connections, 100);
+}
+
+#[test]
+fn loopback_peers_may_be_named_one_by_one_or_with_all_others() {
+    for peers in ["127.0.0.1", "0.0.0.0/0", "127.0.0.0/8"] {
+        legal(&format!("[milter]\npeers = [\"{peers}\"]\n"));
+    }
+}
+
+#[test]
 fn values_reach_their_rooms() {
     let config = legal(
         r#"
@@ -78,6 +91,20 @@ fn bytes_that_are_no_text_have_a_line() {
         problems(b"[log]\nlevel = \"\xff\"\n"),
         ["f:2: not UTF-8; save the file as UTF-8 text"]
     );
+}
+
+#[test]
+fn seed_in_the_directory_is_looked_at_too() {
+    let place = TempDir::new().expect("there is room for a directory");
+    let directory = place.path().display().to_string();
+    let text =
+        format!("[store]\ndirectory = \"{directory}\"\n[admin]\nsocket = \"{directory}/s\"\n");
+    let file = place.path().join("greygate.toml");
+    std::fs::write(&file, text).expect("the directory is ours");
+    read(&file).expect("the seed is yet to be made");
+    std::fs::create_dir(place.path().join("seed")).expect("the directory is ours");
+    let refused = read(&file).expect_err("that is no seed").to_string();
+    assert!(refused.contains("seed is no plain file"), "{refused}");
 }
 
 #[test]
@@ -384,9 +411,22 @@ const ILLEGAL: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "[greylist]\nprobe_senders = [\"*@example.org\"]\n",
+        "[greylist]\nprobe_senders = [\"*@example.org\", \"verify@*.example\"]\n",
         &[
-            "f:2: [greylist] probe_senders: \"*@example.org\" names nobody; a * stands for the domain only",
+            "f:2: [greylist] probe_senders: \"*@example.org\" names nobody; a * stands for a whole domain only",
+            "f:2: [greylist] probe_senders: \"verify@*.example\" names nobody; a * stands for a whole domain only",
+        ],
+    ),
+    (
+        "[milter]\nlisten = [\"inet:[::1]:8892\", \"inet:192.0.2.1:8892\"]\npeers = [\"192.0.2.0/24\"]\n",
+        &[
+            "f:3: [milter] peers: inet:[::1]:8892 is reached from loopback only, which is not named here, so that all mail would pass unseen; add \"127.0.0.0/8\" or \"::1/128\"",
+        ],
+    ),
+    (
+        "[milter]\nlisten = [\"unix:/run/greygate/control.sock\"]\n",
+        &[
+            "f:2: [milter] listen: the control socket has the name of a milter socket; give each its own",
         ],
     ),
     // All at once, in the order of the file.

@@ -253,6 +253,41 @@ fn pending_recipients_beyond_the_limit_are_answered_once_at_data() {
 }
 
 #[test]
+fn data_said_again_is_deferred_again() {
+    let policy = Policy {
+        rcpt_deferrals: 0,
+        ..Policy::default()
+    };
+    for sender in ["", "a@x.example"] {
+        let passes = [("known@y", PassReason::Passed)];
+        let mut talk = Talk::under(POSTFIX, &passes, policy.clone());
+        talk.greets();
+        talk.mails(sender);
+        assert_eq!(talk.rcpts("b@y"), "c");
+        assert_eq!(talk.says(b'T', b""), DEFERRED);
+        assert_eq!(talk.says(b'T', b""), DEFERRED);
+        // Postfix's transaction is still open, and takes more recipients.
+        assert_eq!(talk.rcpts("known@y"), "c");
+        assert_eq!(talk.says(b'T', b""), DEFERRED);
+        talk.says(b'A', b"");
+        talk.mails("");
+        assert_eq!(talk.rcpts("known@y"), "c");
+        assert_eq!(talk.says(b'T', b""), "a", "nothing is held any more");
+    }
+}
+
+#[test]
+fn bounce_recipient_named_after_data_is_judged_too() {
+    let mut talk = Talk::new(POSTFIX, &[("b@y", waited(200))]);
+    talk.greets();
+    talk.mails("");
+    talk.rcpts("b@y");
+    assert_eq!(talk.says(b'T', b""), "c", "another milter may refuse");
+    assert_eq!(talk.rcpts("new@y"), "c");
+    assert_eq!(talk.says(b'T', b""), DEFERRED);
+}
+
+#[test]
 fn refused_recipient_does_not_hold_the_others() {
     let mut talk = Talk::new(POSTFIX, &[("known@y", PassReason::Passed)]);
     talk.greets();
