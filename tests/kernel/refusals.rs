@@ -1,10 +1,13 @@
 //! What is in the way of a filter: each costs no mail, and each says its name.
 
 use std::{
+    fs::File,
+    io::Write as _,
     ops::Range,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
+    thread,
     time::Duration,
 };
 
@@ -18,6 +21,7 @@ use greygate::{
     policy::SentenceLevel,
 };
 use greylist_ebpf::abi;
+use nix::{sys::stat::Mode as Rights, unistd::mkfifo};
 use object::{Object as _, ObjectSection as _};
 use support::{needs, requirements};
 
@@ -221,6 +225,31 @@ fn with_the_panic_flag_up() {
     );
     std::fs::remove_file(&settings.panic_file).expect("our own file");
     on(stage.open(&settings).as_ref());
+}
+
+/// The object is a pipe, which holds the start up between its look for the flag and its attaching.
+#[test]
+fn when_panic_comes_while_it_starts() {
+    let ((), object) = needs!(
+        requirements::network_namespaces(),
+        requirements::xdp_object()
+    );
+    let stage = Stage::new();
+    let bytes = std::fs::read(&object).expect("a readable object");
+    let pipe = stage.path("pipe.o");
+    mkfifo(&pipe, Rights::S_IRWXU).expect("a writable directory");
+    let settings = stage.settings(&pipe, Mode::Generic);
+    let filter = thread::scope(|scope| {
+        let starting = scope.spawn(|| stage.open(&settings));
+        // Opens once the other side does, which has passed its first look then.
+        let mut pipe = File::options().write(true).open(&pipe).expect("a pipe");
+        std::fs::write(&settings.panic_file, "").expect("a writable directory");
+        pipe.write_all(&bytes).expect("somebody reads");
+        drop(pipe);
+        starting.join().expect("open never fails")
+    });
+    assert_off(&stage, filter, &["xdp panic"]);
+    assert_eq!(stage.program(), None);
 }
 
 #[test]
