@@ -67,9 +67,13 @@ impl Daemon {
         )?;
         tracing::info!(%restored, "restored");
         let store = Arc::new(store);
+        let sentences = Arc::new(UpheldSentences {
+            store: Arc::clone(&store),
+            policy: Arc::clone(&policy),
+        });
         let projector = Arc::new(Projector::start(
             kernel::open(&config.xdp),
-            Arc::new(StoredSentences(Arc::clone(&store))),
+            Arc::clone(&sentences) as _,
             Arc::clone(&clock),
             received,
             Arc::clone(&metrics.kernel),
@@ -91,6 +95,7 @@ impl Daemon {
             projector: Arc::clone(&projector),
             registry: Arc::clone(&registry),
             restored: restored.to_string(),
+            sentences,
             started: now,
             store,
         });
@@ -245,12 +250,18 @@ impl Metrics {
     }
 }
 
-/// The store as the projector sees it.
-struct StoredSentences(Arc<Store>);
+/// The store's sentences, as far as the rules of the present uphold them.
+#[derive(Debug)]
+struct UpheldSentences {
+    store: Arc<Store>,
+    policy: Arc<ArcSwap<Policy>>,
+}
 
-impl SentenceSource for StoredSentences {
+impl SentenceSource for UpheldSentences {
     fn sentences(&self, now: Timestamp) -> Vec<Sentence> {
-        self.0.sentences(now)
+        let policy = self.policy.load();
+        let stored = self.store.sentences(now).into_iter();
+        stored.filter_map(|it| policy.uphold(it)).collect()
     }
 }
 
