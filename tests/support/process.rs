@@ -16,10 +16,12 @@ use crate::netns::Namespace;
 /// How long a program may take to end after SIGTERM.
 const TERMINATION: Duration = Duration::from_secs(10);
 
-/// Runs a program to its end and returns what it printed; an error when it fails.
+/// Runs a program to its end and returns what it printed; an error when it fails. It has a process
+/// group of its own: a Ctrl-C on the terminal must not stop `ip` half way to what a guard removes.
 pub fn run(command: &mut Command) -> Result<String, Error> {
     let output = command
         .stdin(Stdio::null())
+        .process_group(0)
         .output()
         .map_err(Error::io(format!("running `{}`", line(command))))?;
     check(command, &output)?;

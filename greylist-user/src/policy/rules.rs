@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::sentence::{Sentence, SentenceLevel, SentenceReason, SentencedClient};
+
 /// The rules of one policy. Immutable: a reload replaces it whole, and a session keeps the one it
 /// began with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +91,28 @@ impl Policy {
                 .iter()
                 .any(|pattern| matches_address(pattern.as_bytes(), reverse_path))
     }
+
+    /// Whether no offence may sentence `client`, because an allow-listed or local host would be hit:
+    /// an IPv6 sentence falls on a whole `/64`.
+    pub fn shields(&self, client: SentencedClient) -> bool {
+        let network = client.network();
+        let mut listed = self.allow.iter().chain(&self.local);
+        listed.any(|listed| listed.contains(&network) || network.contains(listed))
+    }
+
+    /// What is left of a sentence under these rules, which may be newer than it: nothing where its
+    /// client is shielded now, and observing where punishing only observes now. An operator's own
+    /// sentence stands.
+    pub fn uphold(&self, sentence: Sentence) -> Option<Sentence> {
+        if sentence.reason == SentenceReason::Operator {
+            return Some(sentence);
+        }
+        let level = match self.punish.action {
+            Action::Enforce => sentence.level,
+            Action::Observe => SentenceLevel::Observe,
+        };
+        (!self.shields(sentence.client)).then_some(Sentence { level, ..sentence })
+    }
 }
 
 /// Whether `pattern`, an address whose domain may be `*`, stands for `address`.
@@ -145,7 +169,59 @@ impl Default for Punish {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
+    use crate::policy::Timestamp;
+
     use super::*;
+
+    fn client(address: &str) -> SentencedClient {
+        SentencedClient::of(address.parse::<IpAddr>().expect("an address"))
+    }
+
+    fn listing(network: &str) -> Policy {
+        Policy {
+            local: vec![network.parse().expect("a network")],
+            ..Policy::default()
+        }
+    }
+
+    #[test]
+    fn host_of_ours_shields_its_whole_64_and_no_more() {
+        let policy = listing("2001:db8:1:2::25/128");
+        assert!(policy.shields(client("2001:db8:1:2::bad")));
+        assert!(!policy.shields(client("2001:db8:1:3::bad")));
+        let policy = listing("192.0.2.25/32");
+        assert!(!policy.shields(client("192.0.2.26")));
+        assert!(policy.shields(client("192.0.2.25")));
+    }
+
+    #[test]
+    fn newer_rules_lift_and_soften_what_was_earned_but_not_the_operators_word() {
+        let earned = Sentence {
+            client: client("192.0.2.25"),
+            level: SentenceLevel::Block,
+            reason: SentenceReason::RapidRetries,
+            since: Timestamp::from_millis(1),
+            until: Timestamp::from_millis(2),
+        };
+        let ordered = Sentence {
+            reason: SentenceReason::Operator,
+            ..earned
+        };
+        assert_eq!(Policy::default().uphold(earned), Some(earned));
+        let mut policy = listing("192.0.2.0/24");
+        assert_eq!(policy.uphold(earned), None);
+        assert_eq!(policy.uphold(ordered), Some(ordered));
+        policy.local.clear();
+        policy.punish.action = Action::Observe;
+        let observed = Sentence {
+            level: SentenceLevel::Observe,
+            ..earned
+        };
+        assert_eq!(policy.uphold(earned), Some(observed));
+        assert_eq!(policy.uphold(ordered), Some(ordered));
+    }
 
     #[test]
     fn null_reverse_path_is_a_probe() {

@@ -286,6 +286,24 @@ fn does_not_strike_on_the_word_of_another_host() {
     assert_eq!(story.hammered(seconds(1), [reported; 60]), None);
 }
 
+/// The sentence would fall on the whole `/64`, backup MX included.
+#[test]
+fn does_not_strike_the_64_of_a_local_host() {
+    let policy = Policy {
+        local: vec!["2001:db8:1:2::25/128".parse().expect("a network")],
+        ..Policy::default()
+    };
+    let struck = |address: &str| {
+        let attempt = Attempt {
+            client: address.parse().expect("an address"),
+            ..ATTEMPT
+        };
+        Story::new(policy.clone()).hammered(seconds(1), [attempt; 60])
+    };
+    assert_eq!(struck("2001:db8:1:2::bad"), None);
+    assert!(struck("2001:db8:1:3::bad").is_some());
+}
+
 #[test]
 fn does_not_strike_while_greylisting_observes() {
     let mut story = Story::new(Policy {

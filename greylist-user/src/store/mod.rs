@@ -224,6 +224,10 @@ impl Store {
             }
         };
         self.tell(Effect::Punish(given));
+        // Lifted since it was given, and told so before us: the last word must be the mild one.
+        if !self.sentences.holds(given.client) {
+            self.tell(Effect::Forgive(given.client));
+        }
     }
 
     /// Undoes the sentence that `address` falls under.
