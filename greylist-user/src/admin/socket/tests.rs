@@ -108,7 +108,7 @@ fn another_user_of_the_group_may_ask_but_not_change() {
         assert!(std::env::var_os("CI").is_none(), "in CI this is no skip");
         // Not `eprintln!`, which the harness would hold back.
         let said = "SKIPPED another_user_of_the_group_may_ask_but_not_change: the rights of root";
-        writeln!(std::io::stderr(), "{said}").expect("stderr is open");
+        writeln!(io::stderr(), "{said}").expect("stderr is open");
         return;
     }
     let mut place = Place::new();
