@@ -1,9 +1,9 @@
 //! Who is plugged into whom, in which order they start and stop, and what a reload changes.
 //!
-//! The one place that knows all rooms. It starts them from the inside out, the milter and then the
-//! doors for operators, which say where it listens, and stops them from the outside in: mail first,
-//! then the doors, then a last snapshot, and at the very end the kernel filter, which is attached as
-//! long as this process lives and no longer.
+//! The one place that knows all rooms. It starts them from the inside out: the store, the kernel
+//! filter, the milter, and then the doors, which name the milter's endpoints. It stops mail first,
+//! then the doors, then takes a last snapshot, and at the very end the kernel filter, which is
+//! attached as long as this process lives and no longer.
 
 mod control;
 
@@ -36,6 +36,12 @@ pub struct Daemon {
     config: Config,
     policy: Arc<ArcSwap<Policy>>,
     milter: milter::Server,
+    rooms: Rooms,
+}
+
+/// What runs behind the milter, in the order of its end.
+#[derive(Debug)]
+struct Rooms {
     control: ControlServer,
     metrics: Option<MetricsServer>,
     keeper: Keeper,
@@ -67,9 +73,13 @@ impl Daemon {
         )?;
         tracing::info!(%restored, "restored");
         let store = Arc::new(store);
+        let sentences = Arc::new(UpheldSentences {
+            store: Arc::clone(&store),
+            policy: Arc::clone(&policy),
+        });
         let projector = Arc::new(Projector::start(
             kernel::open(&config.xdp),
-            Arc::new(StoredSentences(Arc::clone(&store))),
+            Arc::clone(&sentences) as _,
             Arc::clone(&clock),
             received,
             Arc::clone(&metrics.kernel),
@@ -91,6 +101,7 @@ impl Daemon {
             projector: Arc::clone(&projector),
             registry: Arc::clone(&registry),
             restored: restored.to_string(),
+            sentences,
             started: now,
             store,
         });
@@ -112,10 +123,12 @@ impl Daemon {
             config,
             policy,
             milter,
-            control,
-            metrics,
-            keeper,
-            projector,
+            rooms: Rooms {
+                control,
+                metrics,
+                keeper,
+                projector,
+            },
         })
     }
 
@@ -126,7 +139,7 @@ impl Daemon {
 
     /// Where the metrics are served, with the port given for port 0; [`None`] if nowhere.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
-        self.metrics.as_ref().map(MetricsServer::address)
+        self.rooms.metrics.as_ref().map(MetricsServer::address)
     }
 
     /// Applies the rules of `config` from now on, and names what it cannot change while running.
@@ -143,6 +156,12 @@ impl Daemon {
     /// Stops every room. Open SMTP sessions may end by themselves as long as `[milter] drain` says.
     pub fn stop(self) {
         self.milter.drain();
+        self.rooms.stop();
+    }
+}
+
+impl Rooms {
+    fn stop(self) {
         drop(self.control);
         drop(self.metrics);
         if let Err(error) = self.keeper.stop() {
@@ -156,7 +175,7 @@ impl Daemon {
 }
 
 /// Runs the daemon until SIGTERM or SIGINT; SIGHUP reads `file` again. A second SIGTERM or SIGINT
-/// ends it at once: open sessions are cut, and there is no last snapshot.
+/// ends it without waiting for open sessions; the last snapshot is written all the same.
 ///
 /// # Errors
 ///
@@ -191,12 +210,14 @@ async fn serve(file: &Path, config: Config) -> Result<(), DaemonError> {
     }
     tell_systemd(NotifyState::Stopping);
     tracing::info!("stopping");
-    let stopped = tokio::task::spawn_blocking(move || daemon.stop());
+    let Daemon { milter, rooms, .. } = daemon;
+    let drained = tokio::task::spawn_blocking(move || milter.drain());
     tokio::select! {
-        _ = stopped => {}
+        _ = drained => {}
         _ = terminate.recv() => tracing::warn!("hurried"),
         _ = interrupt.recv() => tracing::warn!("hurried"),
     }
+    rooms.stop();
     Ok(())
 }
 
@@ -244,12 +265,18 @@ impl Metrics {
     }
 }
 
-/// The store as the projector sees it.
-struct StoredSentences(Arc<Store>);
+/// The store's sentences, as far as the rules of the present uphold them.
+#[derive(Debug)]
+struct UpheldSentences {
+    store: Arc<Store>,
+    policy: Arc<ArcSwap<Policy>>,
+}
 
-impl SentenceSource for StoredSentences {
+impl SentenceSource for UpheldSentences {
     fn sentences(&self, now: Timestamp) -> Vec<Sentence> {
-        self.0.sentences(now)
+        let policy = self.policy.load();
+        let stored = self.store.sentences(now).into_iter();
+        stored.filter_map(|it| policy.uphold(it)).collect()
     }
 }
 

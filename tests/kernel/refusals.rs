@@ -1,10 +1,13 @@
 //! What is in the way of a filter: each costs no mail, and each says its name.
 
 use std::{
+    fs::File,
+    io::Write as _,
     ops::Range,
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
+    thread,
     time::Duration,
 };
 
@@ -18,6 +21,7 @@ use greygate::{
     policy::SentenceLevel,
 };
 use greylist_ebpf::abi;
+use nix::{sys::stat::Mode as Rights, unistd::mkfifo};
 use object::{Object as _, ObjectSection as _};
 use support::{needs, requirements};
 
@@ -223,41 +227,43 @@ fn with_the_panic_flag_up() {
     on(stage.open(&settings).as_ref());
 }
 
-/// This binary runs itself again as a user without rights; the inner run is the test below.
+/// The object is a pipe, which holds the start up between its look for the flag and its attaching.
 #[test]
-fn without_the_rights_of_root() {
+fn when_panic_comes_while_it_starts() {
     let ((), object) = needs!(
         requirements::network_namespaces(),
         requirements::xdp_object()
     );
     let stage = Stage::new();
-    let everybody = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(stage.directory.path(), everybody).expect("our own directory");
-    let binary = stage.path("kernel-tests");
-    std::fs::copy(std::env::current_exe().expect("this binary"), &binary).expect("a copy");
-    let copy = stage.path("greygate-xdp.o");
-    std::fs::copy(&object, &copy).expect("a copy");
-    let mut inner = Command::new(&binary);
-    inner
-        .args([
-            "--exact",
-            "--ignored",
-            "--nocapture",
-            "refusals::inner_run_without_rights",
-        ])
-        .env("GREYGATE_XDP_OBJECT", &copy)
-        .current_dir("/")
-        .uid(65_534)
-        .gid(65_534);
-    let output = stage
-        .mx
-        .run(|| inner.output())
-        .expect("the copy can be run");
-    let printed = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{printed}");
+    let bytes = std::fs::read(&object).expect("a readable object");
+    let pipe = stage.path("pipe.o");
+    mkfifo(&pipe, Rights::S_IRWXU).expect("a writable directory");
+    let settings = stage.settings(&pipe, Mode::Generic);
+    let filter = thread::scope(|scope| {
+        let starting = scope.spawn(|| stage.open(&settings));
+        // Opens once the other side does, which has passed its first look then.
+        let mut pipe = File::options().write(true).open(&pipe).expect("a pipe");
+        std::fs::write(&settings.panic_file, "").expect("a writable directory");
+        pipe.write_all(&bytes).expect("somebody reads");
+        drop(pipe);
+        starting.join().expect("open never fails")
+    });
+    assert_off(&stage, filter, &["xdp panic"]);
+    assert_eq!(stage.program(), None);
+}
+
+#[test]
+fn without_the_rights_of_root() {
+    let ((), object, setpriv) = needs!(
+        requirements::network_namespaces(),
+        requirements::xdp_object(),
+        requirements::program("setpriv")
+    );
+    let stage = Stage::new();
+    let printed = run_as_nobody(&stage, &object, &setpriv, "-all");
     for words in [
         "kernel filter is off",
-        "CAP_BPF and CAP_NET_ADMIN",
+        "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",
         "os error 1",
     ] {
         assert!(printed.contains(words), "`{words}` is not in: {printed}");
@@ -266,18 +272,77 @@ fn without_the_rights_of_root() {
 }
 
 #[test]
-#[ignore = "run by `without_the_rights_of_root`, as a user without rights"]
-fn inner_run_without_rights() {
+fn never_with_the_rights_of_the_shipped_unit() {
+    let ((), object, setpriv) = needs!(
+        requirements::network_namespaces(),
+        requirements::xdp_object(),
+        requirements::program("setpriv")
+    );
+    let unit = include_str!("../../greylist-user/dist/greygate.service");
+    let granted = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("AmbientCapabilities="))
+        .expect("the unit grants capabilities");
+    let granted = granted
+        .split_whitespace()
+        .fold("-all".to_owned(), |all, name| {
+            let name = name.trim_start_matches("CAP_").to_lowercase();
+            format!("{all},+{name}")
+        });
+    let stage = Stage::new();
+    let printed = run_as_nobody(&stage, &object, &setpriv, &granted);
+    assert!(printed.contains("kernel filter is on"), "{printed}");
+    assert_eq!(stage.program(), None, "it ended with its process");
+}
+
+/// This binary runs itself again as a user with no capabilities but those; the inner run is the
+/// test below. Returns what it printed.
+fn run_as_nobody(stage: &Stage, object: &Path, setpriv: &Path, capabilities: &str) -> String {
+    let everybody = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(stage.directory.path(), everybody).expect("our own directory");
+    let binary = stage.path("kernel-tests");
+    std::fs::copy(std::env::current_exe().expect("this binary"), &binary).expect("a copy");
+    let copy = stage.path("greygate-xdp.o");
+    std::fs::copy(object, &copy).expect("a copy");
+    let mut inner = Command::new(setpriv);
+    inner
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .args(
+            ["inh-caps", "ambient-caps", "bounding-set"]
+                .map(|set| format!("--{set}={capabilities}")),
+        )
+        .arg(&binary)
+        .args([
+            "--exact",
+            "--ignored",
+            "--nocapture",
+            "refusals::inner_run_as_nobody",
+        ])
+        .env("GREYGATE_XDP_OBJECT", &copy)
+        .current_dir("/");
+    let output = stage
+        .mx
+        .run(|| inner.output())
+        .expect("the copy can be run");
+    let printed = [output.stdout, output.stderr].concat();
+    let printed = String::from_utf8_lossy(&printed).into_owned();
+    assert!(output.status.success(), "{printed}");
+    printed
+}
+
+#[test]
+#[ignore = "run by the two tests above, as a user without the rights of root"]
+fn inner_run_as_nobody() {
     let filter = kernel::open(&Settings {
         interfaces: vec![INTERFACE.to_owned()],
         object: requirements::xdp_object().expect("the outer run gives it"),
         panic_file: PathBuf::from("/nonexistent/xdp-panic"),
         ..Settings::default()
     });
-    let FilterStatus::Off { why } = filter.status() else {
-        panic!("a user without rights attached a program");
-    };
-    println!("kernel filter is off: {why}");
+    match filter.status() {
+        FilterStatus::Off { why } => println!("kernel filter is off: {why}"),
+        FilterStatus::On(status) => println!("kernel filter is on: {:?}", status.interfaces),
+    }
 }
 
 /// Our own program under another name: to the kernel, and to greygate, somebody else's.

@@ -54,7 +54,7 @@ fn drops_an_ipv6_network_and_not_the_same_host_over_ipv4() -> Result<(), Error> 
     let site = &turn.site;
     let message = Message::new("mallory@hammer.example", "a-hammered-message");
     hammer(site.stranger_v6(), &message)?;
-    assert_eq!(site.greygate().sentenced()?, ["2001:db8:1::/64"]);
+    assert_eq!(site.greygate().sentenced()?, ["2001:db8:1:1::/64"]);
     assert!(!is_served(site.neighbour_v6())?, "a sentence is one /64");
     assert!(is_served(site.stranger())?);
     Ok(())

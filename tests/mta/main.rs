@@ -9,6 +9,7 @@ mod deferral;
 mod kernel;
 mod load;
 mod miltertest;
+mod reload;
 mod session;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,6 @@
-//! The milter as `miltertest` finds it: an MTA side that others wrote, driven by Lua scripts.
+//! The daemon as `miltertest` finds it: an MTA side that others wrote, driven by Lua scripts.
+//!
+//! The daemon is the real one, all rooms of it, in this process and by a clock that is turned.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -6,10 +8,13 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::greygate::clock::SystemClock;
-use ::greygate::milter::{Endpoint, Metrics, Server, Settings};
-use ::greygate::policy::{Attempt, DeferReason, Judge, PassReason, Policy, Timestamp, Verdict};
-use arc_swap::ArcSwap;
+use ::greygate::admin::MetricsListen;
+use ::greygate::config::Config;
+use ::greygate::daemon::Daemon;
+use ::greygate::log;
+use ::greygate::milter::Endpoint;
+use support::clock::TestClock;
+use support::mta::Mta;
 use support::{needs, requirements};
 
 #[test]
@@ -36,25 +41,22 @@ fn old_protocol_is_answered_at_every_stage() {
     run("old_protocol.lua");
 }
 
-/// Runs a script against a server, over TCP and over a Unix socket.
+/// Runs a script against a daemon over TCP, and against another over a Unix socket.
 fn run(script: &str) {
     let directory = tempfile::tempdir().expect("a directory");
-    let settings = Settings {
-        listen: vec![
-            Endpoint::Inet(([127, 0, 0, 1], 0).into()),
-            Endpoint::Unix(directory.path().join("milter.sock")),
-        ],
-        ..Settings::default()
-    };
-    let server = Server::start(
-        &settings,
-        Arc::new(ArcSwap::from_pointee(Policy::default())),
-        Arc::new(ByName),
-        Arc::new(SystemClock),
-        Arc::new(Metrics::default()),
-    )
-    .expect("a server");
-    for endpoint in server.endpoints() {
+    let socket = directory.path().join("milter.sock");
+    for listen in [
+        Endpoint::Inet(([127, 0, 0, 1], 0).into()),
+        Endpoint::Unix(socket),
+    ] {
+        let state = tempfile::tempdir().expect("a directory");
+        let clock = Arc::new(TestClock::default());
+        let config = configuration(listen, state.path());
+        let log = log::init(&config.log);
+        let daemon =
+            Daemon::start(config, Arc::clone(&clock) as _, &log).expect("everything is free");
+        let endpoint = &daemon.endpoints()[0];
+        live_through_the_past(endpoint, &clock);
         let output = miltertest(script, endpoint);
         assert!(
             output.status.success(),
@@ -62,8 +64,39 @@ fn run(script: &str) {
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
         );
+        daemon.stop();
     }
-    server.drain();
+}
+
+fn configuration(listen: Endpoint, state: &Path) -> Config {
+    let mut config = Config::default();
+    config.milter.listen = vec![listen];
+    config.log.level = log::Level::Error;
+    config.store.directory = state.join("store");
+    config.store.seed_file = state.join("seed");
+    config.store.capacity = 1_000;
+    config.admin.socket = state.join("control.sock");
+    config.metrics.listen = MetricsListen::Off;
+    config
+}
+
+/// `known@` has passed, `waited@` was deferred once and may come again, `new@` was never seen.
+fn live_through_the_past(endpoint: &Endpoint, clock: &TestClock) {
+    let client = "192.0.2.7".parse().expect("an address");
+    let attempt = |recipients: &[&str]| {
+        let mut mta = Mta::open(endpoint, client).expect("the daemon answers");
+        mta.mail("a@x.example").expect("MAIL is heard");
+        let deferred: Vec<_> = recipients
+            .iter()
+            .map(|recipient| mta.rcpt(recipient).expect("RCPT is answered").is_deferral())
+            .collect();
+        mta.quit().expect("the connection ends");
+        deferred
+    };
+    let first = attempt(&["known@y.example", "waited@y.example"]);
+    assert_eq!(first, [true, true]);
+    clock.advance(Duration::from_secs(187));
+    assert_eq!(attempt(&["known@y.example"]), [false]);
 }
 
 fn miltertest(script: &str, endpoint: &Endpoint) -> Output {
@@ -81,20 +114,4 @@ fn miltertest(script: &str, endpoint: &Endpoint) -> Output {
         .arg(scripts.join(script))
         .output()
         .expect("miltertest runs")
-}
-
-/// Judges by the recipient's name.
-struct ByName;
-
-impl Judge for ByName {
-    fn judge(&self, attempt: &Attempt<'_>, _now: Timestamp) -> Verdict {
-        if attempt.recipient.starts_with(b"new@") {
-            Verdict::Defer(DeferReason::New)
-        } else if attempt.recipient.starts_with(b"waited@") {
-            let waited = Duration::from_secs(187);
-            Verdict::Pass(PassReason::Waited { waited })
-        } else {
-            Verdict::Pass(PassReason::Passed)
-        }
-    }
 }

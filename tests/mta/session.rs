@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use support::Error;
+use support::interrupt;
 use support::postfix::address;
 use support::site::Plan;
 use support::smtp::Message;
@@ -103,5 +106,28 @@ fn remembers_over_a_restart_what_passed() -> Result<(), Error> {
     let next = Message::new("bob@sender.example", "the-next-message");
     let round = send(site.client(), &next, &["alice"])?;
     assert!(round.is_queued(), "{round:?}");
+    Ok(())
+}
+
+#[test]
+fn remembers_over_a_stop_that_is_hurried() -> Result<(), Error> {
+    support::needs!(crate::equipment());
+    let mut turn = start(&Plan::default())?;
+    let site = &mut turn.site;
+    // Postfix keeps the milter connection for as long as the session lasts; the drain waits for it.
+    let mut session = site.client().open(Duration::from_secs(3))?;
+    let message = Message::new("bob@sender.example", "a-message");
+    let round = session.attempt(&message, &[address("alice")])?;
+    assert!(round.outcome().is_greylisting(), "{round:?}");
+
+    let pid = site.greygate().pid().expect("it runs");
+    kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM).expect("it is our child");
+    interrupt::wait_for("the stop", Duration::from_secs(10), || {
+        Ok(site.greygate().log().contains("stopping").then_some(()))
+    })?;
+    site.stop_greygate()?;
+    assert!(site.greygate().log().contains("hurried"));
+    site.resume_greygate()?;
+    assert_eq!(site.greygate().tuples()?, 1);
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use greygate::clock::Clock as _;
 use greygate::policy::{
-    Action, Attempt, DeferReason, Effect, Origin, PassReason, Policy, Sentence, SentenceLevel,
-    SentenceReason, SentencedClient, Verdict,
+    Attempt, DeferReason, Effect, Origin, PassReason, Policy, SentenceReason, SentencedClient,
+    Verdict,
 };
 use greygate::store::Store;
 
@@ -289,39 +289,6 @@ fn full_store_passes_without_a_record() {
         Verdict::Pass(PassReason::Waited { waited }),
         "what is recorded is judged as ever"
     );
-}
-
-#[test]
-fn reloaded_policy_holds_for_sentences_that_were_given() {
-    let fixture = Fixture::new();
-    let store = fixture.open();
-    hammer(&fixture, &store, &ATTEMPT);
-    let reload = |policy| fixture.policy.store(std::sync::Arc::new(policy));
-    let now = fixture.clock.now();
-    let levels = || -> Vec<_> { store.sentences(now).iter().map(|it| it.level).collect() };
-    assert_eq!(levels(), [SentenceLevel::Block]);
-
-    let mut observing = Policy::default();
-    observing.punish.action = Action::Observe;
-    reload(observing);
-    assert_eq!(levels(), [SentenceLevel::Observe]);
-
-    let allowing = Policy {
-        allow: vec!["192.0.2.7/32".parse().expect("a network")],
-        ..Policy::default()
-    };
-    reload(allowing);
-    assert_eq!(levels(), [], "the allow list always wins");
-
-    // But not over an operator who insisted, whatever was there before.
-    store.punish(Sentence {
-        client: SentencedClient::of(ATTEMPT.client),
-        level: SentenceLevel::Block,
-        reason: SentenceReason::Operator,
-        since: now,
-        until: now.after(Duration::from_mins(30)),
-    });
-    assert_eq!(levels(), [SentenceLevel::Block]);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use toml::Table;
 
@@ -60,10 +61,7 @@ impl Greygate {
             binary,
             directory: directory.to_owned(),
         };
-        let configuration = greygate.configuration(tweaks)?;
-        let file = greygate.file();
-        fs::write(&file, configuration)
-            .map_err(Error::io(format!("writing {}", file.display())))?;
+        greygate.configure(tweaks)?;
         greygate.resume(namespace)?;
         Ok(greygate)
     }
@@ -82,6 +80,15 @@ impl Greygate {
             Ok(process::run(&mut status).ok())
         });
         ready.map(drop).map_err(|error| self.explain(error))
+    }
+
+    /// Writes another configuration and asks the daemon to read it (SIGHUP).
+    pub fn reload(&self, tweaks: &[&str]) -> Result<(), Error> {
+        self.configure(tweaks)?;
+        match &self.service {
+            Some(service) => service.signal(Signal::SIGHUP),
+            None => Err(Error::unexpected("greygate should run", "it does not")),
+        }
     }
 
     /// Asks the daemon to end and waits until it has; the state stays.
@@ -214,6 +221,12 @@ impl Greygate {
             "greygate did not do its part",
             format!("{}\n{log}", error.chain()),
         )
+    }
+
+    fn configure(&self, tweaks: &[&str]) -> Result<(), Error> {
+        let file = self.file();
+        fs::write(&file, self.configuration(tweaks)?)
+            .map_err(Error::io(format!("writing {}", file.display())))
     }
 
     /// The harness's configuration with `tweaks` laid over it, section by section.

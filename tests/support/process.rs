@@ -16,10 +16,12 @@ use crate::netns::Namespace;
 /// How long a program may take to end after SIGTERM.
 const TERMINATION: Duration = Duration::from_secs(10);
 
-/// Runs a program to its end and returns what it printed; an error when it fails.
+/// Runs a program to its end and returns what it printed; an error when it fails. It has a process
+/// group of its own: a Ctrl-C on the terminal must not stop `ip` half way to what a guard removes.
 pub fn run(command: &mut Command) -> Result<String, Error> {
     let output = command
         .stdin(Stdio::null())
+        .process_group(0)
         .output()
         .map_err(Error::io(format!("running `{}`", line(command))))?;
     check(command, &output)?;
@@ -82,6 +84,13 @@ impl Service {
         }
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<(), Error> {
+        let pid = Pid::from_raw(self.child.id().cast_signed());
+        let sending = format!("sending {signal} to `{}`", self.name);
+        kill(pid, signal).map_err(|errno| Error::io(sending)(errno.into()))
+    }
+
     /// Asks it to end (SIGTERM) and waits until it has.
     pub fn terminate(mut self) -> Result<ExitStatus, Error> {
         self.end(Signal::SIGTERM)
@@ -97,10 +106,7 @@ impl Service {
         if let Some(status) = self.child.try_wait().map_err(Error::io(&waiting))? {
             return Ok(status);
         }
-        let pid = i32::try_from(self.child.id()).expect("the kernel's pids are positive ints");
-        kill(Pid::from_raw(pid), signal).map_err(|errno| {
-            Error::io(format!("sending {signal} to `{}`", self.name))(errno.into())
-        })?;
+        self.signal(signal)?;
         let ended = interrupt::settle(TERMINATION, || self.child.try_wait().transpose());
         match ended {
             Some(status) => status.map_err(Error::io(&waiting)),

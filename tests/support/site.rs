@@ -5,12 +5,12 @@
 //!  client namespace                 MX namespace                      stranger namespace
 //!  eth0 192.0.2.10 --------- mx0 192.0.2.1   198.51.100.1 mx1 --------- eth0 198.51.100.10
 //!                            Postfix :25 -> greygate 127.0.0.1:8892          198.51.100.11
-//!                                          2001:db8:1::1                     2001:db8:1::10
-//!                                                                            2001:db8:1::11
+//!                                          2001:db8:1::1/48                  2001:db8:1:1::10
+//!                                                                            2001:db8:1:1::11
 //! ```
 //!
 //! The addresses are those of documentation (RFC 5737, 3849): greygate must not take the clients
-//! for local ones. The two networks are two client networks to it, and each arrives on a cable of
+//! for local ones, nor may they share a `/64` with the MX. The two networks are two client networks to it, and each arrives on a cable of
 //! its own.
 
 use std::fs;
@@ -97,7 +97,7 @@ impl Site {
             End {
                 namespace: &mx,
                 interface: INTERFACES[1],
-                addresses: &["198.51.100.1/24", "2001:db8:1::1/64"],
+                addresses: &["198.51.100.1/24", "2001:db8:1::1/48"],
             },
             End {
                 namespace: &stranger,
@@ -105,8 +105,8 @@ impl Site {
                 addresses: &[
                     "198.51.100.10/24",
                     "198.51.100.11/24",
-                    "2001:db8:1::10/64",
-                    "2001:db8:1::11/64",
+                    "2001:db8:1:1::10/48",
+                    "2001:db8:1:1::11/48",
                 ],
             },
         )?;
@@ -186,7 +186,7 @@ impl Site {
     pub fn stranger_v6(&self) -> Client<'_> {
         Client {
             namespace: &self.stranger,
-            source: ([0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x10], 0).into(),
+            source: ([0x2001, 0xdb8, 1, 1, 0, 0, 0, 0x10], 0).into(),
             server: ([0x2001, 0xdb8, 1, 0, 0, 0, 0, 1], 25).into(),
         }
     }
@@ -194,7 +194,7 @@ impl Site {
     /// The neighbour, over IPv6: another address in the same `/64`.
     pub fn neighbour_v6(&self) -> Client<'_> {
         Client {
-            source: ([0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x11], 0).into(),
+            source: ([0x2001, 0xdb8, 1, 1, 0, 0, 0, 0x11], 0).into(),
             ..self.stranger_v6()
         }
     }

@@ -24,14 +24,13 @@ pub(crate) fn load(interface: &str) -> Result<(), Failure> {
 pub(crate) fn unload() -> Result<(), Failure> {
     needs_root("unload")?;
     build::daemon(false)?;
+    // The pins outlive `cargo clean`, the configuration that they were made with does not.
     let configuration = workspace::run_directory().join("greygate.toml");
-    if !configuration.exists() {
-        println!(
-            "nothing was loaded: there is no {}",
-            configuration.display()
-        );
-        return Ok(());
-    }
+    let configuration = if configuration.exists() {
+        configuration
+    } else {
+        development::write(Filter::Off)?
+    };
     greygate("unload", &configuration).run()
 }
 

@@ -1,6 +1,9 @@
 //! `cargo xtask lab`: everything the story of the lab needs, then the story.
+//!
+//! This process becomes the lab: a signal reaches who has to clean up, and whoever waits for this
+//! process waits for that.
 
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
 
 use crate::{
     build,
@@ -9,7 +12,8 @@ use crate::{
     packages::{self, Need},
 };
 
-pub(crate) fn perform() -> Result<ExitCode, Failure> {
+/// Returns only when the lab could not be started.
+pub(crate) fn perform() -> Result<(), Failure> {
     filter::needs_root("lab")?;
     let missing = packages::ensure(&Need::LAB);
     if let Some(first) = missing.first() {
@@ -21,14 +25,15 @@ pub(crate) fn perform() -> Result<ExitCode, Failure> {
     }
     let object = build::object(false)?;
     let daemon = build::daemon(false)?;
-    let status = Run::cargo()
+    let error = Run::cargo()
         .args(["run", "--package", "greylist-tests", "--bin", "lab"])
         .env("GREYGATE_BIN", daemon)
         .env("GREYGATE_XDP_OBJECT", object)
-        .status()?;
-    Ok(if status.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+        .into_command()
+        .exec();
+    Err(Failure::new(
+        "the lab could not be started",
+        error,
+        "cargo run --package greylist-tests --bin lab",
+    ))
 }

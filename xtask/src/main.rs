@@ -112,7 +112,7 @@ impl Task {
             Self::Setup => setup::perform()?,
             Self::Build { debug_log } => build::perform(debug_log)?,
             Self::Run { iface, config } => run::perform(&iface, config)?,
-            Self::Lab => return lab::perform(),
+            Self::Lab => lab::perform()?,
             Self::Load { iface } => filter::load(&iface)?,
             Self::Unload => filter::unload()?,
             Self::Test { suites } => return test::perform(&suites),

@@ -7,13 +7,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 
-use super::chain;
+use super::{UpheldSentences, chain};
 use crate::admin::{
     self, Census, Control, ControlError, Forgiven, Health, Punished, SnapshotWritten, Status,
     XdpStatus,
 };
 use crate::clock::Clock;
-use crate::kernel::{FilterStatus, ObtainedMode, Projector};
+use crate::kernel::{FilterStatus, ObtainedMode, Projector, SentenceSource};
 use crate::milter::Endpoint;
 use crate::policy::{Policy, Sentence, SentenceLevel, SentenceReason, SentencedClient, Timestamp};
 use crate::store::Store;
@@ -26,6 +26,7 @@ pub(super) struct Desk {
     pub(super) projector: Arc<Projector>,
     pub(super) registry: Arc<Registry>,
     pub(super) restored: String,
+    pub(super) sentences: Arc<UpheldSentences>,
     pub(super) started: Timestamp,
     pub(super) store: Arc<Store>,
 }
@@ -51,7 +52,7 @@ impl Control for Desk {
 
     fn xdp_status(&self) -> XdpStatus {
         let now = self.clock.now();
-        XdpStatus::of(self.projector.status(), self.store.sentences(now), now)
+        XdpStatus::of(self.projector.status(), self.sentences.sentences(now), now)
     }
 
     fn health(&self) -> Health {
@@ -138,7 +139,7 @@ impl Desk {
             tuples: census.tuples as u64,
             capacity: census.capacity as u64,
             trusted: census.trusted as u64,
-            sentences: self.store.sentences(now).len() as u64,
+            sentences: self.sentences.sentences(now).len() as u64,
             snapshot_age: census.last_snapshot.map(age),
             restored: self.restored.clone(),
         }

@@ -21,9 +21,7 @@ use super::{FilterError, Settings};
 /// When the panic flag forbids it, the object cannot be read, is of another ABI version, or the
 /// kernel does not take it.
 pub(super) fn load(settings: &Settings) -> Result<Ebpf, FilterError> {
-    if settings.panic_file.exists() {
-        return Err(FilterError::Panicked(settings.panic_file.clone()));
-    }
+    obey_panic(settings)?;
     let bytes = read(&settings.object)?;
     let mut ebpf = EbpfLoader::new()
         .map_max_entries(abi::map::IPV4, settings.capacity)
@@ -35,6 +33,17 @@ pub(super) fn load(settings: &Settings) -> Result<Ebpf, FilterError> {
         .and_then(Xdp::load)
         .map_err(|error| load_error(&settings.object, error.into()))?;
     Ok(ebpf)
+}
+
+/// Refuses while the flag of `panic` stands.
+///
+/// Asked before loading, and again once all is attached: a `panic` that came in between has seen
+/// nothing to detach, but its flag was there first.
+pub(super) fn obey_panic(settings: &Settings) -> Result<(), FilterError> {
+    if settings.panic_file.exists() {
+        return Err(FilterError::Panicked(settings.panic_file.clone()));
+    }
+    Ok(())
 }
 
 /// The program in a loaded object.

@@ -38,8 +38,10 @@ fn leave_flag(settings: &Settings) -> Result<PathBuf, FilterError> {
     Ok(path.clone())
 }
 
+/// Detaches what can be detached; one that resists does not keep the others on.
 fn detach_all() -> Result<usize, FilterError> {
     let asking = || FilterError::io("asking the kernel for its programs and links");
+    let mut first_error = Ok(());
     let mut ours = Vec::new();
     for program in loaded_programs() {
         match program {
@@ -47,7 +49,7 @@ fn detach_all() -> Result<usize, FilterError> {
             Ok(_) => {}
             // One that was unloaded while we were looking is none of ours to detach.
             Err(error) if is_gone(&error) => {}
-            Err(error) => return Err(asking()(io::Error::other(error))),
+            Err(error) => first_error = first_error.and(Err(asking()(io::Error::other(error)))),
         }
     }
     let mut detached = 0;
@@ -55,7 +57,10 @@ fn detach_all() -> Result<usize, FilterError> {
         let link = match link {
             Ok(link) => link,
             Err(error) if is_gone(&error) => continue,
-            Err(error) => return Err(asking()(io::Error::other(error))),
+            Err(error) => {
+                first_error = first_error.and(Err(asking()(io::Error::other(error))));
+                continue;
+            }
         };
         if !ours.contains(&link.program_id()) {
             continue;
@@ -63,10 +68,13 @@ fn detach_all() -> Result<usize, FilterError> {
         match sys::detach_link(link.id()) {
             Ok(was_attached) => detached += usize::from(was_attached),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
-            Err(error) => return Err(FilterError::io("detaching a program")(error)),
+            Err(error) => {
+                let failed = FilterError::io("detaching a program")(error);
+                first_error = first_error.and(Err(failed));
+            }
         }
     }
-    Ok(detached)
+    first_error.map(|()| detached)
 }
 
 /// Whether an error says that what was listed a moment ago does not exist any more.

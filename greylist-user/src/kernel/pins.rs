@@ -45,7 +45,7 @@ pub fn load(settings: &Settings) -> Result<Loaded, FilterError> {
                 .pin(directory.join(&name))
                 .map_err(|error| pin_error(&name, error))?;
         }
-        Ok(())
+        object::obey_panic(settings)
     })();
     if let Err(error) = pinned {
         remove(directory)?;

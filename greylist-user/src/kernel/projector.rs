@@ -177,11 +177,13 @@ impl Work {
         if capacity == 0 {
             return Ok(());
         }
+        let sentences = self.source.sentences(self.clock.now());
+        // Each step takes its time, and each must be told the present: an old one, laid beside the
+        // kernel's clock, would move every end by as much.
         let now = self.clock.now();
-        let sentences = self.source.sentences(now);
         let plan = reconcile::plan(&sentences, &filter.entries(now)?, capacity, now);
         self.note_crowding(plan.crowded_out, capacity);
-        filter.apply(&plan.changes, now)?;
+        filter.apply(&plan.changes, self.clock.now())?;
         let repaired = u64::try_from(plan.changes.len()).unwrap_or(u64::MAX);
         self.metrics.repaired.inc_by(repaired);
         Ok(())
@@ -225,7 +227,10 @@ const METRICS_INTERVAL: Duration = Duration::from_secs(5);
 mod tests {
     use std::{
         collections::HashMap,
-        sync::mpsc::{Receiver, Sender, channel},
+        sync::{
+            atomic::{AtomicU64, Ordering},
+            mpsc::{Receiver, Sender, channel},
+        },
     };
 
     use super::*;
@@ -298,6 +303,60 @@ mod tests {
                 why: format!("{} entries", self.entries.len()),
             }
         }
+    }
+
+    /// Seconds go by while the store lists its sentences and while the table is read.
+    #[test]
+    fn reconciles_by_the_present_however_long_it_takes() {
+        struct Slow(Arc<AtomicU64>, Sender<Timestamp>);
+        impl Slow {
+            fn takes_seconds(&self) {
+                self.0.fetch_add(3_000, Ordering::Relaxed);
+            }
+        }
+        impl Clock for Slow {
+            fn now(&self) -> Timestamp {
+                Timestamp::from_millis(self.0.load(Ordering::Relaxed))
+            }
+        }
+        impl SentenceSource for Slow {
+            fn sentences(&self, _: Timestamp) -> Vec<Sentence> {
+                self.takes_seconds();
+                vec![sentence(1)]
+            }
+        }
+        impl KernelFilter for Slow {
+            fn apply(&mut self, _: &[Change], now: Timestamp) -> Result<(), FilterError> {
+                let _ = self.1.send(now);
+                Ok(())
+            }
+            fn entries(&mut self, now: Timestamp) -> Result<Vec<Entry>, FilterError> {
+                let _ = self.1.send(now);
+                self.takes_seconds();
+                Ok(Vec::new())
+            }
+            fn capacity(&self) -> u32 {
+                10
+            }
+            fn status(&self) -> FilterStatus {
+                FilterStatus::Off { why: String::new() }
+            }
+        }
+        let time = Arc::new(AtomicU64::new(NOW.as_millis()));
+        let (told, times) = channel();
+        let slow = || Slow(Arc::clone(&time), told.clone());
+        let (_effects, received) = mpsc::channel(8);
+        let projector = Projector::start(
+            Box::new(slow()),
+            Arc::new(slow()),
+            Arc::new(slow()),
+            received,
+            Arc::new(Metrics::default()),
+        );
+        let seconds = |seconds| NOW.after(Duration::from_secs(seconds));
+        assert_eq!(times.recv_timeout(PATIENCE), Ok(seconds(3)), "entries");
+        assert_eq!(times.recv_timeout(PATIENCE), Ok(seconds(6)), "apply");
+        projector.stop();
     }
 
     fn sentence(host: u8) -> Sentence {

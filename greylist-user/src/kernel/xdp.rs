@@ -57,6 +57,7 @@ impl XdpFilter {
         let netlink = Netlink::open().map_err(FilterError::io("opening a netlink socket"))?;
         let mut ebpf = object::load(settings)?;
         let interfaces = attach_all(&mut ebpf, settings, &netlink)?;
+        object::obey_panic(settings)?;
         let filter = Self {
             #[cfg(feature = "debug-log")]
             _log: super::debug_log::LogReader::start(&mut ebpf),

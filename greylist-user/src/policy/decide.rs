@@ -25,7 +25,7 @@ use super::attempt::Attempt;
 use super::punish;
 use super::record::{Record, Standing};
 use super::rules::{Action, Policy};
-use super::sentence::Sentence;
+use super::sentence::{Sentence, SentencedClient};
 use super::time::Timestamp;
 use super::verdict::{DeferReason, PassReason, Verdict};
 
@@ -101,7 +101,8 @@ fn defer(
     attempt: &Attempt<'_>,
     now: Timestamp,
 ) -> Decision {
-    let offends = punish::note_deferred(policy, &mut next, attempt, now);
+    let offends = punish::note_deferred(policy, &mut next, attempt, now)
+        && !policy.shields(SentencedClient::of(attempt.client));
     if matches!(reason, DeferReason::Early { .. }) {
         next.note_attempt(now);
     }
@@ -111,9 +112,7 @@ fn defer(
             Action::Observe => Verdict::Pass(PassReason::Observed),
         },
         next,
-        sentence: offends
-            .then(|| punish::sentence(policy, attempt, now))
-            .flatten(),
+        sentence: offends.then(|| punish::sentence(policy, attempt, now)),
     }
 }
 

@@ -57,12 +57,10 @@ pub(super) fn note_deferred(
     offends
 }
 
-/// What the policy asks for an offence of `attempt`'s client at `now`; [`None`] if somebody else
-/// would pay for it who must not.
-pub(super) fn sentence(policy: &Policy, attempt: &Attempt<'_>, now: Timestamp) -> Option<Sentence> {
-    let client = SentencedClient::of(attempt.client);
-    (!policy.shields(client)).then(|| Sentence {
-        client,
+/// What the policy asks for an offence of `attempt`'s client at `now`.
+pub(super) fn sentence(policy: &Policy, attempt: &Attempt<'_>, now: Timestamp) -> Sentence {
+    Sentence {
+        client: SentencedClient::of(attempt.client),
         level: match policy.punish.action {
             Action::Enforce => SentenceLevel::Block,
             Action::Observe => SentenceLevel::Observe,
@@ -70,7 +68,7 @@ pub(super) fn sentence(policy: &Policy, attempt: &Attempt<'_>, now: Timestamp) -
         reason: SentenceReason::RapidRetries,
         since: now,
         until: now.after(policy.punish.sentence),
-    })
+    }
 }
 
 /// What must be equal in two attempts for them to be one message, tried twice.

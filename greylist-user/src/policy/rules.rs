@@ -81,26 +81,6 @@ impl Action {
 }
 
 impl Policy {
-    /// Whether a sentence on `client` would fall on somebody who is allowed or local. One who is
-    /// not may share an IPv6 `/64` with one who is.
-    pub fn shields(&self, client: SentencedClient) -> bool {
-        let mut networks = self.allow.iter().chain(&self.local);
-        networks.any(|network| client.overlaps(*network))
-    }
-
-    /// What these rules leave of a sentence that may have been given under others; [`None`] if
-    /// nothing. An operator's order stands, since it was given in spite of the rules.
-    pub fn carried_out(&self, sentence: Sentence) -> Option<Sentence> {
-        if sentence.reason == SentenceReason::Operator {
-            return Some(sentence);
-        }
-        let level = match self.punish.action {
-            Action::Enforce => sentence.level,
-            Action::Observe => SentenceLevel::Observe,
-        };
-        (!self.shields(sentence.client)).then_some(Sentence { level, ..sentence })
-    }
-
     /// Whether `reverse_path` probes rather than sends: the null reverse-path (empty), or one of
     /// [`probe_senders`](Self::probe_senders).
     ///
@@ -111,6 +91,27 @@ impl Policy {
                 .probe_senders
                 .iter()
                 .any(|pattern| matches_address(pattern.as_bytes(), reverse_path))
+    }
+
+    /// Whether no offence may sentence `client`, because an allow-listed or local host would be hit:
+    /// an IPv6 sentence falls on a whole `/64`.
+    pub fn shields(&self, client: SentencedClient) -> bool {
+        let mut listed = self.allow.iter().chain(&self.local);
+        listed.any(|listed| client.overlaps(*listed))
+    }
+
+    /// What is left of a sentence under these rules, which may be newer than it: nothing where its
+    /// client is shielded now, and observing where punishing only observes now. An operator's own
+    /// sentence stands.
+    pub fn uphold(&self, sentence: Sentence) -> Option<Sentence> {
+        if sentence.reason == SentenceReason::Operator {
+            return Some(sentence);
+        }
+        let level = match self.punish.action {
+            Action::Enforce => sentence.level,
+            Action::Observe => SentenceLevel::Observe,
+        };
+        (!self.shields(sentence.client)).then_some(Sentence { level, ..sentence })
     }
 }
 
@@ -168,7 +169,59 @@ impl Default for Punish {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
+    use crate::policy::Timestamp;
+
     use super::*;
+
+    fn client(address: &str) -> SentencedClient {
+        SentencedClient::of(address.parse::<IpAddr>().expect("an address"))
+    }
+
+    fn listing(network: &str) -> Policy {
+        Policy {
+            local: vec![network.parse().expect("a network")],
+            ..Policy::default()
+        }
+    }
+
+    #[test]
+    fn host_of_ours_shields_its_whole_64_and_no_more() {
+        let policy = listing("2001:db8:1:2::25/128");
+        assert!(policy.shields(client("2001:db8:1:2::bad")));
+        assert!(!policy.shields(client("2001:db8:1:3::bad")));
+        let policy = listing("192.0.2.25/32");
+        assert!(!policy.shields(client("192.0.2.26")));
+        assert!(policy.shields(client("192.0.2.25")));
+    }
+
+    #[test]
+    fn newer_rules_lift_and_soften_what_was_earned_but_not_the_operators_word() {
+        let earned = Sentence {
+            client: client("192.0.2.25"),
+            level: SentenceLevel::Block,
+            reason: SentenceReason::RapidRetries,
+            since: Timestamp::from_millis(1),
+            until: Timestamp::from_millis(2),
+        };
+        let ordered = Sentence {
+            reason: SentenceReason::Operator,
+            ..earned
+        };
+        assert_eq!(Policy::default().uphold(earned), Some(earned));
+        let mut policy = listing("192.0.2.0/24");
+        assert_eq!(policy.uphold(earned), None);
+        assert_eq!(policy.uphold(ordered), Some(ordered));
+        policy.local.clear();
+        policy.punish.action = Action::Observe;
+        let observed = Sentence {
+            level: SentenceLevel::Observe,
+            ..earned
+        };
+        assert_eq!(policy.uphold(earned), Some(observed));
+        assert_eq!(policy.uphold(ordered), Some(ordered));
+    }
 
     #[test]
     fn null_reverse_path_is_a_probe() {

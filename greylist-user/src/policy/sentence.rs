@@ -169,10 +169,29 @@ mod tests {
             level: SentenceLevel::Block,
             ..long
         };
-        assert_eq!(both.reason, SentenceReason::Operator);
         assert_eq!(long.merge(hard), both);
         assert_eq!(hard.merge(long), both);
         assert_eq!(both.merge(both), both);
+    }
+
+    #[test]
+    fn operators_order_stands_whatever_was_there_before() {
+        let observed = Sentence {
+            client: SentencedClient::from(Ipv4Addr::new(192, 0, 2, 7)),
+            level: SentenceLevel::Observe,
+            reason: SentenceReason::RapidRetries,
+            since: Timestamp::from_millis(1),
+            until: Timestamp::from_millis(100),
+        };
+        let ordered = Sentence {
+            level: SentenceLevel::Block,
+            reason: SentenceReason::Operator,
+            since: Timestamp::from_millis(2),
+            ..observed
+        };
+        let merged = observed.merge(ordered);
+        assert_eq!(merged.reason, SentenceReason::Operator);
+        assert_eq!(merged.level, SentenceLevel::Block);
     }
 
     #[test]

@@ -224,8 +224,12 @@ impl Store {
                 return None;
             }
         };
-        if let Some(sentence) = self.policy.load().carried_out(given) {
-            self.tell(Effect::Punish(sentence));
+        if let Some(upheld) = self.policy.load().uphold(given) {
+            self.tell(Effect::Punish(upheld));
+        }
+        // Lifted since it was given, and told so before us: the last word must be the mild one.
+        if !self.sentences.holds(given.client) {
+            self.tell(Effect::Forgive(given.client));
         }
         Some(given)
     }
@@ -243,11 +247,9 @@ impl Store {
         Forgiven { client, lifted }
     }
 
-    /// The sentences in force at `now`, as the present policy carries them out.
+    /// The sentences in force at `now`.
     pub fn sentences(&self, now: Timestamp) -> Vec<Sentence> {
-        let policy = self.policy.load();
-        let in_force = self.sentences.in_force(now).into_iter();
-        in_force.filter_map(|it| policy.carried_out(it)).collect()
+        self.sentences.in_force(now)
     }
 
     /// Writes a snapshot of what has not lapsed at `now`. Judging goes on meanwhile: a record that
@@ -433,7 +435,7 @@ impl Store {
         mut take: impl FnMut(Row) -> io::Result<()>,
     ) -> io::Result<()> {
         let policy = self.policy.load_full();
-        for sentence in self.sentences.in_force(now) {
+        for sentence in self.sentences(now) {
             take(Row::Sentence(sentence))?;
         }
         let mut trust = Vec::new();

@@ -65,6 +65,11 @@ impl Sentences {
         (!sentence.has_ended(now)).then_some(sentence)
     }
 
+    /// Whether `client` has a sentence, ended or not.
+    pub(super) fn holds(&self, client: SentencedClient) -> bool {
+        self.by_client.contains_key(&client)
+    }
+
     /// The sentences in force at `now`.
     pub(super) fn in_force(&self, now: Timestamp) -> Vec<Sentence> {
         self.by_client

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::mpsc as std_mpsc;
 
 use tempfile::TempDir;
+use tracing_subscriber::layer::{Context as LayerContext, Layer, SubscriberExt as _};
 
 use crate::policy::Origin;
 
@@ -15,19 +16,24 @@ const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 /// A store of `tuples` pending tuples, first seen at [`T0`].
 fn store_of(tuples: usize) -> (Arc<Store>, TempDir) {
+    let (effects, _closed) = mpsc::channel(1);
+    let (store, directory) = empty_store(tuples, effects);
+    for number in 0..tuples {
+        judge(&store, number);
+    }
+    (store, directory)
+}
+
+fn empty_store(capacity: usize, effects: mpsc::Sender<Effect>) -> (Arc<Store>, TempDir) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let settings = Settings {
         directory: directory.path().to_owned(),
         seed_file: directory.path().join("seed"),
-        capacity: tuples.max(1_000),
+        capacity: capacity.max(1_000),
         ..Settings::default()
     };
-    let (effects, _closed) = mpsc::channel(1);
     let (store, _) = Store::open(settings, Arc::default(), effects, Arc::default(), T0)
         .expect("the directory is writable");
-    for number in 0..tuples {
-        judge(&store, number);
-    }
     (Arc::new(store), directory)
 }
 
@@ -105,18 +111,43 @@ fn slice_of_the_sweep_is_bounded_and_a_round_covers_all() {
     assert!(slices >= 3);
 }
 
+/// Somebody forgives between the giving of a sentence and the telling of it, which is where its log
+/// line is written.
 #[test]
-fn sweep_takes_ended_sentences_and_unused_trust() {
-    let (store, _directory) = store_of(0);
-    let policy = Policy::default();
-    store.credit_trust(TrustKey::from_bytes([1; 16]), &policy, T0);
-    store.punish(Sentence {
+fn kernel_is_not_left_with_a_sentence_that_was_forgiven_meanwhile() {
+    struct Forgiving(Arc<Store>);
+    impl<S: tracing::Subscriber> Layer<S> for Forgiving {
+        fn on_event(&self, _: &tracing::Event<'_>, _: LayerContext<'_, S>) {
+            let client = operators_block().client;
+            self.0.forgive(client.network().addr(), T0);
+        }
+    }
+    let (effects, mut told) = mpsc::channel(16);
+    let (store, _directory) = empty_store(0, effects);
+    let forgiving = tracing_subscriber::registry().with(Forgiving(Arc::clone(&store)));
+    tracing::subscriber::with_default(forgiving, || store.punish(operators_block()));
+
+    assert_eq!(store.sentences(T0), []);
+    let last = std::iter::from_fn(|| told.try_recv().ok()).last();
+    assert_eq!(last, Some(Effect::Forgive(operators_block().client)));
+}
+
+fn operators_block() -> Sentence {
+    Sentence {
         client: SentencedClient::from(Ipv4Addr::new(192, 0, 2, 7)),
         level: policy::SentenceLevel::Block,
         reason: policy::SentenceReason::Operator,
         since: T0,
         until: T0.after(Duration::from_mins(30)),
-    });
+    }
+}
+
+#[test]
+fn sweep_takes_ended_sentences_and_unused_trust() {
+    let (store, _directory) = store_of(0);
+    let policy = Policy::default();
+    store.credit_trust(TrustKey::from_bytes([1; 16]), &policy, T0);
+    store.punish(operators_block());
     let mut sweep = Sweep::default();
     assert_eq!(sweep.slice(&store, T0).removed, 0);
     let late = T0.after(policy.trust);

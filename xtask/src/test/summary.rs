@@ -55,6 +55,8 @@ pub(super) struct Counter {
     results: Counts,
     /// Tests that said they were skipped; the harness counts each of them as passed.
     spoken: u64,
+    /// Tests that are the inner half of another, which runs them: ignored, but not skipped.
+    inner: u64,
 }
 
 impl Counter {
@@ -63,6 +65,8 @@ impl Counter {
             self.results += counts;
         } else if says_skipped(line) {
             self.spoken += 1;
+        } else if line.contains(" ... ignored, run by ") {
+            self.inner += 1;
         }
     }
 
@@ -78,7 +82,7 @@ impl Counter {
         Counts {
             passed: passed - spoken,
             failed: if succeeded { failed } else { failed.max(1) },
-            skipped: skipped + spoken,
+            skipped: skipped.saturating_sub(self.inner) + spoken,
         }
     }
 }
@@ -154,6 +158,25 @@ test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
                 passed: 1,
                 failed: 0,
                 skipped: 2
+            }
+        );
+    }
+
+    #[test]
+    fn inner_half_of_a_test_is_not_skipped() {
+        let output = "\
+test asks_as_another_user ... ok
+test child_that_asks ... ignored, run by `asks_as_another_user`
+test attaches ... ignored
+test result: ok. 1 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.00s
+";
+
+        assert_eq!(
+            count(output, true),
+            Counts {
+                passed: 1,
+                failed: 0,
+                skipped: 1
             }
         );
     }
