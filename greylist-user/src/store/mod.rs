@@ -13,6 +13,7 @@
 
 pub mod codec;
 mod keeper;
+mod lock;
 mod metrics;
 mod restored;
 mod seed;
@@ -21,10 +22,8 @@ mod snapshot;
 mod sweep;
 mod table;
 
-use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,6 +39,7 @@ use crate::policy::{
 
 use codec::{Header, Row};
 pub use keeper::Keeper;
+use lock::{Lock, Locked};
 pub use metrics::Metrics;
 pub use restored::Restored;
 pub use seed::SeedError;
@@ -97,8 +97,7 @@ pub struct Store {
     writing: Mutex<()>,
     /// When the latest was taken, in milliseconds; 0 if none was.
     last_snapshot: AtomicU64,
-    /// Keeps a second daemon out of the directory; the lock ends with the file.
-    _lock: File,
+    _lock: Lock,
 }
 
 /// Why the store cannot be opened.
@@ -168,18 +167,11 @@ impl Store {
             source,
         };
         snapshot::prepare(directory).map_err(unusable)?;
-        let lock = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(directory.join("lock"))
-            .map_err(unusable)?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => OpenError::InUse {
+        let lock = Lock::take(directory).map_err(|locked| match locked {
+            Locked::Out => OpenError::InUse {
                 path: directory.clone(),
             },
-            TryLockError::Error(source) => unusable(source),
+            Locked::Not(source) => unusable(source),
         })?;
         let seed = seed::read_or_create(&settings.seed_file)?;
         let store = Self {
