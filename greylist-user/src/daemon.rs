@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 
 use self::control::Desk;
 use crate::admin::{self, ControlServer, MetricsListen, MetricsServer};
+use crate::chain::chain;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
 use crate::kernel::{self, Projector, SentenceSource};
@@ -322,18 +323,6 @@ fn tell_systemd(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::debug!(%error, "unnotified");
     }
-}
-
-/// An error and its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// Effects that may wait for the projector, which takes them within milliseconds. More are lost,

@@ -14,6 +14,7 @@
 //! This library is published for the binary and the integration tests only.
 
 pub mod admin;
+mod chain;
 pub mod cli;
 pub mod clock;
 pub mod config;

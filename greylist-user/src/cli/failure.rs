@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use thiserror::Error;
 
 use crate::admin::CallError;
+use crate::chain::chain;
 use crate::config::ConfigError;
 
 /// Why a command did not do what it was asked.
@@ -43,16 +44,9 @@ impl Failure {
     /// The failure with its causes, on one line; a configuration's problems one a line, each
     /// beginning with its place, so that editors find it.
     pub fn for_people(&self) -> String {
-        let mut text = match self {
-            Self::Config(ConfigError::Illegal(_)) => self.to_string(),
-            _ => format!("greygate: {self}"),
-        };
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
+        match self {
+            Self::Config(ConfigError::Illegal(_)) => chain(self),
+            _ => format!("greygate: {}", chain(self)),
         }
-        text
     }
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 
-use super::{UpheldSentences, chain};
+use super::UpheldSentences;
 use crate::admin::{
     self, Census, Control, ControlError, Forgiven, Health, Punished, SnapshotWritten, Status,
     XdpStatus,
 };
+use crate::chain::chain;
 use crate::clock::Clock;
 use crate::kernel::{FilterStatus, ObtainedMode, Projector, SentenceSource};
 use crate::milter::Endpoint;

@@ -5,6 +5,8 @@
 
 use std::{error::Error, io, path::PathBuf};
 
+use crate::chain::chain;
+
 /// Why a step of the kernel filter failed.
 #[derive(Debug, thiserror::Error)]
 pub enum FilterError {
@@ -155,14 +157,7 @@ impl FilterError {
 
     /// The message with its causes, on one line.
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
+        chain(self)
     }
 }
 
