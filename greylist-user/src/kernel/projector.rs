@@ -176,12 +176,13 @@ impl Work {
     }
 
     fn mend(&mut self) -> Result<(), FilterError> {
-        let mut filter = self.filter.lock();
-        let capacity = filter.capacity();
+        let capacity = self.filter.lock().capacity();
         if capacity == 0 {
             return Ok(());
         }
+        // Listing may take its time, and nobody who asks for the status waits for it.
         let sentences = self.source.sentences(self.clock.now());
+        let mut filter = self.filter.lock();
         // Each step takes its time, and each must be told the present: an old one, laid beside the
         // kernel's clock, would move every end by as much.
         let now = self.clock.now();
