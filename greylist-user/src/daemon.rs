@@ -105,6 +105,7 @@ impl Daemon {
             sentences,
             started: now,
             store,
+            wants_filter: !config.xdp.interfaces.is_empty(),
         });
         let control = ControlServer::start(
             &config.admin,

@@ -165,7 +165,11 @@ fn panic_detaches_the_running_and_the_pinned_and_forbids_more() {
     stage.assert_served(sentenced, mx, 25);
     let loopback = &on(running.as_ref()).interfaces[0];
     assert_eq!(loopback.mode, ObtainedMode::Detached);
-    assert!(loopback.why.is_some());
+    let why = loopback.why.as_deref().unwrap_or_default();
+    assert!(
+        why.contains("xdp panic") && why.contains("restart"),
+        "{why}"
+    );
 
     let FilterStatus::Off { why } = stage.open(&pinned).status() else {
         panic!("attached against the flag");

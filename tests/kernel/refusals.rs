@@ -137,6 +137,25 @@ fn one_interface_that_does_not_exist_leaves_the_other_filtered() {
 }
 
 #[test]
+fn after_the_interface_has_gone() {
+    let ((), object) = needs!(
+        requirements::network_namespaces(),
+        requirements::xdp_object()
+    );
+    let stage = Stage::new();
+    let filter = stage.open(&stage.settings(&object, Mode::NativePreferred));
+    assert_eq!(on(filter.as_ref()).interfaces[0].mode, ObtainedMode::Native);
+    stage
+        .mx
+        .ip(&["link", "del", INTERFACE])
+        .expect("our own cable");
+    let interface = &on(filter.as_ref()).interfaces[0];
+    assert_eq!(interface.mode, ObtainedMode::Detached);
+    let why = interface.why.as_deref().unwrap_or_default();
+    assert!(why.contains("gone") && why.contains("restart"), "{why}");
+}
+
+#[test]
 fn beside_somebody_elses_program() {
     let ((), object) = needs!(
         requirements::network_namespaces(),

@@ -104,6 +104,9 @@ fn mail_flows_although(object: &Path, interface: &str, why: &str) -> Result<(), 
     site.postfix().wait_for_delivery("alice", &message.id)?;
     let status = site.greygate().run(&["xdp", "status"])?;
     assert!(status.contains(why), "{status}");
+    let status = site.greygate().ask(&["status"])?;
+    let complaints = status["health"]["complaints"].to_string();
+    assert!(complaints.contains(why), "{status}");
     Ok(())
 }
 

@@ -157,3 +157,19 @@ fn line(command: &Command) -> String {
     let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
     words.join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use nix::unistd::getpgrp;
+
+    use super::*;
+
+    #[test]
+    fn program_that_is_run_is_out_of_reach_of_a_ctrl_c() -> Result<(), Error> {
+        let script = "read -r pid name state parent group rest < /proc/$$/stat; echo $group";
+        let group = run(Command::new("sh").args(["-c", script]))?;
+        assert_ne!(group.trim(), getpgrp().to_string());
+        assert!(group.trim().parse::<u32>().is_ok(), "{group}");
+        Ok(())
+    }
+}

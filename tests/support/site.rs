@@ -71,6 +71,8 @@ impl Site {
     /// Builds it and starts everything. Needs root, `ip`, Postfix and the daemon's binary, and the
     /// kernel program when the plan wants it.
     pub fn start(plan: &Plan) -> Result<Self, Error> {
+        // From here on there is something to clean up.
+        interrupt::watch();
         interrupt::check()?;
         let directory = tempfile::Builder::new()
             .prefix("greygate-")

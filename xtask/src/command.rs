@@ -278,7 +278,7 @@ fn tail(text: &str, count: usize) -> String {
 }
 
 /// An argument as a shell would take it.
-fn shown(argument: &str) -> String {
+pub(crate) fn shown(argument: &str) -> String {
     let plain =
         |character: char| character.is_ascii_alphanumeric() || "-_./=:,+@%^".contains(character);
     if !argument.is_empty() && argument.chars().all(plain) {

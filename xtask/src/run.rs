@@ -8,7 +8,7 @@ use std::{os::unix::process::CommandExt, path::PathBuf};
 
 use crate::{
     build,
-    command::{Failure, Run, is_root},
+    command::{Failure, Run, is_root, shown},
     development::{self, Filter},
     workspace,
 };
@@ -63,8 +63,8 @@ fn development_configuration(filter: Filter<'_>) -> Result<PathBuf, Failure> {
          {milters}\n\n\
          or let it be put there:\n\n    postconf -e '{milters}' && postfix reload\n\n\
          To ask the daemon:\n\n    {} status --config {}\n",
-        workspace::daemon().display(),
-        configuration.display(),
+        shown(&workspace::daemon().to_string_lossy()),
+        shown(&configuration.to_string_lossy()),
     );
     Ok(configuration)
 }

@@ -30,6 +30,8 @@ pub(super) struct Desk {
     pub(super) sentences: Arc<UpheldSentences>,
     pub(super) started: Timestamp,
     pub(super) store: Arc<Store>,
+    /// Whether the configuration names an interface to filter on.
+    pub(super) wants_filter: bool,
 }
 
 impl Control for Desk {
@@ -65,11 +67,17 @@ impl Control for Desk {
                     .to_owned(),
             );
         }
-        if let FilterStatus::On(on) = self.projector.status() {
-            for interface in on.interfaces {
-                if interface.mode == ObtainedMode::Detached {
-                    let why = interface.why.unwrap_or_default();
-                    complaints.push(format!("{} is not filtered: {why}", interface.name));
+        match self.projector.status() {
+            FilterStatus::Off { why } if self.wants_filter => {
+                complaints.push(format!("nothing is filtered in the kernel: {why}"));
+            }
+            FilterStatus::Off { .. } => {}
+            FilterStatus::On(on) => {
+                for interface in on.interfaces {
+                    if interface.mode == ObtainedMode::Detached {
+                        let why = interface.why.unwrap_or_default();
+                        complaints.push(format!("{} is not filtered: {why}", interface.name));
+                    }
                 }
             }
         }

@@ -5,7 +5,6 @@
 //! stranger's `bpftool` cost a minute at most. The milter only ever writes to the channel.
 
 use std::{
-    ops::ControlFlow,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
     time::Duration,
@@ -134,23 +133,28 @@ impl Work {
                 }
                 received = effects.recv_many(&mut batch, BATCH), if open => {
                     open = received > 0;
-                    if self.carry_out(batch.drain(..)).is_break() && !self.backoff.is_failing() {
-                        reconciliation = Instant::now() + self.backoff.failed();
+                    if let Some(wait) = self.carry_out(batch.drain(..)) {
+                        reconciliation = reconciliation.min(Instant::now() + wait);
                     }
                 }
             }
         }
     }
 
-    /// Carries effects out; breaks when one failed, so that a reconciliation is due.
-    fn carry_out(&mut self, effects: impl Iterator<Item = Effect>) -> ControlFlow<()> {
+    /// Carries effects out, and says within which time the table wants mending, if it does.
+    fn carry_out(&mut self, effects: impl Iterator<Item = Effect>) -> Option<Duration> {
         let changes: Vec<Change> = effects.map(Change::from).collect();
         let now = self.clock.now();
-        match self.filter.lock().apply(&changes, now) {
-            Ok(()) => ControlFlow::Continue(()),
+        let applied = self.filter.lock().apply(&changes, now);
+        let failing = self.backoff.is_failing();
+        match applied {
+            Ok(()) => None,
+            // No failure: reconciliation takes out what has ended or has the least time left, and
+            // says so when somebody is crowded out. In a flood this is every other batch.
+            Err(FilterError::Full { .. }) if !failing => Some(MAKING_ROOM),
             Err(error) => {
                 self.report(&error);
-                ControlFlow::Break(())
+                (!failing).then(|| self.backoff.failed())
             }
         }
     }
@@ -172,12 +176,13 @@ impl Work {
     }
 
     fn mend(&mut self) -> Result<(), FilterError> {
-        let mut filter = self.filter.lock();
-        let capacity = filter.capacity();
+        let capacity = self.filter.lock().capacity();
         if capacity == 0 {
             return Ok(());
         }
+        // Listing may take its time, and nobody who asks for the status waits for it.
         let sentences = self.source.sentences(self.clock.now());
+        let mut filter = self.filter.lock();
         // Each step takes its time, and each must be told the present: an old one, laid beside the
         // kernel's clock, would move every end by as much.
         let now = self.clock.now();
@@ -220,6 +225,8 @@ impl From<Effect> for Change {
 const BATCH: usize = 1_024;
 /// The longest time the table may differ from the store.
 const RECONCILIATION_INTERVAL: Duration = Duration::from_mins(1);
+/// How long a sentence waits for room in a full table. To make room the whole table is read.
+const MAKING_ROOM: Duration = Duration::from_secs(2);
 /// Twice as often as a scraper asks.
 const METRICS_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -241,6 +248,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
     const PATIENCE: Duration = Duration::from_secs(20);
+    const CAPACITY: u32 = 10;
 
     struct Fixed;
 
@@ -258,7 +266,8 @@ mod tests {
         }
     }
 
-    /// A table in memory that tells what was done to it, and fails as often as it was told to.
+    /// A table in memory that tells what was done to it, and fails as often as it was told to, or
+    /// whenever there is no room.
     struct Table {
         entries: HashMap<SentencedClient, Sentence>,
         failures: u32,
@@ -273,6 +282,12 @@ mod tests {
             }
             for change in changes {
                 match change {
+                    Change::Put(_) if self.entries.len() == CAPACITY as usize => {
+                        return Err(FilterError::Full {
+                            family: "IPv4",
+                            capacity: CAPACITY,
+                        });
+                    }
                     Change::Put(sentence) => self.entries.insert(sentence.client, *sentence),
                     Change::Remove(client) => self.entries.remove(client),
                 };
@@ -295,7 +310,7 @@ mod tests {
         }
 
         fn capacity(&self) -> u32 {
-            10
+            CAPACITY
         }
 
         fn status(&self) -> FilterStatus {
@@ -424,6 +439,31 @@ mod tests {
         let mended = changes.recv_timeout(PATIENCE).expect("a second try");
         assert_eq!(mended, [Change::Put(sentence(1))]);
         assert_eq!(metrics.failures.get(), 1);
+        projector.stop();
+    }
+
+    #[test]
+    fn makes_room_in_a_full_table_and_calls_it_no_failure() {
+        let entitled: Vec<Sentence> = (1..=10).map(sentence).collect();
+        let (projector, effects, changes, metrics) = start(entitled, 0);
+        let first = changes.recv_timeout(PATIENCE).expect("a reconciliation");
+        assert_eq!(first.len(), 10);
+        // One that the store does not know takes another's place, and fills the table.
+        for effect in [
+            Effect::Forgive(sentence(1).client),
+            Effect::Punish(sentence(11)),
+        ] {
+            effects
+                .blocking_send(effect)
+                .expect("the projector listens");
+            changes.recv_timeout(PATIENCE).expect("an effect");
+        }
+        effects
+            .blocking_send(Effect::Punish(sentence(12)))
+            .expect("the projector listens");
+        let mended = changes.recv_timeout(PATIENCE).expect("room is made");
+        assert!(mended.contains(&Change::Remove(sentence(11).client)));
+        assert_eq!(metrics.failures.get(), 0);
         projector.stop();
     }
 

@@ -143,6 +143,9 @@ impl XdpFilter {
         let (mode, why) = match &interface.attached {
             Err(error) => (ObtainedMode::Detached, Some(error.chain())),
             Ok(attachment) => match self.netlink.attached(attachment.index) {
+                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {
+                    (ObtainedMode::Detached, Some(GONE.to_owned()))
+                }
                 Err(error) => (
                     ObtainedMode::Detached,
                     Some(format!("not to be told: {error}")),
@@ -151,12 +154,7 @@ impl XdpFilter {
                     .iter()
                     .find(|attached| attached.program == self.program)
                     .map_or_else(
-                        || {
-                            (
-                                ObtainedMode::Detached,
-                                Some("detached by somebody else".to_owned()),
-                            )
-                        },
+                        || (ObtainedMode::Detached, Some(TAKEN_OFF.to_owned())),
                         |attached| (attached.mode, attachment.why.clone()),
                     ),
             },
@@ -381,3 +379,7 @@ fn os_error(error: &MapError) -> Option<i32> {
         _ => None,
     }
 }
+
+const GONE: &str = "the interface has gone; restart greygate when it is back";
+const TAKEN_OFF: &str =
+    "detached by somebody, as `greygate xdp panic` does; a restart of greygate attaches it again";

@@ -44,6 +44,8 @@ pub(crate) const TARGET: &str = if cfg!(target_endian = "big") {
 pub(crate) struct Toolchain {
     compiler: Compiler,
     linker: PathBuf,
+    /// The compiler's version and that of its LLVM when linker and compiler were seen to fit.
+    version: (String, u32),
     /// What was chosen, with versions, for people.
     summary: String,
 }
@@ -250,6 +252,7 @@ fn make(route: &route::Route, home: &Path, settings: &Settings) -> Result<Toolch
     Ok(Toolchain {
         compiler,
         linker,
+        version: (release, llvm),
         summary,
     })
 }

@@ -12,9 +12,18 @@ use crate::{command::Failure, workspace};
 /// Raised when set-up makes something different: older results are then made anew.
 const RECIPE: &str = "1";
 
-/// The toolchain of an earlier set-up, if it was made for the same settings and its programs are
-/// still there.
+/// The toolchain of an earlier set-up, if it was made for the same settings, its programs are still
+/// there and the compiler is still the one that the linker was made for: rustup updates a nightly in
+/// its place.
 pub(super) fn read(home: &Path, settings: &Settings) -> Option<Toolchain> {
+    read_where(home, settings, |compiler| compiler.version().ok())
+}
+
+fn read_where(
+    home: &Path,
+    settings: &Settings,
+    version: impl Fn(&Compiler) -> Option<(String, u32)>,
+) -> Option<Toolchain> {
     let text = fs::read_to_string(home.join("stamp")).ok()?;
     let toolchain = parse(&text, settings)?;
     let compiler = &toolchain.compiler;
@@ -25,7 +34,8 @@ pub(super) fn read(home: &Path, settings: &Settings) -> Option<Toolchain> {
         &toolchain.linker,
     ];
     let complete = parts.into_iter().all(|path| path.exists());
-    complete.then_some(toolchain)
+    let is_same = || version(compiler).as_ref() == Some(&toolchain.version);
+    (complete && is_same()).then_some(toolchain)
 }
 
 pub(super) fn write(
@@ -41,6 +51,7 @@ fn format(settings: &Settings, toolchain: &Toolchain) -> String {
     let Toolchain {
         compiler,
         linker,
+        version: (release, llvm),
         summary,
     } = toolchain;
     let core = match compiler.core {
@@ -49,7 +60,7 @@ fn format(settings: &Settings, toolchain: &Toolchain) -> String {
     };
     format!(
         "recipe = {RECIPE}\nasked-rustc = {}\nasked-linker = {}\nsummary = {summary}\n\
-         cargo = {}\nrustc = {}\n\
+         release = {release}\nllvm = {llvm}\ncargo = {}\nrustc = {}\n\
          core = {core}\nlibraries = {}\nlinker = {}\n",
         asked(&settings.rustc),
         asked(&settings.linker),
@@ -90,6 +101,7 @@ fn parse(text: &str, settings: &Settings) -> Option<Toolchain> {
             libraries: field("libraries")?.into(),
         },
         linker: field("linker")?.into(),
+        version: (field("release")?.to_owned(), field("llvm")?.parse().ok()?),
         summary: field("summary")?.to_owned(),
     })
 }
@@ -100,6 +112,8 @@ fn text(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::env;
+
     use super::*;
 
     fn toolchain() -> Toolchain {
@@ -111,6 +125,7 @@ mod tests {
                 libraries: "/cache/debian/usr/lib".into(),
             },
             linker: "/cache/bpf linker/bin/bpf-linker".into(),
+            version: ("1.96.0".to_owned(), 22),
             summary: "rustc 1.96.0 = the distribution's".to_owned(),
         }
     }
@@ -126,6 +141,32 @@ mod tests {
             parse(&format(&settings, &toolchain()), &settings),
             Some(toolchain())
         );
+    }
+
+    #[test]
+    fn forgets_a_set_up_whose_compiler_was_updated_in_its_place() {
+        let home = env::temp_dir().join(format!("greygate-xtask-stamp-{}", std::process::id()));
+        fs::create_dir_all(&home).expect("the temporary folder is writable");
+        let present = env::current_exe().expect("this binary");
+        let remembered = Toolchain {
+            compiler: Compiler {
+                cargo: present.clone(),
+                rustc: present.clone(),
+                core: Core::FromSource,
+                libraries: home.clone(),
+            },
+            linker: present,
+            version: ("1.98.0-nightly".to_owned(), 22),
+            summary: "a nightly".to_owned(),
+        };
+        let settings = Settings::default();
+        write(&home, &settings, &remembered).expect("the folder is writable");
+        let says = |llvm| move |_: &Compiler| Some(("1.98.0-nightly".to_owned(), llvm));
+
+        assert_eq!(read_where(&home, &settings, says(22)), Some(remembered));
+        assert_eq!(read_where(&home, &settings, says(23)), None);
+        assert_eq!(read_where(&home, &settings, |_| None), None);
+        fs::remove_dir_all(home).expect("the test's own folder can be removed");
     }
 
     #[test]
