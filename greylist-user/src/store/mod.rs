@@ -44,6 +44,7 @@ pub use metrics::Metrics;
 pub use restored::Restored;
 pub use seed::SeedError;
 use sentences::{Given, Sentences};
+use snapshot::Forbidden;
 pub use snapshot::{SetAside, SnapshotError, SnapshotReport};
 use table::Table;
 
@@ -120,6 +121,14 @@ pub enum OpenError {
     /// There is no usable seed.
     #[error(transparent)]
     Seed(#[from] SeedError),
+    /// A snapshot that belongs to somebody else, as after a run as root.
+    #[error("may not read the snapshot {}; give it to the user that greygate runs as (chown)", path.display())]
+    Snapshot {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
 }
 
 /// What the store holds.
@@ -188,7 +197,7 @@ impl Store {
             metrics,
             _lock: lock,
         };
-        let restored = store.restore(now);
+        let restored = store.restore(now)?;
         store.show_sizes();
         Ok((store, restored))
     }
@@ -353,7 +362,7 @@ impl Store {
         self.metrics.snapshot_taken.set(gauge(millis / 1_000));
     }
 
-    fn restore(&self, now: Timestamp) -> Restored {
+    fn restore(&self, now: Timestamp) -> Result<Restored, OpenError> {
         let policy = self.policy.load();
         let mut restored = Restored::default();
         let directory = &self.settings.directory;
@@ -369,7 +378,8 @@ impl Store {
                 self.sentences.clear();
                 **counts.borrow_mut() = Restored::default();
             },
-        );
+        )
+        .map_err(|Forbidden { path, source }| OpenError::Snapshot { path, source })?;
         for set_aside in &found.set_aside {
             tracing::warn!(
                 file = %set_aside.found.display(),
@@ -383,7 +393,7 @@ impl Store {
         if let Some(taken) = found.taken {
             self.note_snapshot(taken);
         }
-        restored
+        Ok(restored)
     }
 
     fn restore_row(&self, row: Row, policy: &Policy, now: Timestamp, counts: &mut Restored) {

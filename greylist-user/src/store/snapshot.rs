@@ -110,13 +110,17 @@ pub(super) fn write(
 
 /// Hands the rows of the best snapshot to `sink`, `forget` being called when rows that were handed
 /// over turn out to be of a damaged one. Snapshots that cannot be used are set aside.
+///
+/// # Errors
+///
+/// One that this process may not open: it may be whole, and is left alone.
 pub(super) fn read(
     directory: &Path,
     seed: [u8; 16],
     now: Timestamp,
     mut sink: impl FnMut(Row),
     mut forget: impl FnMut(),
-) -> Found {
+) -> Result<Found, Forbidden> {
     let mut found = Found::default();
     for name in [LATEST, PREVIOUS] {
         let path = directory.join(name);
@@ -126,13 +130,21 @@ pub(super) fn read(
                 break;
             }
             Err(Unusable::Absent) => {}
+            Err(Unusable::Forbidden(source)) => return Err(Forbidden { path, source }),
             Err(unusable) => {
                 forget();
                 found.set_aside.push(set_aside(path, &unusable, now));
             }
         }
     }
-    found
+    Ok(found)
+}
+
+/// A snapshot that this process may not open.
+#[derive(Debug)]
+pub(super) struct Forbidden {
+    pub(super) path: PathBuf,
+    pub(super) source: io::Error,
 }
 
 /// Why a file is not used.
@@ -142,6 +154,8 @@ enum Unusable {
     Absent,
     #[error("{0}")]
     Damaged(#[from] Damage),
+    #[error("it may not be opened")]
+    Forbidden(#[source] io::Error),
     #[error("its keys were made with another seed, so that nothing in it can be found")]
     OtherSeed,
 }
@@ -149,6 +163,7 @@ enum Unusable {
 fn read_file(path: &Path, seed: [u8; 16], sink: impl FnMut(Row)) -> Result<Timestamp, Unusable> {
     let file = File::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Unusable::Absent,
+        io::ErrorKind::PermissionDenied => Unusable::Forbidden(error),
         _ => Unusable::Damaged(Damage::Io(error)),
     })?;
     let reader = Reader::begin(BufReader::with_capacity(BUFFER, file))?;
@@ -215,9 +230,12 @@ const BUFFER: usize = 256 << 10;
 
 #[cfg(test)]
 mod tests {
-    use crate::policy::{Record, TupleKey};
+    use std::fs::Permissions;
+
+    use nix::unistd::{Uid, setfsuid};
 
     use super::*;
+    use crate::policy::{Record, TupleKey};
 
     const SEED: [u8; 16] = [7; 16];
 
@@ -247,7 +265,7 @@ mod tests {
             |row| rows.borrow_mut().push(row),
             || rows.borrow_mut().clear(),
         );
-        (found, rows.into_inner())
+        (found.expect("it is ours"), rows.into_inner())
     }
 
     #[test]
@@ -309,6 +327,21 @@ mod tests {
         assert!(aside.kept.ends_with("snapshot.damaged-9"));
         assert!(aside.kept.exists() && !latest.exists());
         assert!(aside.why.contains("before its end"), "{}", aside.why);
+    }
+
+    #[test]
+    fn snapshot_of_another_user_is_left_alone() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        take(directory.path(), 1);
+        let latest = directory.path().join(LATEST);
+        fs::set_permissions(&latest, Permissions::from_mode(0)).expect("it is ours");
+        // Root may read anything; this thread is somebody else to the file system for a moment.
+        let us = setfsuid(Uid::from_raw(65_534));
+        let refused = read(directory.path(), SEED, at(9), |_| {}, || {});
+        setfsuid(us);
+        let error = refused.expect_err("it may not be opened");
+        assert_eq!(error.source.kind(), io::ErrorKind::PermissionDenied);
+        assert!(latest.exists(), "it is not set aside");
     }
 
     #[test]
