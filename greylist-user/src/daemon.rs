@@ -103,6 +103,7 @@ impl Daemon {
             registry: Arc::clone(&registry),
             restored: restored.to_string(),
             sentences,
+            snapshot_interval: config.store.snapshot_interval,
             started: now,
             store,
             wants_filter: !config.xdp.interfaces.is_empty(),

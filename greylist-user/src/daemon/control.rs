@@ -14,6 +14,7 @@ use crate::admin::{
 };
 use crate::chain::chain;
 use crate::clock::Clock;
+use crate::config::format_duration;
 use crate::kernel::{FilterStatus, ObtainedMode, Projector, SentenceSource};
 use crate::milter::Endpoint;
 use crate::policy::{Policy, Sentence, SentenceLevel, SentenceReason, SentencedClient, Timestamp};
@@ -28,6 +29,7 @@ pub(super) struct Desk {
     pub(super) registry: Arc<Registry>,
     pub(super) restored: String,
     pub(super) sentences: Arc<UpheldSentences>,
+    pub(super) snapshot_interval: Duration,
     pub(super) started: Timestamp,
     pub(super) store: Arc<Store>,
     /// Whether the configuration names an interface to filter on.
@@ -67,6 +69,12 @@ impl Control for Desk {
                     .to_owned(),
             );
         }
+        let taken = census.last_snapshot.map(Timestamp::from_millis);
+        let since = taken.max(Some(self.started)).unwrap_or_default();
+        complaints.extend(overdue(
+            self.clock.now().since(since),
+            self.snapshot_interval,
+        ));
         match self.projector.status() {
             FilterStatus::Off { why } if self.wants_filter => {
                 complaints.push(format!("nothing is filtered in the kernel: {why}"));
@@ -152,5 +160,31 @@ impl Desk {
             snapshot_age: census.last_snapshot.map(age),
             restored: self.restored.clone(),
         }
+    }
+}
+
+/// What there is to say when no snapshot was written for `age`, one being due each `interval`.
+fn overdue(age: Duration, interval: Duration) -> Option<String> {
+    (age > interval * MISSED + LONG_WRITE).then(|| {
+        let age = format_duration(Duration::from_secs(age.as_secs()));
+        format!("no snapshot was written for {age}: a crash would lose what is new; see snapshot-failed in the log")
+    })
+}
+
+/// Snapshots that may fail before anybody is called.
+const MISSED: u32 = 3;
+/// Writing a full store to a slow disk.
+const LONG_WRITE: Duration = Duration::from_mins(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_that_fail_again_and_again_are_a_complaint() {
+        let interval = Duration::from_mins(5);
+        assert_eq!(overdue(Duration::from_mins(16), interval), None);
+        let complaint = overdue(Duration::from_mins(17), interval).expect("three were missed");
+        assert!(complaint.contains("for 17m:"), "{complaint}");
     }
 }
