@@ -242,12 +242,22 @@ fn forgiving_lifts_the_sentence_and_tells_the_kernel() {
     while fixture.effects.try_recv().is_ok() {}
     let now = fixture.clock.now();
     let client = SentencedClient::of(ATTEMPT.client);
-    assert!(store.forgive(ATTEMPT.client, now).lifted.is_some());
+    assert!(
+        store
+            .forgive(SentencedClient::of(ATTEMPT.client), now)
+            .lifted
+            .is_some()
+    );
     assert_eq!(
         fixture.effects.try_recv().ok(),
         Some(Effect::Forgive(client))
     );
-    assert!(store.forgive(ATTEMPT.client, now).lifted.is_none());
+    assert!(
+        store
+            .forgive(SentencedClient::of(ATTEMPT.client), now)
+            .lifted
+            .is_none()
+    );
     assert_eq!(store.sentences(now), []);
 }
 

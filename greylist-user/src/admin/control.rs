@@ -1,6 +1,5 @@
 //! What the daemon can do for an operator.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +31,7 @@ pub trait Control: Send + Sync {
     -> Result<Punished, ControlError>;
 
     /// Undoes every sentence of the address.
-    fn forgive(&self, address: IpAddr) -> Result<Forgiven, ControlError>;
+    fn forgive(&self, client: SentencedClient) -> Result<Forgiven, ControlError>;
 
     /// Writes a snapshot now, and returns when it is on the disk.
     fn snapshot(&self) -> Result<SnapshotWritten, ControlError>;

@@ -1,7 +1,6 @@
 //! A daemon of the tests: it keeps the orders it was given, and nothing else of a daemon.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -88,10 +87,10 @@ impl Control for Ledger {
         })
     }
 
-    fn forgive(&self, address: IpAddr) -> Result<Forgiven, ControlError> {
-        self.note(format!("forgive {address}"));
+    fn forgive(&self, client: SentencedClient) -> Result<Forgiven, ControlError> {
+        self.note(format!("forgive {client}"));
         Ok(Forgiven {
-            client: SentencedClient::of(address).to_string(),
+            client: client.to_string(),
             sentences: 1,
         })
     }

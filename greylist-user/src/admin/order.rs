@@ -61,7 +61,8 @@ impl Target {
         }
     }
 
-    fn client(self) -> Result<SentencedClient, Refusal> {
+    /// Whom a sentence of this target falls on.
+    pub(super) fn client(self) -> Result<SentencedClient, Refusal> {
         let network = match self {
             Self::Address(address) => return Ok(SentencedClient::of(address)),
             Self::Network(network) => network.trunc(),

@@ -5,7 +5,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,10 +16,10 @@ use crate::policy::{Sentence, Timestamp};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
-    /// Undo every sentence of this address.
+    /// Undo every sentence of a client.
     Forgive {
-        /// The client address.
-        address: IpAddr,
+        /// Who.
+        target: Target,
     },
     /// Sentence a client.
     Punish(PunishOrder),
@@ -44,7 +43,7 @@ impl Request {
     /// Whom it is about; empty when it is about nobody.
     pub(super) fn client(&self) -> String {
         match self {
-            Self::Forgive { address } => address.to_string(),
+            Self::Forgive { target } => target.to_string(),
             Self::Punish(order) => order.target.to_string(),
             Self::Snapshot | Self::Status | Self::XdpStatus => String::new(),
         }
@@ -292,9 +291,9 @@ mod tests {
             (Request::XdpStatus, r#"{"request":"xdp_status"}"#),
             (
                 Request::Forgive {
-                    address: "192.0.2.7".parse().expect("an address"),
+                    target: "192.0.2.7".parse().expect("a target"),
                 },
-                r#"{"request":"forgive","address":"192.0.2.7"}"#,
+                r#"{"request":"forgive","target":"192.0.2.7"}"#,
             ),
             (
                 Request::Punish(PunishOrder {

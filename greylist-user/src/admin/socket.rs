@@ -186,7 +186,10 @@ fn obey(request: &Request, control: &dyn Control) -> Answer {
     let done = match request {
         Request::Status => return Answer::Status(Box::new(control.status())),
         Request::XdpStatus => return Answer::XdpStatus(control.xdp_status()),
-        Request::Forgive { address } => control.forgive(*address).map(Answer::Forgiven),
+        Request::Forgive { target } => match target.client() {
+            Ok(client) => control.forgive(client).map(Answer::Forgiven),
+            Err(refusal) => return refused(refusal.to_string()),
+        },
         Request::Snapshot => control.snapshot().map(Answer::Snapshot),
         Request::Punish(order) => {
             let policy = control.policy();

@@ -1,6 +1,5 @@
 //! The arguments, with the help that teaches them.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -77,8 +76,9 @@ pub enum Command {
     /// Undo every sentence of a client, as root or the daemon's user
     #[command(after_help = FORGIVE_EXAMPLES)]
     Forgive {
-        /// The client
-        address: IpAddr,
+        /// The client: an address, or an IPv6 /64 as `xdp status` shows it
+        #[arg(value_name = "ADDRESS")]
+        target: Target,
     },
 
     /// Write a snapshot of the store now, as root or the daemon's user
@@ -147,8 +147,9 @@ Examples:
   greygate punish 2001:db8::/64 --for 1d";
 
 const FORGIVE_EXAMPLES: &str = "\
-Example:
-  greygate forgive 192.0.2.7";
+Examples:
+  greygate forgive 192.0.2.7
+  greygate forgive 2001:db8::/64";
 
 const PANIC_HELP: &str = "\
 Works as root without the daemon, and whatever the configuration says. Mail keeps flowing. The
@@ -193,7 +194,7 @@ mod tests {
     fn what_is_no_address_is_wrong_usage() {
         for line in [
             &["greygate", "punish", "example.org"][..],
-            &["greygate", "forgive", "192.0.2.0/24"],
+            &["greygate", "forgive", "example.org"],
             &["greygate", "punish"],
             &["greygate"],
             &["greygate", "halt"],

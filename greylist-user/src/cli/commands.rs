@@ -48,7 +48,7 @@ fn obey(cli: &Cli) -> Result<(), Failure> {
             };
             ask(cli, &Request::Punish(order))
         }
-        Command::Forgive { address } => ask(cli, &Request::Forgive { address: *address }),
+        Command::Forgive { target } => ask(cli, &Request::Forgive { target: *target }),
         Command::Snapshot => ask(cli, &Request::Snapshot),
     }
 }
@@ -206,8 +206,8 @@ mod tests {
         let said = punished.seconds;
         assert!(said > 3_500, "{said} s: a sentence is never shortened");
 
-        let address = "2001:db8::99".parse().expect("an address");
-        let Ok(Answer::Forgiven(forgiven)) = call(&socket, &Request::Forgive { address }) else {
+        let target = "2001:db8::/64".parse().expect("as it is shown");
+        let Ok(Answer::Forgiven(forgiven)) = call(&socket, &Request::Forgive { target }) else {
             panic!("the daemon should obey its own user");
         };
         assert_eq!(forgiven.sentences, 1);

@@ -1,6 +1,5 @@
 //! The daemon as its operators see it: facts gathered from the rooms, orders carried to them.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,8 +123,8 @@ impl Control for Desk {
         })
     }
 
-    fn forgive(&self, address: IpAddr) -> Result<Forgiven, ControlError> {
-        let forgiven = self.store.forgive(address, self.clock.now());
+    fn forgive(&self, client: SentencedClient) -> Result<Forgiven, ControlError> {
+        let forgiven = self.store.forgive(client, self.clock.now());
         Ok(Forgiven {
             client: forgiven.client.to_string(),
             sentences: forgiven.lifted.iter().count() as u64,

@@ -23,7 +23,6 @@ mod sweep;
 mod table;
 
 use std::io;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -235,9 +234,8 @@ impl Store {
         Some(given)
     }
 
-    /// Undoes the sentence that `address` falls under.
-    pub fn forgive(&self, address: IpAddr, now: Timestamp) -> Forgiven {
-        let client = SentencedClient::of(address);
+    /// Undoes the sentence of `client`.
+    pub fn forgive(&self, client: SentencedClient, now: Timestamp) -> Forgiven {
         let lifted = self.sentences.lift(client, now);
         if lifted.is_some() {
             self.metrics.sentences_forgiven.inc();

@@ -119,7 +119,7 @@ fn kernel_is_not_left_with_a_sentence_that_was_forgiven_meanwhile() {
     impl<S: tracing::Subscriber> Layer<S> for Forgiving {
         fn on_event(&self, _: &tracing::Event<'_>, _: LayerContext<'_, S>) {
             let client = operators_block().client;
-            self.0.forgive(client.network().addr(), T0);
+            self.0.forgive(client, T0);
         }
     }
     let (effects, mut told) = mpsc::channel(16);

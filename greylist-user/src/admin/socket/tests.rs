@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};
-use std::net::{IpAddr, Shutdown};
+use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::os::unix::process::CommandExt;
@@ -148,7 +148,7 @@ fn child_that_asks() {
     };
     let socket = Path::new(&socket);
     let forgive = Request::Forgive {
-        address: IpAddr::from([192, 0, 2, 7]),
+        target: "192.0.2.7".parse().expect("an address"),
     };
     for request in [
         Request::Status,
