@@ -47,7 +47,13 @@ pub(super) fn panic(file: &Path, json: bool) -> Result<(), Failure> {
             kernel::Settings::default()
         }
     };
-    let panicked = kernel::panic(&settings).map_err(Failure::of)?;
+    let panicked = kernel::panic(&settings).map_err(|error| {
+        if settings.panic_file.exists() {
+            let flag = settings.panic_file.display();
+            eprintln!("greygate: left {flag}: nothing new is attached until it is removed");
+        }
+        Failure::of(error)
+    })?;
     say(json, &panicked, || {
         format!(
             "detached from {} interfaces, removed {} pins; nothing is attached until {} is removed",

@@ -112,14 +112,11 @@ impl Control for Desk {
             let why = "too many sentences are in force; forgive somebody first";
             return Err(ControlError(why.to_owned()));
         };
-        let without_effect = match self.projector.status() {
-            FilterStatus::Off { why } => why,
-            FilterStatus::On(_) => String::new(),
-        };
+        let idle = self.projector.status().nothing_dropped_because();
         Ok(Punished {
             client: client.to_string(),
             seconds: given.until.since(now).as_secs(),
-            without_effect,
+            without_effect: idle.unwrap_or_default(),
         })
     }
 

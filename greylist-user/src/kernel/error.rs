@@ -127,7 +127,7 @@ pub enum FilterError {
         source: io::Error,
     },
     /// `greygate xdp panic` was called, and its flag is still there.
-    #[error("`greygate xdp panic` forbids it; remove {} to allow the kernel filter again", .0.display())]
+    #[error("`greygate xdp panic` forbids it; remove {} and restart greygate to filter again", .0.display())]
     Panicked(PathBuf),
     /// The pins, or their directory, may have been put there by somebody else.
     #[error(

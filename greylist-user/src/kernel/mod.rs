@@ -26,6 +26,7 @@ mod projector;
 pub mod reconcile;
 mod status;
 mod time;
+mod watch;
 
 #[cfg(feature = "xdp")]
 mod attach;
@@ -137,7 +138,7 @@ pub struct Settings {
     /// Where `load` pins maps and links; on a mounted bpffs. Default `/sys/fs/bpf/greygate`.
     pub pin_directory: PathBuf,
     /// The flag that `panic` leaves: while it exists, nothing is attached. Default
-    /// `/run/greygate/xdp-panic`, which a reboot removes.
+    /// `/var/lib/greygate/xdp-panic`, which a reboot does not remove.
     pub panic_file: PathBuf,
     /// Sentences per address family. Default 131,072: the memory is taken at start, 27 MB
     /// for both families together (96 and 112 bytes a sentence).
@@ -152,7 +153,7 @@ impl Default for Settings {
             mode: Mode::default(),
             object: PathBuf::from("/usr/lib/greygate/greygate-xdp.o"),
             pin_directory: PathBuf::from("/sys/fs/bpf/greygate"),
-            panic_file: PathBuf::from("/run/greygate/xdp-panic"),
+            panic_file: PathBuf::from("/var/lib/greygate/xdp-panic"),
             capacity: 131_072,
         }
     }

@@ -3,7 +3,12 @@
 //! Works as root without the daemon, its socket or its configuration being well. A daemon that runs
 //! keeps running, its program attached to nothing. Minimum kernel 5.9, for `BPF_LINK_DETACH`.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::PathBuf,
+};
 
 use aya::programs::{loaded_links, loaded_programs};
 use greylist_ebpf::abi;
@@ -32,7 +37,11 @@ fn leave_flag(settings: &Settings) -> Result<PathBuf, FilterError> {
     let path = &settings.panic_file;
     let leaving = || FilterError::io(format!("leaving the flag {}", path.display()));
     if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory).map_err(leaving())?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(leaving())?;
     }
     fs::write(path, FLAG_TEXT).map_err(leaving())?;
     Ok(path.clone())
@@ -40,7 +49,8 @@ fn leave_flag(settings: &Settings) -> Result<PathBuf, FilterError> {
 
 /// Detaches what can be detached; one that resists does not keep the others on.
 fn detach_all() -> Result<usize, FilterError> {
-    let asking = || FilterError::io("asking the kernel for its programs and links");
+    let asking =
+        || FilterError::io("asking the kernel for its programs and links, as only root may,");
     let mut first_error = Ok(());
     let mut ours = Vec::new();
     for program in loaded_programs() {

@@ -18,6 +18,7 @@ use tokio::{
 use super::{
     Change, FilterError, FilterStatus, KernelFilter, Metrics, SentenceSource,
     reconcile::{self, Backoff},
+    watch::Watch,
 };
 use crate::{clock::Clock, policy::Effect};
 
@@ -54,6 +55,7 @@ impl Projector {
             clock,
             metrics,
             backoff: Backoff::default(),
+            watch: Watch::default(),
         };
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
@@ -108,6 +110,7 @@ struct Work {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     backoff: Backoff,
+    watch: Watch,
 }
 
 impl Work {
@@ -125,7 +128,9 @@ impl Work {
                 biased;
                 _ = &mut stopped => return,
                 () = sleep_until(metrics) => {
-                    self.metrics.follow(&self.filter.lock().status());
+                    let status = self.filter.lock().status();
+                    self.metrics.follow(&status);
+                    self.watch.look(&status);
                     metrics = Instant::now() + METRICS_INTERVAL;
                 }
                 () = sleep_until(reconciliation) => {

@@ -18,6 +18,22 @@ pub enum FilterStatus {
     On(OnStatus),
 }
 
+impl FilterStatus {
+    /// Why no connection is dropped on any interface; [`None`] when some may be.
+    pub fn nothing_dropped_because(&self) -> Option<String> {
+        match self {
+            Self::Off { why } => Some(why.clone()),
+            Self::On(on) => {
+                let is_on = |interface: &&InterfaceStatus| interface.mode != ObtainedMode::Detached;
+                match on.interfaces.iter().find(is_on) {
+                    Some(_) => None,
+                    None => on.interfaces.iter().find_map(|it| it.why.clone()),
+                }
+            }
+        }
+    }
+}
+
 /// The status of a filter that was attached.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OnStatus {

@@ -4,6 +4,7 @@
 //! the maps end by the kernel's clock even when nobody is left to remove them.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use aya::{
     Ebpf, Pod,
@@ -31,6 +32,8 @@ pub struct XdpFilter {
     ports: Vec<u16>,
     capacity: u32,
     netlink: Netlink,
+    /// The flag of `panic`, which tells who took the program off.
+    panic_file: PathBuf,
     #[cfg(feature = "debug-log")]
     _log: Option<super::debug_log::LogReader>,
 }
@@ -76,6 +79,7 @@ impl XdpFilter {
             ports: settings.ports.clone(),
             capacity: settings.capacity,
             netlink,
+            panic_file: settings.panic_file.clone(),
         };
         filter.log_interfaces();
         Ok(filter)
@@ -154,12 +158,21 @@ impl XdpFilter {
                     .iter()
                     .find(|attached| attached.program == self.program)
                     .map_or_else(
-                        || (ObtainedMode::Detached, Some(TAKEN_OFF.to_owned())),
+                        || (ObtainedMode::Detached, Some(self.taken_off())),
                         |attached| (attached.mode, attachment.why.clone()),
                     ),
             },
         };
         InterfaceStatus { name, mode, why }
+    }
+
+    /// Why the program is not where it was attached.
+    fn taken_off(&self) -> String {
+        if self.panic_file.exists() {
+            FilterError::Panicked(self.panic_file.clone()).chain()
+        } else {
+            TAKEN_OFF.to_owned()
+        }
     }
 
     fn frames(&self) -> impl Iterator<Item = (Counter, u64)> {
@@ -381,5 +394,4 @@ fn os_error(error: &MapError) -> Option<i32> {
 }
 
 const GONE: &str = "the interface has gone; restart greygate when it is back";
-const TAKEN_OFF: &str =
-    "detached by somebody, as `greygate xdp panic` does; a restart of greygate attaches it again";
+const TAKEN_OFF: &str = "detached by somebody else; a restart of greygate attaches it again";

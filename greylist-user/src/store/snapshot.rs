@@ -334,7 +334,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory");
         take(directory.path(), 1);
         let latest = directory.path().join(LATEST);
-        fs::set_permissions(&latest, Permissions::from_mode(0)).expect("it is ours");
+        fs::set_permissions(&latest, Permissions::from_mode(0o000)).expect("it is ours");
         // Root may read anything; this thread is somebody else to the file system for a moment.
         let us = setfsuid(Uid::from_raw(65_534));
         let refused = read(directory.path(), SEED, at(9), |_| {}, || {});
