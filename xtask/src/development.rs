@@ -1,6 +1,9 @@
 //! The configuration that a development daemon runs with: all state under `target/run`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+};
 
 use crate::{command::Failure, workspace};
 
@@ -30,6 +33,31 @@ pub(crate) fn write(filter: Filter<'_>) -> Result<PathBuf, Failure> {
     let text = text(&directory, &workspace::object(), filter);
     workspace::write_atomically(&path, text.as_bytes())?;
     Ok(path)
+}
+
+/// Finds a mistyped interface while it can still be said before anything is built.
+pub(crate) fn interface(name: &str) -> Result<(), Failure> {
+    if !name.is_empty() && Path::new("/sys/class/net").join(name).exists() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        format!("there is no interface {name:?}"),
+        "the kernel filter is attached to one that clients come in by",
+        "ip -brief link",
+    ))
+}
+
+/// Finds a daemon that runs already, before its configuration is written over.
+pub(crate) fn nobody_else() -> Result<(), Failure> {
+    let socket = workspace::run_directory().join("control.sock");
+    if UnixStream::connect(&socket).is_err() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        "a development daemon runs already",
+        format!("it answers at {}", socket.display()),
+        "end it with Ctrl-C, or run another with --config FILE",
+    ))
 }
 
 fn text(directory: &Path, object: &Path, filter: Filter<'_>) -> String {

@@ -15,6 +15,10 @@ use crate::{
 
 /// Returns only when the daemon could not be started.
 pub(crate) fn perform(interface: &str, configuration: Option<PathBuf>) -> Result<(), Failure> {
+    if configuration.is_none() {
+        development::interface(interface)?;
+        development::nobody_else()?;
+    }
     let kernel = kernel_program();
     let daemon = build::daemon(false)?;
     let configuration = match configuration {
@@ -59,9 +63,10 @@ fn development_configuration(filter: Filter<'_>) -> Result<PathBuf, Failure> {
         development::MILTER
     );
     println!(
-        "\nTo point a Postfix on this machine here, put this line into its main.cf:\n\n    \
-         {milters}\n\n\
-         or let it be put there:\n\n    postconf -e '{milters}' && postfix reload\n\n\
+        "\nTo point a Postfix on this machine here, once it says that it is listening, put this \
+         line into its main.cf:\n\n    {milters}\n\n\
+         and run `postfix reload`. If `postconf -h smtpd_milters` names others already, keep them: \
+         they follow behind a comma.\n\n\
          To ask the daemon:\n\n    {} status --config {}\n",
         shown(&workspace::daemon().to_string_lossy()),
         shown(&configuration.to_string_lossy()),
