@@ -109,9 +109,10 @@ fn duration(text: &str) -> Result<Duration, InvalidDuration> {
 const FIRST_STEPS: &str = "\
 First steps:
   greygate default-config > /etc/greygate/greygate.toml
-  greygate check-config
-  greygate serve
-  postconf -e smtpd_milters=inet:127.0.0.1:8892 milter_default_action=accept
+  greygate check-config /etc/greygate/greygate.toml
+  systemctl start greygate
+  and in main.cf, in front of other milters:
+  smtpd_milters = { inet:127.0.0.1:8892, default_action=accept }
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 Manuals: greygate(8), greygate.toml(5)";
