@@ -81,6 +81,8 @@ fn play() -> Result<(), Error> {
     );
 
     println!("  XDP         {}", filter_modes(&site)?);
+    println!("  times       shortened: a retry passes after 8 s (by default 3 min), and 5 rapid");
+    println!("              retries over 4 s are an offence (by default over 30 s)");
 
     let mut story = Story::default();
     let told = tell(&mut story, &mut site);

@@ -165,10 +165,12 @@ pub(super) fn many_recipients(scene: &mut Scene, site: &Site) -> Result<(), Erro
     let welcome = Message::new("news@list.example", "the-welcome");
     let acquainted = &members[..ACQUAINTED];
     scene.tries(format!(
-        "a welcome to {ACQUAINTED} members, until all have it"
+        "first a welcome to {ACQUAINTED} of them, until all have it"
     ));
     let rounds = deliver(scene, client, &welcome, acquainted)?;
-    scene.saw(format!("after {rounds} retries {ACQUAINTED} members pass"));
+    scene.saw(format!(
+        "retries needed: {rounds}; these {ACQUAINTED} members pass from now on"
+    ));
 
     // Known and unknown ones by turns, as a list server would have them.
     let (known, unknown) = members.split_at(ACQUAINTED);
@@ -180,7 +182,7 @@ pub(super) fn many_recipients(scene: &mut Scene, site: &Site) -> Result<(), Erro
         .collect();
     mixed.extend_from_slice(&unknown[known.len()..]);
     let issue = Message::new("news@list.example", "the-issue");
-    scene.tries(format!("one message to {MEMBERS} members"));
+    scene.tries(format!("then one message to all {MEMBERS} members"));
     let rounds = deliver(scene, client, &issue, &mixed)?;
     for member in &members {
         site.postfix().wait_for_delivery(member, &issue.id)?;
