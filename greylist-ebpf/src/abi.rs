@@ -44,8 +44,8 @@ pub const fn port_bit(port: u16) -> (u32, u64) {
 #[repr(C)]
 pub struct Ipv4Key {
     network: [u8; 4],
-    prefix: u8,
-    padding: [u8; 3],
+    /// A whole word, so that there is no padding to zero.
+    prefix: u32,
 }
 
 impl Ipv4Key {
@@ -53,8 +53,7 @@ impl Ipv4Key {
     pub const fn new(network: [u8; 4], prefix: u8) -> Self {
         Self {
             network,
-            prefix,
-            padding: [0; 3],
+            prefix: prefix as u32,
         }
     }
 
@@ -70,8 +69,9 @@ impl Ipv4Key {
     }
 
     /// Bits of the network.
+    #[expect(clippy::cast_possible_truncation, reason = "it was made of a `u8`")]
     pub const fn prefix(&self) -> u8 {
-        self.prefix
+        self.prefix as u8
     }
 }
 
@@ -80,8 +80,8 @@ impl Ipv4Key {
 #[repr(C)]
 pub struct Ipv6Key {
     network: [u8; 16],
-    prefix: u8,
-    padding: [u8; 7],
+    /// A whole word, so that there is no padding to zero.
+    prefix: u64,
 }
 
 impl Ipv6Key {
@@ -89,8 +89,7 @@ impl Ipv6Key {
     pub const fn new(network: [u8; 16], prefix: u8) -> Self {
         Self {
             network,
-            prefix,
-            padding: [0; 7],
+            prefix: prefix as u64,
         }
     }
 
@@ -112,8 +111,9 @@ impl Ipv6Key {
     }
 
     /// Bits of the network.
+    #[expect(clippy::cast_possible_truncation, reason = "it was made of a `u8`")]
     pub const fn prefix(&self) -> u8 {
-        self.prefix
+        self.prefix as u8
     }
 }
 
@@ -275,8 +275,8 @@ impl Counter {
 
 // A change of any of these is a change of the ABI: raise `VERSION`.
 const _: () = {
-    assert!(size_of::<Ipv4Key>() == 8 && align_of::<Ipv4Key>() == 1);
-    assert!(size_of::<Ipv6Key>() == 24 && align_of::<Ipv6Key>() == 1);
+    assert!(size_of::<Ipv4Key>() == 8 && align_of::<Ipv4Key>() == 4);
+    assert!(size_of::<Ipv6Key>() == 24 && align_of::<Ipv6Key>() == 8);
     assert!(size_of::<ClientEntry>() == 24 && align_of::<ClientEntry>() == 8);
     assert!(core::mem::offset_of!(ClientEntry, until) == 0);
     assert!(core::mem::offset_of!(ClientEntry, drops) == 8);
@@ -293,7 +293,7 @@ mod pod {
 
     use super::{ClientEntry, Ipv4Key, Ipv6Key};
 
-    // SAFETY: `repr(C)`, `Copy`, every byte initialised (padding is a field), no pointer inside,
+    // SAFETY: `repr(C)`, `Copy`, every byte is of a field and initialised, no pointer inside,
     // and any bit pattern is a value: `level` is a byte that `Level::from_byte` parses.
     unsafe impl aya::Pod for Ipv4Key {}
     // SAFETY: as above.

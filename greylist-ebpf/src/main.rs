@@ -17,11 +17,12 @@ mod program {
         reason = "map values and frames are raw memory that the verifier checks, and sections need names"
     )]
 
+    use core::mem::MaybeUninit;
     use core::ptr::{addr_of, addr_of_mut};
 
     use aya_ebpf::{
         bindings::xdp_action,
-        helpers::generated::bpf_ktime_get_coarse_ns,
+        helpers::generated::{bpf_ktime_get_coarse_ns, bpf_xdp_load_bytes},
         macros::{map, xdp},
         maps::{Array, HashMap, PerCpuArray},
         programs::XdpContext,
@@ -74,7 +75,7 @@ mod program {
         }
     }
 
-    /// The linear part of a frame.
+    /// A frame; read in place it shows its linear part, where all headers are.
     struct XdpFrame<'a>(&'a XdpContext);
 
     impl Frame for XdpFrame<'_> {
@@ -87,6 +88,23 @@ mod program {
             }
             // SAFETY: `N` bytes from `start` lie in the frame, and bytes have no alignment.
             Some(unsafe { *(start as *const [u8; N]) })
+        }
+
+        #[inline(always)]
+        fn copied<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+            // Not zeroed: that loop of pointer arithmetic is what needs the right we do without.
+            let mut bytes = MaybeUninit::<[u8; N]>::uninit();
+            // SAFETY: the helper checks the frame's bounds itself, and writes `N` bytes to `bytes`.
+            let error = unsafe {
+                bpf_xdp_load_bytes(
+                    self.0.ctx,
+                    offset as u32,
+                    bytes.as_mut_ptr().cast(),
+                    N as u32,
+                )
+            };
+            // SAFETY: without an error all `N` bytes were written.
+            (error == 0).then(|| unsafe { bytes.assume_init() })
         }
     }
 

@@ -9,15 +9,27 @@
 
 use crate::abi::Counter;
 
-/// Read access to the linear part of one frame.
+/// Read access to one frame.
+///
+/// Two ways, for the kernel's sake: a pointer plus a number that is known when the program is
+/// loaded is free, but to add a number that the packet states to it takes `CAP_PERFMON`.
 pub trait Frame {
-    /// The `N` bytes that begin `offset` bytes into the frame; `None` when it ends before.
+    /// The `N` bytes that begin at `offset`, which must be a constant; `None` when the frame ends
+    /// before.
     fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
+
+    /// The `N` bytes that begin at `offset`, which the frame itself states; `None` when the frame
+    /// ends before.
+    fn copied<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
 }
 
 impl Frame for [u8] {
     fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         self.get(offset..)?.first_chunk().copied()
+    }
+
+    fn copied<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.bytes(offset)
     }
 }
 
@@ -50,8 +62,8 @@ pub const EXTENSION_HEADERS: usize = 6;
 #[inline(always)]
 pub fn new_connection<F: Frame + ?Sized>(frame: &F) -> Result<NewConnection, Counter> {
     match u16::from_be_bytes(read(frame, 12)?) {
-        0x0800 => ipv4(frame, ETHERNET_HEADER),
-        0x86dd => ipv6(frame, ETHERNET_HEADER),
+        0x0800 => ipv4(frame),
+        0x86dd => ipv6(frame),
         _ => Err(Counter::NotIp),
     }
 }
@@ -60,8 +72,8 @@ pub fn new_connection<F: Frame + ?Sized>(frame: &F) -> Result<NewConnection, Cou
 // another one, as it does for a field in front of what was checked already.
 
 #[inline(always)]
-fn ipv4<F: Frame + ?Sized>(frame: &F, at: usize) -> Result<NewConnection, Counter> {
-    let header: [u8; IPV4_HEADER] = read(frame, at)?;
+fn ipv4<F: Frame + ?Sized>(frame: &F) -> Result<NewConnection, Counter> {
+    let header: [u8; IPV4_HEADER] = read(frame, ETHERNET_HEADER)?;
     let length = usize::from(header[0] & 0x0f) * 4;
     if header[0] >> 4 != 4 || length < IPV4_HEADER {
         return Err(Counter::Malformed);
@@ -72,51 +84,57 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, at: usize) -> Result<NewConnection, Counte
     if u16::from_be_bytes([header[6], header[7]]) & FRAGMENT_OFFSET_V4 != 0 {
         return Err(Counter::Fragment);
     }
-    let port = new_connection_port(frame, at + length)?;
+    let segment = if length == IPV4_HEADER {
+        read(frame, ETHERNET_HEADER + IPV4_HEADER)?
+    } else {
+        copy(frame, ETHERNET_HEADER + length)?
+    };
+    let port = new_connection_port(segment)?;
     let client = Client::V4([header[12], header[13], header[14], header[15]]);
     Ok(NewConnection { client, port })
 }
 
 #[inline(always)]
-fn ipv6<F: Frame + ?Sized>(frame: &F, at: usize) -> Result<NewConnection, Counter> {
-    let header: [u8; IPV6_HEADER] = read(frame, at)?;
+fn ipv6<F: Frame + ?Sized>(frame: &F) -> Result<NewConnection, Counter> {
+    let header: [u8; IPV6_HEADER] = read(frame, ETHERNET_HEADER)?;
     if header[0] >> 4 != 6 {
         return Err(Counter::Malformed);
     }
-    let segment = tcp_segment(frame, header[6], at + IPV6_HEADER)?;
-    let port = new_connection_port(frame, segment)?;
+    let segment = if header[6] == TCP {
+        read(frame, ETHERNET_HEADER + IPV6_HEADER)?
+    } else {
+        copy(frame, behind_extensions(frame, header[6])?)?
+    };
+    let port = new_connection_port(segment)?;
     let mut address = [0; 16];
     address.copy_from_slice(&header[8..24]);
     let client = Client::V6(address);
     Ok(NewConnection { client, port })
 }
 
-/// Walks the extension headers that begin at `at` with one of kind `next_header`, to the offset of
-/// the TCP header.
+/// Walks the extension headers behind the IPv6 header, of which the first is of kind `next_header`,
+/// to the offset of the TCP header.
 ///
 /// Only headers whose length is known by their RFC are walked; guessing past an unknown one would
 /// let a sender forge the ports we see.
 #[inline(always)]
-fn tcp_segment<F: Frame + ?Sized>(
-    frame: &F,
-    mut next_header: u8,
-    mut at: usize,
-) -> Result<usize, Counter> {
+fn behind_extensions<F: Frame + ?Sized>(frame: &F, mut next_header: u8) -> Result<usize, Counter> {
+    let mut at = ETHERNET_HEADER + IPV6_HEADER;
     for _ in 0..EXTENSION_HEADERS {
         match next_header {
             TCP => return Ok(at),
             HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => {
-                let [next, eights] = read(frame, at)?;
+                let [next, eights] = copy(frame, at)?;
                 next_header = next;
                 at += 8 + usize::from(eights) * 8;
             }
             AUTHENTICATION => {
-                let [next, fours] = read(frame, at)?;
+                let [next, fours] = copy(frame, at)?;
                 next_header = next;
                 at += 8 + usize::from(fours) * 4;
             }
             FRAGMENT => {
-                let [next, _, high, low] = read(frame, at)?;
+                let [next, _, high, low] = copy(frame, at)?;
                 if u16::from_be_bytes([high, low]) & FRAGMENT_OFFSET_V6 != 0 {
                     return Err(Counter::Fragment);
                 }
@@ -134,10 +152,9 @@ fn tcp_segment<F: Frame + ?Sized>(
     }
 }
 
-/// The destination port of the TCP segment at `at`, when it asks for a connection.
+/// The destination port of the TCP segment with this header, when it asks for a connection.
 #[inline(always)]
-fn new_connection_port<F: Frame + ?Sized>(frame: &F, at: usize) -> Result<u16, Counter> {
-    let header: [u8; TCP_HEADER] = read(frame, at)?;
+fn new_connection_port(header: [u8; TCP_HEADER]) -> Result<u16, Counter> {
     if header[12] >> 4 < 5 {
         return Err(Counter::Malformed);
     }
@@ -151,6 +168,11 @@ fn new_connection_port<F: Frame + ?Sized>(frame: &F, at: usize) -> Result<u16, C
 #[inline(always)]
 fn read<F: Frame + ?Sized, const N: usize>(frame: &F, offset: usize) -> Result<[u8; N], Counter> {
     frame.bytes(offset).ok_or(Counter::Truncated)
+}
+
+#[inline(always)]
+fn copy<F: Frame + ?Sized, const N: usize>(frame: &F, offset: usize) -> Result<[u8; N], Counter> {
+    frame.copied(offset).ok_or(Counter::Truncated)
 }
 
 const ETHERNET_HEADER: usize = 14;

@@ -180,9 +180,9 @@ fn attach_cause(error: &io::Error) -> &'static str {
 fn load_cause(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EPERM) => RIGHTS,
-        // bpf(2): what the verifier cannot prove to be safe. Without CAP_PERFMON it must prove more.
+        // bpf(2): what the verifier cannot prove to be safe.
         Some(libc::EACCES) => {
-            "its verifier does not accept the object; it does with CAP_PERFMON, or else [log] level = \"debug\" shows its reasons"
+            "its verifier does not accept the object; [log] level = \"debug\" shows its reasons"
         }
         Some(libc::ENOSYS) => "it is built without bpf(2)",
         Some(libc::ENOMEM) => "there is not enough memory; a smaller [xdp] capacity needs less",
@@ -196,8 +196,7 @@ fn load_cause(error: &io::Error) -> &'static str {
     }
 }
 
-const RIGHTS: &str =
-    "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are needed; start greygate as root or with them";
+const RIGHTS: &str = "CAP_BPF and CAP_NET_ADMIN are needed; start greygate as root or with them";
 
 #[cfg(test)]
 mod tests {

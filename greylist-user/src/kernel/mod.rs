@@ -10,8 +10,7 @@
 //! or SMTP. What fails here never stops mail: without a working filter there is [`NoFilter`], which
 //! says why.
 //!
-//! Minimum kernel 6.1, with `CAP_BPF`, `CAP_NET_ADMIN` and `CAP_PERFMON` while the program is loaded:
-//! without the last, the verifier forbids reading a packet at an offset that the packet says.
+//! Minimum kernel 6.1, with `CAP_BPF` and `CAP_NET_ADMIN` while the program is loaded.
 
 use std::{path::PathBuf, str::FromStr};
 
