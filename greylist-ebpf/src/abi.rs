@@ -271,6 +271,25 @@ impl Counter {
             Self::Blocked => "blocked",
         }
     }
+
+    /// What it counts, for an operator.
+    pub const fn about(self) -> &'static str {
+        match self {
+            Self::NotIp => "neither IPv4 nor IPv6, such as ARP, or behind a VLAN tag: passed",
+            Self::NotTcp => "another protocol than TCP: passed",
+            Self::Fragment => "later fragments: passed",
+            Self::Truncated => "ended inside a header: passed",
+            Self::Malformed => "a header contradicts itself: passed",
+            Self::Extensions => "IPv6 extension headers not understood: passed",
+            Self::NotSyn => "TCP, but no new connection: passed",
+            Self::OtherPort => "new connections to other ports: passed",
+            Self::Clean => "new connections of clients without a sentence: passed",
+            Self::Ended => "new connections of clients whose sentence has ended: passed",
+            Self::UnknownLevel => "new connections at a level of another version: passed",
+            Self::Observed => "new connections that would have been dropped: passed",
+            Self::Blocked => "new connections of blocked clients: DROPPED",
+        }
+    }
 }
 
 // A change of any of these is a change of the ABI: raise `VERSION`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::paper::{Paper, number};
 use crate::admin::{Answer, Health, SentenceLine, Status, XdpStatus};
 use crate::config::format_duration;
-use crate::kernel::{FilterStatus, OnStatus};
+use crate::kernel::{Counter, FilterStatus, OnStatus};
 
 /// Writes an answer for a person.
 pub(super) fn answer(answer: &Answer, paper: &mut Paper) {
@@ -95,9 +95,7 @@ fn health(health: &Health, paper: &mut Paper) {
 fn xdp_status(status: &XdpStatus, paper: &mut Paper) {
     filter(&status.filter, paper);
     if let FilterStatus::On(on) = &status.filter {
-        for (what, count) in &on.frames {
-            paper.row(what, number(*count));
-        }
+        frames(on, paper);
     }
     if status.sentences.is_empty() {
         paper.row("sentenced", "nobody");
@@ -111,6 +109,22 @@ fn xdp_status(status: &XdpStatus, paper: &mut Paper) {
             "and {} more",
             number(status.sentences_left_off)
         ));
+    }
+}
+
+/// What the kernel program has seen, the rare and telling first.
+fn frames(on: &OnStatus, paper: &mut Paper) {
+    let row = |counter: Counter| {
+        let count = *on.frames.get(counter.name())?;
+        (count > 0).then(|| {
+            let name = counter.name().to_owned();
+            [name, number(count), counter.about().to_owned()]
+        })
+    };
+    let rows: Vec<_> = Counter::ALL.into_iter().rev().filter_map(row).collect();
+    if !rows.is_empty() {
+        paper.line("");
+        paper.table(["frames", "count", "what they were"], &rows);
     }
 }
 
@@ -202,6 +216,29 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("good"), "{text}");
+    }
+
+    #[test]
+    fn frames_are_explained_and_what_was_not_seen_is_left_out() {
+        let filter = FilterStatus::On(OnStatus {
+            frames: BTreeMap::from([
+                ("blocked".to_owned(), 3_400),
+                ("clean".to_owned(), 12),
+                ("ended".to_owned(), 0),
+            ]),
+            ..OnStatus::default()
+        });
+        let text = on_paper(&Answer::XdpStatus(XdpStatus {
+            filter,
+            sentences: Vec::new(),
+            sentences_left_off: 0,
+        }));
+        let frames = "\
+            frames   count  what they were\n\
+            blocked  3,400  new connections of blocked clients: DROPPED\n\
+            clean    12     new connections of clients without a sentence: passed\n";
+        assert!(text.contains(frames), "{text}");
+        assert!(!text.contains("ended"), "{text}");
     }
 
     #[test]

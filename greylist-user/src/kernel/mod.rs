@@ -47,7 +47,7 @@ mod unbuilt;
 mod xdp;
 
 pub use error::FilterError;
-pub use greylist_ebpf::abi::KernelTime;
+pub use greylist_ebpf::abi::{Counter, KernelTime};
 pub use metrics::Metrics;
 pub use none::NoFilter;
 pub use projector::Projector;
