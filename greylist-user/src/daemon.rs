@@ -72,7 +72,7 @@ impl Daemon {
             Arc::clone(&metrics.store),
             now,
         )?;
-        tracing::info!(%restored, "restored");
+        tracing::info!(found = %restored, "restored");
         let store = Arc::new(store);
         let sentences = Arc::new(UpheldSentences {
             store: Arc::clone(&store),

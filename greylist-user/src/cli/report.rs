@@ -97,11 +97,11 @@ fn xdp_status(status: &XdpStatus, paper: &mut Paper) {
     if let FilterStatus::On(on) = &status.filter {
         frames(on, paper);
     }
+    paper.line("");
     if status.sentences.is_empty() {
-        paper.row("sentenced", "nobody");
+        paper.line("nobody is sentenced");
         return;
     }
-    paper.line("");
     let rows: Vec<_> = status.sentences.iter().map(sentence).collect();
     paper.table(["client", "level", "reason", "left"], &rows);
     if status.sentences_left_off > 0 {
