@@ -17,6 +17,8 @@ pub(super) use crate::log::Addresses;
 use crate::log::field;
 use crate::policy::{Attempt, DeferReason, PassReason, Verdict};
 
+use super::metrics::Stage;
+
 pub(super) fn judged(attempt: &Attempt<'_>, verdict: Verdict, addresses: Addresses) {
     macro_rules! tell {
         ($level:ident, $word:literal $(, $extra:ident)?) => {
@@ -40,8 +42,8 @@ pub(super) fn judged(attempt: &Attempt<'_>, verdict: Verdict, addresses: Address
     }
 }
 
-pub(super) fn held(queue_id: &[u8], stage: &'static str) {
-    tracing::debug!(queue_id = %field(queue_id), stage, "held");
+pub(super) fn held(queue_id: &[u8], stage: Stage) {
+    tracing::debug!(queue_id = %field(queue_id), stage = stage.word(), "held");
 }
 
 pub(super) fn delayed(queue_id: &[u8], waited: Duration) {

@@ -19,8 +19,8 @@ pub struct Metrics {
     pub connections_open: Gauge,
     /// The cap on open connections.
     pub connections_limit: Gauge,
-    /// Deferrals told, by stage: `rcpt`, `data` or `end_of_message`.
-    pub deferrals: Family<Stage, Counter>,
+    /// Deferrals told, by stage.
+    pub deferrals: Deferrals,
     /// Connections ended, by reason: `quit` and `eof` are the MTA's way, everything else is a
     /// trouble with a name.
     pub ended: Family<Reason, Counter>,
@@ -64,7 +64,7 @@ impl Metrics {
             "Cap on open connections",
             connections_limit,
         );
-        registry.register("deferrals", "Deferrals told, by stage", deferrals);
+        registry.register("deferrals", "Deferrals told, by stage", deferrals.by_stage);
         registry.register("ended", "Connections ended, by reason", ended);
         registry.register("headers_added", "Headers added", headers_added);
         registry.register(
@@ -94,10 +94,6 @@ impl Metrics {
         );
     }
 
-    pub(super) fn count_deferral(&self, stage: &'static str) {
-        self.deferrals.get_or_create(&Stage { stage }).inc();
-    }
-
     pub(super) fn count_ended(&self, reason: &'static str) {
         self.ended.get_or_create(&Reason { reason }).inc();
     }
@@ -114,11 +110,64 @@ pub struct Listener {
     pub listener: &'static str,
 }
 
-/// At which command a deferral was told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Stage {
-    /// `rcpt`, `data` or `end_of_message`.
-    pub stage: &'static str,
+/// Deferrals told, by stage. The counters are kept beside their family: one is raised for each
+/// recipient, and finding it in the family would take a lock.
+#[derive(Clone, Debug)]
+pub struct Deferrals {
+    by_stage: Family<StageLabel, Counter>,
+    rcpt: Counter,
+    data: Counter,
+    end_of_message: Counter,
+}
+
+impl Deferrals {
+    pub(super) fn at(&self, stage: Stage) -> &Counter {
+        match stage {
+            Stage::Rcpt => &self.rcpt,
+            Stage::Data => &self.data,
+            Stage::EndOfMessage => &self.end_of_message,
+        }
+    }
+}
+
+impl Default for Deferrals {
+    fn default() -> Self {
+        let by_stage = Family::<StageLabel, Counter>::default();
+        let counter = |stage: Stage| {
+            let stage = stage.word();
+            by_stage.get_or_create_owned(&StageLabel { stage })
+        };
+        Self {
+            rcpt: counter(Stage::Rcpt),
+            data: counter(Stage::Data),
+            end_of_message: counter(Stage::EndOfMessage),
+            by_stage,
+        }
+    }
+}
+
+/// At which command a deferral is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Rcpt,
+    Data,
+    EndOfMessage,
+}
+
+impl Stage {
+    /// The word for it in log and metrics.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Rcpt => "rcpt",
+            Self::Data => "data",
+            Self::EndOfMessage => "end_of_message",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StageLabel {
+    stage: &'static str,
 }
 
 /// Why something ended.

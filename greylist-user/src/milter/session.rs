@@ -23,7 +23,7 @@ use super::{
     ledger::{AddedHeader, Answer, Debt, LedgerError},
     log,
     macros::{AUTH_AUTHEN, Macros, QUEUE_ID, RCPT_MAILER},
-    metrics::Metrics,
+    metrics::{Metrics, Stage},
     negotiate::{Needs, NegotiationError, Terms},
     reply::{HeaderName, ReplyText, Status},
     settings::Settings,
@@ -199,7 +199,7 @@ impl Session {
         if is_pending {
             if self.refused < self.policy.rcpt_deferrals {
                 self.refused += 1;
-                context.metrics.count_deferral("rcpt");
+                context.metrics.deferrals.at(Stage::Rcpt).inc();
                 return Answer::of(Status::Defer(&context.reply));
             }
             judged.is_held = true;
@@ -218,7 +218,7 @@ impl Session {
             return Answer::CONTINUE;
         };
         if transaction.is_held {
-            self.defer_message(context, "data")
+            self.defer_message(context, Stage::Data)
         } else if self.header_due(&transaction, context).is_some() {
             Answer::CONTINUE
         } else {
@@ -233,7 +233,7 @@ impl Session {
             return Answer::CONTINUE;
         };
         if transaction.is_held {
-            let answer = self.defer_message(context, "end_of_message");
+            let answer = self.defer_message(context, Stage::EndOfMessage);
             self.end_transaction();
             return answer;
         }
@@ -302,8 +302,8 @@ impl Session {
         })
     }
 
-    fn defer_message<'c>(&self, context: &'c Context, stage: &'static str) -> Answer<'c> {
-        context.metrics.count_deferral(stage);
+    fn defer_message<'c>(&self, context: &'c Context, stage: Stage) -> Answer<'c> {
+        context.metrics.deferrals.at(stage).inc();
         log::held(self.envelope.queue_id(), stage);
         Answer::of(Status::Defer(&context.reply))
     }
