@@ -120,8 +120,9 @@ impl Config {
             "idle_timeout",
             &mut milter.idle_timeout,
             Duration::from_secs(1)..=Duration::from_hours(48),
-            "Silence between frames that is still legal. Longer than Postfix may wait for a slow \
-             client's message (two hours), since nobody is told of a closed milter connection.",
+            "Silence between frames that is still legal: Postfix says nothing while a slow client \
+             sends its message, and is not told of a connection that was closed meanwhile. A \
+             little longer than libmilter's two hours, which MTAs have lived with.",
         );
         v.bounded(
             "drain",
@@ -304,8 +305,8 @@ impl Config {
         v.key(
             "pin_directory",
             &mut xdp.pin_directory,
-            "Where the program and its maps are kept in the BPF file system, so that blocks \
-             survive a restart of the daemon.",
+            "Where `greygate xdp load` keeps the program and its maps: a directory in the BPF file \
+             system.",
         );
         v.key(
             "panic_file",
