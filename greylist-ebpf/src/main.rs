@@ -21,14 +21,14 @@ mod program {
     use core::ptr::{addr_of, addr_of_mut};
 
     use aya_ebpf::{
-        bindings::xdp_action,
+        bindings::{BPF_F_NO_PREALLOC, xdp_action},
         helpers::generated::{bpf_ktime_get_coarse_ns, bpf_xdp_load_bytes},
         macros::{map, xdp},
-        maps::{Array, HashMap, PerCpuArray},
+        maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
         programs::XdpContext,
     };
     use greylist_ebpf::{
-        abi::{self, ClientEntry, Counter, Ipv4Key, Ipv6Key, KernelTime, Level},
+        abi::{self, ClientEntry, Config, Counter, Ipv4Key, Ipv6Key, KernelTime, Level, Presence},
         packet::{Client, Frame},
         verdict::{self, Action, Entry, Tables},
     };
@@ -40,9 +40,28 @@ mod program {
     #[map]
     static SENTENCES_V6: HashMap<Ipv6Key, ClientEntry> = HashMap::with_max_entries(1, 0);
     #[map]
-    static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
+    static PRESENCE_V4: Array<Presence> = Array::with_max_entries(abi::PRESENCE_WORDS, 0);
+    #[map]
+    static PRESENCE_V6: Array<Presence> = Array::with_max_entries(abi::PRESENCE_WORDS, 0);
+    // A trie cannot be preallocated.
+    #[map]
+    static ALLOWED_V4: LpmTrie<[u8; 4], u8> =
+        LpmTrie::with_max_entries(abi::ALLOWED_NETWORKS, BPF_F_NO_PREALLOC);
+    #[map]
+    static ALLOWED_V6: LpmTrie<[u8; 16], u8> =
+        LpmTrie::with_max_entries(abi::ALLOWED_NETWORKS, BPF_F_NO_PREALLOC);
+    #[map]
+    static DESTINATIONS: HashMap<[u8; 16], u8> = HashMap::with_max_entries(abi::DESTINATIONS, 0);
     #[map]
     static PORTS: Array<u64> = Array::with_max_entries(abi::PORT_WORDS, 0);
+    #[map]
+    static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
+    #[map]
+    static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
+    #[map]
+    static EVENTS: RingBuf = RingBuf::with_byte_size(abi::EVENT_BYTES, 0);
+    #[map]
+    static EVENT_CLOCK: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
     #[unsafe(link_section = "greygate_abi")]
     #[unsafe(no_mangle)]
@@ -122,8 +141,8 @@ mod program {
         #[inline(always)]
         fn entry(&self, client: &Client) -> Option<MapEntry> {
             match *client {
-                Client::V4(address) => SENTENCES_V4.get_ptr_mut(Ipv4Key::exact(address)),
-                Client::V6(address) => SENTENCES_V6.get_ptr_mut(Ipv6Key::subnet(address)),
+                Client::V4(address) => SENTENCES_V4.get_ptr_mut(Ipv4Key::host(address)),
+                Client::V6(address) => SENTENCES_V6.get_ptr_mut(Ipv6Key::network_of(address)),
             }
             .map(MapEntry)
         }

@@ -51,6 +51,9 @@ pub enum Client {
     V6([u8; 16]),
 }
 
+/// VLAN tags that are walked; a deeper stack is not understood.
+pub const VLAN_TAGS: usize = 4;
+
 /// IPv6 extension headers that are walked; a longer chain is not understood.
 pub const EXTENSION_HEADERS: usize = 6;
 

@@ -93,7 +93,7 @@ fn admit<T: Tables>(connection: &NewConnection, tables: &T) -> Outcome {
         return Outcome::pass(Counter::Ended);
     }
     match entry.level() {
-        Some(Level::Block) => {
+        Some(Level::Block | Level::Rate) => {
             entry.count();
             Outcome::BLOCKED
         }

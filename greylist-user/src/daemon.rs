@@ -281,6 +281,12 @@ impl SentenceSource for UpheldSentences {
         let stored = self.store.sentences(now).into_iter();
         stored.filter_map(|it| policy.uphold(it)).collect()
     }
+
+    fn allowed(&self) -> Vec<IpNet> {
+        Vec::new()
+    }
+
+    fn heed(&self, _: &[kernel::Entry], _: Timestamp) {}
 }
 
 /// The operator's rules, with this host's own addresses among the local ones: it never greylists

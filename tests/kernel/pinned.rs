@@ -215,7 +215,7 @@ fn put(settings: &Settings, client: &str) {
     let mut map: HashMap<_, Ipv4Key, ClientEntry> =
         Map::HashMap(map).try_into().expect("the ABI's types");
     let address: std::net::Ipv4Addr = client.parse().expect("an IPv4 address");
-    let entry = ClientEntry::new(Level::Block, until, 0);
-    map.insert(Ipv4Key::exact(address.octets()), entry, 0)
+    let entry = ClientEntry::new(Level::Block, until);
+    map.insert(Ipv4Key::host(address.octets()), entry, 0)
         .expect("there is room");
 }

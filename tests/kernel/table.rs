@@ -152,7 +152,7 @@ impl Host {
                 ),
                 (Client::V4(UNKNOWN), entry(lasting, None)),
                 (
-                    Client::V6(Ipv6Key::subnet(BLOCKED_V6).network()),
+                    Client::V6(Ipv6Key::network_of(BLOCKED_V6).network()),
                     entry(lasting, Some(Level::Block)),
                 ),
             ]),
@@ -170,7 +170,7 @@ impl Tables for Host {
     fn entry(&self, client: &Client) -> Option<HostEntry> {
         let network = match *client {
             Client::V4(_) => *client,
-            Client::V6(address) => Client::V6(Ipv6Key::subnet(address).network()),
+            Client::V6(address) => Client::V6(Ipv6Key::network_of(address).network()),
         };
         self.sentences.get(&network).copied()
     }
@@ -274,9 +274,7 @@ impl Program {
     fn drops(&self, address: [u8; 4]) -> u64 {
         let map = self.ebpf.map(abi::map::IPV4).expect("a map");
         let map: BpfHashMap<_, Ipv4Key, ClientEntry> = map.try_into().expect("the ABI's types");
-        map.get(&Ipv4Key::exact(address), 0)
-            .expect("an entry")
-            .drops
+        map.get(&Ipv4Key::host(address), 0).expect("an entry").drops
     }
 }
 
@@ -295,27 +293,27 @@ fn sentence(ebpf: &mut Ebpf) {
     let map = ebpf.map_mut(abi::map::IPV4).expect("a map");
     let mut ipv4: BpfHashMap<_, Ipv4Key, ClientEntry> = map.try_into().expect("the ABI's types");
     for (address, entry) in [
-        (BLOCKED, ClientEntry::new(Level::Block, lasting, 0)),
-        (OBSERVED, ClientEntry::new(Level::Observe, lasting, 0)),
+        (BLOCKED, ClientEntry::new(Level::Block, lasting)),
+        (OBSERVED, ClientEntry::new(Level::Observe, lasting)),
         (
             ENDED,
-            ClientEntry::new(Level::Block, KernelTime::from_nanos(1), 0),
+            ClientEntry::new(Level::Block, KernelTime::from_nanos(1)),
         ),
     ] {
-        let key = Ipv4Key::exact(address);
+        let key = Ipv4Key::host(address);
         ipv4.insert(key, entry, 0).expect("a writable map");
     }
     let map = ebpf.map_mut(abi::map::IPV4).expect("a map");
-    let mut raw: BpfHashMap<_, Ipv4Key, [u8; 24]> = map.try_into().expect("the ABI's sizes");
-    let mut unknown = [0; 24];
+    let mut raw: BpfHashMap<_, Ipv4Key, [u8; 32]> = map.try_into().expect("the ABI's sizes");
+    let mut unknown = [0; 32];
     unknown[..8].copy_from_slice(&u64::MAX.to_ne_bytes());
-    unknown[16] = UNKNOWN_LEVEL;
-    let key = Ipv4Key::exact(UNKNOWN);
+    unknown[28] = UNKNOWN_LEVEL;
+    let key = Ipv4Key::host(UNKNOWN);
     raw.insert(key, unknown, 0).expect("a writable map");
     let map = ebpf.map_mut(abi::map::IPV6).expect("a map");
     let mut ipv6: BpfHashMap<_, Ipv6Key, ClientEntry> = map.try_into().expect("the ABI's types");
-    let entry = ClientEntry::new(Level::Block, lasting, 0);
-    let key = Ipv6Key::subnet(BLOCKED_V6);
+    let entry = ClientEntry::new(Level::Block, lasting);
+    let key = Ipv6Key::network_of(BLOCKED_V6);
     ipv6.insert(key, entry, 0).expect("a writable map");
 }
 

@@ -169,6 +169,10 @@ fn projector_carries_sentences_from_the_store_to_the_cable() {
         fn sentences(&self, _: Timestamp) -> Vec<Sentence> {
             self.0.clone()
         }
+        fn allowed(&self) -> Vec<ipnet::IpNet> {
+            Vec::new()
+        }
+        fn heed(&self, _: &[greygate::kernel::Entry], _: Timestamp) {}
     }
     let ((), object) = needs!(
         requirements::network_namespaces(),

@@ -12,11 +12,12 @@
 //!
 //! Minimum kernel 6.1, with `CAP_BPF` and `CAP_NET_ADMIN` while the program is loaded.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{Sentence, SentenceLevel, SentencedClient, Timestamp};
+use crate::policy::{Action, Sentence, SentenceLevel, SentencedClient, Timestamp};
 
 mod error;
 mod metrics;
@@ -31,6 +32,8 @@ mod watch;
 mod attach;
 #[cfg(feature = "debug-log")]
 mod debug_log;
+#[cfg(feature = "xdp")]
+mod maps;
 #[cfg(feature = "xdp")]
 mod netlink;
 #[cfg(feature = "xdp")]
@@ -86,6 +89,17 @@ pub trait KernelFilter: Send {
     /// When the kernel's table cannot be read: nothing is known of what it holds.
     fn entries(&mut self, now: Timestamp) -> Result<Vec<Entry>, FilterError>;
 
+    /// Makes `networks` the ones whose connections always pass, whatever sentence they are under.
+    ///
+    /// # Errors
+    ///
+    /// When one of them could not be written; the others have been tried all the same.
+    fn allow(&mut self, networks: &[IpNet]) -> Result<(), FilterError>;
+
+    /// Looks after what changes by itself: attaches again to an interface that went and came back,
+    /// and tells the log what the kernel sampled. Called every few seconds.
+    fn tend(&mut self);
+
     /// Sentences that fit, for each address family; 0 where nothing is filtered.
     fn capacity(&self) -> u32;
 
@@ -111,15 +125,23 @@ pub struct Entry {
     pub level: SentenceLevel,
     /// When it ends, by the wall clock as it stands now.
     pub until: Timestamp,
-    /// New connections it has met: dropped, or passed when only observed.
+    /// New connections that were dropped, or would have been where it only observes.
     pub drops: u64,
 }
 
-/// Where all sentences stand: the store.
+/// Where all sentences stand: the store, under the rules of the present.
+///
+/// Each call may take its time; the projector's thread makes them about once a minute.
 pub trait SentenceSource: Send + Sync {
-    /// The sentences that have not ended at `now`. May take its time; called by the projector's
-    /// thread about once a minute.
+    /// The sentences that have not ended at `now`.
     fn sentences(&self, now: Timestamp) -> Vec<Sentence>;
+
+    /// The networks whose connections always pass.
+    fn allowed(&self) -> Vec<IpNet>;
+
+    /// Hears what the kernel's `entries` have met, as evidence. Called before
+    /// [`sentences`](Self::sentences), which may follow from it.
+    fn heed(&self, entries: &[Entry], now: Timestamp);
 }
 
 /// What the operator wants of the kernel.
@@ -130,8 +152,20 @@ pub struct Settings {
     /// The TCP ports whose new connections may be dropped. Default 25 alone; submission ports
     /// serve customers, so adding them is the operator's explicit choice.
     pub ports: Vec<u16>,
+    /// This host's addresses that are protected. Default none, which means all of them.
+    pub addresses: Vec<IpAddr>,
+    /// Whether what is to be dropped is dropped, or only counted, at every level. Default enforce.
+    pub action: Action,
     /// How to attach.
     pub mode: Mode,
+    /// Connections a minute at level rate. Default 4; one of them may come at any time.
+    pub rate: u32,
+    /// Connections at once after silence, at level rate. Default 8.
+    pub rate_burst: u32,
+    /// Time from one connection that gets through at level block to the next. Default 1 h.
+    pub block_interval: Duration,
+    /// Whether program and maps are pinned, so that they outlive the daemon. Default yes.
+    pub pin: bool,
     /// The kernel program. Default where the package installs it.
     pub object: PathBuf,
     /// Where `load` pins maps and links; on a mounted bpffs. Default `/sys/fs/bpf/greygate`.
@@ -149,7 +183,13 @@ impl Default for Settings {
         Self {
             interfaces: Vec::new(),
             ports: vec![25],
+            addresses: Vec::new(),
+            action: Action::Enforce,
             mode: Mode::default(),
+            rate: 4,
+            rate_burst: 8,
+            block_interval: Duration::from_hours(1),
+            pin: true,
             object: PathBuf::from("/usr/lib/greygate/greygate-xdp.o"),
             pin_directory: PathBuf::from("/sys/fs/bpf/greygate"),
             panic_file: PathBuf::from("/var/lib/greygate/xdp-panic"),

@@ -1,5 +1,7 @@
 //! The filter where there is none.
 
+use ipnet::IpNet;
+
 use super::{Change, Entry, FilterError, FilterStatus, KernelFilter};
 use crate::policy::Timestamp;
 
@@ -25,6 +27,12 @@ impl KernelFilter for NoFilter {
     fn entries(&mut self, _: Timestamp) -> Result<Vec<Entry>, FilterError> {
         Ok(Vec::new())
     }
+
+    fn allow(&mut self, _: &[IpNet]) -> Result<(), FilterError> {
+        Ok(())
+    }
+
+    fn tend(&mut self) {}
 
     fn capacity(&self) -> u32 {
         0

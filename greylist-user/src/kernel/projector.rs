@@ -128,7 +128,11 @@ impl Work {
                 biased;
                 _ = &mut stopped => return,
                 () = sleep_until(metrics) => {
-                    let status = self.filter.lock().status();
+                    let status = {
+                        let mut filter = self.filter.lock();
+                        filter.tend();
+                        filter.status()
+                    };
                     self.metrics.follow(&status);
                     self.watch.look(&status);
                     metrics = Instant::now() + METRICS_INTERVAL;
@@ -245,6 +249,8 @@ mod tests {
         },
     };
 
+    use ipnet::IpNet;
+
     use super::*;
     use crate::{
         kernel::Entry,
@@ -269,6 +275,10 @@ mod tests {
         fn sentences(&self, _: Timestamp) -> Vec<Sentence> {
             self.0.clone()
         }
+        fn allowed(&self) -> Vec<IpNet> {
+            Vec::new()
+        }
+        fn heed(&self, _: &[Entry], _: Timestamp) {}
     }
 
     /// A table in memory that tells what was done to it, and fails as often as it was told to, or
@@ -314,6 +324,12 @@ mod tests {
                 .collect())
         }
 
+        fn allow(&mut self, _: &[IpNet]) -> Result<(), FilterError> {
+            Ok(())
+        }
+
+        fn tend(&mut self) {}
+
         fn capacity(&self) -> u32 {
             CAPACITY
         }
@@ -344,6 +360,10 @@ mod tests {
                 self.takes_seconds();
                 vec![sentence(1)]
             }
+            fn allowed(&self) -> Vec<IpNet> {
+                Vec::new()
+            }
+            fn heed(&self, _: &[Entry], _: Timestamp) {}
         }
         impl KernelFilter for Slow {
             fn apply(&mut self, _: &[Change], now: Timestamp) -> Result<(), FilterError> {
@@ -355,6 +375,10 @@ mod tests {
                 self.takes_seconds();
                 Ok(Vec::new())
             }
+            fn allow(&mut self, _: &[IpNet]) -> Result<(), FilterError> {
+                Ok(())
+            }
+            fn tend(&mut self) {}
             fn capacity(&self) -> u32 {
                 10
             }

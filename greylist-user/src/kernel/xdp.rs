@@ -3,30 +3,25 @@
 //! Minimum kernel 6.1. The attachments live as long as this filter, or its process; the sentences in
 //! the maps end by the kernel's clock even when nobody is left to remove them.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 
-use aya::{
-    Ebpf, Pod,
-    maps::{HashMap, MapData, MapError, PerCpuArray},
-};
-use greylist_ebpf::abi::{self, ClientEntry, Counter, Ipv4Key, Ipv6Key, Level};
+use aya::Ebpf;
+use greylist_ebpf::abi::{self, Counter};
 use ipnet::IpNet;
 
 use super::{
     Change, Entry, FilterError, FilterStatus, InterfaceStatus, KernelFilter, ObtainedMode,
-    OnStatus, Settings, TimeBridge,
+    OnStatus, Settings,
     attach::{Attachment, attach},
+    maps::Maps,
     netlink::Netlink,
     object,
 };
-use crate::policy::{Sentence, SentenceLevel, SentencedClient, Timestamp};
+use crate::policy::Timestamp;
 
 /// The attached program and its maps.
 pub struct XdpFilter {
-    ipv4: Table<Ipv4Key>,
-    ipv6: Table<Ipv6Key>,
-    counters: PerCpuArray<MapData, u64>,
+    maps: Maps,
     interfaces: Vec<Interface>,
     program: u32,
     ports: Vec<u16>,
@@ -64,9 +59,7 @@ impl XdpFilter {
         let filter = Self {
             #[cfg(feature = "debug-log")]
             _log: super::debug_log::LogReader::start(&mut ebpf),
-            ipv4: Table::take(&mut ebpf, abi::map::IPV4, "IPv4", settings.capacity)?,
-            ipv6: Table::take(&mut ebpf, abi::map::IPV6, "IPv6", settings.capacity)?,
-            counters: take_counters(&mut ebpf)?,
+            maps: Maps::take(&mut ebpf, settings)?,
             interfaces,
             program: object::program(&mut ebpf)
                 .and_then(|program| program.info())
@@ -94,50 +87,6 @@ impl XdpFilter {
                     tracing::warn!(interface = name, %mode, why, "attached");
                 }
                 Some(why) => tracing::warn!(interface = name, why, "unfiltered"),
-            }
-        }
-    }
-
-    fn change(
-        &mut self,
-        change: &Change,
-        bridge: TimeBridge,
-        now: Timestamp,
-    ) -> Result<(), FilterError> {
-        match change {
-            Change::Put(sentence) if sentence.has_ended(now) => self.remove(sentence.client),
-            Change::Put(sentence) => self.put(sentence, bridge),
-            Change::Remove(client) => self.remove(*client),
-        }
-    }
-
-    fn put(&mut self, sentence: &Sentence, bridge: TimeBridge) -> Result<(), FilterError> {
-        let level = match sentence.level {
-            SentenceLevel::Observe => Level::Observe,
-            SentenceLevel::Block => Level::Block,
-        };
-        let until = bridge.to_kernel(sentence.until);
-        match sentence.client.network() {
-            IpNet::V4(network) => {
-                let key = Ipv4Key::new(network.network().octets(), network.prefix_len());
-                self.ipv4.put(key, sentence.client, level, until)
-            }
-            IpNet::V6(network) => {
-                let key = Ipv6Key::new(network.network().octets(), network.prefix_len());
-                self.ipv6.put(key, sentence.client, level, until)
-            }
-        }
-    }
-
-    fn remove(&mut self, client: SentencedClient) -> Result<(), FilterError> {
-        match client.network() {
-            IpNet::V4(network) => {
-                let key = Ipv4Key::new(network.network().octets(), network.prefix_len());
-                self.ipv4.remove(key, client)
-            }
-            IpNet::V6(network) => {
-                let key = Ipv6Key::new(network.network().octets(), network.prefix_len());
-                self.ipv6.remove(key, client)
             }
         }
     }
@@ -174,44 +123,23 @@ impl XdpFilter {
             TAKEN_OFF.to_owned()
         }
     }
-
-    fn frames(&self) -> impl Iterator<Item = (Counter, u64)> {
-        Counter::ALL.into_iter().map(|counter| {
-            let frames = match self.counters.get(&counter.index(), 0) {
-                Ok(frames) => frames.iter().sum(),
-                Err(error) => {
-                    tracing::warn!(counter = counter.name(), %error, "unreadable");
-                    0
-                }
-            };
-            (counter, frames)
-        })
-    }
 }
 
 impl KernelFilter for XdpFilter {
     fn apply(&mut self, changes: &[Change], now: Timestamp) -> Result<(), FilterError> {
-        let bridge = TimeBridge::at(now);
-        let mut first_error = Ok(());
-        for change in changes {
-            if let Err(error) = self.change(change, bridge, now) {
-                first_error = first_error.and(Err(error));
-            }
-        }
-        first_error
+        self.maps.apply(changes, now)
     }
 
     fn entries(&mut self, now: Timestamp) -> Result<Vec<Entry>, FilterError> {
-        let bridge = TimeBridge::at(now);
-        let mut entries = self
-            .ipv4
-            .read(bridge, |key| SentencedClient::of(key.network().into()))?;
-        entries.append(
-            &mut self
-                .ipv6
-                .read(bridge, |key| SentencedClient::of(key.network().into()))?,
-        );
-        Ok(entries)
+        self.maps.entries(now)
+    }
+
+    fn allow(&mut self, networks: &[IpNet]) -> Result<(), FilterError> {
+        self.maps.allow(networks)
+    }
+
+    fn tend(&mut self) {
+        self.maps.tell_events();
     }
 
     fn capacity(&self) -> u32 {
@@ -219,7 +147,7 @@ impl KernelFilter for XdpFilter {
     }
 
     fn status(&self) -> FilterStatus {
-        let frames: Vec<(Counter, u64)> = self.frames().collect();
+        let frames: Vec<(Counter, u64)> = self.maps.frames().collect();
         FilterStatus::On(OnStatus {
             interfaces: self
                 .interfaces
@@ -227,119 +155,19 @@ impl KernelFilter for XdpFilter {
                 .map(|interface| self.interface_status(interface))
                 .collect(),
             ports: self.ports.clone(),
-            entries_ipv4: self.ipv4.len(),
-            entries_ipv6: self.ipv6.len(),
+            entries_ipv4: self.maps.len_ipv4(),
+            entries_ipv6: self.maps.len_ipv6(),
             capacity: self.capacity,
             drops: frames
                 .iter()
-                .find(|(counter, _)| *counter == Counter::Blocked)
-                .map_or(0, |(_, frames)| *frames),
+                .filter(|(counter, _)| counter.is_dropped())
+                .map(|(_, frames)| frames)
+                .sum(),
             frames: frames
                 .into_iter()
                 .map(|(counter, frames)| (counter.name().to_owned(), frames))
                 .collect(),
         })
-    }
-}
-
-/// The map of one address family.
-struct Table<K> {
-    map: HashMap<MapData, K, ClientEntry>,
-    /// Whose entries are in the map, so that the status need not walk it.
-    clients: HashSet<SentencedClient>,
-    name: &'static str,
-    family: &'static str,
-    capacity: u32,
-}
-
-impl<K: Pod> Table<K> {
-    fn take(
-        ebpf: &mut Ebpf,
-        name: &'static str,
-        family: &'static str,
-        capacity: u32,
-    ) -> Result<Self, FilterError> {
-        let map = ebpf
-            .take_map(name)
-            .ok_or(MapError::ElementNotFound)
-            .and_then(HashMap::try_from)
-            .map_err(map_error(name, "used"))?;
-        Ok(Self {
-            map,
-            clients: HashSet::new(),
-            name,
-            family,
-            capacity,
-        })
-    }
-
-    fn put(
-        &mut self,
-        key: K,
-        client: SentencedClient,
-        level: Level,
-        until: abi::KernelTime,
-    ) -> Result<(), FilterError> {
-        // An update installs a new element, so what the kernel counted in the old one is carried
-        // over. A connection it meets between these two calls is not counted; it is dropped all
-        // the same.
-        let drops = match self.map.get(&key, 0) {
-            Ok(entry) => entry.drops,
-            Err(MapError::KeyNotFound) => 0,
-            Err(error) => return Err(map_error(self.name, "read")(error)),
-        };
-        self.map
-            .insert(key, ClientEntry::new(level, until, drops), 0)
-            .map_err(|error| match os_error(&error) {
-                Some(libc::E2BIG) => FilterError::Full {
-                    family: self.family,
-                    capacity: self.capacity,
-                },
-                _ => map_error(self.name, "written")(error),
-            })?;
-        self.clients.insert(client);
-        Ok(())
-    }
-
-    fn remove(&mut self, key: K, client: SentencedClient) -> Result<(), FilterError> {
-        match self.map.remove(&key) {
-            Ok(()) | Err(MapError::KeyNotFound) => {}
-            Err(error) if os_error(&error) == Some(libc::ENOENT) => {}
-            Err(error) => return Err(map_error(self.name, "written")(error)),
-        }
-        self.clients.remove(&client);
-        Ok(())
-    }
-
-    /// Reads every entry, and takes note of whose they are.
-    fn read(
-        &mut self,
-        bridge: TimeBridge,
-        client: impl Fn(&K) -> SentencedClient,
-    ) -> Result<Vec<Entry>, FilterError> {
-        let entries = self
-            .map
-            .iter()
-            .map(|item| {
-                let (key, entry) = item.map_err(map_error(self.name, "read"))?;
-                Ok(Entry {
-                    client: client(&key),
-                    level: match entry.level() {
-                        Some(Level::Block) => SentenceLevel::Block,
-                        // A level from elsewhere passes in the kernel as an observed one does.
-                        Some(Level::Observe) | None => SentenceLevel::Observe,
-                    },
-                    until: bridge.to_wall(entry.until),
-                    drops: entry.drops,
-                })
-            })
-            .collect::<Result<Vec<Entry>, FilterError>>()?;
-        self.clients = entries.iter().map(|entry| entry.client).collect();
-        Ok(entries)
-    }
-
-    fn len(&self) -> u64 {
-        u64::try_from(self.clients.len()).unwrap_or(u64::MAX)
     }
 }
 
@@ -368,29 +196,6 @@ fn attach_all(
         first.attached?;
     }
     Ok(interfaces)
-}
-
-fn take_counters(ebpf: &mut Ebpf) -> Result<PerCpuArray<MapData, u64>, FilterError> {
-    ebpf.take_map(abi::map::COUNTERS)
-        .ok_or(MapError::ElementNotFound)
-        .and_then(PerCpuArray::try_from)
-        .map_err(map_error(abi::map::COUNTERS, "used"))
-}
-
-fn map_error(map: &'static str, done: &'static str) -> impl Fn(MapError) -> FilterError {
-    move |error| FilterError::Map {
-        map,
-        done,
-        source: error.into(),
-    }
-}
-
-fn os_error(error: &MapError) -> Option<i32> {
-    match error {
-        MapError::SyscallError(error) => error.io_error.raw_os_error(),
-        MapError::IoError(error) => error.raw_os_error(),
-        _ => None,
-    }
 }
 
 const GONE: &str = "the interface has gone; restart greygate when it is back";

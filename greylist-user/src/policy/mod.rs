@@ -23,7 +23,9 @@ pub use decide::{Decision, decide, exempt};
 pub use effect::Effect;
 pub use record::{Record, Standing};
 pub use rules::{Action, Policy, Punish};
-pub use sentence::{Sentence, SentenceLevel, SentenceReason, SentencedClient};
+pub use sentence::{
+    Sentence, SentenceLevel, SentenceReason, SentencedClient, UnsentenceableNetwork,
+};
 pub use time::{Second, Timestamp};
 pub use trust::TrustRecord;
 pub use tuple::{HostMark, Seed, TrustKey, TupleKey};

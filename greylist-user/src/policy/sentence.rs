@@ -53,15 +53,18 @@ impl Sentence {
 pub enum SentenceLevel {
     /// Counted only: what would have been dropped.
     Observe,
-    /// New connections are dropped.
+    /// New connections beyond a rate are dropped.
+    Rate,
+    /// New connections are dropped, but for one now and then.
     Block,
 }
 
 impl SentenceLevel {
-    /// The word for logs and answers: `observe` or `block`.
+    /// The word for logs and answers: `observe`, `rate` or `block`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Observe => "observe",
+            Self::Rate => "rate",
             Self::Block => "block",
         }
     }
@@ -86,7 +89,7 @@ impl SentenceReason {
     }
 }
 
-/// The network a sentence falls on: one IPv4 address, or one IPv6 `/64`.
+/// The network a sentence falls on: one IPv4 address or its `/24`, one IPv6 address or its `/64`.
 ///
 /// Ordered and hashed as the network it is, so it is the key of every table of sentences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -116,9 +119,26 @@ impl SentencedClient {
 
     /// Whether `address` falls under this sentence.
     pub fn covers(self, address: IpAddr) -> bool {
-        Self::of(address) == self
+        self.0.contains(&address.to_canonical())
     }
 }
+
+impl TryFrom<IpNet> for SentencedClient {
+    type Error = UnsentenceableNetwork;
+
+    /// The network, cut to its prefix; only those of 32 or 24, 128 or 64 bits can be sentenced.
+    fn try_from(network: IpNet) -> Result<Self, UnsentenceableNetwork> {
+        match (network, network.prefix_len()) {
+            (IpNet::V4(_), 24 | 32) | (IpNet::V6(_), 64 | 128) => Ok(Self(network.trunc())),
+            _ => Err(UnsentenceableNetwork(network)),
+        }
+    }
+}
+
+/// A network of a size that no sentence falls on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} cannot be sentenced: IPv4 addresses (/32) and /24, IPv6 addresses (/128) and /64 can")]
+pub struct UnsentenceableNetwork(pub IpNet);
 
 impl From<Ipv4Addr> for SentencedClient {
     fn from(address: Ipv4Addr) -> Self {
@@ -129,8 +149,8 @@ impl From<Ipv4Addr> for SentencedClient {
 impl std::fmt::Display for SentencedClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
-            IpNet::V4(network) => network.addr().fmt(f),
-            IpNet::V6(network) => network.fmt(f),
+            IpNet::V4(network) if network.prefix_len() == 32 => network.addr().fmt(f),
+            network => network.fmt(f),
         }
     }
 }

@@ -303,6 +303,7 @@ fn encode(row: &Row, to: &mut Vec<u8>) {
             to.push(network.prefix_len());
             to.push(match sentence.level {
                 SentenceLevel::Observe => b'o',
+                SentenceLevel::Rate => b'r',
                 SentenceLevel::Block => b'b',
             });
             to.push(match sentence.reason {
@@ -359,9 +360,9 @@ fn decode_sentence(fields: &mut Fields<'_>) -> Option<Row> {
     let [prefix, level, reason] = fields.array()?;
     let since = Timestamp::from_millis(u64::from_le_bytes(fields.array()?));
     let until = Timestamp::from_millis(u64::from_le_bytes(fields.array()?));
-    let client = SentencedClient::of(address);
     let level = match level {
         b'o' => SentenceLevel::Observe,
+        b'r' => SentenceLevel::Rate,
         b'b' => SentenceLevel::Block,
         _ => return Some(Row::Unknown),
     };
@@ -371,9 +372,12 @@ fn decode_sentence(fields: &mut Fields<'_>) -> Option<Row> {
         _ => return Some(Row::Unknown),
     };
     // A network of another size cannot be expressed, and nobody is punished on a guess.
-    if IpNet::new(address, prefix) != Ok(client.network()) {
+    let Some(client) = IpNet::new(address, prefix)
+        .ok()
+        .and_then(|network| SentencedClient::try_from(network).ok())
+    else {
         return Some(Row::Unknown);
-    }
+    };
     Some(Row::Sentence(Sentence {
         client,
         level,
