@@ -6,7 +6,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The addresses of this host's interfaces.
-pub fn own_addresses() -> Vec<IpAddr> {
+pub(crate) fn own_addresses() -> Vec<IpAddr> {
     let Ok(interfaces) = nix::ifaddrs::getifaddrs() else {
         return Vec::new();
     };
@@ -21,7 +21,7 @@ pub fn own_addresses() -> Vec<IpAddr> {
 
 /// The gateways of the default routes. Of a route with several next hops, the kernel names the
 /// first here.
-pub fn gateways() -> Vec<IpAddr> {
+pub(crate) fn gateways() -> Vec<IpAddr> {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let mut gateways = ipv4_gateways(&read("/proc/net/route"));
     gateways.extend(ipv6_gateways(&read("/proc/net/ipv6_route")));

@@ -30,7 +30,7 @@ impl PunishOrder {
     /// The client to sentence, unless the rules protect it.
     pub fn client(&self, policy: &Policy) -> Result<SentencedClient, Refusal> {
         let client = self.target.client()?;
-        if is_nobody(client) {
+        if is_nobody(self.target.address()) || client.covers(BROADCAST) {
             return Err(Refusal::Nobody(client));
         }
         if self
@@ -57,6 +57,13 @@ impl PunishOrder {
 }
 
 impl Target {
+    fn address(self) -> IpAddr {
+        match self {
+            Self::Address(address) => address.to_canonical(),
+            Self::Network(network) => network.network(),
+        }
+    }
+
     /// Whom a sentence of this target falls on.
     fn client(self) -> Result<SentencedClient, Refusal> {
         match self {
@@ -162,12 +169,11 @@ pub enum Refusal {
     Unsentenceable(#[from] UnsentenceableNetwork),
 }
 
-fn is_nobody(client: SentencedClient) -> bool {
-    let address = client.network().network();
-    address.is_unspecified()
-        || address.is_multicast()
-        || client.covers(IpAddr::V4(Ipv4Addr::BROADCAST))
+fn is_nobody(address: IpAddr) -> bool {
+    address.is_unspecified() || address.is_multicast()
 }
+
+const BROADCAST: IpAddr = IpAddr::V4(Ipv4Addr::BROADCAST);
 
 #[cfg(test)]
 mod tests {
