@@ -163,7 +163,7 @@ const OWN_NETWORKS: usize = 96;
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
+    use std::net::{IpAddr, Ipv4Addr};
 
     use super::*;
 
@@ -210,7 +210,7 @@ mod tests {
         config.xdp.action = Action::Observe;
         config.store.sentences = 1_000;
         config.policy.allow = (0..5_000)
-            .map(|number| IpAddr::from([192, (number >> 7) as u8, (number << 1) as u8, 1]).into())
+            .map(|number| IpAddr::from(Ipv4Addr::from(0xc000_0000 + 2 * number)).into())
             .collect();
         assert_eq!(config.remarks(), Vec::<String>::new(), "it is off");
         config.xdp.interfaces = vec!["lo".to_owned()];
