@@ -127,7 +127,21 @@ where
     F: Frame + ?Sized,
     T: Tables,
 {
-    match packet::new_connection(frame) {
+    match packet::untagged(frame) {
+        Some(Ok(connection)) => admit(&connection, tables),
+        Some(Err(reason)) => Outcome::pass(reason),
+        None => decide_tagged(frame, tables),
+    }
+}
+
+/// A function of its own in the program, so that the usual frame meets short code.
+#[inline(never)]
+fn decide_tagged<F, T>(frame: &F, tables: &T) -> Outcome
+where
+    F: Frame + ?Sized,
+    T: Tables,
+{
+    match packet::tagged(frame) {
         Ok(connection) => admit(&connection, tables),
         Err(reason) => Outcome::pass(reason),
     }

@@ -7,61 +7,21 @@
 //! locks its owner out. So a sentenced client can hide a SYN in a fragment too short for the TCP
 //! header, or behind a chain of extension headers that is too long; the stack behind decides then.
 //!
+//! - [`connection`]: what a frame that opens a connection says of it.
 //! - [`frame`]: how a frame is read, in place or as a copy.
 //! - [`ip`]: IPv4, IPv6 and the extension headers.
 //! - [`tcp`]: the TCP header.
 
+mod connection;
 mod frame;
 mod ip;
 mod tcp;
 
+pub use connection::{Address, NewConnection, Octets};
 pub use frame::{Frame, Part};
 pub use ip::EXTENSION_HEADERS;
 
 use crate::abi::Counter;
-
-/// A TCP SYN without ACK: a client that asks for a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NewConnection {
-    /// The source address.
-    pub client: Address,
-    /// The destination address.
-    pub destination: Address,
-    /// The destination port.
-    pub port: u16,
-    /// The source port.
-    pub source_port: u16,
-    /// The sequence number.
-    pub sequence: u32,
-}
-
-impl NewConnection {
-    /// What tells it from other connections of the same client, in the upper 29 bits: its first SYN
-    /// and all repetitions of it have the same, others hardly ever.
-    #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half is kept")]
-    pub const fn mark(&self) -> u32 {
-        let ports = (self.source_port as u64) << 16 | self.port as u64;
-        let destination = match self.destination {
-            Address::V4(address) => u32::from_be_bytes(address) as u64,
-            Address::V6(address) => {
-                let address = u128::from_be_bytes(address);
-                (address >> 64) as u64 ^ address as u64
-            }
-        };
-        let mixed = (ports << 32 | self.sequence as u64) ^ destination.wrapping_mul(GOLDEN);
-        (mixed.wrapping_mul(GOLDEN) >> 32) as u32
-    }
-}
-
-/// An address, in network byte order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Address {
-    /// IPv4.
-    V4([u8; 4]),
-    /// IPv6.
-    V6([u8; 16]),
-}
 
 /// VLAN tags that are walked; a deeper stack is not understood.
 pub const VLAN_TAGS: usize = 4;
@@ -73,35 +33,48 @@ pub const VLAN_TAGS: usize = 4;
 /// The reason why the frame opens no connection, as far as it was understood.
 #[inline(always)]
 pub fn new_connection<F: Frame + ?Sized>(frame: &F) -> Result<NewConnection, Counter> {
-    let header = frame::read::<_, ETHERNET_HEADER>(frame, 0)?;
-    match header.u16::<12>() {
-        IPV4 => ip::v4(frame),
-        IPV6 => ip::v6(frame),
-        ethertype if is_tag(ethertype) => tagged(frame),
-        _ => Err(Counter::NotIp),
+    match untagged(frame) {
+        Some(result) => result,
+        None => tagged(frame),
     }
 }
 
-/// A frame with at least one tag. Where its packet begins is what the frame says: all is copied.
+/// Reads `frame` unless its packet lies behind tags.
+///
+/// It is a half of [`new_connection`], for a caller that keeps the usual frame's way short.
 #[inline(always)]
-fn tagged<F: Frame + ?Sized>(frame: &F) -> Result<NewConnection, Counter> {
-    let mut at = ETHERNET_HEADER;
-    for _ in 0..VLAN_TAGS {
-        let [_, _, high, low] = frame::copy(frame, at)?;
-        at += TAG;
-        match u16::from_be_bytes([high, low]) {
-            IPV4 => return ip::v4_at(frame, at),
-            IPV6 => return ip::v6_at(frame, at),
-            ethertype if is_tag(ethertype) => {}
-            _ => return Err(Counter::NotIp),
-        }
-    }
-    Err(Counter::VlanDepth)
+pub fn untagged<F: Frame + ?Sized>(frame: &F) -> Option<Result<NewConnection, Counter>> {
+    packet(frame, ETHERNET_HEADER)
 }
 
-/// Customer and service tags (IEEE 802.1Q), and what service tags were before they had a number.
-const fn is_tag(ethertype: u16) -> bool {
-    matches!(ethertype, 0x8100 | 0x88a8 | 0x9100)
+/// Reads `frame`, whose packet lies behind tags: the other half of [`new_connection`].
+///
+/// # Errors
+///
+/// The reason why the frame opens no connection, as far as it was understood.
+#[inline(always)]
+pub fn tagged<F: Frame + ?Sized>(frame: &F) -> Result<NewConnection, Counter> {
+    // Spelled out, so that each offset is a constant.
+    packet(frame, ETHERNET_HEADER + TAG)
+        .or_else(|| packet(frame, ETHERNET_HEADER + 2 * TAG))
+        .or_else(|| packet(frame, ETHERNET_HEADER + 3 * TAG))
+        .or_else(|| packet(frame, ETHERNET_HEADER + VLAN_TAGS * TAG))
+        .unwrap_or(Err(Counter::VlanDepth))
+}
+
+/// The packet that begins at the constant `at`, behind its ethertype; `None` when that says that
+/// one more tag begins there.
+#[inline(always)]
+fn packet<F: Frame + ?Sized>(frame: &F, at: usize) -> Option<Result<NewConnection, Counter>> {
+    let Some(ethertype) = frame.part::<2>(at - 2) else {
+        return Some(Err(Counter::Truncated));
+    };
+    match ethertype.u16::<0>() {
+        IPV4 => Some(ip::v4(frame, at)),
+        IPV6 => Some(ip::v6(frame, at)),
+        CUSTOMER_TAG | SERVICE_TAG | OLD_SERVICE_TAG => None,
+        _ => Some(Err(Counter::NotIp)),
+    }
 }
 
 const ETHERNET_HEADER: usize = 14;
@@ -109,6 +82,7 @@ const TAG: usize = 4;
 
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
-
-/// 2^64 divided by the golden ratio, for multiplicative hashing: Knuth, TAOCP 3, 6.4.
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+// IEEE 802.1Q, and what service tags were before they had a number of their own.
+const CUSTOMER_TAG: u16 = 0x8100;
+const SERVICE_TAG: u16 = 0x88a8;
+const OLD_SERVICE_TAG: u16 = 0x9100;
