@@ -25,7 +25,7 @@ impl Config {
         if self.xdp.interfaces.is_empty() {
             return 0;
         }
-        u64::from(self.xdp.capacity) * (SENTENCE_IPV4 + SENTENCE_IPV6) + PRESENCE
+        self.xdp.memory()
     }
 
     /// What is legal but may not be what was meant, one sentence each.
@@ -153,11 +153,6 @@ impl Config {
 /// As long as libmilter waits, to within a few seconds.
 const SLOW_MESSAGE: Duration = Duration::from_hours(2);
 
-/// Bytes of one element of the kernel's tables, key, value and the kernel's own part.
-const SENTENCE_IPV4: u64 = 109;
-const SENTENCE_IPV6: u64 = 125;
-/// Bytes that tell where in the tables a look-up is worth its price.
-const PRESENCE: u64 = 8 << 20;
 /// Room for loopback, link-local, this host's addresses and its gateways.
 const OWN_NETWORKS: usize = 96;
 
@@ -223,6 +218,6 @@ mod tests {
         assert_eq!(config.kernel_memory(), 0, "there is no filter");
         config.xdp.interfaces = vec!["lo".to_owned()];
         config.xdp.capacity = 1_000_000;
-        assert_eq!(config.kernel_memory(), 242_388_608);
+        assert_eq!(config.kernel_memory(), config.xdp.memory());
     }
 }
