@@ -168,7 +168,7 @@ fn a_reload_that_allows_a_client_wins_over_an_operators_sentence() -> Result<(),
     site.greygate().reload(&[&allow])?;
     // Far less than the minute that a comparison comes after by itself.
     wait_until_served(site, true)?;
-    assert_eq!(site.greygate().sentenced()?, [address.clone()]);
+    assert_eq!(site.greygate().sentenced()?, [address.as_str()]);
     let answer = site.greygate().run(&["punish", &address, "--force"])?;
     let line = format!("{address}/32 ([lists] allow) always passes");
     assert!(answer.contains(&line), "{answer}");
