@@ -4,9 +4,11 @@
 //! - [`table`]: one table of frames, judged by the library on the host and by the object in the
 //!   kernel, under `BPF_PROG_TEST_RUN`. The two must agree.
 //! - [`traffic`]: real connections over a cable between two namespaces.
+//! - [`capacity`]: many sentences, a full table, and strangers who write into it.
 //! - [`refusals`]: what is in the way of a filter costs no mail and says its name.
 //! - [`pinned`]: what outlives the process, and the way out of everything.
 
+mod capacity;
 mod frames;
 mod pinned;
 mod refusals;
