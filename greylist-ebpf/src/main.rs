@@ -35,7 +35,7 @@ mod program {
             self, Admitted, ClientEntry, Config, Counter, Event, Ipv4Key, Ipv6Key, KernelTime,
             Level, Presence,
         },
-        packet::{Address, Frame, NewConnection, Part},
+        packet::{Address, Frame, NewConnection, Octets, Part},
         verdict::{self, Action, Entry, Nearby, Tables},
     };
 
@@ -194,12 +194,12 @@ mod program {
 
         #[inline(always)]
         fn presence(&self, client: &Address) -> Nearby {
-            let (word, mask) = match *client {
-                Address::V4(address) => {
+            let (word, mask) = match client.octets() {
+                Octets::V4(address) => {
                     let bit = Ipv4Key::host(address).presence();
                     (PRESENCE_V4.get(bit.index()), bit.mask())
                 }
-                Address::V6(address) => {
+                Octets::V6(address) => {
                     let bit = Ipv6Key::host(address).presence();
                     (PRESENCE_V6.get(bit.index()), bit.mask())
                 }
@@ -212,18 +212,18 @@ mod program {
 
         #[inline(always)]
         fn host(&self, client: &Address) -> Option<MapEntry> {
-            match *client {
-                Address::V4(address) => SENTENCES_V4.get_ptr_mut(Ipv4Key::host(address)),
-                Address::V6(address) => SENTENCES_V6.get_ptr_mut(Ipv6Key::host(address)),
+            match client.octets() {
+                Octets::V4(address) => SENTENCES_V4.get_ptr_mut(Ipv4Key::host(address)),
+                Octets::V6(address) => SENTENCES_V6.get_ptr_mut(Ipv6Key::host(address)),
             }
             .map(MapEntry)
         }
 
         #[inline(always)]
         fn network(&self, client: &Address) -> Option<MapEntry> {
-            match *client {
-                Address::V4(address) => SENTENCES_V4.get_ptr_mut(Ipv4Key::network_of(address)),
-                Address::V6(address) => SENTENCES_V6.get_ptr_mut(Ipv6Key::network_of(address)),
+            match client.octets() {
+                Octets::V4(address) => SENTENCES_V4.get_ptr_mut(Ipv4Key::network_of(address)),
+                Octets::V6(address) => SENTENCES_V6.get_ptr_mut(Ipv6Key::network_of(address)),
             }
             .map(MapEntry)
         }
@@ -242,14 +242,14 @@ mod program {
 
         #[inline(always)]
         fn is_destination(&self, address: &Address) -> bool {
-            DESTINATIONS.get_ptr(as_ipv6(address)).is_some()
+            DESTINATIONS.get_ptr(address.as_ipv6()).is_some()
         }
 
         #[inline(always)]
         fn is_allowed(&self, client: &Address) -> bool {
-            match *client {
-                Address::V4(address) => ALLOWED_V4.get(Key::new(32, address)).is_some(),
-                Address::V6(address) => ALLOWED_V6.get(Key::new(128, address)).is_some(),
+            match client.octets() {
+                Octets::V4(address) => ALLOWED_V4.get(Key::new(32, address)).is_some(),
+                Octets::V6(address) => ALLOWED_V6.get(Key::new(128, address)).is_some(),
             }
         }
 
@@ -271,17 +271,9 @@ mod program {
                 }
                 *clock = now.as_nanos().saturating_add(interval);
             }
-            let event = Event::new(as_ipv6(&connection.client), connection.port, counter);
+            let event = Event::new(connection.client.as_ipv6(), connection.port, counter);
             // A full buffer loses the event, which is a sample.
             let _ = EVENTS.output::<Event>(&event, 0);
-        }
-    }
-
-    #[inline(always)]
-    fn as_ipv6(address: &Address) -> [u8; 16] {
-        match *address {
-            Address::V4(address) => abi::mapped(address),
-            Address::V6(address) => address,
         }
     }
 

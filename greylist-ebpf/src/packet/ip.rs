@@ -7,7 +7,7 @@
 //! another one, as it does for a field in front of what was checked already.
 
 use super::{
-    Address, ETHERNET_HEADER, Frame, NewConnection, Part,
+    Address, Frame, NewConnection, Part,
     frame::{copy, read},
     tcp,
 };
@@ -16,29 +16,19 @@ use crate::abi::Counter;
 /// IPv6 extension headers that are walked; a longer chain is not understood.
 pub const EXTENSION_HEADERS: usize = 6;
 
-/// IPv4 behind a plain Ethernet header.
+/// The IPv4 packet at the constant `at`.
 #[inline(always)]
-pub(super) fn v4<F: Frame + ?Sized>(frame: &F) -> Result<NewConnection, Counter> {
-    let header = read::<_, V4_HEADER>(frame, ETHERNET_HEADER)?;
+pub(super) fn v4<F: Frame + ?Sized>(frame: &F, at: usize) -> Result<NewConnection, Counter> {
+    let header = read::<_, V4_HEADER>(frame, at)?;
     let length = v4_length(&header)?;
     let [client, destination] = v4_addresses(&header);
     if length == V4_HEADER {
-        let segment = read::<_, { tcp::HEADER }>(frame, ETHERNET_HEADER + V4_HEADER)?;
+        let segment = read::<_, { tcp::HEADER }>(frame, at + V4_HEADER)?;
         tcp::opened(&segment, client, destination)
     } else {
-        let segment: [u8; tcp::HEADER] = copy(frame, ETHERNET_HEADER + length)?;
+        let segment: [u8; tcp::HEADER] = copy(frame, at + length)?;
         tcp::opened(&segment, client, destination)
     }
-}
-
-/// IPv4 at an offset that the frame states.
-#[inline(always)]
-pub(super) fn v4_at<F: Frame + ?Sized>(frame: &F, at: usize) -> Result<NewConnection, Counter> {
-    let header: [u8; V4_HEADER] = copy(frame, at)?;
-    let length = v4_length(&header)?;
-    let [client, destination] = v4_addresses(&header);
-    let segment: [u8; tcp::HEADER] = copy(frame, at + length)?;
-    tcp::opened(&segment, client, destination)
 }
 
 /// The length of the header, when TCP follows it.
@@ -61,34 +51,23 @@ fn v4_length<P: Part>(header: &P) -> Result<usize, Counter> {
 /// Source and destination.
 #[inline(always)]
 fn v4_addresses<P: Part>(header: &P) -> [Address; 2] {
-    [header.u32::<12>(), header.u32::<16>()].map(|address| Address::V4(address.to_be_bytes()))
+    [header.u32::<12>(), header.u32::<16>()].map(Address::v4)
 }
 
-/// IPv6 behind a plain Ethernet header.
+/// The IPv6 packet at the constant `at`.
 #[inline(always)]
-pub(super) fn v6<F: Frame + ?Sized>(frame: &F) -> Result<NewConnection, Counter> {
-    let header = read::<_, V6_HEADER>(frame, ETHERNET_HEADER)?;
+pub(super) fn v6<F: Frame + ?Sized>(frame: &F, at: usize) -> Result<NewConnection, Counter> {
+    let header = read::<_, V6_HEADER>(frame, at)?;
     let next_header = v6_next(&header)?;
     let [client, destination] = v6_addresses(&header);
     if next_header == TCP {
-        let segment = read::<_, { tcp::HEADER }>(frame, ETHERNET_HEADER + V6_HEADER)?;
+        let segment = read::<_, { tcp::HEADER }>(frame, at + V6_HEADER)?;
         tcp::opened(&segment, client, destination)
     } else {
-        let at = behind_extensions(frame, next_header, ETHERNET_HEADER + V6_HEADER)?;
+        let at = behind_extensions(frame, next_header, at + V6_HEADER)?;
         let segment: [u8; tcp::HEADER] = copy(frame, at)?;
         tcp::opened(&segment, client, destination)
     }
-}
-
-/// IPv6 at an offset that the frame states.
-#[inline(always)]
-pub(super) fn v6_at<F: Frame + ?Sized>(frame: &F, at: usize) -> Result<NewConnection, Counter> {
-    let header: [u8; V6_HEADER] = copy(frame, at)?;
-    let next_header = v6_next(&header)?;
-    let [client, destination] = v6_addresses(&header);
-    let at = behind_extensions(frame, next_header, at + V6_HEADER)?;
-    let segment: [u8; tcp::HEADER] = copy(frame, at)?;
-    tcp::opened(&segment, client, destination)
 }
 
 /// The kind of what follows the fixed header.
@@ -103,13 +82,9 @@ fn v6_next<P: Part>(header: &P) -> Result<u8, Counter> {
 /// Source and destination.
 #[inline(always)]
 fn v6_addresses<P: Part>(header: &P) -> [Address; 2] {
-    let address = |high, low| {
-        let address = u128::from(high) << 64 | u128::from(low);
-        Address::V6(address.to_be_bytes())
-    };
     [
-        address(header.u64::<8>(), header.u64::<16>()),
-        address(header.u64::<24>(), header.u64::<32>()),
+        Address::v6(header.u64::<8>(), header.u64::<16>()),
+        Address::v6(header.u64::<24>(), header.u64::<32>()),
     ]
 }
 
@@ -118,7 +93,7 @@ fn v6_addresses<P: Part>(header: &P) -> [Address; 2] {
 ///
 /// Only headers whose length is known by their RFC are walked; guessing past an unknown one would
 /// let a sender forge the ports we see.
-#[inline(always)]
+#[inline(never)]
 fn behind_extensions<F: Frame + ?Sized>(
     frame: &F,
     mut next_header: u8,

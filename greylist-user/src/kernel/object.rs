@@ -6,7 +6,7 @@ use std::path::Path;
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{Array, MapError},
+    maps::MapError,
     programs::{ProgramError, Xdp},
 };
 use greylist_ebpf::abi;
@@ -14,7 +14,7 @@ use object::{Object as _, ObjectSection as _, read::elf::ElfFile64};
 
 use super::{FilterError, Settings};
 
-/// Loads the program and its maps, sized and told the ports. Nothing is attached yet.
+/// Loads the program and its maps, sized but empty. Nothing is attached yet.
 ///
 /// # Errors
 ///
@@ -28,7 +28,6 @@ pub(super) fn load(settings: &Settings) -> Result<Ebpf, FilterError> {
         .map_max_entries(abi::map::IPV6, settings.capacity)
         .load(&bytes)
         .map_err(|error| load_error(&settings.object, error))?;
-    protect(&mut ebpf, &settings.ports)?;
     program(&mut ebpf)
         .and_then(Xdp::load)
         .map_err(|error| load_error(&settings.object, error.into()))?;
@@ -84,24 +83,6 @@ fn abi_version(bytes: &[u8]) -> Result<u32, String> {
         .try_into()
         .map_err(|_| format!("its section {} is not four bytes", abi::VERSION_SECTION))?;
     Ok(u32::from_le_bytes(version))
-}
-
-fn protect(ebpf: &mut Ebpf, ports: &[u16]) -> Result<(), FilterError> {
-    let refused = |error: MapError| FilterError::Map {
-        map: abi::map::PORTS,
-        done: "written",
-        source: error.into(),
-    };
-    let map = ebpf
-        .map_mut(abi::map::PORTS)
-        .ok_or_else(|| refused(MapError::ElementNotFound))?;
-    let mut words: Array<_, u64> = Array::try_from(map).map_err(refused)?;
-    for &port in ports {
-        let (index, mask) = abi::port_bit(port);
-        let word = words.get(&index, 0).map_err(refused)?;
-        words.set(index, word | mask, 0).map_err(refused)?;
-    }
-    Ok(())
 }
 
 fn load_error(path: &Path, error: EbpfError) -> FilterError {

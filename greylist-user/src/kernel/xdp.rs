@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use aya::Ebpf;
-use greylist_ebpf::abi::{self, Counter};
+use greylist_ebpf::abi;
 use ipnet::IpNet;
 
 use super::{
@@ -147,27 +147,18 @@ impl KernelFilter for XdpFilter {
     }
 
     fn status(&self) -> FilterStatus {
-        let frames: Vec<(Counter, u64)> = self.maps.frames().collect();
-        FilterStatus::On(OnStatus {
-            interfaces: self
-                .interfaces
-                .iter()
-                .map(|interface| self.interface_status(interface))
-                .collect(),
-            ports: self.ports.clone(),
-            entries_ipv4: self.maps.len_ipv4(),
-            entries_ipv6: self.maps.len_ipv6(),
-            capacity: self.capacity,
-            drops: frames
-                .iter()
-                .filter(|(counter, _)| counter.is_dropped())
-                .map(|(_, frames)| frames)
-                .sum(),
-            frames: frames
-                .into_iter()
-                .map(|(counter, frames)| (counter.name().to_owned(), frames))
-                .collect(),
-        })
+        FilterStatus::On(
+            self.maps.told(OnStatus {
+                interfaces: self
+                    .interfaces
+                    .iter()
+                    .map(|interface| self.interface_status(interface))
+                    .collect(),
+                ports: self.ports.clone(),
+                capacity: self.capacity,
+                ..OnStatus::default()
+            }),
+        )
     }
 }
 
