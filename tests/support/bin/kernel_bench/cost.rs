@@ -43,10 +43,14 @@ impl Case<'_> {
             contenders.push(Contender::new(&peer.measured, &theirs));
         }
         let mut figures = compare(meter, self.frame, &contenders)?.into_iter();
-        let greygate = figures.next().unwrap_or_else(|| Err("nothing ran".to_owned()));
+        let greygate = figures
+            .next()
+            .unwrap_or_else(|| Err("nothing ran".to_owned()));
         let beside = self.beside.map(|peer| {
             let figure = match peer {
-                Ok(_) => figures.next().unwrap_or_else(|| Err("it did not run".to_owned())),
+                Ok(_) => figures
+                    .next()
+                    .unwrap_or_else(|| Err("it did not run".to_owned())),
                 Err(why) => Err(why.clone()),
             };
             ("xdp-filter", figure)

@@ -72,7 +72,15 @@ fn measure() -> Result<Report, Error> {
     let mut meter = Meter::load(&programs)?;
     let people = People::new();
     let mut report = Report::default();
-    costs(&Workshop { yard: &yard, object }, &mut meter, &people, &mut report)?;
+    costs(
+        &Workshop {
+            yard: &yard,
+            object,
+        },
+        &mut meter,
+        &people,
+        &mut report,
+    )?;
     Ok(report)
 }
 
@@ -83,38 +91,88 @@ fn costs(
     report: &mut Report,
 ) -> Result<(), Error> {
     let now = SystemClock.now();
-    let few = |capacity| Settings { capacity, ..Settings::default() };
+    let few = |capacity| Settings {
+        capacity,
+        ..Settings::default()
+    };
     let mut small = workshop.open("small", few(16_384))?;
-    small.sentence(people.hosts_v4[..FEW].iter().map(|it| host(*it, Block, now)))?;
-    small.sentence(people.in_networks_v6[..FEW].iter().map(|it| network(*it, Block, now)))?;
+    small.sentence(
+        people.hosts_v4[..FEW]
+            .iter()
+            .map(|it| host(*it, Block, now)),
+    )?;
+    small.sentence(
+        people.in_networks_v6[..FEW]
+            .iter()
+            .map(|it| network(*it, Block, now)),
+    )?;
     let mut rated = workshop.open("rated", few(16_384))?;
     rated.sentence(people.hosts_v4[..FEW].iter().map(|it| host(*it, Rate, now)))?;
     let mut big = workshop.open("big", few(1_250_000))?;
     big.sentence(people.hosts_v4.iter().map(|it| host(*it, Block, now)))?;
-    big.sentence(people.in_networks_v6.iter().map(|it| network(*it, Block, now)))?;
-    big.sentence(people.in_networks_v4.iter().map(|it| network(*it, Block, now)))?;
+    big.sentence(
+        people
+            .in_networks_v6
+            .iter()
+            .map(|it| network(*it, Block, now)),
+    )?;
+    big.sentence(
+        people
+            .in_networks_v4
+            .iter()
+            .map(|it| network(*it, Block, now)),
+    )?;
     let peer = XdpFilter::load(workshop.yard, meter, &people.hosts_v4[..FEW])
         .map_err(|error| error.chain());
     let cases = [
-        Case { what: "data segment to port 25", frame: &frames::data_v4(), greygate: &big,
-            counter: Counter::NotSyn, beside: None, target: Some(Target::AtMost(10.0)) },
-        Case { what: "SYN of a clean client, 1 M sentences", frame: &frames::syn_v4(), greygate: &big,
-            counter: Counter::Clean, beside: None, target: Some(Target::AtMost(60.0)) },
+        Case {
+            what: "data segment to port 25",
+            frame: &frames::data_v4(),
+            greygate: &big,
+            counter: Counter::NotSyn,
+            beside: None,
+            target: Some(Target::AtMost(10.0)),
+        },
+        Case {
+            what: "SYN of a clean client, 1 M sentences",
+            frame: &frames::syn_v4(),
+            greygate: &big,
+            counter: Counter::Clean,
+            beside: None,
+            target: Some(Target::AtMost(60.0)),
+        },
     ];
     meter.ipv4_sources(&people.clean_v4)?;
-    for case in cases { report.push(case.measure(meter)?); eprintln!("{report}"); }
+    for case in cases {
+        report.push(case.measure(meter)?);
+        eprintln!("{report}");
+    }
     meter.ipv4_sources(&people.hosts_v4[..FEW])?;
-    let cases = [
-        Case { what: "SYN of a sentenced client, 10,000 sentences", frame: &frames::syn_v4(), greygate: &small,
-            counter: Counter::Blocked, beside: Some(&peer), target: Some(Target::Below("xdp-filter")) },
-    ];
-    for case in cases { report.push(case.measure(meter)?); eprintln!("{report}");}
+    let cases = [Case {
+        what: "SYN of a sentenced client, 10,000 sentences",
+        frame: &frames::syn_v4(),
+        greygate: &small,
+        counter: Counter::Blocked,
+        beside: Some(&peer),
+        target: Some(Target::Below("xdp-filter")),
+    }];
+    for case in cases {
+        report.push(case.measure(meter)?);
+        eprintln!("{report}");
+    }
     meter.ipv4_sources(&people.hosts_v4)?;
-    let cases = [
-        Case { what: "SYN of a sentenced client, 1 M sentences", frame: &frames::syn_v4(), greygate: &big,
-            counter: Counter::Blocked, beside: None, target: Some(Target::AtMost(450.0)) },
-    ];
-    for case in cases { report.push(case.measure(meter)?); eprintln!("{report}");}
+    let cases = [Case {
+        what: "SYN of a sentenced client, 1 M sentences",
+        frame: &frames::syn_v4(),
+        greygate: &big,
+        counter: Counter::Blocked,
+        beside: None,
+        target: Some(Target::AtMost(450.0)),
+    }];
+    for case in cases {
+        report.push(case.measure(meter)?);
+        eprintln!("{report}");
+    }
     let _ = rated;
     Ok(())
 }

@@ -42,7 +42,8 @@ impl People {
         let mut networks = HashSet::new();
         let in_networks_v4 = draw(SOME, || {
             // A host under both sentences would be found by the first look-up.
-            Some(dice.ipv4()).filter(|host| !hosts.contains(host) && networks.insert(ipv4_24(*host)))
+            Some(dice.ipv4())
+                .filter(|host| !hosts.contains(host) && networks.insert(ipv4_24(*host)))
         });
         let mut networks_v6 = HashSet::new();
         let in_networks_v6 = draw(MANY, || {

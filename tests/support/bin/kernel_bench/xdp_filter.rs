@@ -62,8 +62,8 @@ impl XdpFilter {
             .max()
             .unwrap_or(0);
         for address in &addresses[1..] {
-            let cpus = aya::util::nr_cpus()
-                .map_err(|(_, error)| Error::io("counting the CPUs")(error))?;
+            let cpus =
+                aya::util::nr_cpus().map_err(|(_, error)| Error::io("counting the CPUs")(error))?;
             let values = PerCpuValues::try_from(vec![written; cpus])
                 .map_err(Error::io("writing xdp-filter's map"))?;
             filter
