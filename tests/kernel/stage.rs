@@ -23,6 +23,8 @@ use socket2::{Domain, Socket, Type};
 use support::netns::{End, Namespace, join};
 use tempfile::TempDir;
 
+/// Sentences that fit, unless a test says otherwise.
+pub(crate) const CAPACITY: u32 = 16;
 /// The MX's interface.
 pub(crate) const INTERFACE: &str = "mx0";
 /// How long a client waits before it calls a connection dropped: a served one takes microseconds,
@@ -136,7 +138,7 @@ impl Stage {
             object: object.to_owned(),
             pin_directory: self.path("no-bpffs/greygate"),
             panic_file: self.path("xdp-panic"),
-            capacity: 16,
+            capacity: CAPACITY,
             ..Settings::default()
         }
     }

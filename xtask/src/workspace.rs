@@ -29,6 +29,11 @@ pub(crate) fn object() -> PathBuf {
     target().join("bpf/greygate-xdp.o")
 }
 
+/// The programs that the kernel program is measured with.
+pub(crate) fn bench_object() -> PathBuf {
+    target().join("bpf/greygate-bench.o")
+}
+
 /// The release daemon, which is the command line as well.
 pub(crate) fn daemon() -> PathBuf {
     target().join("release/greygate")

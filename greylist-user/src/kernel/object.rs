@@ -23,9 +23,13 @@ use super::{FilterError, Settings};
 pub(super) fn load(settings: &Settings) -> Result<Ebpf, FilterError> {
     obey_panic(settings)?;
     let bytes = read(&settings.object)?;
+    let words = abi::presence_words(settings.capacity);
     let mut ebpf = EbpfLoader::new()
         .map_max_entries(abi::map::IPV4, settings.capacity)
         .map_max_entries(abi::map::IPV6, settings.capacity)
+        .map_max_entries(abi::map::PRESENCE_V4, words)
+        .map_max_entries(abi::map::PRESENCE_V6, words)
+        .override_global(abi::PRESENCE_WORDS, &words, true)
         .load(&bytes)
         .map_err(|error| load_error(&settings.object, error))?;
     program(&mut ebpf)
