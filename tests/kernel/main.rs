@@ -5,9 +5,11 @@
 //!   kernel, under `BPF_PROG_TEST_RUN`. The two must agree.
 //! - [`traffic`]: real connections over a cable between two namespaces.
 //! - [`refusals`]: what is in the way of a filter costs no mail and says its name.
-//! - [`pinned`]: what outlives the process, and the way out of everything.
+//! - [`pinned`]: what outlives the process by hand, and the way out of everything.
+//! - [`lifecycle`]: restarts, upgrades, crashes, interfaces that come and go.
 
 mod frames;
+mod lifecycle;
 mod pinned;
 mod refusals;
 mod stage;
