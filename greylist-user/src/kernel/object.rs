@@ -57,15 +57,15 @@ pub(super) fn maps(ebpf: &Ebpf) -> Result<Vec<(&'static str, MapData)>, FilterEr
                 done: "held",
                 source,
             };
-            let map = match ebpf.map(name) {
-                Some(
-                    Map::HashMap(map)
-                    | Map::Array(map)
-                    | Map::PerCpuArray(map)
-                    | Map::LpmTrie(map)
-                    | Map::RingBuf(map),
-                ) => map,
-                _ => return Err(failed(MapError::ElementNotFound.into())),
+            let Some(
+                Map::HashMap(map)
+                | Map::Array(map)
+                | Map::PerCpuArray(map)
+                | Map::LpmTrie(map)
+                | Map::RingBuf(map),
+            ) = ebpf.map(name)
+            else {
+                return Err(failed(MapError::ElementNotFound.into()));
             };
             let held = map.fd().as_fd().try_clone_to_owned();
             let held = held.map_err(MapError::IoError).and_then(MapData::from_fd);

@@ -99,7 +99,7 @@ impl XdpFilter {
     /// Loads and attaches, or takes over; pins nothing new.
     pub(super) fn attach(settings: &Settings, pinning: Pinning) -> Result<Self, FilterError> {
         let netlink = Netlink::open().map_err(FilterError::io("opening a netlink socket"))?;
-        let inheritance = Inheritance::of(&pinning, settings)?;
+        let inheritance = Inheritance::of(&pinning, settings);
         let mut ebpf = object::load(settings, inheritance.same())?;
         let mut new_maps = object::maps(&ebpf)?;
         let memory = object::memory(&new_maps);
@@ -304,15 +304,14 @@ impl XdpFilter {
             if self.interfaces.iter().any(|it| it.name == interface) {
                 continue;
             }
-            match attach::pinned(&interface, &pins.link(&interface), &self.netlink) {
-                Err(error @ FilterError::AlienPin(_)) => {
-                    tracing::warn!(why = error.chain(), "left alone");
-                }
-                _ => {
-                    tracing::info!(interface, "detached: not configured any more");
-                    pins::remove_file(&pins.link(&interface))?;
-                }
+            let pin = pins.link(&interface);
+            let pinned = attach::pinned(&interface, &pin, &self.netlink);
+            if let Err(error @ FilterError::AlienPin(_)) = pinned {
+                tracing::warn!(why = error.chain(), "left alone");
+                continue;
             }
+            pins::remove_file(&pin)?;
+            tracing::info!(interface, "detached: not configured any more");
         }
         for directory in pins.newer()? {
             let directory = directory.display();
@@ -474,23 +473,23 @@ enum Inheritance {
 }
 
 impl Inheritance {
-    fn of(pinning: &Pinning, settings: &Settings) -> Result<Self, FilterError> {
+    fn of(pinning: &Pinning, settings: &Settings) -> Self {
         let (Pinning::On(pins) | Pinning::Off(Some(pins))) = pinning else {
-            return Ok(Self::Nothing);
+            return Self::Nothing;
         };
         let (sentences, why) = if let Some(maps) = pins.maps() {
             let Some(difference) = layout::difference(&maps, settings.capacity) else {
-                return Ok(Self::Same(maps));
+                return Self::Same(maps);
             };
             (Sentences::read(&maps), difference)
         } else if let Some(maps) = pins.first_maps() {
             (Sentences::read_first(maps), "of ABI version 1".to_owned())
         } else {
-            return Ok(Self::Nothing);
+            return Self::Nothing;
         };
         let (ipv4, ipv6) = sentences.lens();
         tracing::info!(why, ipv4, ipv6, "maps made anew");
-        Ok(Self::Changed(sentences))
+        Self::Changed(sentences)
     }
 
     fn same(&self) -> Option<&std::path::Path> {
