@@ -10,7 +10,7 @@
 use std::{mem, path::PathBuf};
 
 use aya::{Ebpf, maps::MapData};
-use greylist_ebpf::abi::{self, Counter};
+use greylist_ebpf::abi;
 use ipnet::IpNet;
 
 use super::{
@@ -38,8 +38,6 @@ pub struct XdpFilter {
     mode: Mode,
     ports: Vec<u16>,
     capacity: u32,
-    /// Bytes that the maps take of the kernel's memory.
-    memory: u64,
     netlink: Netlink,
     /// The flag of `panic`, which tells who took the program off.
     panic_file: PathBuf,
@@ -102,7 +100,6 @@ impl XdpFilter {
         let inheritance = Inheritance::of(&pinning, settings);
         let mut ebpf = object::load(settings, inheritance.same())?;
         let mut new_maps = object::maps(&ebpf)?;
-        let memory = object::memory(&new_maps);
         match inheritance {
             Inheritance::Nothing => {}
             Inheritance::Same(directory) => {
@@ -126,7 +123,6 @@ impl XdpFilter {
             mode: settings.mode,
             ports: settings.ports.clone(),
             capacity: settings.capacity,
-            memory,
             netlink,
             panic_file: settings.panic_file.clone(),
             #[cfg(feature = "debug-log")]
@@ -212,11 +208,6 @@ impl XdpFilter {
     pub(super) fn interfaces(&self) -> Vec<InterfaceStatus> {
         let interfaces = self.interfaces.iter();
         interfaces.map(|it| self.interface_status(it)).collect()
-    }
-
-    /// Bytes that the maps take of the kernel's memory.
-    pub(super) fn memory(&self) -> u64 {
-        self.memory
     }
 
     /// Adopts the pinned link of an interface, or attaches to it.
@@ -334,6 +325,8 @@ impl XdpFilter {
     }
 
     fn log_interfaces(&self) {
+        let told = self.maps.told(OnStatus::default());
+        let (memory, entries) = (told.memory, told.entries_ipv4 + told.entries_ipv6);
         for interface in &self.interfaces {
             let status = self.interface_status(interface);
             let InterfaceStatus {
@@ -354,7 +347,8 @@ impl XdpFilter {
                 driver = driver(&name),
                 adopted = attachment.is_adopted,
                 pinned,
-                memory = self.memory,
+                entries,
+                memory,
                 "attached"
             );
             if let Some(why) = why_unpinned {
@@ -530,23 +524,12 @@ impl KernelFilter for XdpFilter {
     }
 
     fn status(&self) -> FilterStatus {
-        let frames: Vec<(Counter, u64)> = self.maps.frames().collect();
-        FilterStatus::On(OnStatus {
+        FilterStatus::On(self.maps.told(OnStatus {
             interfaces: self.interfaces(),
             ports: self.ports.clone(),
-            entries_ipv4: self.maps.len_ipv4(),
-            entries_ipv6: self.maps.len_ipv6(),
             capacity: self.capacity,
-            drops: frames
-                .iter()
-                .filter(|(counter, _)| counter.is_dropped())
-                .map(|(_, frames)| frames)
-                .sum(),
-            frames: frames
-                .into_iter()
-                .map(|(counter, frames)| (counter.name().to_owned(), frames))
-                .collect(),
-        })
+            ..OnStatus::default()
+        }))
     }
 }
 
