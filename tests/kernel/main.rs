@@ -4,10 +4,12 @@
 //! - [`table`]: one table of frames, judged by the library on the host and by the object in the
 //!   kernel, under `BPF_PROG_TEST_RUN`. The two must agree.
 //! - [`traffic`]: real connections over a cable between two namespaces.
+//! - [`capacity`]: many sentences, a full table, and strangers who write into it.
 //! - [`refusals`]: what is in the way of a filter costs no mail and says its name.
 //! - [`pinned`]: what outlives the process by hand, and the way out of everything.
 //! - [`lifecycle`]: restarts, upgrades, crashes, interfaces that come and go.
 
+mod capacity;
 mod frames;
 mod lifecycle;
 mod pinned;

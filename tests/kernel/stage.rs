@@ -9,11 +9,16 @@ use std::{
     time::Duration,
 };
 
+use aya::{
+    maps::{Map, MapData, MapInfo},
+    programs::loaded_programs,
+};
 use greygate::{
     clock::{Clock as _, SystemClock},
     kernel::{FilterStatus, KernelFilter, Mode, OnStatus, Settings},
     policy::{Sentence, SentenceLevel, SentenceReason, SentencedClient},
 };
+use ipnet::IpNet;
 use socket2::{Domain, Socket, Type};
 use support::{
     bpffs::BpfFs,
@@ -134,6 +139,23 @@ impl Stage {
         }
     }
 
+    /// A map of the program on the MX's interface, for a stranger with the rights of root.
+    pub(crate) fn map(&self, name: &str) -> Map {
+        let program = self.program().expect("a program on the interface");
+        let ids = loaded_programs()
+            .filter_map(Result::ok)
+            .find(|info| u64::from(info.id()) == program)
+            .and_then(|info| info.map_ids().ok().flatten())
+            .expect("root may ask for the maps of a program");
+        let id = ids
+            .into_iter()
+            .find(|id| MapInfo::from_id(*id).is_ok_and(|info| info.name_as_str() == Some(name)))
+            .expect("the program has the map");
+        MapData::from_id(id)
+            .and_then(Map::from_map_data)
+            .expect("root may open it")
+    }
+
     /// A path of this stage's own.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
@@ -237,11 +259,15 @@ pub(crate) fn lay_cable(mx: &Namespace, clients: &Namespace) {
     .expect("a cable");
 }
 
-/// A sentence that begins now.
+/// A sentence that begins now, of whoever is sentenced for an address, or of a network.
 pub(crate) fn sentence(client: &str, level: SentenceLevel, lasts: Duration) -> Sentence {
     let now = SystemClock.now();
+    let client = match client.parse::<IpNet>() {
+        Ok(network) => SentencedClient::try_from(network).expect("it can be sentenced"),
+        Err(_) => SentencedClient::of(address(client)),
+    };
     Sentence {
-        client: SentencedClient::of(address(client)),
+        client,
         level,
         reason: SentenceReason::RapidRetries,
         since: now,
