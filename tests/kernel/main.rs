@@ -8,8 +8,10 @@
 //! - [`refusals`]: what is in the way of a filter costs no mail and says its name.
 //! - [`pinned`]: what outlives the process by hand, and the way out of everything.
 //! - [`lifecycle`]: restarts, upgrades, crashes, interfaces that come and go.
+//! - [`commands`]: the same with the real daemon and the real command line.
 
 mod capacity;
+mod commands;
 mod frames;
 mod lifecycle;
 mod pinned;
