@@ -176,6 +176,11 @@ impl Stage {
         self.connect_within(DROPPED_AFTER, from, to, 25)
     }
 
+    /// Tries another port once, for a moment.
+    pub(crate) fn knock_at(&self, from: &str, to: &str, port: u16) -> io::Result<TcpStream> {
+        self.connect_within(DROPPED_AFTER, from, to, port)
+    }
+
     /// Tries port 25 once, for no longer than `patience`.
     pub(crate) fn knock_for(
         &self,
