@@ -8,13 +8,17 @@
 //! - [`traffic`]: real connections over a cable between two namespaces.
 //! - [`capacity`]: many sentences, a full table, and strangers who write into it.
 //! - [`refusals`]: what is in the way of a filter costs no mail and says its name.
-//! - [`pinned`]: what outlives the process, and the way out of everything.
+//! - [`pinned`]: what outlives the process by hand, and the way out of everything.
+//! - [`lifecycle`]: restarts, upgrades, crashes, interfaces that come and go.
+//! - [`commands`]: the same with the real daemon and the real command line.
 
 mod capacity;
 mod cases;
+mod commands;
 mod contention;
 mod frames;
 mod judge;
+mod lifecycle;
 mod pinned;
 mod refusals;
 mod stage;

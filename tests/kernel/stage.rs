@@ -20,7 +20,10 @@ use greygate::{
 };
 use ipnet::IpNet;
 use socket2::{Domain, Socket, Type};
-use support::netns::{End, Namespace, join};
+use support::{
+    bpffs::BpfFs,
+    netns::{End, Namespace, join},
+};
 use tempfile::TempDir;
 
 /// Sentences that fit, unless a test says otherwise.
@@ -60,6 +63,17 @@ pub(crate) const CASTS: [Cast; 2] = [
         mx_for_other: "2001:db8:0:8::1",
     },
 ];
+
+/// A stage's settings with a bpffs of its own for the pins.
+pub(crate) fn with_bpffs(stage: &Stage, object: &Path) -> (Settings, BpfFs) {
+    let bpffs = BpfFs::mount(stage.path("bpf")).expect("root may mount a bpffs");
+    let settings = Settings {
+        pin: true,
+        pin_directory: bpffs.directory().join("greygate"),
+        ..stage.settings(object, Mode::NativePreferred)
+    };
+    (settings, bpffs)
+}
 
 /// The two namespaces, with listeners on ports 25 and 22 of the MX that greet and echo.
 pub(crate) struct Stage {
@@ -101,24 +115,7 @@ impl Stage {
     fn set(guard: Guard) -> Self {
         let mx = Namespace::create("mx").expect("a namespace");
         let clients = Namespace::create("clients").expect("a namespace");
-        join(
-            End {
-                namespace: &mx,
-                interface: INTERFACE,
-                addresses: &["192.0.2.1/24", "2001:db8:0:7::1/64", "2001:db8:0:8::1/64"],
-            },
-            End {
-                namespace: &clients,
-                interface: "client0",
-                addresses: &[
-                    "192.0.2.7/24",
-                    "192.0.2.8/24",
-                    "2001:db8:0:7::7/64",
-                    "2001:db8:0:8::8/64",
-                ],
-            },
-        )
-        .expect("a cable");
+        lay_cable(&mx, &clients);
         for listener in ["0.0.0.0:25", "[::]:25", "0.0.0.0:22", "[::]:22"] {
             listen(&mx, listener.parse().expect("an address"));
         }
@@ -138,6 +135,7 @@ impl Stage {
             object: object.to_owned(),
             pin_directory: self.path("no-bpffs/greygate"),
             panic_file: self.path("xdp-panic"),
+            pin: false,
             capacity: CAPACITY,
             ..Settings::default()
         }
@@ -180,6 +178,21 @@ impl Stage {
         self.connect_within(DROPPED_AFTER, from, to, 25)
     }
 
+    /// Tries another port once, for a moment.
+    pub(crate) fn knock_at(&self, from: &str, to: &str, port: u16) -> io::Result<TcpStream> {
+        self.connect_within(DROPPED_AFTER, from, to, port)
+    }
+
+    /// Tries port 25 once, for no longer than `patience`.
+    pub(crate) fn knock_for(
+        &self,
+        patience: Duration,
+        from: &str,
+        to: &str,
+    ) -> io::Result<TcpStream> {
+        self.connect_within(patience, from, to, 25)
+    }
+
     fn connect_within(
         &self,
         patience: Duration,
@@ -217,13 +230,40 @@ impl Stage {
 
     /// The number of the XDP program on the MX's interface, as `ip` sees it.
     pub(crate) fn program(&self) -> Option<u64> {
+        self.program_on(INTERFACE)
+    }
+
+    /// The number of the XDP program on an interface of the MX.
+    pub(crate) fn program_on(&self, interface: &str) -> Option<u64> {
         let json = self
             .mx
-            .ip(&["-details", "-json", "link", "show", "dev", INTERFACE])
+            .ip(&["-details", "-json", "link", "show", "dev", interface])
             .expect("ip can show the link");
         let links: serde_json::Value = serde_json::from_str(&json).expect("ip prints JSON");
         links[0]["xdp"]["prog"]["id"].as_u64()
     }
+}
+
+/// Joins the MX's interface with the clients'.
+pub(crate) fn lay_cable(mx: &Namespace, clients: &Namespace) {
+    join(
+        End {
+            namespace: mx,
+            interface: INTERFACE,
+            addresses: &["192.0.2.1/24", "2001:db8:0:7::1/64", "2001:db8:0:8::1/64"],
+        },
+        End {
+            namespace: clients,
+            interface: "client0",
+            addresses: &[
+                "192.0.2.7/24",
+                "192.0.2.8/24",
+                "2001:db8:0:7::7/64",
+                "2001:db8:0:8::8/64",
+            ],
+        },
+    )
+    .expect("a cable");
 }
 
 /// A sentence that begins now, of whoever is sentenced for an address, or of a network.
