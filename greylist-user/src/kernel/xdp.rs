@@ -30,7 +30,7 @@ pub struct XdpFilter {
     /// The flag of `panic`, which tells who took the program off.
     panic_file: PathBuf,
     #[cfg(feature = "debug-log")]
-    _log: Option<super::debug_log::LogReader>,
+    log: Option<super::debug_log::ProgramLog>,
 }
 
 /// One interface of the configuration, and how attaching went.
@@ -58,7 +58,7 @@ impl XdpFilter {
         object::obey_panic(settings)?;
         let filter = Self {
             #[cfg(feature = "debug-log")]
-            _log: super::debug_log::LogReader::start(&mut ebpf),
+            log: super::debug_log::ProgramLog::of(&mut ebpf),
             maps: Maps::take(&mut ebpf, settings)?,
             interfaces,
             program: object::program(&mut ebpf)
@@ -140,6 +140,10 @@ impl KernelFilter for XdpFilter {
 
     fn tend(&mut self) {
         self.maps.tell_events();
+        #[cfg(feature = "debug-log")]
+        if let Some(log) = &mut self.log {
+            log.tell();
+        }
     }
 
     fn capacity(&self) -> u32 {
