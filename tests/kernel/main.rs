@@ -5,8 +5,10 @@
 //!   kernel, under `BPF_PROG_TEST_RUN`. The two must agree.
 //! - [`traffic`]: real connections over a cable between two namespaces.
 //! - [`refusals`]: what is in the way of a filter costs no mail and says its name.
+//! - [`debug_log`]: what the program says of frames, in a build that does.
 //! - [`pinned`]: what outlives the process, and the way out of everything.
 
+mod debug_log;
 mod frames;
 mod pinned;
 mod refusals;

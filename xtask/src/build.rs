@@ -7,8 +7,22 @@ use crate::{
     setup, toolchain, workspace,
 };
 
+/// Which of the two forms of the kernel program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Object {
+    /// Counts, and tells a sample through its own buffer.
+    Release,
+    /// Tells of single frames through aya-log. Lies beside the other, so that nobody takes it for
+    /// that.
+    DebugLog,
+}
+
 pub(crate) fn perform(debug_log: bool) -> Result<(), Failure> {
-    let object = object(debug_log)?;
+    let object = object(if debug_log {
+        Object::DebugLog
+    } else {
+        Object::Release
+    })?;
     let daemon = daemon(debug_log)?;
     println!("kernel program: {}", object.display());
     println!("daemon:         {}", daemon.display());
@@ -17,14 +31,13 @@ pub(crate) fn perform(debug_log: bool) -> Result<(), Failure> {
 
 /// Builds the kernel program and puts it in its place in one step, so that no daemon loads half of
 /// one.
-pub(crate) fn object(debug_log: bool) -> Result<PathBuf, Failure> {
+pub(crate) fn object(object: Object) -> Result<PathBuf, Failure> {
     let toolchain = setup::toolchain()?;
     // A target folder of its own: another compiler must not invalidate what stable has built.
     let folder = workspace::target().join("bpf-build");
-    let features = if debug_log {
-        "program,debug-log"
-    } else {
-        "program"
+    let (features, object) = match object {
+        Object::Release => ("program", workspace::object()),
+        Object::DebugLog => ("program,debug-log", workspace::debug_object()),
     };
     toolchain
         .cargo("build")
@@ -43,7 +56,6 @@ pub(crate) fn object(debug_log: bool) -> Result<PathBuf, Failure> {
         .run()?;
     let built = folder.join(toolchain::TARGET).join("release/greygate-xdp");
     let bytes = fs::read(&built).map_err(Failure::file("read", &built))?;
-    let object = workspace::object();
     if fs::read(&object).is_ok_and(|present| present == bytes) {
         return Ok(object);
     }
