@@ -6,12 +6,14 @@
 //! - [`traffic`]: real connections over a cable between two namespaces.
 //! - [`refusals`]: what is in the way of a filter costs no mail and says its name.
 //! - [`debug_log`]: what the program says of frames, in a build that does.
+//! - [`rights`]: a daemon that runs has none, and works.
 //! - [`pinned`]: what outlives the process, and the way out of everything.
 
 mod debug_log;
 mod frames;
 mod pinned;
 mod refusals;
+mod rights;
 mod stage;
 mod table;
 mod traffic;

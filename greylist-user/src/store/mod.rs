@@ -104,7 +104,7 @@ pub struct Store {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The directory cannot be made or used.
-    #[error("cannot use the store's directory {}", path.display())]
+    #[error("cannot use the store's directory {}; give it to the user that greygate runs as (chown), for even root keeps no right over the files of others", path.display())]
     Directory {
         /// The directory.
         path: PathBuf,

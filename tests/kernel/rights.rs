@@ -1,0 +1,183 @@
+//! A daemon that runs has no right left, whoever started it, and does all of its work.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use support::{
+    error::Error,
+    greygate::{self, Greygate},
+    interrupt,
+    mta::Mta,
+    needs, requirements,
+};
+
+use crate::stage::{CASTS, Cast, INTERFACE, Stage};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// `nobody` and its group, everywhere.
+const NOBODY: u32 = 65_534;
+
+#[test]
+fn root_gives_everything_up_and_goes_on_working() -> Result<(), Error> {
+    let ((), object, _) = needs!(
+        requirements::network_namespaces(),
+        requirements::xdp_object(),
+        greygate::binary()
+    );
+    let stage = Stage::new();
+    let home = home(&stage);
+    // Only who may give files away can give the socket to the group of nobody.
+    let socket = home.join("milter.sock");
+    let listen = format!(
+        "[milter]\nlisten = [\"inet:127.0.0.1:8892\", \"unix:{}\"]\nusers = [\"nobody\"]\n",
+        socket.display()
+    );
+    let greygate = Greygate::start(&stage.mx, &home, &[&xdp(&object), &listen])?;
+    let file = fs::metadata(&socket).expect("the milter's socket");
+    assert_eq!(file.gid(), NOBODY);
+    let mut had = works_without_rights(&stage, greygate, &[&xdp(&object), &listen])?;
+    had.retain(|right| ["CAP_BPF", "CAP_CHOWN", "CAP_NET_ADMIN"].contains(&right.as_str()));
+    assert_eq!(had, ["CAP_BPF", "CAP_CHOWN", "CAP_NET_ADMIN"]);
+    Ok(())
+}
+
+#[test]
+fn user_of_the_unit_gives_its_two_up_and_goes_on_working() -> Result<(), Error> {
+    let ((), object, setpriv, _) = needs!(
+        requirements::network_namespaces(),
+        requirements::xdp_object(),
+        requirements::program("setpriv"),
+        greygate::binary()
+    );
+    let stage = Stage::new();
+    let home = home(&stage);
+    chown(&home, Some(NOBODY), Some(NOBODY)).expect("root may give it away");
+    let object = copy_for_everybody(&stage, &object);
+    let launcher = as_nobody(&setpriv, "-all,+bpf,+net_admin");
+    let greygate = Greygate::launch(&launcher, &stage.mx, &home, &[&xdp(&object)])?;
+    let had = works_without_rights(&stage, greygate, &[&xdp(&object)])?;
+    assert_eq!(had, ["CAP_BPF", "CAP_NET_ADMIN"]);
+    Ok(())
+}
+
+/// Root has no right over the files of others once it has dropped it, so it must not begin on them.
+#[test]
+fn root_is_told_at_the_start_that_the_store_belongs_to_another() {
+    let ((), _) = needs!(requirements::network_namespaces(), greygate::binary());
+    let stage = Stage::new();
+    let home = home(&stage);
+    let state = home.join("state");
+    fs::create_dir(&state).expect("our own directory");
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).expect("our own directory");
+    chown(&state, Some(NOBODY), Some(NOBODY)).expect("root may give it away");
+    let error = Greygate::start(&stage.mx, &home, &[]).expect_err("it could not save anything");
+    let told = error.chain();
+    let state = state.to_str().expect("a plain path");
+    assert!(told.contains(state) && told.contains("chown"), "{told}");
+}
+
+/// Plays a day of the daemon's life in short. Returns what it had at its start, as it tells.
+fn works_without_rights(
+    stage: &Stage,
+    mut greygate: Greygate,
+    tweaks: &[&str],
+) -> Result<Vec<String>, Error> {
+    assert_eq!(rights_left(&greygate), Vec::<String>::new());
+    let Cast { sentenced, mx, .. } = CASTS[0];
+
+    stage.assert_served(sentenced, mx, 25);
+    greygate.run(&["punish", sentenced, "--for", "5m"])?;
+    interrupt::wait_for("the sentence in the kernel", PATIENCE, || {
+        Ok(stage.knock(sentenced, mx).is_err().then_some(()))
+    })?;
+    stage.assert_dropped(sentenced, mx);
+    assert!(greygate.dropped_frames()? > 0);
+
+    greygate.reload(tweaks)?;
+    interrupt::wait_for("the reload", PATIENCE, || {
+        Ok(greygate.log().contains("reloaded").then_some(()))
+    })?;
+    greygate.run(&["snapshot"])?;
+    let endpoint = "inet:127.0.0.1:8892".parse().expect("an endpoint");
+    let client = "203.0.113.7".parse().expect("an address");
+    let answer = stage.mx.run(|| {
+        let mut mta = Mta::open(&endpoint, client)?;
+        mta.mail("someone@sender.example")?;
+        mta.rcpt("someone@recipient.example")
+    });
+    let answer = answer.map_err(Error::io("asking the milter"))?;
+    assert!(answer.is_deferral(), "{answer:?}");
+
+    greygate.run(&["forgive", sentenced])?;
+    interrupt::wait_for("the forgiveness in the kernel", PATIENCE, || {
+        Ok(stage.knock(sentenced, mx).is_ok().then_some(()))
+    })?;
+    assert_eq!(rights_left(&greygate), Vec::<String>::new());
+
+    let status = greygate.stop()?;
+    let log = greygate.log();
+    assert!(status.success(), "{log}");
+    let told = log.lines().find(|line| line.contains("rights-dropped"));
+    let told = told.unwrap_or_else(|| panic!("it does not tell its rights: {log}"));
+    assert!(told.contains("left=\"none\""), "{told}");
+    let had = told.split('"').nth(1).expect("a field in quotes");
+    Ok(had.split(' ').map(str::to_owned).collect())
+}
+
+/// Each right that a thread of the daemon has, and each thread that could win one back.
+fn rights_left(greygate: &Greygate) -> Vec<String> {
+    let pid = greygate.pid().expect("it runs");
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
+    let statuses = tasks.map(|task| {
+        let path = task.expect("a thread").path().join("status");
+        fs::read_to_string(path).expect("a thread that runs as long as the daemon")
+    });
+    let statuses: Vec<String> = statuses.collect();
+    assert!(statuses.len() > 4, "the daemon has its threads now");
+    let lines = statuses.iter().flat_map(|status| status.lines());
+    let kept = lines.filter(|line| match line.split_once(":\t") {
+        Some(("CapInh" | "CapPrm" | "CapEff" | "CapAmb", set)) => set != "0000000000000000",
+        Some(("NoNewPrivs", set)) => set != "1",
+        _ => false,
+    });
+    kept.map(str::to_owned).collect()
+}
+
+fn home(stage: &Stage) -> PathBuf {
+    let everybody = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(stage.directory.path(), everybody).expect("our own directory");
+    let home = stage.path("home");
+    fs::create_dir(&home).expect("our own directory");
+    home
+}
+
+fn copy_for_everybody(stage: &Stage, object: &Path) -> PathBuf {
+    let copy = stage.path("greygate-xdp.o");
+    fs::copy(object, &copy).expect("a copy");
+    copy
+}
+
+/// The words that run a program as nobody, with `capabilities` as systemd would grant them.
+fn as_nobody(setpriv: &Path, capabilities: &str) -> Vec<String> {
+    let sets = ["inh-caps", "ambient-caps", "bounding-set"];
+    let mut words = vec![
+        setpriv.display().to_string(),
+        "--reuid=65534".to_owned(),
+        "--regid=65534".to_owned(),
+        "--clear-groups".to_owned(),
+    ];
+    words.extend(sets.map(|set| format!("--{set}={capabilities}")));
+    words
+}
+
+fn xdp(object: &Path) -> String {
+    format!(
+        "[xdp]\ninterfaces = [\"{INTERFACE}\"]\nobject = \"{}\"\n",
+        object.display()
+    )
+}
