@@ -5,6 +5,7 @@
 //!
 //! - [`abi`]: what lies in the maps, byte for byte.
 //! - [`packet`]: from a frame to a new SMTP connection, or to the reason it is none.
+//! - [`gcra`]: whether one more connection is within a limit.
 //! - [`verdict`]: from an entry and the kernel's time to what happens to the frame.
 //!
 //! It knows nothing of mail: what earns a sentence is the daemon's business.
@@ -15,5 +16,6 @@
 )]
 
 pub mod abi;
+pub mod gcra;
 pub mod packet;
 pub mod verdict;

@@ -17,20 +17,26 @@ mod program {
         reason = "map values and frames are raw memory that the verifier checks, and sections need names"
     )]
 
-    use core::mem::MaybeUninit;
-    use core::ptr::{addr_of, addr_of_mut};
+    use core::{
+        arch::asm,
+        mem::MaybeUninit,
+        ptr::{addr_of, addr_of_mut},
+    };
 
     use aya_ebpf::{
         bindings::{BPF_F_NO_PREALLOC, xdp_action},
         helpers::generated::{bpf_ktime_get_coarse_ns, bpf_xdp_load_bytes},
         macros::{map, xdp},
-        maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
+        maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, lpm_trie::Key},
         programs::XdpContext,
     };
     use greylist_ebpf::{
-        abi::{self, ClientEntry, Config, Counter, Ipv4Key, Ipv6Key, KernelTime, Level, Presence},
-        packet::{Client, Frame},
-        verdict::{self, Action, Entry, Tables},
+        abi::{
+            self, Admitted, ClientEntry, Config, Counter, Event, Ipv4Key, Ipv6Key, KernelTime,
+            Level, Presence,
+        },
+        packet::{Address, Frame, NewConnection, Octets, Part},
+        verdict::{self, Action, Entry, Nearby, Tables},
     };
 
     // Preallocated, so that a full map is an honest error and an update allocates nothing. The
@@ -98,15 +104,16 @@ mod program {
     struct XdpFrame<'a>(&'a XdpContext);
 
     impl Frame for XdpFrame<'_> {
+        type Part<'a>
+            = InPlace
+        where
+            Self: 'a;
+
         #[inline(always)]
-        fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        fn part<const N: usize>(&self, offset: usize) -> Option<InPlace> {
             let start = self.0.data() + offset;
             // In this form, pointer plus length against the end, the verifier sees the bound.
-            if start + N > self.0.data_end() {
-                return None;
-            }
-            // SAFETY: `N` bytes from `start` lie in the frame, and bytes have no alignment.
-            Some(unsafe { *(start as *const [u8; N]) })
+            (start + N <= self.0.data_end()).then_some(InPlace(start))
         }
 
         #[inline(always)]
@@ -127,6 +134,53 @@ mod program {
         }
     }
 
+    /// A part of the frame's memory whose bounds were checked.
+    struct InPlace(usize);
+
+    /// Loads a number of the type `$type`, `$size` to the assembler, from `AT` bytes behind `$part`.
+    ///
+    /// A frame has no alignment that Rust knows of, and for memory without one the compiler reads
+    /// byte after byte. The machines that BPF programs are compiled for read it whole, or the
+    /// kernel aligns the IP header for them (`NET_IP_ALIGN`).
+    macro_rules! load {
+        ($part:expr, $type:ty, $size:literal) => {{
+            let number: $type;
+            // SAFETY: `part` has checked the bounds, and so does the verifier.
+            unsafe {
+                asm!(
+                    concat!("{number} = *(", $size, " *)({part} + {at})"),
+                    number = out(reg) number,
+                    part = in(reg) $part.0,
+                    at = const AT,
+                    options(pure, readonly, nostack),
+                );
+            }
+            <$type>::from_be(number)
+        }};
+    }
+
+    impl Part for InPlace {
+        #[inline(always)]
+        fn u8<const AT: usize>(&self) -> u8 {
+            load!(self, u8, "u8")
+        }
+
+        #[inline(always)]
+        fn u16<const AT: usize>(&self) -> u16 {
+            load!(self, u16, "u16")
+        }
+
+        #[inline(always)]
+        fn u32<const AT: usize>(&self) -> u32 {
+            load!(self, u32, "u32")
+        }
+
+        #[inline(always)]
+        fn u64<const AT: usize>(&self) -> u64 {
+            load!(self, u64, "u64")
+        }
+    }
+
     struct Maps;
 
     impl Tables for Maps {
@@ -139,10 +193,37 @@ mod program {
         }
 
         #[inline(always)]
-        fn entry(&self, client: &Client) -> Option<MapEntry> {
-            match *client {
-                Client::V4(address) => SENTENCES_V4.get_ptr_mut(Ipv4Key::host(address)),
-                Client::V6(address) => SENTENCES_V6.get_ptr_mut(Ipv6Key::network_of(address)),
+        fn presence(&self, client: &Address) -> Nearby {
+            let (word, mask) = match client.octets() {
+                Octets::V4(address) => {
+                    let bit = Ipv4Key::host(address).presence();
+                    (PRESENCE_V4.get(bit.index()), bit.mask())
+                }
+                Octets::V6(address) => {
+                    let bit = Ipv6Key::host(address).presence();
+                    (PRESENCE_V6.get(bit.index()), bit.mask())
+                }
+            };
+            word.map_or_else(Nearby::default, |word| Nearby {
+                host: word.hosts & mask != 0,
+                network: word.networks & mask != 0,
+            })
+        }
+
+        #[inline(always)]
+        fn host(&self, client: &Address) -> Option<MapEntry> {
+            match client.octets() {
+                Octets::V4(address) => SENTENCES_V4.get_ptr_mut(Ipv4Key::host(address)),
+                Octets::V6(address) => SENTENCES_V6.get_ptr_mut(Ipv6Key::host(address)),
+            }
+            .map(MapEntry)
+        }
+
+        #[inline(always)]
+        fn network(&self, client: &Address) -> Option<MapEntry> {
+            match client.octets() {
+                Octets::V4(address) => SENTENCES_V4.get_ptr_mut(Ipv4Key::network_of(address)),
+                Octets::V6(address) => SENTENCES_V6.get_ptr_mut(Ipv6Key::network_of(address)),
             }
             .map(MapEntry)
         }
@@ -153,12 +234,55 @@ mod program {
             // SAFETY: the helper takes nothing and touches nothing.
             KernelTime::from_nanos(unsafe { bpf_ktime_get_coarse_ns() })
         }
+
+        #[inline(always)]
+        fn config(&self) -> Option<&Config> {
+            CONFIG.get(0)
+        }
+
+        #[inline(always)]
+        fn is_destination(&self, address: &Address) -> bool {
+            DESTINATIONS.get_ptr(address.as_ipv6()).is_some()
+        }
+
+        #[inline(always)]
+        fn is_allowed(&self, client: &Address) -> bool {
+            match client.octets() {
+                Octets::V4(address) => ALLOWED_V4.get(Key::new(32, address)).is_some(),
+                Octets::V6(address) => ALLOWED_V6.get(Key::new(128, address)).is_some(),
+            }
+        }
+
+        #[inline(always)]
+        fn tell(
+            &self,
+            connection: &NewConnection,
+            counter: Counter,
+            now: KernelTime,
+            interval: u64,
+        ) {
+            let Some(clock) = EVENT_CLOCK.get_ptr_mut(0) else {
+                return;
+            };
+            // SAFETY: the map gave the pointer, and no other program runs on this CPU meanwhile.
+            unsafe {
+                if now.as_nanos() < *clock {
+                    return;
+                }
+                *clock = now.as_nanos().saturating_add(interval);
+            }
+            let event = Event::new(connection.client.as_ipv6(), connection.port, counter);
+            // A full buffer loses the event, which is a sample.
+            let _ = EVENTS.output::<Event>(&event, 0);
+        }
     }
 
     /// An entry in place. Removed ones stay readable until the program returns; one that was
     /// removed and reused at this very moment shows another client's sentence to a single SYN.
     struct MapEntry(*mut ClientEntry);
 
+    // `core`'s atomics do not exist for this target (no compare-exchange, says its specification),
+    // the instructions do. Plain reads and writes of aligned words are whole.
     impl Entry for MapEntry {
         #[inline(always)]
         fn until(&self) -> KernelTime {
@@ -173,12 +297,67 @@ mod program {
         }
 
         #[inline(always)]
-        fn count(&self) {
-            // `core`'s atomics do not exist for this target (no compare-exchange, says its
-            // specification), the instruction does. Other CPUs may count the same client.
+        fn generation(&self) -> u16 {
+            // SAFETY: as for `until`.
+            unsafe { addr_of!((*self.0).generation).read() }
+        }
+
+        #[inline(always)]
+        fn arrival(&self) -> KernelTime {
+            // SAFETY: as for `until`; other CPUs write it whole.
+            unsafe { addr_of!((*self.0).arrival).read_volatile() }
+        }
+
+        #[inline(always)]
+        fn swap_arrival(&self, seen: KernelTime, next: KernelTime) -> bool {
+            let found: u64;
             // SAFETY: the map gave the pointer, and an aligned u64 lies at it.
             unsafe {
-                core::arch::asm!(
+                asm!(
+                    "r0 = cmpxchg_64({arrival} + 0, r0, {next})",
+                    arrival = in(reg) addr_of_mut!((*self.0).arrival),
+                    next = in(reg) next.as_nanos(),
+                    inlateout("r0") seen.as_nanos() => found,
+                    options(nostack),
+                );
+            }
+            found == seen.as_nanos()
+        }
+
+        #[inline(always)]
+        fn admitted(&self) -> Admitted {
+            // SAFETY: as for `arrival`.
+            unsafe { addr_of!((*self.0).admitted).read_volatile() }
+        }
+
+        #[inline(always)]
+        fn admit(&self, admitted: Admitted) {
+            // SAFETY: as for `arrival`.
+            unsafe { addr_of_mut!((*self.0).admitted).write_volatile(admitted) }
+        }
+
+        #[inline(always)]
+        fn swap_admitted(&self, seen: Admitted, next: Admitted) -> bool {
+            let found: u64;
+            // SAFETY: the map gave the pointer, and an aligned u32 lies at it.
+            unsafe {
+                asm!(
+                    "w0 = cmpxchg32_32({admitted} + 0, w0, w2)",
+                    admitted = in(reg) addr_of_mut!((*self.0).admitted),
+                    in("r2") u64::from(next.bits()),
+                    inlateout("r0") u64::from(seen.bits()) => found,
+                    options(nostack),
+                );
+            }
+            found == u64::from(seen.bits())
+        }
+
+        #[inline(always)]
+        fn count(&self) {
+            // SAFETY: the map gave the pointer, and an aligned u64 lies at it. Other CPUs may count
+            // the same client.
+            unsafe {
+                asm!(
                     "lock *(u64 *)({drops} + 0) += {one}",
                     drops = in(reg) addr_of_mut!((*self.0).drops),
                     one = in(reg) 1_u64,

@@ -1,12 +1,16 @@
 //! What happens to a frame, and under which reason it is counted.
 //!
-//! The whole rule of the kernel side is [`decide`], over the three things it may ask of the
-//! [`Tables`]; the XDP program and the tests give it theirs. The default is *pass*: a frame is
-//! dropped in exactly one place, and only a SYN of a client whose sentence still lasts gets there.
+//! The whole rule of the kernel side is [`decide`], over the things it may ask of the [`Tables`];
+//! the XDP program and the tests give it theirs. The default is *pass*: a frame is dropped in
+//! exactly one place, and only a SYN of a client whose sentence still lasts gets there.
+//!
+//! The order of the questions is their price. Most connections are of clients without a sentence:
+//! they cost the port and the presence, two reads of an array.
 
 use crate::{
-    abi::{Counter, KernelTime, Level},
-    packet::{self, Client, Frame, NewConnection},
+    abi::{Admitted, Config, Counter, KernelTime, Level, Limit},
+    gcra::Conformance,
+    packet::{self, Address, Frame, NewConnection},
 };
 
 /// What the program does with a frame.
@@ -35,28 +39,58 @@ impl Outcome {
         }
     }
 
-    const BLOCKED: Self = Self {
-        action: Action::Drop,
-        counter: Counter::Blocked,
-    };
+    const fn drop(counter: Counter) -> Self {
+        Self {
+            action: Action::Drop,
+            counter,
+        }
+    }
 }
 
 /// What the rule asks of its surroundings, each at most once for a frame and in this order.
 pub trait Tables {
-    /// A client's entry in the map of sentences.
+    /// An entry in the map of sentences.
     type Entry: Entry;
 
     /// Whether new connections to `port` are judged at all.
     fn is_protected(&self, port: u16) -> bool;
 
-    /// The entry whose network holds `client`.
-    fn entry(&self, client: &Client) -> Option<Self::Entry>;
+    /// Which entries there may be for `client`.
+    fn presence(&self, client: &Address) -> Nearby;
+
+    /// The entry of `client` itself: `/32` or `/128`.
+    fn host(&self, client: &Address) -> Option<Self::Entry>;
+
+    /// The entry of the network `client` is in: `/24` or `/64`.
+    fn network(&self, client: &Address) -> Option<Self::Entry>;
 
     /// The present. Asked only when there is an entry, since reading a clock has its price.
     fn now(&self) -> KernelTime;
+
+    /// What holds for all entries; `None` lets everybody pass.
+    fn config(&self) -> Option<&Config>;
+
+    /// Whether new connections to `address` are judged, where not all are.
+    fn is_destination(&self, address: &Address) -> bool;
+
+    /// Whether `client` is in an allowed network.
+    fn is_allowed(&self, client: &Address) -> bool;
+
+    /// Takes note of a connection that was counted as dropped or observed, unless it took note of
+    /// another one less than `interval` nanoseconds ago.
+    fn tell(&self, connection: &NewConnection, counter: Counter, now: KernelTime, interval: u64);
 }
 
-/// One entry of the map of sentences, which others may replace at any time.
+/// Which entries there may be for a client. Said falsely it costs a look-up, no more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Nearby {
+    /// For the address itself.
+    pub host: bool,
+    /// For the network it is in.
+    pub network: bool,
+}
+
+/// One entry of the map of sentences, which others may change or replace at any time.
 pub trait Entry {
     /// When the sentence ends.
     fn until(&self) -> KernelTime;
@@ -64,7 +98,25 @@ pub trait Entry {
     /// How hard it is; `None` is a level that this build does not know.
     fn level(&self) -> Option<Level>;
 
-    /// Counts one new connection that the entry has met.
+    /// The generation of the tries under which it overlaps no allowed network.
+    fn generation(&self) -> u16;
+
+    /// The theoretical arrival time of the next connection.
+    fn arrival(&self) -> KernelTime;
+
+    /// Writes `next` if the arrival time is still `seen`; whether it was.
+    fn swap_arrival(&self, seen: KernelTime, next: KernelTime) -> bool;
+
+    /// The last connection that was let through.
+    fn admitted(&self) -> Admitted;
+
+    /// Writes the connection that is let through now.
+    fn admit(&self, admitted: Admitted);
+
+    /// Writes `next` if the last connection is still `seen`; whether it was.
+    fn swap_admitted(&self, seen: Admitted, next: Admitted) -> bool;
+
+    /// Counts one new connection that is dropped, or would be.
     fn count(&self);
 }
 
@@ -75,7 +127,21 @@ where
     F: Frame + ?Sized,
     T: Tables,
 {
-    match packet::new_connection(frame) {
+    match packet::untagged(frame) {
+        Some(Ok(connection)) => admit(&connection, tables),
+        Some(Err(reason)) => Outcome::pass(reason),
+        None => decide_tagged(frame, tables),
+    }
+}
+
+/// A function of its own in the program, so that the usual frame meets short code.
+#[inline(never)]
+fn decide_tagged<F, T>(frame: &F, tables: &T) -> Outcome
+where
+    F: Frame + ?Sized,
+    T: Tables,
+{
+    match packet::tagged(frame) {
         Ok(connection) => admit(&connection, tables),
         Err(reason) => Outcome::pass(reason),
     }
@@ -86,126 +152,124 @@ fn admit<T: Tables>(connection: &NewConnection, tables: &T) -> Outcome {
     if !tables.is_protected(connection.port) {
         return Outcome::pass(Counter::OtherPort);
     }
-    let Some(entry) = tables.entry(&connection.client) else {
+    let client = &connection.client;
+    let nearby = tables.presence(client);
+    if !nearby.host && !nearby.network {
         return Outcome::pass(Counter::Clean);
-    };
-    if tables.now() >= entry.until() {
-        return Outcome::pass(Counter::Ended);
     }
-    match entry.level() {
-        Some(Level::Block | Level::Rate) => {
-            entry.count();
-            Outcome::BLOCKED
-        }
-        Some(Level::Observe) => {
-            entry.count();
-            Outcome::pass(Counter::Observed)
-        }
-        None => Outcome::pass(Counter::UnknownLevel),
+    let host = nearby.host.then(|| tables.host(client)).flatten();
+    let network = nearby.network.then(|| tables.network(client)).flatten();
+    if host.is_none() && network.is_none() {
+        return Outcome::pass(Counter::Clean);
+    }
+    let now = tables.now();
+    let Some(entry) = harder(live(host, now), live(network, now)) else {
+        return Outcome::pass(Counter::Ended);
+    };
+    match tables.config() {
+        Some(config) => judge(connection, &entry, now, config, tables),
+        None => Outcome::pass(Counter::Clean),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use core::cell::Cell;
+#[inline(always)]
+fn live<E: Entry>(entry: Option<E>, now: KernelTime) -> Option<E> {
+    entry.filter(|entry| now < entry.until())
+}
 
-    use super::*;
-
-    /// One client's entry, and a clock.
-    struct Table {
-        until: u64,
-        level: Option<Level>,
-        now: u64,
-        met: Cell<u64>,
+/// The entry that decides: the harder, or the host's. A level that is not known is the mildest.
+#[inline(always)]
+fn harder<E: Entry>(host: Option<E>, network: Option<E>) -> Option<E> {
+    match (host, network) {
+        (Some(host), Some(network)) if network.level() > host.level() => Some(network),
+        (Some(host), _) => Some(host),
+        (None, network) => network,
     }
+}
 
-    struct TableEntry<'a>(&'a Table);
-
-    impl<'a> Tables for &'a Table {
-        type Entry = TableEntry<'a>;
-
-        fn is_protected(&self, port: u16) -> bool {
-            port == 25
-        }
-
-        fn entry(&self, client: &Client) -> Option<TableEntry<'a>> {
-            (*client == SENTENCED).then_some(TableEntry(self))
-        }
-
-        fn now(&self) -> KernelTime {
-            KernelTime::from_nanos(self.now)
-        }
+/// What a live entry means for the connection.
+#[inline(always)]
+fn judge<T: Tables>(
+    connection: &NewConnection,
+    entry: &T::Entry,
+    now: KernelTime,
+    config: &Config,
+    tables: &T,
+) -> Outcome {
+    if config.flags & Config::ONLY_DESTINATIONS != 0
+        && !tables.is_destination(&connection.destination)
+    {
+        return Outcome::pass(Counter::OtherDestination);
     }
-
-    impl Entry for TableEntry<'_> {
-        fn until(&self) -> KernelTime {
-            KernelTime::from_nanos(self.0.until)
-        }
-
-        fn level(&self) -> Option<Level> {
-            self.0.level
-        }
-
-        fn count(&self) {
-            self.0.met.set(self.0.met.get() + 1);
-        }
+    let generation = entry.generation();
+    if (generation != config.generation || generation == Config::NO_GENERATION)
+        && tables.is_allowed(&connection.client)
+    {
+        return Outcome::pass(Counter::Allowed);
     }
-
-    const SENTENCED: Client = Client::V4([192, 0, 2, 7]);
-    const OTHER: Client = Client::V4([192, 0, 2, 8]);
-
-    fn table(level: Option<Level>, now: u64) -> Table {
-        Table {
-            until: 100,
-            level,
+    let outcome = match entry.level() {
+        None => return Outcome::pass(Counter::UnknownLevel),
+        Some(Level::Observe) => Outcome::pass(Counter::Observed),
+        Some(Level::Rate) => limit(
+            connection,
+            entry,
             now,
-            met: Cell::new(0),
+            &config.rate,
+            Counter::Admitted,
+            Counter::RateLimited,
+        ),
+        Some(Level::Block) => limit(
+            connection,
+            entry,
+            now,
+            &config.block,
+            Counter::LetThrough,
+            Counter::Blocked,
+        ),
+    };
+    let outcome = match outcome.action {
+        Action::Drop if config.flags & Config::OBSERVE != 0 => Outcome::pass(Counter::Observed),
+        _ => outcome,
+    };
+    if outcome.action == Action::Drop || outcome.counter == Counter::Observed {
+        entry.count();
+        if config.event_interval != 0 {
+            tables.tell(connection, outcome.counter, now, config.event_interval);
         }
     }
+    outcome
+}
 
-    fn outcome(table: &Table, client: Client, port: u16) -> (Outcome, u64) {
-        let outcome = admit(&NewConnection { client, port }, &table);
-        (outcome, table.met.get())
+/// Charges the connection to the entry's bucket, unless it was charged already.
+///
+/// Each swap is tried once. Who loses one is dropped: others of the same client are being charged
+/// at this very moment, and a SYN comes again.
+#[inline(always)]
+fn limit<E: Entry>(
+    connection: &NewConnection,
+    entry: &E,
+    now: KernelTime,
+    limit: &Limit,
+    within: Counter,
+    beyond: Counter,
+) -> Outcome {
+    let mark = connection.mark();
+    let admitted = entry.admitted();
+    if admitted.is_again(mark) && entry.swap_admitted(admitted, admitted.again()) {
+        return Outcome::pass(Counter::Repeated);
     }
-
-    #[test]
-    fn drops_a_blocked_client_until_the_end() {
-        let block = Some(Level::Block);
-        assert_eq!(
-            outcome(&table(block, 99), SENTENCED, 25),
-            (Outcome::BLOCKED, 1)
-        );
-        let ended = (Outcome::pass(Counter::Ended), 0);
-        assert_eq!(outcome(&table(block, 100), SENTENCED, 25), ended);
-        assert_eq!(outcome(&table(block, 101), SENTENCED, 25), ended);
+    let arrival = entry.arrival();
+    match limit.judge(arrival, now) {
+        Conformance::Within(next) => {
+            if entry.swap_arrival(arrival, next) {
+                entry.admit(Admitted::first(mark));
+                return Outcome::pass(within);
+            }
+        }
+        Conformance::Beyond => {}
+        Conformance::Astray(furthest) => {
+            entry.swap_arrival(arrival, furthest);
+        }
     }
-
-    #[test]
-    fn observed_client_passes_and_is_counted() {
-        assert_eq!(
-            outcome(&table(Some(Level::Observe), 0), SENTENCED, 25),
-            (Outcome::pass(Counter::Observed), 1)
-        );
-    }
-
-    #[test]
-    fn passes_what_is_not_sentenced_or_not_protected() {
-        let table = table(Some(Level::Block), 0);
-        assert_eq!(
-            outcome(&table, OTHER, 25),
-            (Outcome::pass(Counter::Clean), 0)
-        );
-        assert_eq!(
-            outcome(&table, SENTENCED, 22),
-            (Outcome::pass(Counter::OtherPort), 0)
-        );
-    }
-
-    #[test]
-    fn passes_an_unknown_level() {
-        assert_eq!(
-            outcome(&table(None, 0), SENTENCED, 25),
-            (Outcome::pass(Counter::UnknownLevel), 0)
-        );
-    }
+    Outcome::drop(beyond)
 }

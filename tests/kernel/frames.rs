@@ -51,7 +51,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let syn = || tcp(25, SYN);
 
     case("ARP", ethernet(0x0806, &[0; 28]), Pass, Counter::NotIp);
-    case("802.1Q tag", ethernet(0x8100, &[0, 5, 8, 0]), Pass, Counter::NotIp);
+    case("802.1Q tag", ethernet(0x8100, &[0, 5, 8, 0]), Pass, Counter::Truncated);
     case("LLDP", ethernet(0x88cc, &[0; 46]), Pass, Counter::NotIp);
 
     // Who.

@@ -10,8 +10,8 @@ use aya::{
 use greygate::clock;
 use greylist_ebpf::{
     abi::{self, ClientEntry, Counter, Ipv4Key, Ipv6Key, KernelTime, Level},
-    packet::Client,
-    verdict::{Action, Entry, Outcome, Tables, decide},
+    packet::{Address, NewConnection},
+    verdict::{Action, Entry, Nearby, Outcome, Tables, decide},
 };
 use support::{needs, requirements};
 
@@ -122,6 +122,8 @@ fn verifier_stays_within_its_budget() {
 
 /// A twentieth of what the kernel allows (one million), and many times what is needed: what it
 /// guards against is a loop that the verifier walks path by path.
+const HOUR: u64 = 3_600_000_000_000;
+const CONFIG: abi::Config = abi::Config::new(abi::Limit::new(HOUR, 1), abi::Limit::new(HOUR, 1), 1);
 const VERIFIER_BUDGET: u32 = 50_000;
 
 /// A level that no build knows, as it lies in an entry.
@@ -129,7 +131,7 @@ const UNKNOWN_LEVEL: u8 = 77;
 
 /// The same entries as [`Program`] holds, on the host.
 struct Host {
-    sentences: HashMap<Client, HostEntry>,
+    sentences: HashMap<Address, HostEntry>,
 }
 
 #[derive(Clone, Copy)]
@@ -144,15 +146,15 @@ impl Host {
         let entry = |until, level| HostEntry { until, level };
         Self {
             sentences: HashMap::from([
-                (Client::V4(BLOCKED), entry(lasting, Some(Level::Block))),
-                (Client::V4(OBSERVED), entry(lasting, Some(Level::Observe))),
+                (Address::V4(BLOCKED), entry(lasting, Some(Level::Block))),
+                (Address::V4(OBSERVED), entry(lasting, Some(Level::Observe))),
                 (
-                    Client::V4(ENDED),
+                    Address::V4(ENDED),
                     entry(KernelTime::from_nanos(1), Some(Level::Block)),
                 ),
-                (Client::V4(UNKNOWN), entry(lasting, None)),
+                (Address::V4(UNKNOWN), entry(lasting, None)),
                 (
-                    Client::V6(Ipv6Key::network_of(BLOCKED_V6).network()),
+                    Address::V6(Ipv6Key::network_of(BLOCKED_V6).network()),
                     entry(lasting, Some(Level::Block)),
                 ),
             ]),
@@ -167,13 +169,37 @@ impl Tables for Host {
         PROTECTED.contains(&port)
     }
 
-    fn entry(&self, client: &Client) -> Option<HostEntry> {
-        let network = match *client {
-            Client::V4(_) => *client,
-            Client::V6(address) => Client::V6(Ipv6Key::network_of(address).network()),
-        };
-        self.sentences.get(&network).copied()
+    fn presence(&self, _: &Address) -> Nearby {
+        Nearby {
+            host: true,
+            network: true,
+        }
     }
+
+    fn host(&self, client: &Address) -> Option<HostEntry> {
+        self.sentences.get(client).copied()
+    }
+
+    fn network(&self, client: &Address) -> Option<HostEntry> {
+        let Address::V6(address) = *client else {
+            return None;
+        };
+        self.sentences
+            .get(&Address::V6(Ipv6Key::network_of(address).network()))
+            .copied()
+    }
+
+    fn config(&self) -> Option<&abi::Config> {
+        Some(&CONFIG)
+    }
+
+    fn is_destination(&self, _: &Address) -> bool {
+        true
+    }
+    fn is_allowed(&self, _: &Address) -> bool {
+        false
+    }
+    fn tell(&self, _: &NewConnection, _: Counter, _: KernelTime, _: u64) {}
 
     fn now(&self) -> KernelTime {
         clock::kernel_now()
@@ -190,6 +216,22 @@ impl Entry for HostEntry {
     }
 
     fn count(&self) {}
+    fn generation(&self) -> u16 {
+        0
+    }
+    fn arrival(&self) -> KernelTime {
+        KernelTime::from_nanos(u64::MAX)
+    }
+    fn swap_arrival(&self, _: KernelTime, _: KernelTime) -> bool {
+        true
+    }
+    fn admitted(&self) -> abi::Admitted {
+        abi::Admitted::NONE
+    }
+    fn admit(&self, _: abi::Admitted) {}
+    fn swap_admitted(&self, _: abi::Admitted, _: abi::Admitted) -> bool {
+        true
+    }
 }
 
 /// The object in the kernel, attached to nothing.
@@ -209,6 +251,26 @@ impl Program {
             .expect("the object fits this kernel");
         protect(&mut ebpf);
         sentence(&mut ebpf);
+        let map = ebpf.map_mut(abi::map::CONFIG).expect("a map");
+        let mut config: Array<_, abi::Config> = map.try_into().expect("the ABI's types");
+        config.set(0, CONFIG, 0).expect("a writable map");
+        for (name, bit) in [
+            (abi::map::PRESENCE_V4, Ipv4Key::host(BLOCKED).presence()),
+            (abi::map::PRESENCE_V6, Ipv6Key::host(BLOCKED_V6).presence()),
+        ] {
+            let map = ebpf.map_mut(name).expect("a map");
+            let mut config: Array<_, abi::Presence> = map.try_into().expect("the ABI's types");
+            config
+                .set(
+                    bit.index(),
+                    abi::Presence {
+                        hosts: bit.mask(),
+                        networks: bit.mask(),
+                    },
+                    0,
+                )
+                .expect("a writable map");
+        }
         let counters = ebpf.take_map(abi::map::COUNTERS).expect("a map");
         let counters = PerCpuArray::try_from(counters).expect("its types are the ABI's");
         let mut program = Self {
@@ -293,7 +355,7 @@ fn sentence(ebpf: &mut Ebpf) {
     let map = ebpf.map_mut(abi::map::IPV4).expect("a map");
     let mut ipv4: BpfHashMap<_, Ipv4Key, ClientEntry> = map.try_into().expect("the ABI's types");
     for (address, entry) in [
-        (BLOCKED, ClientEntry::new(Level::Block, lasting)),
+        (BLOCKED, owing(lasting)),
         (OBSERVED, ClientEntry::new(Level::Observe, lasting)),
         (
             ENDED,
@@ -312,7 +374,7 @@ fn sentence(ebpf: &mut Ebpf) {
     raw.insert(key, unknown, 0).expect("a writable map");
     let map = ebpf.map_mut(abi::map::IPV6).expect("a map");
     let mut ipv6: BpfHashMap<_, Ipv6Key, ClientEntry> = map.try_into().expect("the ABI's types");
-    let entry = ClientEntry::new(Level::Block, lasting);
+    let entry = owing(lasting);
     let key = Ipv6Key::network_of(BLOCKED_V6);
     ipv6.insert(key, entry, 0).expect("a writable map");
 }
@@ -320,3 +382,9 @@ fn sentence(ebpf: &mut Ebpf) {
 // include/uapi/linux/bpf.h, enum xdp_action
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
+
+fn owing(lasting: KernelTime) -> ClientEntry {
+    let mut entry = ClientEntry::new(Level::Block, lasting);
+    entry.arrival = lasting;
+    entry
+}
