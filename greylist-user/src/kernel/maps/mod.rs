@@ -2,6 +2,8 @@
 //!
 //! Knows keys and values; leaves how the program came onto an interface to `xdp`.
 
+pub(super) mod batch;
+
 use std::collections::HashSet;
 
 use aya::{
