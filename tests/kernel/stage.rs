@@ -12,7 +12,7 @@ use std::{
 use greygate::{
     clock::{Clock as _, SystemClock},
     kernel::{FilterStatus, KernelFilter, Mode, OnStatus, Settings},
-    policy::{Sentence, SentenceLevel, SentenceReason, SentencedClient},
+    policy::{Persistence, Sentence, SentenceLevel, SentenceReason, SentencedClient},
 };
 use socket2::{Domain, Socket, Type};
 use support::netns::{End, Namespace, join};
@@ -211,6 +211,7 @@ pub(crate) fn sentence(client: &str, level: SentenceLevel, lasts: Duration) -> S
         reason: SentenceReason::RapidRetries,
         since: now,
         until: now.after(lasts),
+        persistence: Persistence::default(),
     }
 }
 

@@ -10,7 +10,7 @@ use super::args::{Cli, Command, XdpCommand};
 use super::failure::Failure;
 use super::paper::{Paper, number, wants_colour};
 use super::{report, xdp};
-use crate::admin::{self, PunishOrder, Request};
+use crate::admin::{self, OrderedLevel, PunishOrder, Request};
 use crate::config::{self, Config, ConfigError, DEFAULT_FILE};
 use crate::daemon;
 
@@ -39,11 +39,13 @@ fn obey(cli: &Cli) -> Result<(), Failure> {
         Command::Punish {
             target,
             duration,
+            level,
             force,
         } => {
             let order = PunishOrder {
                 target: *target,
                 seconds: duration.as_ref().map(Duration::as_secs),
+                level: OrderedLevel(*level),
                 force: *force,
             };
             ask(cli, &Request::Punish(order))
@@ -65,6 +67,7 @@ fn check_config(cli: &Cli, file: &Path) -> Result<(), Failure> {
             Ok(config) => json!({
                 "legal": true,
                 "new_tuples_per_second": config.sustained_new_tuples(),
+                "kernel_memory": config.kernel_memory(),
                 "remarks": remarks(config),
             }),
             Err(ConfigError::Illegal(problems)) => json!({"legal": false, "problems": problems}),
@@ -112,6 +115,14 @@ fn summary(file: &Path, config: &Config, paper: &mut Paper) {
         let ports: Vec<_> = config.xdp.ports.iter().map(u16::to_string).collect();
         let (interfaces, ports) = (interfaces.join(", "), ports.join(", "));
         paper.row("kernel", format_args!("{interfaces}, port {ports}"));
+        paper.row(
+            "memory",
+            format_args!(
+                "{} MB in the kernel for {} sentences each of IPv4 and IPv6",
+                config.kernel_memory().div_ceil(1_000_000),
+                number(config.xdp.capacity.into())
+            ),
+        );
     }
     for remark in remarks(config) {
         paper.row("note", remark);
@@ -184,6 +195,7 @@ mod tests {
         let order = PunishOrder {
             target: "2001:db8::7".parse().expect("an address"),
             seconds: Some(3_600),
+            level: OrderedLevel::default(),
             force: false,
         };
         let Ok(Answer::Punished(punished)) = call(&socket, &Request::Punish(order)) else {
@@ -198,6 +210,7 @@ mod tests {
         let shorter = PunishOrder {
             target: "2001:db8::7".parse().expect("an address"),
             seconds: Some(60),
+            level: OrderedLevel::default(),
             force: false,
         };
         let Ok(Answer::Punished(punished)) = call(&socket, &Request::Punish(shorter)) else {
@@ -230,6 +243,7 @@ mod tests {
         let order = PunishOrder {
             target: "192.0.2.7".parse().expect("an address"),
             seconds: None,
+            level: OrderedLevel::default(),
             force: false,
         };
         call(&socket, &Request::Punish(order)).expect("the daemon obeys its own user");

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::ranges;
 use super::sentence::{Sentence, SentenceLevel, SentenceReason, SentencedClient};
 
 /// The rules of one policy. Immutable: a reload replaces it whole. Verdicts follow the new one at
@@ -57,8 +58,14 @@ pub struct Punish {
     pub rapid_retries: u16,
     /// The least time those retries must span. Default 30 s, so that one burst is not enough.
     pub rapid_span: Duration,
-    /// How long a block lasts. Default 30 min.
+    /// How long an offender is sentenced, up to a tenth more. Default 30 min.
     pub sentence: Duration,
+    /// Connections dropped in the kernel during a sentence that lengthen it once, by at most its
+    /// own length. Default 100, some twenty tries: a SYN comes about five times; 0 means never.
+    pub persistent_drops: u32,
+    /// Whether clients with private addresses are sentenced like others. Default no: behind such
+    /// an address stands a neighbour, or a proxy with everybody behind it.
+    pub private: bool,
 }
 
 /// Whether a consequence is carried out.
@@ -93,11 +100,13 @@ impl Policy {
                 .any(|pattern| matches_address(pattern.as_bytes(), reverse_path))
     }
 
-    /// Whether no offence may sentence `client`, because an allow-listed or local host would be hit:
-    /// an IPv6 sentence falls on a whole `/64`.
+    /// Whether no offence may sentence `client`, because an allow-listed, local or private host
+    /// would be hit: an IPv6 sentence falls on a whole `/64`.
     pub fn shields(&self, client: SentencedClient) -> bool {
         let mut listed = self.allow.iter().chain(&self.local);
-        listed.any(|listed| client.overlaps(*listed))
+        ranges::is_untouchable(client)
+            || (!self.punish.private && ranges::is_private(client))
+            || listed.any(|listed| client.overlaps(*listed))
     }
 
     /// What is left of a sentence under these rules, which may be newer than it: nothing where its
@@ -163,6 +172,8 @@ impl Default for Punish {
             rapid_retries: 5,
             rapid_span: Duration::from_secs(30),
             sentence: Duration::from_mins(30),
+            persistent_drops: 100,
+            private: false,
         }
     }
 }
@@ -171,7 +182,7 @@ impl Default for Punish {
 mod tests {
     use std::net::IpAddr;
 
-    use crate::policy::Timestamp;
+    use crate::policy::{Persistence, Timestamp};
 
     use super::*;
 
@@ -197,6 +208,20 @@ mod tests {
     }
 
     #[test]
+    fn private_clients_are_shielded_unless_the_operator_opts_in() {
+        let mut policy = Policy::default();
+        assert!(policy.shields(client("10.1.2.3")));
+        assert!(policy.shields(client("fd00::1")));
+        assert!(!policy.shields(client("192.0.2.1")));
+        policy.punish.private = true;
+        assert!(!policy.shields(client("10.1.2.3")));
+        assert!(!policy.shields(client("fd00::1")));
+        for always in ["127.0.0.1", "169.254.0.1", "::1", "fe80::1"] {
+            assert!(policy.shields(client(always)), "{always}");
+        }
+    }
+
+    #[test]
     fn newer_rules_lift_and_soften_what_was_earned_but_not_the_operators_word() {
         let earned = Sentence {
             client: client("192.0.2.25"),
@@ -204,6 +229,7 @@ mod tests {
             reason: SentenceReason::RapidRetries,
             since: Timestamp::from_millis(1),
             until: Timestamp::from_millis(2),
+            persistence: Persistence::default(),
         };
         let ordered = Sentence {
             reason: SentenceReason::Operator,
