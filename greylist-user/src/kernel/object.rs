@@ -2,37 +2,91 @@
 //!
 //! What happens without the file, or with one of another version: no kernel filter, and mail flows.
 
-use std::path::Path;
+use std::{
+    os::fd::{AsFd as _, AsRawFd as _},
+    path::Path,
+};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{Array, MapError},
+    maps::{Array, Map, MapData, MapError},
     programs::{ProgramError, Xdp},
 };
 use greylist_ebpf::abi;
 use object::{Object as _, ObjectSection as _, read::elf::ElfFile64};
 
-use super::{FilterError, Settings};
+use super::{FilterError, Settings, release};
 
-/// Loads the program and its maps, sized and told the ports. Nothing is attached yet.
+/// Loads the program with new maps, or on those pinned in the directory `pinned`, which must be as
+/// the object wants them. They are told the ports. Nothing is attached yet.
 ///
 /// # Errors
 ///
-/// When the panic flag forbids it, the object cannot be read, is of another ABI version, or the
-/// kernel does not take it.
-pub(super) fn load(settings: &Settings) -> Result<Ebpf, FilterError> {
+/// When the panic flag forbids it, the kernel is too old, the object cannot be read, is of another
+/// ABI version, or the kernel does not take it.
+pub(super) fn load(settings: &Settings, pinned: Option<&Path>) -> Result<Ebpf, FilterError> {
     obey_panic(settings)?;
+    release::check()?;
     let bytes = read(&settings.object)?;
-    let mut ebpf = EbpfLoader::new()
+    let mut loader = EbpfLoader::new();
+    loader
         .map_max_entries(abi::map::IPV4, settings.capacity)
-        .map_max_entries(abi::map::IPV6, settings.capacity)
+        .map_max_entries(abi::map::IPV6, settings.capacity);
+    if let Some(pinned) = pinned {
+        for name in abi::map::ALL {
+            loader.map_pin_path(name, pinned.join(name));
+        }
+    }
+    let mut ebpf = loader
         .load(&bytes)
         .map_err(|error| load_error(&settings.object, error))?;
-    protect(&mut ebpf, &settings.ports)?;
     program(&mut ebpf)
         .and_then(Xdp::load)
         .map_err(|error| load_error(&settings.object, error.into()))?;
+    protect(&mut ebpf, &settings.ports)?;
     Ok(ebpf)
+}
+
+/// Further descriptors of all maps, to pin them by.
+pub(super) fn maps(ebpf: &Ebpf) -> Result<Vec<(&'static str, MapData)>, FilterError> {
+    abi::map::ALL
+        .into_iter()
+        .map(|name| {
+            let failed = |source| FilterError::Map {
+                map: name,
+                done: "held",
+                source,
+            };
+            let map = match ebpf.map(name) {
+                Some(
+                    Map::HashMap(map)
+                    | Map::Array(map)
+                    | Map::PerCpuArray(map)
+                    | Map::LpmTrie(map)
+                    | Map::RingBuf(map),
+                ) => map,
+                _ => return Err(failed(MapError::ElementNotFound.into())),
+            };
+            let held = map.fd().as_fd().try_clone_to_owned();
+            let held = held.map_err(MapError::IoError).and_then(MapData::from_fd);
+            held.map(|map| (name, map))
+                .map_err(|error| failed(error.into()))
+        })
+        .collect()
+}
+
+/// Bytes that `maps` take of the kernel's memory, as it says itself.
+pub(super) fn memory(maps: &[(&'static str, MapData)]) -> u64 {
+    maps.iter()
+        .filter_map(|(_, map)| {
+            let descriptor = map.fd().as_fd().as_raw_fd();
+            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).ok()?;
+            let bytes = info
+                .lines()
+                .find_map(|line| line.strip_prefix("memlock:"))?;
+            bytes.trim().parse::<u64>().ok()
+        })
+        .sum()
 }
 
 /// Refuses while the flag of `panic` stands.
@@ -96,10 +150,16 @@ fn protect(ebpf: &mut Ebpf, ports: &[u16]) -> Result<(), FilterError> {
         .map_mut(abi::map::PORTS)
         .ok_or_else(|| refused(MapError::ElementNotFound))?;
     let mut words: Array<_, u64> = Array::try_from(map).map_err(refused)?;
+    let mut wanted = vec![0; abi::PORT_WORDS as usize];
     for &port in ports {
         let (index, mask) = abi::port_bit(port);
-        let word = words.get(&index, 0).map_err(refused)?;
-        words.set(index, word | mask, 0).map_err(refused)?;
+        wanted[index as usize] |= mask;
+    }
+    // Adopted maps hold the ports of the last configuration, and a program may be reading them.
+    for (index, word) in (0..).zip(wanted) {
+        if words.get(&index, 0).map_err(refused)? != word {
+            words.set(index, word, 0).map_err(refused)?;
+        }
     }
     Ok(())
 }
