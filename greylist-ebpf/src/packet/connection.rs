@@ -20,7 +20,6 @@ impl NewConnection {
     /// What tells it from other connections of the same client, in the upper 29 bits: its first SYN
     /// and all repetitions of it have the same, others hardly ever.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half is kept")]
     pub const fn mark(&self) -> u32 {
         let ports = (self.source_port as u64) << 16 | self.port as u64;
         let destination = self.destination.high ^ self.destination.low;
