@@ -152,6 +152,7 @@ impl Daemon {
     /// Applies the rules of `config` from now on, and names what it cannot change while running.
     pub fn reload(&mut self, config: &Config) {
         self.policy.store(Arc::new(in_force(&config.policy)));
+        self.rooms.projector.refresh();
         let sections = wanting_restart(&self.config, config);
         if sections.is_empty() {
             tracing::info!("reloaded");

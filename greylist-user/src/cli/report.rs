@@ -370,7 +370,7 @@ mod tests {
                 entries_ipv6: 0,
                 capacity: 131_072,
                 drops: 3_400,
-                frames: BTreeMap::new(),
+                ..OnStatus::default()
             }),
             counters: BTreeMap::from([
                 ("greygate_verdicts_total".to_owned(), 1_234),

@@ -130,6 +130,7 @@ pub fn look(settings: &Settings) -> Result<Option<Pinned>, FilterError> {
             .iter()
             .map(|(counter, frames)| (counter.name().to_owned(), *frames))
             .collect(),
+        ..OnStatus::default()
     };
     let now = kernel_now().as_nanos();
     let mut listed: Vec<PinnedSentence> = sentences

@@ -17,6 +17,9 @@ pub struct Metrics {
     frames: Family<Reason, Counter<u64, AtomicU64>>,
     entries: Family<AddressFamily, Gauge<u64, AtomicU64>>,
     capacity: Gauge<u64, AtomicU64>,
+    memory: Gauge<u64, AtomicU64>,
+    allowed: Gauge<u64, AtomicU64>,
+    allowed_crowded_out: Gauge<u64, AtomicU64>,
     attached: Family<Attached, Gauge<u64, AtomicU64>>,
     /// Sentences for which the kernel's table has no room.
     pub(super) crowded_out: Gauge<u64, AtomicU64>,
@@ -48,7 +51,7 @@ impl Metrics {
         let registry = registry.sub_registry_with_prefix("xdp");
         registry.register(
             "frames",
-            "Frames seen by the kernel program, by what became of them; only `blocked` ones were dropped",
+            "Frames seen by the kernel program, by what became of them; only `rate_limited` and `blocked` ones were dropped",
             self.frames.clone(),
         );
         registry.register(
@@ -60,6 +63,21 @@ impl Metrics {
             "capacity",
             "Sentences that fit into the kernel's table, for each address family",
             self.capacity.clone(),
+        );
+        registry.register(
+            "memory_bytes",
+            "Kernel memory that the maps take",
+            self.memory.clone(),
+        );
+        registry.register(
+            "allowed",
+            "Networks in the kernel whose connections always pass",
+            self.allowed.clone(),
+        );
+        registry.register(
+            "allowed_crowded_out",
+            "Allowed networks for which the kernel has no room",
+            self.allowed_crowded_out.clone(),
         );
         registry.register(
             "attached",
@@ -106,6 +124,9 @@ impl Metrics {
                 .set(entries);
         }
         self.capacity.set(status.capacity.into());
+        self.memory.set(status.memory);
+        self.allowed.set(status.allowed_networks);
+        self.allowed_crowded_out.set(status.allowed_crowded_out);
         for interface in &status.interfaces {
             let attached = Attached {
                 interface: interface.name.clone(),
@@ -140,6 +161,9 @@ mod tests {
             frames: [("blocked".to_owned(), 7)].into(),
             entries_ipv6: 3,
             capacity: 10,
+            memory: 8_388_608,
+            allowed_networks: 5,
+            allowed_crowded_out: 2,
             ..OnStatus::default()
         }));
         let mut text = String::new();
@@ -149,6 +173,9 @@ mod tests {
             r#"greygate_xdp_frames_total{reason="clean"} 0"#,
             r#"greygate_xdp_entries{family="ipv6"} 3"#,
             "greygate_xdp_capacity 10",
+            "greygate_xdp_memory_bytes 8388608",
+            "greygate_xdp_allowed 5",
+            "greygate_xdp_allowed_crowded_out 2",
             r#"greygate_xdp_attached{interface="eth0",mode="native"} 1"#,
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::policy::{Action, Sentence, SentenceLevel, SentencedClient, Timestamp};
 
 mod error;
+mod memory;
 mod metrics;
 mod none;
 mod projector;
@@ -89,7 +90,8 @@ pub trait KernelFilter: Send {
     /// The first change that failed; the others have been tried all the same.
     fn apply(&mut self, changes: &[Change], now: Timestamp) -> Result<(), FilterError>;
 
-    /// What the kernel holds, entries that have ended among them.
+    /// What the kernel holds, entries that have ended among them. What is no sentence of greygate's is
+    /// removed on the way.
     ///
     /// # Errors
     ///
@@ -181,8 +183,8 @@ pub struct Settings {
     /// The flag that `panic` leaves: while it exists, nothing is attached. Default
     /// `/var/lib/greygate/xdp-panic`, which a reboot does not remove.
     pub panic_file: PathBuf,
-    /// Sentences per address family. Default 131,072: the memory is taken at start, 27 MB
-    /// for both families together (96 and 112 bytes a sentence).
+    /// Sentences per address family. Default 131,072: the memory is taken at start, 38 MB
+    /// for both families together (104 and 120 bytes a sentence, and 8 MiB for any capacity).
     pub capacity: u32,
 }
 

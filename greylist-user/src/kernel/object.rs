@@ -9,7 +9,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{Array, Map, MapData, MapError},
+    maps::{Map, MapData, MapError},
     programs::{ProgramError, Xdp},
 };
 use greylist_ebpf::abi;
@@ -18,7 +18,7 @@ use object::{Object as _, ObjectSection as _, read::elf::ElfFile64};
 use super::{FilterError, Settings, release};
 
 /// Loads the program with new maps, or on those pinned in the directory `pinned`, which must be as
-/// the object wants them. They are told the ports. Nothing is attached yet.
+/// the object wants them. Nothing is attached yet.
 ///
 /// # Errors
 ///
@@ -43,7 +43,6 @@ pub(super) fn load(settings: &Settings, pinned: Option<&Path>) -> Result<Ebpf, F
     program(&mut ebpf)
         .and_then(Xdp::load)
         .map_err(|error| load_error(&settings.object, error.into()))?;
-    protect(&mut ebpf, &settings.ports)?;
     Ok(ebpf)
 }
 
@@ -138,30 +137,6 @@ fn abi_version(bytes: &[u8]) -> Result<u32, String> {
         .try_into()
         .map_err(|_| format!("its section {} is not four bytes", abi::VERSION_SECTION))?;
     Ok(u32::from_le_bytes(version))
-}
-
-fn protect(ebpf: &mut Ebpf, ports: &[u16]) -> Result<(), FilterError> {
-    let refused = |error: MapError| FilterError::Map {
-        map: abi::map::PORTS,
-        done: "written",
-        source: error.into(),
-    };
-    let map = ebpf
-        .map_mut(abi::map::PORTS)
-        .ok_or_else(|| refused(MapError::ElementNotFound))?;
-    let mut words: Array<_, u64> = Array::try_from(map).map_err(refused)?;
-    let mut wanted = vec![0; abi::PORT_WORDS as usize];
-    for &port in ports {
-        let (index, mask) = abi::port_bit(port);
-        wanted[index as usize] |= mask;
-    }
-    // Adopted maps hold the ports of the last configuration, and a program may be reading them.
-    for (index, word) in (0..).zip(wanted) {
-        if words.get(&index, 0).map_err(refused)? != word {
-            words.set(index, word, 0).map_err(refused)?;
-        }
-    }
-    Ok(())
 }
 
 fn load_error(path: &Path, error: EbpfError) -> FilterError {

@@ -3,6 +3,9 @@
 //! Effects are carried out as they come, and once a minute, and after every failure, the whole table
 //! is compared with the store and mended. So a lost effect, a full channel, a stepped clock and a
 //! stranger's `bpftool` cost a minute at most. The milter only ever writes to the channel.
+//!
+//! What is long is done in steps, between which others may ask for the status. The longest is to
+//! read the table: about a third of a second for a million entries.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -11,13 +14,13 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     time::{Instant, sleep_until},
 };
 
 use super::{
     Change, FilterError, FilterStatus, KernelFilter, Metrics, SentenceSource,
-    reconcile::{self, Backoff},
+    reconcile::{self, Backoff, Plan},
     watch::Watch,
 };
 use crate::{clock::Clock, policy::Effect};
@@ -25,15 +28,19 @@ use crate::{clock::Clock, policy::Effect};
 /// A running projector.
 #[derive(Debug)]
 pub struct Projector {
-    filter: SharedFilter,
+    filter: Arc<SharedFilter>,
+    refresh: Arc<Notify>,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
 
 /// The filter, for the thread that works on it and for those who ask for its status. It is held
-/// for as long as one batch or one reconciliation takes.
-#[derive(Clone)]
-struct SharedFilter(Arc<Mutex<Box<dyn KernelFilter>>>);
+/// for as long as one step takes.
+struct SharedFilter {
+    filter: Mutex<Box<dyn KernelFilter>>,
+    /// Held while waiting, so that who works in many steps does not overtake who waits between two.
+    turn: Mutex<()>,
+}
 
 impl Projector {
     /// Starts the thread. It ends at [`stop`](Self::stop); the filter detaches with it.
@@ -48,14 +55,20 @@ impl Projector {
         effects: mpsc::Receiver<Effect>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let filter = SharedFilter(Arc::new(Mutex::new(filter)));
+        let filter = Arc::new(SharedFilter {
+            filter: Mutex::new(filter),
+            turn: Mutex::new(()),
+        });
+        let refresh = Arc::new(Notify::new());
         let work = Work {
-            filter: filter.clone(),
+            filter: Arc::clone(&filter),
             source,
             clock,
             metrics,
+            refresh: Arc::clone(&refresh),
             backoff: Backoff::default(),
             watch: Watch::default(),
+            settled: false,
         };
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
@@ -70,9 +83,15 @@ impl Projector {
             .expect("a thread can be started while the daemon starts");
         Self {
             filter,
+            refresh,
             stop,
             thread,
         }
+    }
+
+    /// Has the table compared with the store at once: the rules have changed.
+    pub fn refresh(&self) {
+        self.refresh.notify_one();
     }
 
     /// What the filter is doing and has done.
@@ -92,8 +111,9 @@ impl Projector {
 
 impl SharedFilter {
     fn lock(&self) -> MutexGuard<'_, Box<dyn KernelFilter>> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         // A panic leaves no half-written state behind: the kernel's table is read back.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.filter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -105,12 +125,15 @@ impl std::fmt::Debug for SharedFilter {
 
 /// What the thread works with.
 struct Work {
-    filter: SharedFilter,
+    filter: Arc<SharedFilter>,
     source: Arc<dyn SentenceSource>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    refresh: Arc<Notify>,
     backoff: Backoff,
     watch: Watch,
+    /// Whether the table was what the store said when it was last left, under the present rules.
+    settled: bool,
 }
 
 impl Work {
@@ -123,6 +146,7 @@ impl Work {
         let mut reconciliation = Instant::now();
         let mut metrics = Instant::now();
         let mut open = true;
+        let refresh = Arc::clone(&self.refresh);
         loop {
             tokio::select! {
                 biased;
@@ -138,7 +162,11 @@ impl Work {
                     metrics = Instant::now() + METRICS_INTERVAL;
                 }
                 () = sleep_until(reconciliation) => {
-                    reconciliation = Instant::now() + self.reconcile();
+                    reconciliation = Instant::now() + self.reconcile(&effects);
+                }
+                () = refresh.notified() => {
+                    self.settled = false;
+                    reconciliation = Instant::now() + self.reconcile(&effects);
                 }
                 received = effects.recv_many(&mut batch, BATCH), if open => {
                     open = received > 0;
@@ -156,6 +184,7 @@ impl Work {
         let now = self.clock.now();
         let applied = self.filter.lock().apply(&changes, now);
         let failing = self.backoff.is_failing();
+        self.settled &= applied.is_ok();
         match applied {
             Ok(()) => None,
             // No failure: reconciliation takes out what has ended or has the least time left, and
@@ -169,8 +198,10 @@ impl Work {
     }
 
     /// Mends the table and says when to do so again.
-    fn reconcile(&mut self) -> Duration {
-        match self.mend() {
+    fn reconcile(&mut self, effects: &mpsc::Receiver<Effect>) -> Duration {
+        let mended = self.mend(effects);
+        self.settled = mended.is_ok();
+        match mended {
             Ok(()) => {
                 if self.backoff.succeeded() {
                     tracing::info!("reconciled");
@@ -184,20 +215,36 @@ impl Work {
         }
     }
 
-    fn mend(&mut self) -> Result<(), FilterError> {
+    /// Each step takes its time, and each must be told the present: an old one, laid beside the
+    /// kernel's clock, would move every end by as much.
+    fn mend(&mut self, effects: &mpsc::Receiver<Effect>) -> Result<(), FilterError> {
         let capacity = self.filter.lock().capacity();
         if capacity == 0 {
             return Ok(());
         }
-        // Listing may take its time, and nobody who asks for the status waits for it.
+        let allowed = self.source.allowed();
+        // Whoever is to pass passes, even where the sentences cannot be mended.
+        let allowed = self.filter.lock().allow(&allowed);
+        let entries = {
+            let mut filter = self.filter.lock();
+            filter.entries(self.clock.now())?
+        };
+        // Asking the store may take its time, and nobody who asks for the status waits for it.
+        self.source.heed(&entries, self.clock.now());
         let sentences = self.source.sentences(self.clock.now());
-        let mut filter = self.filter.lock();
-        // Each step takes its time, and each must be told the present: an old one, laid beside the
-        // kernel's clock, would move every end by as much.
-        let now = self.clock.now();
-        let plan = reconcile::plan(&sentences, &filter.entries(now)?, capacity, now);
+        let plan = reconcile::plan(&sentences, &entries, capacity, self.clock.now());
+        // An effect that waits explains a difference, and so does somebody who was crowded out.
+        let crowded = plan.crowded_out > 0 || self.metrics.crowded_out.get() > 0;
+        if self.settled && !crowded && effects.is_empty() {
+            note_drift(&plan);
+        }
         self.note_crowding(plan.crowded_out, capacity);
-        filter.apply(&plan.changes, self.clock.now())?;
+        let mut outcome = allowed;
+        for changes in plan.changes.chunks(STEP) {
+            let mut filter = self.filter.lock();
+            outcome = outcome.and(filter.apply(changes, self.clock.now()));
+        }
+        outcome?;
         let repaired = u64::try_from(plan.changes.len()).unwrap_or(u64::MAX);
         self.metrics.repaired.inc_by(repaired);
         Ok(())
@@ -221,6 +268,14 @@ impl Work {
     }
 }
 
+/// A table that was left as the store has it stays so, but for what lapses.
+fn note_drift(plan: &Plan) {
+    let (missing, unexpected) = (plan.missing, plan.unexpected);
+    if missing > 0 || unexpected > 0 {
+        tracing::warn!(missing, unexpected, "drifted");
+    }
+}
+
 impl From<Effect> for Change {
     fn from(effect: Effect) -> Self {
         match effect {
@@ -230,6 +285,9 @@ impl From<Effect> for Change {
     }
 }
 
+/// Changes of a reconciliation between which others may ask for the status: some tens of
+/// milliseconds.
+const STEP: usize = 1 << 14;
 /// Effects carried out at once.
 const BATCH: usize = 1_024;
 /// The longest time the table may differ from the store.
@@ -262,6 +320,10 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
     const PATIENCE: Duration = Duration::from_secs(20);
     const CAPACITY: u32 = 10;
+    const LOCAL: IpNet = IpNet::V4(ipnet::Ipv4Net::new_assert(
+        std::net::Ipv4Addr::new(127, 0, 0, 0),
+        8,
+    ));
 
     struct Fixed;
 
@@ -271,22 +333,29 @@ mod tests {
         }
     }
 
-    struct Sentences(Vec<Sentence>);
+    /// A store whose sentences a test may change, and that takes note of the evidence.
+    struct Sentences {
+        all: Mutex<Vec<Sentence>>,
+        heeded: Mutex<Vec<Entry>>,
+    }
 
     impl SentenceSource for Sentences {
         fn sentences(&self, _: Timestamp) -> Vec<Sentence> {
-            self.0.clone()
+            self.all.lock().expect("no test panics with it").clone()
         }
         fn allowed(&self) -> Vec<IpNet> {
-            Vec::new()
+            vec![LOCAL]
         }
-        fn heed(&self, _: &[Entry], _: Timestamp) {}
+        fn heed(&self, entries: &[Entry], _: Timestamp) {
+            *self.heeded.lock().expect("no test panics with it") = entries.to_vec();
+        }
     }
 
     /// A table in memory that tells what was done to it, and fails as often as it was told to, or
     /// whenever there is no room.
     struct Table {
         entries: HashMap<SentencedClient, Sentence>,
+        allowed: Vec<IpNet>,
         failures: u32,
         done: Sender<Vec<Change>>,
     }
@@ -326,7 +395,8 @@ mod tests {
                 .collect())
         }
 
-        fn allow(&mut self, _: &[IpNet]) -> Result<(), FilterError> {
+        fn allow(&mut self, networks: &[IpNet]) -> Result<(), FilterError> {
+            self.allowed = networks.to_vec();
             Ok(())
         }
 
@@ -338,12 +408,12 @@ mod tests {
 
         fn status(&self) -> FilterStatus {
             FilterStatus::Off {
-                why: format!("{} entries", self.entries.len()),
+                why: format!("{} entries, {:?} allowed", self.entries.len(), self.allowed),
             }
         }
     }
 
-    /// Seconds go by while the store lists its sentences and while the table is read.
+    /// Seconds go by while the store lists what it holds and while the table is read.
     #[test]
     fn reconciles_by_the_present_however_long_it_takes() {
         struct Slow(Arc<AtomicU64>, Sender<Timestamp>);
@@ -363,6 +433,7 @@ mod tests {
                 vec![sentence(1)]
             }
             fn allowed(&self) -> Vec<IpNet> {
+                self.takes_seconds();
                 Vec::new()
             }
             fn heed(&self, _: &[Entry], _: Timestamp) {}
@@ -401,7 +472,7 @@ mod tests {
         );
         let seconds = |seconds| NOW.after(Duration::from_secs(seconds));
         assert_eq!(times.recv_timeout(PATIENCE), Ok(seconds(3)), "entries");
-        assert_eq!(times.recv_timeout(PATIENCE), Ok(seconds(6)), "apply");
+        assert_eq!(times.recv_timeout(PATIENCE), Ok(seconds(9)), "apply");
         projector.stop();
     }
 
@@ -425,17 +496,37 @@ mod tests {
         Receiver<Vec<Change>>,
         Arc<Metrics>,
     ) {
+        start_with(store(sentences), failures)
+    }
+
+    fn store(sentences: Vec<Sentence>) -> Arc<Sentences> {
+        Arc::new(Sentences {
+            all: Mutex::new(sentences),
+            heeded: Mutex::default(),
+        })
+    }
+
+    fn start_with(
+        source: Arc<Sentences>,
+        failures: u32,
+    ) -> (
+        Projector,
+        mpsc::Sender<Effect>,
+        Receiver<Vec<Change>>,
+        Arc<Metrics>,
+    ) {
         let (done, changes) = channel();
         let (sender, effects) = mpsc::channel(8);
         let metrics = Arc::new(Metrics::default());
         let table = Table {
             entries: HashMap::new(),
+            allowed: Vec::new(),
             failures,
             done,
         };
         let projector = Projector::start(
             Box::new(table),
-            Arc::new(Sentences(sentences)),
+            source,
             Arc::new(Fixed),
             effects,
             Arc::clone(&metrics),
@@ -461,7 +552,7 @@ mod tests {
         let FilterStatus::Off { why } = projector.status() else {
             panic!("the table calls itself off");
         };
-        assert_eq!(why, "1 entries");
+        assert_eq!(why, "1 entries, [127.0.0.0/8] allowed");
         projector.stop();
     }
 
@@ -496,6 +587,65 @@ mod tests {
         let mended = changes.recv_timeout(PATIENCE).expect("room is made");
         assert!(mended.contains(&Change::Remove(sentence(11).client)));
         assert_eq!(metrics.failures.get(), 0);
+        projector.stop();
+    }
+
+    /// Without the word, the next comparison would come after a minute: beyond all patience.
+    #[test]
+    fn refreshed_projection_follows_the_store_at_once() {
+        let store = store(vec![sentence(1)]);
+        let (projector, _effects, changes, _) = start_with(Arc::clone(&store), 0);
+        changes.recv_timeout(PATIENCE).expect("a reconciliation");
+        *store.all.lock().expect("nobody panicked") = vec![sentence(2)];
+        projector.refresh();
+        let mended = changes.recv_timeout(PATIENCE).expect("a refresh");
+        let expected = [Change::Remove(sentence(1).client), Change::Put(sentence(2))];
+        assert_eq!(mended, expected);
+        let heeded = store.heeded.lock().expect("nobody panicked").clone();
+        assert_eq!(heeded.len(), 1, "the store hears what the kernel holds");
+        assert_eq!(heeded[0].client, sentence(1).client);
+        projector.stop();
+    }
+
+    /// More changes than one step carries, in their order.
+    #[test]
+    fn long_plan_is_carried_out_in_steps() {
+        struct Endless(Sender<usize>);
+        impl KernelFilter for Endless {
+            fn apply(&mut self, changes: &[Change], _: Timestamp) -> Result<(), FilterError> {
+                let _ = self.0.send(changes.len());
+                Ok(())
+            }
+            fn entries(&mut self, _: Timestamp) -> Result<Vec<Entry>, FilterError> {
+                Ok(Vec::new())
+            }
+            fn allow(&mut self, _: &[IpNet]) -> Result<(), FilterError> {
+                Ok(())
+            }
+            fn tend(&mut self) {}
+            fn capacity(&self) -> u32 {
+                u32::MAX
+            }
+            fn status(&self) -> FilterStatus {
+                FilterStatus::Off { why: String::new() }
+            }
+        }
+        let count = u32::try_from(STEP).expect("a small number") + 3;
+        let sentences = (0..count).map(|client| Sentence {
+            client: std::net::Ipv4Addr::from(client).into(),
+            ..sentence(1)
+        });
+        let (told, steps) = channel();
+        let (_effects, received) = mpsc::channel(8);
+        let projector = Projector::start(
+            Box::new(Endless(told)),
+            store(sentences.collect()),
+            Arc::new(Fixed),
+            received,
+            Arc::new(Metrics::default()),
+        );
+        assert_eq!(steps.recv_timeout(PATIENCE), Ok(STEP));
+        assert_eq!(steps.recv_timeout(PATIENCE), Ok(3));
         projector.stop();
     }
 

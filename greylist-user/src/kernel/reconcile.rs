@@ -2,22 +2,22 @@
 //!
 //! Pure: two lists in, a list out. Also when to try again after a failure.
 
-use std::{
-    cmp::Reverse,
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::{cmp::Reverse, collections::HashMap, time::Duration};
 
 use super::{Change, Entry};
 use crate::policy::{Sentence, SentencedClient, Timestamp};
 
-/// What to do, and what had to be left out.
+/// What to do, what had to be left out, and what was found that nobody did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Removals first, so that there is room for what is put.
     pub changes: Vec<Change>,
     /// Sentences for which there is no room.
     pub crowded_out: usize,
+    /// Sentences given more than [`TOLERANCE`] ago that have no entry.
+    pub missing: usize,
+    /// Entries with time left that no sentence explains.
+    pub unexpected: usize,
 }
 
 /// Plans how the table that holds `entries` comes to hold `sentences`, at most `capacity` of each
@@ -28,28 +28,32 @@ pub struct Plan {
 /// lies more than [`TOLERANCE`] off; sentences that have ended are left out.
 pub fn plan(sentences: &[Sentence], entries: &[Entry], capacity: u32, now: Timestamp) -> Plan {
     let (kept, crowded_out) = fitting(sentences, capacity, now);
-    let wanted: HashSet<SentencedClient> = kept.iter().map(|sentence| sentence.client).collect();
-    let there: HashMap<SentencedClient, &Entry> =
+    let mut unexplained: HashMap<SentencedClient, &Entry> =
         entries.iter().map(|entry| (entry.client, entry)).collect();
-    let removals = entries
-        .iter()
-        .filter(|entry| !wanted.contains(&entry.client))
-        .map(|entry| Change::Remove(entry.client));
-    let puts = kept
-        .into_iter()
-        .filter(|sentence| {
-            there
-                .get(&sentence.client)
-                .is_none_or(|entry| differs(sentence, entry))
-        })
-        .map(Change::Put);
+    let (mut puts, mut missing) = (Vec::new(), 0);
+    for sentence in kept {
+        let entry = unexplained.remove(&sentence.client);
+        if entry.is_none() && now.since(sentence.since) > TOLERANCE {
+            missing += 1;
+        }
+        if entry.is_none_or(|entry| differs(&sentence, entry)) {
+            puts.push(Change::Put(sentence));
+        }
+    }
+    let has_time_left = |entry: &&&Entry| entry.until.since(now) > TOLERANCE;
     Plan {
-        changes: removals.chain(puts).collect(),
         crowded_out,
+        missing,
+        unexpected: unexplained.values().filter(has_time_left).count(),
+        changes: unexplained
+            .into_keys()
+            .map(Change::Remove)
+            .chain(puts)
+            .collect(),
     }
 }
 
-/// How far an entry's end may lie off: the clocks are read one after the other, and NTP slews by
+/// How far an entry's end may lie off, and how fresh a sentence may be that has no entry yet: the clocks are read one after the other, and NTP slews by
 /// at most 30 ms in the minute between two reconciliations.
 pub const TOLERANCE: Duration = Duration::from_secs(1);
 
@@ -88,7 +92,9 @@ fn fitting(sentences: &[Sentence], capacity: u32, now: Timestamp) -> (Vec<Senten
     for family in [&mut ipv4, &mut ipv6] {
         if family.len() > capacity {
             crowded_out += family.len() - capacity;
-            family.sort_unstable_by_key(|sentence| (Reverse(sentence.until), sentence.client));
+            family.select_nth_unstable_by_key(capacity, |sentence| {
+                (Reverse(sentence.until), sentence.client)
+            });
             family.truncate(capacity);
         }
     }
@@ -149,6 +155,25 @@ mod tests {
                 Change::Put(sentence(1, 60))
             ]
         );
+    }
+
+    #[test]
+    fn only_what_nobody_did_is_unexpected() {
+        let found = |sentences: &[Sentence], entries: &[Entry]| {
+            let plan = plan(sentences, entries, 10, NOW);
+            (plan.missing, plan.unexpected)
+        };
+        let fresh = sentence(1, 60);
+        assert_eq!(found(&[fresh], &[]), (0, 0), "its effect is on the way");
+        let old = Sentence {
+            since: Timestamp::from_millis(NOW.as_millis() - 60_000),
+            ..fresh
+        };
+        assert_eq!(found(&[old], &[]), (1, 0));
+        assert_eq!(found(&[old], &[entry(old)]), (0, 0));
+        assert_eq!(found(&[], &[entry(old)]), (0, 1));
+        let lapsed = entry(sentence(2, 0));
+        assert_eq!(found(&[], &[lapsed]), (0, 0), "it lapsed");
     }
 
     #[test]

@@ -47,6 +47,12 @@ pub struct OnStatus {
     pub entries_ipv6: u64,
     /// Sentences that fit, for each address family.
     pub capacity: u32,
+    /// Networks whose connections always pass, in both families; one within another is not counted.
+    pub allowed_networks: u64,
+    /// Allowed networks for which the kernel has no room.
+    pub allowed_crowded_out: u64,
+    /// Bytes of kernel memory that the maps take.
+    pub memory: u64,
     /// Frames seen since the program was loaded, by what became of them; all CPUs together.
     pub frames: BTreeMap<String, u64>,
     /// New connections dropped since the program was loaded.

@@ -65,7 +65,7 @@ pub(super) struct Looked {
 /// knows how to read it.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(transparent)]
-pub(super) struct Place(#[expect(dead_code, reason = "written and read by the kernel")] u32);
+pub(super) struct Place(u32);
 
 impl<'fd> BatchMap<'fd> {
     /// The map behind `fd`: a hash map or an array, whose places take four bytes.

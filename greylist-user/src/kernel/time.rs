@@ -25,6 +25,12 @@ impl TimeBridge {
         Self::new(now, clock::kernel_now())
     }
 
+    /// The moment, on the kernel's clock.
+    #[cfg(feature = "xdp")]
+    pub(super) fn kernel(self) -> KernelTime {
+        self.kernel
+    }
+
     /// `wall` on the kernel's clock. What lies before the kernel's start becomes its start.
     pub fn to_kernel(self, wall: Timestamp) -> KernelTime {
         let kernel = self.kernel.as_nanos();

@@ -10,7 +10,7 @@
 use std::{mem, path::PathBuf};
 
 use aya::{Ebpf, maps::MapData};
-use greylist_ebpf::abi::{self, Counter};
+use greylist_ebpf::abi;
 use ipnet::IpNet;
 
 use super::{
@@ -535,23 +535,12 @@ impl KernelFilter for XdpFilter {
     }
 
     fn status(&self) -> FilterStatus {
-        let frames: Vec<(Counter, u64)> = self.maps.frames().collect();
-        FilterStatus::On(OnStatus {
+        FilterStatus::On(self.maps.told(OnStatus {
             interfaces: self.interfaces(),
             ports: self.ports.clone(),
-            entries_ipv4: self.maps.len_ipv4(),
-            entries_ipv6: self.maps.len_ipv6(),
             capacity: self.capacity,
-            drops: frames
-                .iter()
-                .filter(|(counter, _)| counter.is_dropped())
-                .map(|(_, frames)| frames)
-                .sum(),
-            frames: frames
-                .into_iter()
-                .map(|(counter, frames)| (counter.name().to_owned(), frames))
-                .collect(),
-        })
+            ..OnStatus::default()
+        }))
     }
 }
 

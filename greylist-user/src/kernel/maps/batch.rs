@@ -19,9 +19,12 @@ use crate::kernel::sys::{BatchMap, Stopped, value_of};
 /// # Errors
 ///
 /// What the kernel says.
-#[expect(
-    dead_code,
-    reason = "sentences of an older layout are copied by what adopts its pins"
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "for sentences of an older layout, which the pins' side copies"
+    )
 )]
 pub(in crate::kernel) fn read_all(map: &MapData) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut entries = Vec::new();
@@ -67,8 +70,8 @@ pub(super) fn update<K: Pod, V: Pod>(
 ///
 /// # Errors
 ///
-/// What the kernel says; what could be removed was.
-pub(super) fn delete<K: Pod>(map: BorrowedFd<'_>, mut keys: &[K]) -> io::Result<usize> {
+/// The first that could not be removed, and how many were; the others have been tried all the same.
+pub(super) fn delete<K: Pod>(map: BorrowedFd<'_>, mut keys: &[K]) -> Result<usize, Stopped> {
     let map = BatchMap::new(map)?;
     let mut removed = 0;
     let mut outcome = Ok(());
@@ -88,7 +91,13 @@ pub(super) fn delete<K: Pod>(map: BorrowedFd<'_>, mut keys: &[K]) -> io::Result<
             }
         }
     }
-    outcome.map(|()| removed)
+    match outcome {
+        Ok(()) => Ok(removed),
+        Err(error) => Err(Stopped {
+            done: removed,
+            error,
+        }),
+    }
 }
 
 /// The map behind `map`, if it holds these types.

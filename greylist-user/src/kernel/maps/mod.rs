@@ -1,84 +1,152 @@
 //! The program's maps, in the words of the policy: sentences, allowed networks, counters, events.
 //!
-//! Knows keys and values; leaves how the program came onto an interface to `xdp`.
+//! - [`table`]: the sentences of one address family, and their presence map.
+//! - [`presence`]: that map's image in user space.
+//! - [`key`]: what the keys of both families have in common.
+//! - [`allowed`]: the networks that always pass.
+//! - [`rules`]: limits, flags, ports and addresses.
+//! - [`events`]: the sample of what was dropped.
+//! - [`batch`]: many entries in one system call.
+//!
+//! Leaves how the program came onto an interface, and where its maps are pinned, to others. All of
+//! it works without any capability, on the maps' descriptors.
 
-pub(super) mod batch;
-
-use std::collections::HashSet;
+use std::{
+    collections::BTreeSet,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
 
 use aya::{
-    Ebpf, Pod,
-    maps::{HashMap, MapData, MapError, PerCpuArray},
+    Ebpf,
+    maps::{Map, MapData, MapError, PerCpuArray},
 };
-use greylist_ebpf::abi::{self, ClientEntry, Counter, Ipv4Key, Ipv6Key, Level};
+use greylist_ebpf::abi::{self, ClientEntry, Config, Counter, Ipv4Key, Ipv6Key, KernelTime, Level};
 use ipnet::IpNet;
 
-use super::{Change, Entry, FilterError, Settings, TimeBridge};
-use crate::policy::{Sentence, SentenceLevel, SentencedClient, Timestamp};
+use self::{
+    allowed::Allowed,
+    events::Events,
+    key::{Key, SentenceKey},
+    rules::Rules,
+    table::{Names, Table},
+};
+use super::{Change, Entry, FilterError, OnStatus, Settings, TimeBridge};
+use crate::policy::{Sentence, SentenceLevel, Timestamp};
+
+mod allowed;
+pub(super) mod batch;
+mod events;
+mod key;
+mod presence;
+mod rules;
+mod table;
 
 /// The maps of a loaded program.
 pub(super) struct Maps {
     ipv4: Table<Ipv4Key>,
     ipv6: Table<Ipv6Key>,
+    allowed: Allowed,
+    rules: Rules,
+    events: Events,
     counters: PerCpuArray<MapData, u64>,
+    memory: u64,
 }
 
 impl Maps {
-    /// Takes the maps out of `ebpf`, and writes into them what `settings` say.
+    /// Takes the maps out of `ebpf`, and writes into them what `settings` say. They may be adopted
+    /// ones, with sentences in them and a program at work on them.
     pub(super) fn take(ebpf: &mut Ebpf, settings: &Settings) -> Result<Self, FilterError> {
+        let memory = memory(ebpf);
+        let allowed = Allowed::take(ebpf)?;
+        let mut rules = Rules::take(ebpf)?;
+        let mut ipv4 = Table::take(ebpf, IPV4, settings.capacity)?;
+        let mut ipv6 = Table::take(ebpf, IPV6, settings.capacity)?;
+        let generation = match rules.generation() {
+            Config::NO_GENERATION => unused(&[ipv4.generations()?, ipv6.generations()?]),
+            generation => generation,
+        };
+        rules.follow(ebpf, settings, generation)?;
+        // Presence bits last: what they make the program look at is judged by these rules.
+        ipv4.read(|_, _| ())?;
+        ipv6.read(|_, _| ())?;
         Ok(Self {
-            ipv4: Table::take(ebpf, abi::map::IPV4, "IPv4", settings.capacity)?,
-            ipv6: Table::take(ebpf, abi::map::IPV6, "IPv6", settings.capacity)?,
-            counters: take_counters(ebpf)?,
+            ipv4,
+            ipv6,
+            allowed,
+            rules,
+            events: Events::take(ebpf)?,
+            counters: take_map(ebpf, abi::map::COUNTERS)?,
+            memory,
         })
     }
 
     /// See [`KernelFilter::apply`](super::KernelFilter::apply).
     pub(super) fn apply(&mut self, changes: &[Change], now: Timestamp) -> Result<(), FilterError> {
         let bridge = TimeBridge::at(now);
-        let mut first_error = Ok(());
+        let (mut ipv4, mut ipv6) = (Vec::new(), Vec::new());
         for change in changes {
-            if let Err(error) = self.change(change, bridge, now) {
-                first_error = first_error.and(Err(error));
+            let (client, entry) = match change {
+                Change::Put(sentence) if !sentence.has_ended(now) => {
+                    (sentence.client, Some(self.entry(sentence, bridge)))
+                }
+                Change::Put(Sentence { client, .. }) | Change::Remove(client) => (*client, None),
+            };
+            match Key::from(client) {
+                Key::V4(key) => ipv4.push((key, entry)),
+                Key::V6(key) => ipv6.push((key, entry)),
             }
         }
-        first_error
+        let first = self.ipv4.apply(ipv4, bridge.kernel());
+        first.and(self.ipv6.apply(ipv6, bridge.kernel()))
     }
 
-    /// See [`KernelFilter::entries`](super::KernelFilter::entries).
+    /// See [`KernelFilter::entries`](super::KernelFilter::entries). The presence maps follow what
+    /// is found.
     pub(super) fn entries(&mut self, now: Timestamp) -> Result<Vec<Entry>, FilterError> {
         let bridge = TimeBridge::at(now);
-        let mut entries = self
-            .ipv4
-            .read(bridge, |key| SentencedClient::of(key.network().into()))?;
-        entries.append(
-            &mut self
-                .ipv6
-                .read(bridge, |key| SentencedClient::of(key.network().into()))?,
-        );
+        let expected = self.ipv4.len().saturating_add(self.ipv6.len());
+        let mut entries = Vec::with_capacity(usize::try_from(expected).unwrap_or_default());
+        self.ipv4
+            .read(|key, entry| entries.extend(told(key, entry, bridge)))?;
+        self.ipv6
+            .read(|key, entry| entries.extend(told(key, entry, bridge)))?;
         Ok(entries)
     }
 
     /// See [`KernelFilter::allow`](super::KernelFilter::allow).
-    pub(super) fn allow(&mut self, _: &[IpNet]) -> Result<(), FilterError> {
-        Ok(())
+    pub(super) fn allow(&mut self, networks: &[IpNet]) -> Result<(), FilterError> {
+        self.allowed.allow(networks, &mut self.rules)
     }
 
     /// Tells the log what the kernel sampled since the last call.
-    pub(super) fn tell_events(&mut self) {}
-
-    /// Entries in the IPv4 map.
-    pub(super) fn len_ipv4(&self) -> u64 {
-        self.ipv4.len()
+    pub(super) fn tell_events(&mut self) {
+        self.events.tell();
     }
 
-    /// Entries in the IPv6 map.
-    pub(super) fn len_ipv6(&self) -> u64 {
-        self.ipv6.len()
+    /// `status` with all that the maps know: entries, frames, allowed networks, memory.
+    pub(super) fn told(&self, status: OnStatus) -> OnStatus {
+        let frames: Vec<(Counter, u64)> = self.frames().collect();
+        OnStatus {
+            entries_ipv4: self.ipv4.len(),
+            entries_ipv6: self.ipv6.len(),
+            allowed_networks: self.allowed.len(),
+            allowed_crowded_out: self.allowed.crowded_out(),
+            memory: self.memory,
+            drops: frames
+                .iter()
+                .filter(|(counter, _)| counter.is_dropped())
+                .map(|(_, frames)| frames)
+                .sum(),
+            frames: frames
+                .into_iter()
+                .map(|(counter, frames)| (counter.name().to_owned(), frames))
+                .collect(),
+            ..status
+        }
     }
 
     /// Frames counted since the maps were made, by reason; all CPUs together.
-    pub(super) fn frames(&self) -> impl Iterator<Item = (Counter, u64)> {
+    fn frames(&self) -> impl Iterator<Item = (Counter, u64)> {
         Counter::ALL.into_iter().map(|counter| {
             let frames = match self.counters.get(&counter.index(), 0) {
                 Ok(frames) => frames.iter().sum(),
@@ -90,160 +158,84 @@ impl Maps {
             (counter, frames)
         })
     }
-    fn change(
-        &mut self,
-        change: &Change,
-        bridge: TimeBridge,
-        now: Timestamp,
-    ) -> Result<(), FilterError> {
-        match change {
-            Change::Put(sentence) if sentence.has_ended(now) => self.remove(sentence.client),
-            Change::Put(sentence) => self.put(sentence, bridge),
-            Change::Remove(client) => self.remove(*client),
-        }
-    }
 
-    fn put(&mut self, sentence: &Sentence, bridge: TimeBridge) -> Result<(), FilterError> {
+    fn entry(&self, sentence: &Sentence, bridge: TimeBridge) -> ClientEntry {
         let level = match sentence.level {
             SentenceLevel::Observe => Level::Observe,
             SentenceLevel::Rate => Level::Rate,
             SentenceLevel::Block => Level::Block,
         };
-        let until = bridge.to_kernel(sentence.until);
-        match sentence.client.network() {
-            IpNet::V4(network) => {
-                let key = Ipv4Key::new(network.network().octets(), network.prefix_len());
-                self.ipv4.put(key, sentence.client, level, until)
-            }
-            IpNet::V6(network) => {
-                let key = Ipv6Key::new(network.network().octets(), network.prefix_len());
-                self.ipv6.put(key, sentence.client, level, until)
-            }
+        let mut entry = ClientEntry::new(level, bridge.to_kernel(sentence.until));
+        if level == Level::Block {
+            // Its limit is used up, so that the first connection does not pass at once; counted
+            // from now, or every blocked client would pass when sentences are restored.
+            let first = bridge.kernel().as_nanos();
+            entry.arrival =
+                KernelTime::from_nanos(first.saturating_add(self.rules.block_interval()));
         }
-    }
-
-    fn remove(&mut self, client: SentencedClient) -> Result<(), FilterError> {
-        match client.network() {
-            IpNet::V4(network) => {
-                let key = Ipv4Key::new(network.network().octets(), network.prefix_len());
-                self.ipv4.remove(key, client)
-            }
-            IpNet::V6(network) => {
-                let key = Ipv6Key::new(network.network().octets(), network.prefix_len());
-                self.ipv6.remove(key, client)
-            }
+        if !self.allowed.overlaps(sentence.client.network()) {
+            entry.generation = self.rules.generation();
         }
+        entry
     }
 }
 
-/// The map of one address family.
-struct Table<K> {
-    map: HashMap<MapData, K, ClientEntry>,
-    /// Whose entries are in the map, so that the status need not walk it.
-    clients: HashSet<SentencedClient>,
-    name: &'static str,
-    family: &'static str,
-    capacity: u32,
+/// The generation for tries that nobody has used yet, under which entries that were copied from
+/// elsewhere ask them.
+fn unused(generations: &[BTreeSet<u16>]) -> u16 {
+    let is_used = |generation: &u16| generations.iter().any(|used| used.contains(generation));
+    (Config::NO_GENERATION + 1..=u16::MAX)
+        .find(|generation| !is_used(generation))
+        .unwrap_or(u16::MAX)
 }
 
-impl<K: Pod> Table<K> {
-    fn take(
-        ebpf: &mut Ebpf,
-        name: &'static str,
-        family: &'static str,
-        capacity: u32,
-    ) -> Result<Self, FilterError> {
-        let map = ebpf
-            .take_map(name)
-            .ok_or(MapError::ElementNotFound)
-            .and_then(HashMap::try_from)
-            .map_err(map_error(name, "used"))?;
-        Ok(Self {
-            map,
-            clients: HashSet::new(),
-            name,
-            family,
-            capacity,
+/// What an entry says, in the words of the policy.
+fn told(key: &impl SentenceKey, entry: &ClientEntry, bridge: TimeBridge) -> Option<Entry> {
+    Some(Entry {
+        client: key.client()?,
+        level: match entry.level() {
+            Some(Level::Block) => SentenceLevel::Block,
+            Some(Level::Rate) => SentenceLevel::Rate,
+            // A level from elsewhere passes in the kernel as an observed one does.
+            Some(Level::Observe) | None => SentenceLevel::Observe,
+        },
+        until: bridge.to_wall(entry.until),
+        drops: entry.drops,
+    })
+}
+
+/// Bytes of kernel memory that the maps take, as the kernel charges them. Kernels before 6.4 charge
+/// too little: the nodes and buckets of a hash map are left out.
+fn memory(ebpf: &Ebpf) -> u64 {
+    ebpf.maps()
+        .filter(|(name, _)| abi::map::ALL.contains(name))
+        .filter_map(|(_, map)| {
+            let (Map::HashMap(data)
+            | Map::Array(data)
+            | Map::PerCpuArray(data)
+            | Map::LpmTrie(data)
+            | Map::RingBuf(data)) = map
+            else {
+                return None;
+            };
+            let fd = data.fd().as_fd().as_raw_fd();
+            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+            let bytes = info
+                .lines()
+                .find_map(|line| line.strip_prefix("memlock:"))?;
+            bytes.trim().parse::<u64>().ok()
         })
-    }
-
-    fn put(
-        &mut self,
-        key: K,
-        client: SentencedClient,
-        level: Level,
-        until: abi::KernelTime,
-    ) -> Result<(), FilterError> {
-        // An update installs a new element, so what the kernel counted in the old one is carried
-        // over. A connection it meets between these two calls is not counted; it is dropped all
-        // the same.
-        let entry = ClientEntry::new(level, until);
-        let entry = match self.map.get(&key, 0) {
-            Ok(prior) => entry.carrying_over(&prior),
-            Err(MapError::KeyNotFound) => entry,
-            Err(error) => return Err(map_error(self.name, "read")(error)),
-        };
-        self.map
-            .insert(key, entry, 0)
-            .map_err(|error| match os_error(&error) {
-                Some(libc::E2BIG) => FilterError::Full {
-                    family: self.family,
-                    capacity: self.capacity,
-                },
-                _ => map_error(self.name, "written")(error),
-            })?;
-        self.clients.insert(client);
-        Ok(())
-    }
-
-    fn remove(&mut self, key: K, client: SentencedClient) -> Result<(), FilterError> {
-        match self.map.remove(&key) {
-            Ok(()) | Err(MapError::KeyNotFound) => {}
-            Err(error) if os_error(&error) == Some(libc::ENOENT) => {}
-            Err(error) => return Err(map_error(self.name, "written")(error)),
-        }
-        self.clients.remove(&client);
-        Ok(())
-    }
-
-    /// Reads every entry, and takes note of whose they are.
-    fn read(
-        &mut self,
-        bridge: TimeBridge,
-        client: impl Fn(&K) -> SentencedClient,
-    ) -> Result<Vec<Entry>, FilterError> {
-        let entries = self
-            .map
-            .iter()
-            .map(|item| {
-                let (key, entry) = item.map_err(map_error(self.name, "read"))?;
-                Ok(Entry {
-                    client: client(&key),
-                    level: match entry.level() {
-                        Some(Level::Block) => SentenceLevel::Block,
-                        Some(Level::Rate) => SentenceLevel::Rate,
-                        // A level from elsewhere passes in the kernel as an observed one does.
-                        Some(Level::Observe) | None => SentenceLevel::Observe,
-                    },
-                    until: bridge.to_wall(entry.until),
-                    drops: entry.drops,
-                })
-            })
-            .collect::<Result<Vec<Entry>, FilterError>>()?;
-        self.clients = entries.iter().map(|entry| entry.client).collect();
-        Ok(entries)
-    }
-
-    fn len(&self) -> u64 {
-        u64::try_from(self.clients.len()).unwrap_or(u64::MAX)
-    }
+        .sum()
 }
 
-fn take_counters(ebpf: &mut Ebpf) -> Result<PerCpuArray<MapData, u64>, FilterError> {
-    ebpf.take_map(abi::map::COUNTERS)
+fn take_map<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, FilterError>
+where
+    M: TryFrom<Map, Error = MapError>,
+{
+    ebpf.take_map(name)
         .ok_or(MapError::ElementNotFound)
-        .and_then(PerCpuArray::try_from)
-        .map_err(map_error(abi::map::COUNTERS, "used"))
+        .and_then(M::try_from)
+        .map_err(map_error(name, "used"))
 }
 
 fn map_error(map: &'static str, done: &'static str) -> impl Fn(MapError) -> FilterError {
@@ -254,6 +246,16 @@ fn map_error(map: &'static str, done: &'static str) -> impl Fn(MapError) -> Filt
     }
 }
 
+/// [`None`] where there is no such key, which aya says in two ways.
+fn unless_absent<T>(result: Result<T, MapError>) -> Result<Option<T>, MapError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(error) if os_error(&error) == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn os_error(error: &MapError) -> Option<i32> {
     match error {
         MapError::SyscallError(error) => error.io_error.raw_os_error(),
@@ -261,3 +263,14 @@ fn os_error(error: &MapError) -> Option<i32> {
         _ => None,
     }
 }
+
+const IPV4: Names = Names {
+    entries: abi::map::IPV4,
+    presence: abi::map::PRESENCE_V4,
+    family: "IPv4",
+};
+const IPV6: Names = Names {
+    entries: abi::map::IPV6,
+    presence: abi::map::PRESENCE_V6,
+    family: "IPv6",
+};
