@@ -4,15 +4,17 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
 use support::{
+    bpffs::BpfFs,
     error::Error,
     greygate::{self, Greygate},
     interrupt,
     mta::Mta,
-    needs, requirements,
+    needs, process, requirements,
 };
 
 use crate::stage::{CASTS, Cast, INTERFACE, Stage};
@@ -81,6 +83,96 @@ fn root_is_told_at_the_start_that_the_store_belongs_to_another() {
     assert!(told.contains(state) && told.contains("chown"), "{told}");
 }
 
+/// The unit's own command makes the place for the pins, its user pins there, and whatever becomes of
+/// the daemon, the filter stays. All that comes later is done without a right.
+#[test]
+fn filter_of_the_unit_outlives_its_daemon_and_its_interface() -> Result<(), Error> {
+    let ((), object, setpriv, _) = needs!(
+        requirements::network_namespaces(),
+        requirements::xdp_object(),
+        requirements::program("setpriv"),
+        greygate::binary()
+    );
+    let stage = Stage::new();
+    let home = home(&stage);
+    chown(&home, Some(NOBODY), Some(NOBODY)).expect("root may give it away");
+    let place = stage.path("bpf");
+    let _place = run_as_the_unit_does(&place)?;
+    let owner = fs::metadata(&place).expect("a mounted place");
+    assert_eq!((owner.uid(), owner.mode() & 0o777), (NOBODY, 0o700));
+
+    let object = copy_for_everybody(&stage, &object);
+    let pins = format!("[xdp]\npin_directory = \"{}/pins\"\n", place.display());
+    let launcher = as_nobody(&setpriv, "-all,+bpf,+net_admin");
+    let mut greygate = Greygate::launch(&launcher, &stage.mx, &home, &[&xdp(&object), &pins])?;
+    assert_eq!(rights_left(&greygate), Vec::<String>::new());
+    let Cast { sentenced, mx, .. } = CASTS[0];
+    greygate.run(&["punish", sentenced, "--for", "10m"])?;
+    wait_until_dropped(&stage, sentenced, mx)?;
+    // A crash loses what is newer than the snapshot; this one shall lose nothing.
+    greygate.run(&["snapshot"])?;
+
+    greygate.kill()?;
+    stage.assert_dropped(sentenced, mx);
+    assert!(stage.program().is_some(), "the pins hold it");
+
+    // The next daemon finds the entry, with what it has counted, and rules it.
+    greygate.resume(&stage.mx)?;
+    assert!(greygate.dropped_frames()? > 0, "{}", greygate.log());
+    stage.assert_dropped(sentenced, mx);
+
+    stage.mx.ip(&["link", "del", INTERFACE])?;
+    stage.plug_in();
+    wait_until_dropped(&stage, sentenced, mx)?;
+    assert_eq!(rights_left(&greygate), Vec::<String>::new());
+
+    greygate.run(&["forgive", sentenced])?;
+    wait_until_served(&stage, sentenced, mx)?;
+    let status = greygate.stop()?;
+    assert!(status.success(), "{}", greygate.log());
+    assert!(stage.program().is_some(), "a stop leaves the filter");
+    Ok(())
+}
+
+/// Does what the unit does before it starts the daemon, for another place and user; twice, as at a
+/// restart.
+fn run_as_the_unit_does(place: &Path) -> Result<BpfFs, Error> {
+    let unit = include_str!("../../greylist-user/dist/greygate.service");
+    let script = unit
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("ExecStartPre=-+/bin/sh -c '")?
+                .strip_suffix('\'')
+        })
+        .expect("the unit makes the place");
+    let place = place.to_str().expect("a plain path");
+    let script = script
+        .replace("/run/greygate-bpf", place)
+        .replace("greygate:greygate", &format!("{NOBODY}:{NOBODY}"));
+    let make = || process::run(Command::new("/bin/sh").args(["-c", &script]));
+    make()?;
+    let mounted = BpfFs::mounted(place);
+    make()?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("the kernel's list");
+    let times = mounts.lines().filter(|line| line.contains(place)).count();
+    assert_eq!(times, 1, "it is mounted once");
+    Ok(mounted)
+}
+
+fn wait_until_dropped(stage: &Stage, from: &str, to: &str) -> Result<(), Error> {
+    interrupt::wait_for("the sentence in the kernel", PATIENCE, || {
+        Ok(stage.knock(from, to).is_err().then_some(()))
+    })?;
+    stage.assert_dropped(from, to);
+    Ok(())
+}
+
+fn wait_until_served(stage: &Stage, from: &str, to: &str) -> Result<(), Error> {
+    interrupt::wait_for("the forgiveness in the kernel", PATIENCE, || {
+        Ok(stage.knock(from, to).is_ok().then_some(()))
+    })
+}
+
 /// Plays a day of the daemon's life in short. Returns what it had at its start, as it tells.
 fn works_without_rights(
     stage: &Stage,
@@ -92,10 +184,7 @@ fn works_without_rights(
 
     stage.assert_served(sentenced, mx, 25);
     greygate.run(&["punish", sentenced, "--for", "5m"])?;
-    interrupt::wait_for("the sentence in the kernel", PATIENCE, || {
-        Ok(stage.knock(sentenced, mx).is_err().then_some(()))
-    })?;
-    stage.assert_dropped(sentenced, mx);
+    wait_until_dropped(stage, sentenced, mx)?;
     assert!(greygate.dropped_frames()? > 0);
 
     greygate.reload(tweaks)?;
@@ -114,9 +203,7 @@ fn works_without_rights(
     assert!(answer.is_deferral(), "{answer:?}");
 
     greygate.run(&["forgive", sentenced])?;
-    interrupt::wait_for("the forgiveness in the kernel", PATIENCE, || {
-        Ok(stage.knock(sentenced, mx).is_ok().then_some(()))
-    })?;
+    wait_until_served(stage, sentenced, mx)?;
     assert_eq!(rights_left(&greygate), Vec::<String>::new());
 
     let status = greygate.stop()?;

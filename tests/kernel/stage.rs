@@ -94,24 +94,7 @@ impl Stage {
     fn set(guard: Guard) -> Self {
         let mx = Namespace::create("mx").expect("a namespace");
         let clients = Namespace::create("clients").expect("a namespace");
-        join(
-            End {
-                namespace: &mx,
-                interface: INTERFACE,
-                addresses: &["192.0.2.1/24", "2001:db8:0:7::1/64", "2001:db8:0:8::1/64"],
-            },
-            End {
-                namespace: &clients,
-                interface: "client0",
-                addresses: &[
-                    "192.0.2.7/24",
-                    "192.0.2.8/24",
-                    "2001:db8:0:7::7/64",
-                    "2001:db8:0:8::8/64",
-                ],
-            },
-        )
-        .expect("a cable");
+        plug(&mx, &clients);
         for listener in ["0.0.0.0:25", "[::]:25", "0.0.0.0:22", "[::]:22"] {
             listen(&mx, listener.parse().expect("an address"));
         }
@@ -121,6 +104,11 @@ impl Stage {
             directory: tempfile::tempdir().expect("a temporary directory"),
             _alone_or_not: guard,
         }
+    }
+
+    /// Puts a new cable where the old one was taken away.
+    pub(crate) fn plug_in(&self) {
+        plug(&self.mx, &self.clients);
     }
 
     /// Settings for the MX's interface that touch nothing outside this stage.
@@ -233,6 +221,27 @@ pub(crate) fn assert_alive(stream: &mut TcpStream) {
         .read_exact(&mut echo)
         .expect("the connection gives data");
     assert_eq!(&echo, b"NOOP\r\n");
+}
+
+fn plug(mx: &Namespace, clients: &Namespace) {
+    join(
+        End {
+            namespace: mx,
+            interface: INTERFACE,
+            addresses: &["192.0.2.1/24", "2001:db8:0:7::1/64", "2001:db8:0:8::1/64"],
+        },
+        End {
+            namespace: clients,
+            interface: "client0",
+            addresses: &[
+                "192.0.2.7/24",
+                "192.0.2.8/24",
+                "2001:db8:0:7::7/64",
+                "2001:db8:0:8::8/64",
+            ],
+        },
+    )
+    .expect("a cable");
 }
 
 fn address(text: &str) -> IpAddr {
