@@ -4,14 +4,18 @@
 //! - [`table`]: one table of frames, judged by the library on the host and by the object in the
 //!   kernel, under `BPF_PROG_TEST_RUN`. The two must agree.
 //! - [`traffic`]: real connections over a cable between two namespaces.
+//! - [`capacity`]: many sentences, a full table, and strangers who write into it.
 //! - [`refusals`]: what is in the way of a filter costs no mail and says its name.
-//! - [`debug_log`]: what the program says of frames, in a build that does.
+//! - [`pinned`]: what outlives the process by hand, and the way out of everything.
+//! - [`lifecycle`]: restarts, upgrades, crashes, interfaces that come and go.
 //! - [`neighbours`]: what a blocked client and the MX still have to say to each other.
 //! - [`rights`]: a daemon that runs has none, and works.
-//! - [`pinned`]: what outlives the process, and the way out of everything.
+//! - [`debug_log`]: what the program says of frames, in a build that does.
 
+mod capacity;
 mod debug_log;
 mod frames;
+mod lifecycle;
 mod neighbours;
 mod pinned;
 mod refusals;

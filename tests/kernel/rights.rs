@@ -17,7 +17,7 @@ use support::{
     needs, process, requirements,
 };
 
-use crate::stage::{CASTS, Cast, INTERFACE, Stage};
+use crate::stage::{CASTS, Cast, INTERFACE, Stage, lay_cable};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -122,7 +122,7 @@ fn filter_of_the_unit_outlives_its_daemon_and_its_interface() -> Result<(), Erro
     stage.assert_dropped(sentenced, mx);
 
     stage.mx.ip(&["link", "del", INTERFACE])?;
-    stage.plug_in();
+    lay_cable(&stage.mx, &stage.clients);
     wait_until_dropped(&stage, sentenced, mx)?;
     assert_eq!(rights_left(&greygate), Vec::<String>::new());
 

@@ -117,14 +117,21 @@ pub fn look(settings: &Settings) -> Result<Option<Pinned>, FilterError> {
     let sentences = Sentences::read(&maps);
     let (entries_ipv4, entries_ipv6) = sentences.lens();
     let drops = frames.iter().filter(|(counter, _)| counter.is_dropped());
+    let capacity = MapInfo::from_pin(maps.join(abi::map::IPV4))
+        .map_err(unreadable(abi::map::IPV4))?
+        .max_entries();
+    let at_this_capacity = Settings {
+        capacity,
+        ..settings.clone()
+    };
     let filter = OnStatus {
         interfaces,
         ports: read_ports(&maps).map_err(unreadable(abi::map::PORTS))?,
         entries_ipv4,
         entries_ipv6,
-        capacity: MapInfo::from_pin(maps.join(abi::map::IPV4))
-            .map_err(unreadable(abi::map::IPV4))?
-            .max_entries(),
+        capacity,
+        allowed_networks: sentences.allowed(),
+        memory: at_this_capacity.memory(),
         drops: drops.map(|(_, frames)| frames).sum(),
         frames: frames
             .iter()
@@ -191,7 +198,7 @@ fn finish(mut filter: XdpFilter, settings: &Settings) -> Result<Loaded, FilterEr
         directory: settings.pin_directory.clone(),
         entries: ipv4 + ipv6,
         capacity: settings.capacity,
-        memory: filter.memory(),
+        memory: settings.memory(),
     })
 }
 

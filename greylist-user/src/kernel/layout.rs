@@ -4,18 +4,18 @@
 //! Knows the layouts of every ABI version there has been. Sentences that cannot be read are no loss:
 //! they stand in the store.
 
-use std::{cmp::Reverse, collections::BTreeMap, path::Path};
+use std::{cmp::Reverse, os::fd::AsFd as _, path::Path};
 
 use aya::{
     Ebpf, Pod,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, MapInfo, MapType, lpm_trie},
+    maps::{LpmTrie, Map, MapData, MapError, MapInfo, MapType, lpm_trie},
 };
 use greylist_ebpf::abi::{
-    self, ClientEntry, Config, Ipv4Key, Ipv6Key, KernelTime, Level, Presence, PresenceBit,
+    self, ClientEntry, Config, Ipv4Key, Ipv6Key, KernelTime, Level, Presence,
 };
 use ipnet::IpNet;
 
-use super::FilterError;
+use super::{FilterError, maps::batch};
 
 /// In what the maps in `directory` are not as this greygate makes them; `None` when they are the
 /// same.
@@ -62,8 +62,8 @@ impl Sentences {
     /// Those in maps of this ABI version, whatever their capacity.
     pub(super) fn read(directory: &Path) -> Self {
         Self {
-            ipv4: read(directory, Some),
-            ipv6: read(directory, Some),
+            ipv4: read(&directory.join(abi::map::IPV4), Some),
+            ipv6: read(&directory.join(abi::map::IPV6), Some),
             allowed_ipv4: read_allowed(&directory.join(abi::map::ALLOWED_V4)),
             allowed_ipv6: read_allowed(&directory.join(abi::map::ALLOWED_V6)),
         }
@@ -72,8 +72,8 @@ impl Sentences {
     /// Those in maps of ABI version 1, which knew no allowed networks.
     pub(super) fn read_first(directory: &Path) -> Self {
         Self {
-            ipv4: read(directory, of_first),
-            ipv6: read(directory, of_first),
+            ipv4: read(&directory.join(abi::map::IPV4), of_first),
+            ipv6: read(&directory.join(abi::map::IPV6), of_first),
             ..Self::default()
         }
     }
@@ -82,6 +82,11 @@ impl Sentences {
     pub(super) fn lens(&self) -> (u64, u64) {
         let len = |len| u64::try_from(len).unwrap_or(u64::MAX);
         (len(self.ipv4.len()), len(self.ipv6.len()))
+    }
+
+    /// How many networks always pass.
+    pub(super) fn allowed(&self) -> u64 {
+        u64::try_from(self.allowed_ipv4.len() + self.allowed_ipv6.len()).unwrap_or(u64::MAX)
     }
 
     /// Whose they are, and what the kernel knows of them.
@@ -100,8 +105,8 @@ impl Sentences {
     /// Writes them into the maps of a program that is attached nowhere yet. Where they do not all
     /// fit, those with the least time left give way.
     pub(super) fn write(self, ebpf: &mut Ebpf, capacity: u32) -> Result<(), FilterError> {
-        write(ebpf, longest(self.ipv4, capacity))?;
-        write(ebpf, longest(self.ipv6, capacity))?;
+        write(ebpf, abi::map::IPV4, longest(self.ipv4, capacity))?;
+        write(ebpf, abi::map::IPV6, longest(self.ipv6, capacity))?;
         write_allowed(ebpf, abi::map::ALLOWED_V4, &self.allowed_ipv4)?;
         write_allowed(ebpf, abi::map::ALLOWED_V6, &self.allowed_ipv6)
     }
@@ -184,65 +189,22 @@ impl std::fmt::Display for Shape {
     }
 }
 
-/// The key of a map of sentences.
-trait Key: Pod {
-    const MAP: &str;
-    const PRESENCE: &str;
-
-    fn bit(&self) -> PresenceBit;
-
-    fn is_host(&self) -> bool;
-}
-
-impl Key for Ipv4Key {
-    const MAP: &str = abi::map::IPV4;
-    const PRESENCE: &str = abi::map::PRESENCE_V4;
-
-    fn bit(&self) -> PresenceBit {
-        self.presence()
-    }
-
-    fn is_host(&self) -> bool {
-        self.prefix() == 32
-    }
-}
-
-impl Key for Ipv6Key {
-    const MAP: &str = abi::map::IPV6;
-    const PRESENCE: &str = abi::map::PRESENCE_V6;
-
-    fn bit(&self) -> PresenceBit {
-        self.presence()
-    }
-
-    fn is_host(&self) -> bool {
-        self.prefix() == 128
-    }
-}
-
-/// What a map of sentences holds whose values are `V`; nothing, and a line that says why, when it
-/// is no such map.
-fn read<K: Key, V: Pod>(
-    directory: &Path,
-    entry: fn(V) -> Option<ClientEntry>,
-) -> Vec<(K, ClientEntry)> {
-    let read = || -> Result<Vec<(K, V)>, MapError> {
-        let map = MapData::from_pin(directory.join(K::MAP))?;
-        HashMap::try_from(Map::from_map_data(map)?)?
-            .iter()
-            .collect()
+/// What the map of sentences at `path` holds, whose values are `V`; nothing, and a line that says
+/// why, when it is no such map.
+fn read<K: Pod, V: Pod>(path: &Path, entry: fn(V) -> Option<ClientEntry>) -> Vec<(K, ClientEntry)> {
+    let read = || -> Result<Vec<(K, ClientEntry)>, MapError> {
+        let map = MapData::from_pin(path)?;
+        let mut entries = Vec::new();
+        batch::read(map.fd().as_fd(), |key, value| {
+            entries.extend(entry(value).map(|entry| (key, in_no_generation(entry))));
+        })
+        .map_err(MapError::IoError)?;
+        Ok(entries)
     };
-    match read() {
-        Ok(entries) => entries
-            .into_iter()
-            .filter_map(|(key, value)| Some((key, entry(value)?)))
-            .map(|(key, entry)| (key, in_no_generation(entry)))
-            .collect(),
-        Err(error) => {
-            tracing::warn!(map = K::MAP, %error, "sentences left to the store");
-            Vec::new()
-        }
-    }
+    read().unwrap_or_else(|error| {
+        tracing::warn!(map = %path.display(), %error, "sentences left to the store");
+        Vec::new()
+    })
 }
 
 fn read_allowed<K: Pod>(path: &Path) -> Vec<(u32, K)> {
@@ -297,34 +259,19 @@ fn longest<K: Ord>(mut entries: Vec<(K, ClientEntry)>, capacity: u32) -> Vec<(K,
     entries
 }
 
-fn presence<K: Key>(entries: &[(K, ClientEntry)]) -> BTreeMap<u32, Presence> {
-    let mut words: BTreeMap<u32, Presence> = BTreeMap::new();
-    for (key, _) in entries {
-        let bit = key.bit();
-        let word = words.entry(bit.index()).or_default();
-        if key.is_host() {
-            word.hosts |= bit.mask();
-        } else {
-            word.networks |= bit.mask();
-        }
-    }
-    words
-}
-
-fn write<K: Key>(ebpf: &mut Ebpf, entries: Vec<(K, ClientEntry)>) -> Result<(), FilterError> {
-    let failed = map_error(K::PRESENCE);
-    let map = ebpf.map_mut(K::PRESENCE).ok_or(MapError::ElementNotFound);
-    let mut words: Array<_, Presence> = map.and_then(Array::try_from).map_err(&failed)?;
-    for (index, word) in presence(&entries) {
-        words.set(index, word, 0).map_err(&failed)?;
-    }
-    let failed = map_error(K::MAP);
-    let map = ebpf.map_mut(K::MAP).ok_or(MapError::ElementNotFound);
-    let mut map: HashMap<_, K, ClientEntry> = map.and_then(HashMap::try_from).map_err(&failed)?;
-    for (key, entry) in entries {
-        map.insert(key, entry, 0).map_err(&failed)?;
-    }
-    Ok(())
+/// Writes no presence bits: whoever takes the maps finds the entries and sets theirs.
+fn write<K: Pod>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    entries: Vec<(K, ClientEntry)>,
+) -> Result<(), FilterError> {
+    let failed = map_error(name);
+    let Some(Map::HashMap(map)) = ebpf.map(name) else {
+        return Err(failed(MapError::ElementNotFound));
+    };
+    let (keys, entries): (Vec<K>, Vec<ClientEntry>) = entries.into_iter().unzip();
+    batch::update(map.fd().as_fd(), &keys, &entries)
+        .map_err(|stopped| failed(MapError::IoError(stopped.error)))
 }
 
 fn write_allowed<K: Pod>(
@@ -394,24 +341,6 @@ mod tests {
         let kept = longest(entries.clone(), 2);
         assert_eq!(kept, [9, 7].map(lasting));
         assert_eq!(longest(entries.clone(), 4), entries);
-    }
-
-    #[test]
-    fn each_entry_has_its_bit() {
-        let entry = lasting(1).1;
-        let words = presence(&[
-            (Ipv4Key::host([192, 0, 2, 7]), entry),
-            (Ipv4Key::host([192, 0, 2, 8]), entry),
-            (Ipv4Key::network_of([192, 0, 3, 0]), entry),
-        ]);
-        let host = Ipv4Key::host([192, 0, 2, 7]).presence();
-        let network = Ipv4Key::network_of([192, 0, 3, 0]).presence();
-        assert_eq!(host.index(), network.index(), "neighbours share a word");
-        let word = words[&host.index()];
-        assert_eq!(
-            (word.hosts, word.networks, words.len()),
-            (host.mask(), network.mask(), 1)
-        );
     }
 
     #[test]

@@ -2,10 +2,7 @@
 //!
 //! What happens without the file, or with one of another version: no kernel filter, and mail flows.
 
-use std::{
-    os::fd::{AsFd as _, AsRawFd as _},
-    path::Path,
-};
+use std::{os::fd::AsFd as _, path::Path};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
@@ -17,8 +14,8 @@ use object::{Object as _, ObjectSection as _, read::elf::ElfFile64};
 
 use super::{FilterError, Settings, release};
 
-/// Loads the program with new maps, or on those pinned in the directory `pinned`, which must be as
-/// the object wants them. Nothing is attached yet.
+/// Loads the program with new maps, sized but empty, or on those pinned in the directory `pinned`,
+/// which must be as the object wants them. Nothing is attached yet.
 ///
 /// # Errors
 ///
@@ -56,15 +53,15 @@ pub(super) fn maps(ebpf: &Ebpf) -> Result<Vec<(&'static str, MapData)>, FilterEr
                 done: "held",
                 source,
             };
-            let map = match ebpf.map(name) {
-                Some(
-                    Map::HashMap(map)
-                    | Map::Array(map)
-                    | Map::PerCpuArray(map)
-                    | Map::LpmTrie(map)
-                    | Map::RingBuf(map),
-                ) => map,
-                _ => return Err(failed(MapError::ElementNotFound.into())),
+            let Some(
+                Map::HashMap(map)
+                | Map::Array(map)
+                | Map::PerCpuArray(map)
+                | Map::LpmTrie(map)
+                | Map::RingBuf(map),
+            ) = ebpf.map(name)
+            else {
+                return Err(failed(MapError::ElementNotFound.into()));
             };
             let held = map.fd().as_fd().try_clone_to_owned();
             let held = held.map_err(MapError::IoError).and_then(MapData::from_fd);
@@ -72,20 +69,6 @@ pub(super) fn maps(ebpf: &Ebpf) -> Result<Vec<(&'static str, MapData)>, FilterEr
                 .map_err(|error| failed(error.into()))
         })
         .collect()
-}
-
-/// Bytes that `maps` take of the kernel's memory, as it says itself.
-pub(super) fn memory(maps: &[(&'static str, MapData)]) -> u64 {
-    maps.iter()
-        .filter_map(|(_, map)| {
-            let descriptor = map.fd().as_fd().as_raw_fd();
-            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).ok()?;
-            let bytes = info
-                .lines()
-                .find_map(|line| line.strip_prefix("memlock:"))?;
-            bytes.trim().parse::<u64>().ok()
-        })
-        .sum()
 }
 
 /// Refuses while the flag of `panic` stands.

@@ -38,8 +38,6 @@ pub struct XdpFilter {
     mode: Mode,
     ports: Vec<u16>,
     capacity: u32,
-    /// Bytes that the maps take of the kernel's memory.
-    memory: u64,
     netlink: Netlink,
     /// The flag of `panic`, which tells who took the program off.
     panic_file: PathBuf,
@@ -99,10 +97,9 @@ impl XdpFilter {
     /// Loads and attaches, or takes over; pins nothing new.
     pub(super) fn attach(settings: &Settings, pinning: Pinning) -> Result<Self, FilterError> {
         let netlink = Netlink::open().map_err(FilterError::io("opening a netlink socket"))?;
-        let inheritance = Inheritance::of(&pinning, settings)?;
+        let inheritance = Inheritance::of(&pinning, settings);
         let mut ebpf = object::load(settings, inheritance.same())?;
         let mut new_maps = object::maps(&ebpf)?;
-        let memory = object::memory(&new_maps);
         match inheritance {
             Inheritance::Nothing => {}
             Inheritance::Same(directory) => {
@@ -126,7 +123,6 @@ impl XdpFilter {
             mode: settings.mode,
             ports: settings.ports.clone(),
             capacity: settings.capacity,
-            memory,
             netlink,
             panic_file: settings.panic_file.clone(),
             #[cfg(feature = "debug-log")]
@@ -214,11 +210,6 @@ impl XdpFilter {
         interfaces.map(|it| self.interface_status(it)).collect()
     }
 
-    /// Bytes that the maps take of the kernel's memory.
-    pub(super) fn memory(&self) -> u64 {
-        self.memory
-    }
-
     /// Adopts the pinned link of an interface, or attaches to it.
     fn take_over(&mut self, name: String) -> Interface {
         let pin = match &self.pinning {
@@ -304,15 +295,14 @@ impl XdpFilter {
             if self.interfaces.iter().any(|it| it.name == interface) {
                 continue;
             }
-            match attach::pinned(&interface, &pins.link(&interface), &self.netlink) {
-                Err(error @ FilterError::AlienPin(_)) => {
-                    tracing::warn!(why = error.chain(), "left alone");
-                }
-                _ => {
-                    tracing::info!(interface, "detached: not configured any more");
-                    pins::remove_file(&pins.link(&interface))?;
-                }
+            let pin = pins.link(&interface);
+            let pinned = attach::pinned(&interface, &pin, &self.netlink);
+            if let Err(error @ FilterError::AlienPin(_)) = pinned {
+                tracing::warn!(why = error.chain(), "left alone");
+                continue;
             }
+            pins::remove_file(&pin)?;
+            tracing::info!(interface, "detached: not configured any more");
         }
         for directory in pins.newer()? {
             let directory = directory.display();
@@ -335,6 +325,8 @@ impl XdpFilter {
     }
 
     fn log_interfaces(&self) {
+        let told = self.maps.told(OnStatus::default());
+        let (memory, entries) = (told.memory, told.entries_ipv4 + told.entries_ipv6);
         for interface in &self.interfaces {
             let status = self.interface_status(interface);
             let InterfaceStatus {
@@ -355,7 +347,8 @@ impl XdpFilter {
                 driver = driver(&name),
                 adopted = attachment.is_adopted,
                 pinned,
-                memory = self.memory,
+                entries,
+                memory,
                 "attached"
             );
             if let Some(why) = why_unpinned {
@@ -474,23 +467,23 @@ enum Inheritance {
 }
 
 impl Inheritance {
-    fn of(pinning: &Pinning, settings: &Settings) -> Result<Self, FilterError> {
+    fn of(pinning: &Pinning, settings: &Settings) -> Self {
         let (Pinning::On(pins) | Pinning::Off(Some(pins))) = pinning else {
-            return Ok(Self::Nothing);
+            return Self::Nothing;
         };
         let (sentences, why) = if let Some(maps) = pins.maps() {
             let Some(difference) = layout::difference(&maps, settings.capacity) else {
-                return Ok(Self::Same(maps));
+                return Self::Same(maps);
             };
             (Sentences::read(&maps), difference)
         } else if let Some(maps) = pins.first_maps() {
             (Sentences::read_first(maps), "of ABI version 1".to_owned())
         } else {
-            return Ok(Self::Nothing);
+            return Self::Nothing;
         };
         let (ipv4, ipv6) = sentences.lens();
         tracing::info!(why, ipv4, ipv6, "maps made anew");
-        Ok(Self::Changed(sentences))
+        Self::Changed(sentences)
     }
 
     fn same(&self) -> Option<&std::path::Path> {
