@@ -189,6 +189,7 @@ mod tests {
     use crate::clock::SystemClock;
     use crate::daemon::{Daemon, Rights};
     use crate::log;
+    use crate::policy::SentenceLevel;
 
     #[test]
     fn operator_sees_and_changes_a_real_daemon() {
@@ -242,6 +243,49 @@ mod tests {
         daemon.stop();
         let gone = call(&socket, &Request::Status);
         assert!(matches!(gone, Err(CallError::NoDaemon(_))), "{gone:?}");
+    }
+
+    #[test]
+    fn operator_sentences_networks_and_forgives_all_that_covers_an_address() {
+        let place = TempDir::new().expect("there is room for a directory");
+        let (daemon, socket) = start(&place);
+        let punish = |target: &str, level| {
+            let order = PunishOrder {
+                target: target.parse().expect("a target"),
+                seconds: Some(60),
+                level: OrderedLevel(level),
+                force: true,
+            };
+            match call(&socket, &Request::Punish(order)) {
+                Ok(Answer::Punished(punished)) => punished,
+                other => panic!("{other:?}: the daemon should obey its own user"),
+            }
+        };
+        let forgive = |target: &str| {
+            let target = target.parse().expect("a target");
+            match call(&socket, &Request::Forgive { target }) {
+                Ok(Answer::Forgiven(forgiven)) => forgiven.lifted,
+                other => panic!("{other:?}: the daemon should obey its own user"),
+            }
+        };
+        let network = punish("192.0.2.0/24", SentenceLevel::Rate);
+        assert_eq!(
+            (network.client.as_str(), network.level.as_str()),
+            ("192.0.2.0/24", "rate")
+        );
+        punish("192.0.2.7", SentenceLevel::Observe);
+        let loopback = punish("127.0.0.1", SentenceLevel::Block).without_effect;
+        assert!(loopback.starts_with("127.0.0.0/8 (loopback"), "{loopback}");
+        forgive("127.0.0.1");
+        let softer = punish("192.0.2.0/24", SentenceLevel::Observe);
+        assert_eq!(softer.level, "rate", "no sentence is softened by another");
+        punish("2001:db8::7/128", SentenceLevel::Block);
+        assert_eq!(sentenced(&socket).len(), 3);
+
+        assert_eq!(forgive("192.0.2.7"), ["192.0.2.7", "192.0.2.0/24"]);
+        assert_eq!(forgive("2001:db8::8"), Vec::<String>::new());
+        assert_eq!(forgive("2001:db8::/32"), ["2001:db8::7/128"]);
+        daemon.stop();
     }
 
     #[test]

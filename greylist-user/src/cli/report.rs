@@ -179,6 +179,8 @@ fn filter_on(on: &OnStatus, paper: &mut Paper) {
             format_args!("{} of {capacity} entries", number(entries)),
         );
     }
+    let megabytes = number(on.memory.div_ceil(1_000_000));
+    paper.row("memory", format_args!("{megabytes} MB in the kernel"));
     paper.row("dropped", number(on.drops));
 }
 
@@ -221,6 +223,7 @@ mod tests {
              ports         25\n\
              IPv4          1 of 131,072 entries\n\
              IPv6          0 of 131,072 entries\n\
+             memory        38 MB in the kernel\n\
              dropped       3,400\n\
              \n\
              counter                  since the start\n\
@@ -369,6 +372,7 @@ mod tests {
                 entries_ipv4: 1,
                 entries_ipv6: 0,
                 capacity: 131_072,
+                memory: 37_900_000,
                 drops: 3_400,
                 ..OnStatus::default()
             }),

@@ -411,7 +411,7 @@ impl Config {
             "sentences",
             &mut store.sentences,
             1_000..=64_000_000,
-            "Sentences held at most, some 130 bytes each. More offenders than that go free, and \
+            "Sentences held at most, some 200 bytes each when full. More offenders than that go free, and \
              are counted.",
         );
         v.bounded(

@@ -25,7 +25,7 @@ impl Config {
         if self.xdp.interfaces.is_empty() {
             return 0;
         }
-        u64::from(self.xdp.capacity) * (SENTENCE_IPV4 + SENTENCE_IPV6) + PRESENCE
+        self.xdp.memory()
     }
 
     /// What is legal but may not be what was meant, one sentence each.
@@ -153,17 +153,12 @@ impl Config {
 /// As long as libmilter waits, to within a few seconds.
 const SLOW_MESSAGE: Duration = Duration::from_hours(2);
 
-/// Bytes of one element of the kernel's tables, key, value and the kernel's own part.
-const SENTENCE_IPV4: u64 = 109;
-const SENTENCE_IPV6: u64 = 125;
-/// Bytes that tell where in the tables a look-up is worth its price.
-const PRESENCE: u64 = 8 << 20;
 /// Room for loopback, link-local, this host's addresses and its gateways.
 const OWN_NETWORKS: usize = 96;
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
+    use std::net::{IpAddr, Ipv4Addr};
 
     use super::*;
 
@@ -210,7 +205,7 @@ mod tests {
         config.xdp.action = Action::Observe;
         config.store.sentences = 1_000;
         config.policy.allow = (0..5_000)
-            .map(|number| IpAddr::from([192, (number >> 7) as u8, (number << 1) as u8, 1]).into())
+            .map(|number| IpAddr::from(Ipv4Addr::from(0xc000_0000 + 2 * number)).into())
             .collect();
         assert_eq!(config.remarks(), Vec::<String>::new(), "it is off");
         config.xdp.interfaces = vec!["lo".to_owned()];
@@ -223,6 +218,6 @@ mod tests {
         assert_eq!(config.kernel_memory(), 0, "there is no filter");
         config.xdp.interfaces = vec!["lo".to_owned()];
         config.xdp.capacity = 1_000_000;
-        assert_eq!(config.kernel_memory(), 242_388_608);
+        assert_eq!(config.kernel_memory(), config.xdp.memory());
     }
 }

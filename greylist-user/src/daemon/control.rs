@@ -129,12 +129,13 @@ impl Control for Desk {
         let passes = allowances.iter().find(|it| it.network.contains(&network));
         let spared = allowances.iter().filter(|it| network.contains(&it.network));
         let idle = self.projector.status().nothing_dropped_because();
-        let without_effect = idle
+        let without_effect = passes
+            .map(|it| format!("{it} always passes in the kernel"))
+            .or(idle)
             .or_else(|| {
                 let why = "[xdp] action is observe: what would be dropped is only counted";
                 (!self.sentences.drops).then(|| why.to_owned())
-            })
-            .or_else(|| passes.map(|it| format!("{it} always passes in the kernel")));
+            });
         Ok(Punished {
             client: client.to_string(),
             seconds: given.until.since(now).as_secs(),

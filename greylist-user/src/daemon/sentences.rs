@@ -25,9 +25,7 @@ pub(super) struct UpheldSentences {
 
 impl SentenceSource for UpheldSentences {
     fn sentences(&self, now: Timestamp) -> Vec<Sentence> {
-        let policy = self.policy.load();
-        let stored = self.store.sentences(now).into_iter();
-        stored.filter_map(|it| policy.uphold(it)).collect()
+        self.policy.load().uphold_all(self.store.sentences(now))
     }
 
     fn allowed(&self) -> Vec<IpNet> {
@@ -90,4 +88,108 @@ pub(super) fn in_force(policy: &Policy) -> Policy {
 
 fn networks_of(addresses: Vec<IpAddr>) -> Vec<IpNet> {
     addresses.into_iter().map(IpNet::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tempfile::TempDir;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::kernel::Entry;
+    use crate::policy::{Persistence, SentenceLevel, SentenceReason, SentencedClient};
+    use crate::store::Settings;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+    fn sentences(drops: bool) -> (UpheldSentences, TempDir) {
+        let directory = TempDir::new().expect("there is room for a directory");
+        let settings = Settings {
+            directory: directory.path().to_owned(),
+            seed_file: directory.path().join("seed"),
+            capacity: 1_000,
+            ..Settings::default()
+        };
+        let policy = Arc::new(ArcSwap::from_pointee(in_force(&Policy {
+            allow: vec!["198.51.100.0/24".parse().expect("a network")],
+            local: vec!["198.51.100.7/32".parse().expect("a network")],
+            ..Policy::default()
+        })));
+        let (effects, _nobody) = mpsc::channel(1);
+        let (store, _) = Store::open(settings, Arc::clone(&policy), effects, Arc::default(), NOW)
+            .expect("the directory is writable");
+        let store = Arc::new(store);
+        let sentences = UpheldSentences {
+            store,
+            policy,
+            drops,
+        };
+        (sentences, directory)
+    }
+
+    #[test]
+    fn loopback_link_local_this_host_and_the_lists_always_pass() {
+        let (sentences, _directory) = sentences(true);
+        let allowed = sentences.allowed();
+        let mut expected: Vec<IpNet> = ["127.0.0.1", "::1", "169.254.1.1", "fe80::1"]
+            .map(|address| IpNet::from(address.parse::<IpAddr>().expect("an address")))
+            .to_vec();
+        expected.extend(networks_of(host::own_addresses()));
+        expected.extend(networks_of(host::gateways()));
+        expected.push("198.51.100.0/24".parse().expect("a network"));
+        for network in expected {
+            let is_allowed = allowed.iter().any(|it| it.contains(&network));
+            assert!(is_allowed, "{network} in {allowed:?}");
+        }
+        let stranger: IpNet = "192.0.2.7/32".parse().expect("a network");
+        assert!(!allowed.iter().any(|it| it.contains(&stranger)));
+    }
+
+    #[test]
+    fn each_allowance_says_which_line_gave_it() {
+        let (sentences, _directory) = sentences(true);
+        let said: Vec<_> = sentences
+            .allowances()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        for line in [
+            "127.0.0.0/8 (loopback or link-local)",
+            "198.51.100.0/24 ([lists] allow)",
+            "198.51.100.7/32 ([lists] local)",
+        ] {
+            assert!(said.iter().any(|it| it == line), "{line} in {said:?}");
+        }
+    }
+
+    #[test]
+    fn kernel_that_only_observes_lengthens_no_sentence() {
+        for (drops, minutes) in [(true, 20), (false, 10)] {
+            let (sentences, _directory) = sentences(drops);
+            let client = SentencedClient::of([192, 0, 2, 7].into());
+            let until = NOW.after(Duration::from_mins(10));
+            sentences.store.punish(Sentence {
+                client,
+                level: SentenceLevel::Block,
+                reason: SentenceReason::RapidRetries,
+                since: NOW,
+                until,
+                persistence: Persistence::default(),
+            });
+            let entry = Entry {
+                client,
+                level: SentenceLevel::Block,
+                until,
+                drops: 500,
+            };
+            sentences.heed(&[entry], NOW);
+            let [held] = sentences.sentences(NOW)[..] else {
+                panic!("one is sentenced");
+            };
+            assert_eq!(held.persistence.drops, 500);
+            assert_eq!(held.until, NOW.after(Duration::from_mins(minutes)));
+        }
+    }
 }

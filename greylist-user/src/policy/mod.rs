@@ -12,6 +12,7 @@ pub mod ranges;
 mod record;
 mod rules;
 mod sentence;
+mod shield;
 mod time;
 mod trust;
 mod tuple;

@@ -64,15 +64,13 @@ impl Persistence {
 /// Longer by what an offence costs, but by no more than its own length, and never beyond
 /// [`Sentence::LONGEST`].
 pub fn lengthened(policy: &Policy, sentence: &Sentence, now: Timestamp) -> Option<Sentence> {
-    let upheld = policy.uphold(*sentence)?;
     let least = u64::from(policy.punish.persistent_drops);
     let stays = least == 0
         || sentence.persistence.drops < least
         || sentence.persistence.lengthened
         || sentence.reason == SentenceReason::Operator
-        || upheld.level == SentenceLevel::Observe
         || sentence.has_ended(now);
-    if stays {
+    if stays || policy.uphold(*sentence)?.level == SentenceLevel::Observe {
         return None;
     }
     let length = sentence.until.since(sentence.since);
@@ -133,13 +131,14 @@ mod tests {
 
         policy.punish.sentence = Sentence::LONGEST;
         let nearly = Sentence {
-            until: T0.after(Sentence::LONGEST - Duration::from_mins(1)),
+            since: T0.after(Duration::from_mins(1)),
+            until: T0.after(Sentence::LONGEST),
             ..earned(100)
         };
-        let longer = lengthened(&policy, &nearly, T0).expect("a minute is left");
-        assert_eq!(longer.until, T0.after(Sentence::LONGEST));
+        let longer = lengthened(&policy, &nearly, nearly.since).expect("a minute is left");
+        assert_eq!(longer.until, nearly.since.after(Sentence::LONGEST));
         let longest = Sentence {
-            until: T0.after(Sentence::LONGEST),
+            since: T0,
             ..nearly
         };
         assert_eq!(lengthened(&policy, &longest, T0), None);

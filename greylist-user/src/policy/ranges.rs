@@ -20,7 +20,7 @@ pub const UNTOUCHABLE: [IpNet; 4] = [
 
 /// Private (RFC 1918), shared by a carrier's customers (RFC 6598) and unique local (RFC 4193):
 /// spared unless [`Punish::private`](super::Punish::private).
-const PRIVATE: [IpNet; 5] = [
+pub(super) const PRIVATE: [IpNet; 5] = [
     v4([10, 0, 0, 0], 8),
     v4([172, 16, 0, 0], 12),
     v4([192, 168, 0, 0], 16),
@@ -31,11 +31,6 @@ const PRIVATE: [IpNet; 5] = [
 /// Whether a loopback or link-local address falls under sentences of `client`.
 pub fn is_untouchable(client: SentencedClient) -> bool {
     UNTOUCHABLE.iter().any(|range| client.overlaps(*range))
-}
-
-/// Whether a private address falls under sentences of `client`.
-pub fn is_private(client: SentencedClient) -> bool {
-    PRIVATE.iter().any(|range| client.overlaps(*range))
 }
 
 const fn v4([a, b, c, d]: [u8; 4], prefix: u8) -> IpNet {
@@ -49,6 +44,10 @@ const fn v6(address: Ipv6Addr, prefix: u8) -> IpNet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn is_private(client: SentencedClient) -> bool {
+        PRIVATE.iter().any(|range| client.overlaps(*range))
+    }
 
     fn client(address: &str) -> SentencedClient {
         SentencedClient::of(address.parse().expect("an address"))

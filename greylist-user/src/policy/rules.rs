@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::ranges;
 use super::sentence::{Sentence, SentenceLevel, SentenceReason, SentencedClient};
+use super::shield::Shield;
 
 /// The rules of one policy. Immutable: a reload replaces it whole. Verdicts follow the new one at
 /// once; a session keeps what it began with of [`rcpt_deferrals`](Self::rcpt_deferrals) and
@@ -103,16 +104,39 @@ impl Policy {
     /// Whether no offence may sentence `client`, because an allow-listed, local or private host
     /// would be hit: an IPv6 sentence falls on a whole `/64`.
     pub fn shields(&self, client: SentencedClient) -> bool {
-        let mut listed = self.allow.iter().chain(&self.local);
-        ranges::is_untouchable(client)
-            || (!self.punish.private && ranges::is_private(client))
-            || listed.any(|listed| client.overlaps(*listed))
+        self.shielded().any(|network| client.overlaps(*network))
+    }
+
+    /// The networks that [`shields`](Self::shields) looks at.
+    fn shielded(&self) -> impl Iterator<Item = &IpNet> {
+        let private: &[IpNet] = if self.punish.private {
+            &[]
+        } else {
+            &ranges::PRIVATE
+        };
+        let listed = self.allow.iter().chain(&self.local);
+        ranges::UNTOUCHABLE.iter().chain(private).chain(listed)
     }
 
     /// What is left of a sentence under these rules, which may be newer than it: nothing where its
     /// client is shielded now, and observing where punishing only observes now. An operator's own
     /// sentence stands.
     pub fn uphold(&self, sentence: Sentence) -> Option<Sentence> {
+        self.uphold_unless(sentence, |client| self.shields(client))
+    }
+
+    /// What is left of `sentences`, each as by [`uphold`](Self::uphold).
+    pub fn uphold_all(&self, sentences: Vec<Sentence>) -> Vec<Sentence> {
+        let shield = Shield::of(self.shielded());
+        let upheld = |it| self.uphold_unless(it, |client| shield.overlaps(client));
+        sentences.into_iter().filter_map(upheld).collect()
+    }
+
+    fn uphold_unless(
+        &self,
+        sentence: Sentence,
+        is_shielded: impl Fn(SentencedClient) -> bool,
+    ) -> Option<Sentence> {
         if sentence.reason == SentenceReason::Operator {
             return Some(sentence);
         }
@@ -120,7 +144,7 @@ impl Policy {
             Action::Enforce => sentence.level,
             Action::Observe => SentenceLevel::Observe,
         };
-        (!self.shields(sentence.client)).then_some(Sentence { level, ..sentence })
+        (!is_shielded(sentence.client)).then_some(Sentence { level, ..sentence })
     }
 }
 
@@ -247,6 +271,14 @@ mod tests {
         };
         assert_eq!(policy.uphold(earned), Some(observed));
         assert_eq!(policy.uphold(ordered), Some(ordered));
+        assert_eq!(
+            policy.uphold_all(vec![earned, ordered]),
+            [observed, ordered]
+        );
+        policy
+            .allow
+            .push("192.0.2.25/32".parse().expect("a network"));
+        assert_eq!(policy.uphold_all(vec![earned, ordered]), [ordered]);
     }
 
     #[test]

@@ -235,7 +235,7 @@ mod tests {
         ] {
             let network = client(network).expect("it can be sentenced").network();
             assert_eq!(
-                client(&network.to_string()).map(|it| it.network()),
+                client(&network.to_string()).map(SentencedClient::network),
                 Ok(network)
             );
         }

@@ -61,7 +61,7 @@ pub struct Settings {
     /// have earned some.
     pub capacity: usize,
     /// Most sentences held at once. Default 4,000,000: many times what the kernel's tables hold at
-    /// their default, and some 500 MB when full.
+    /// their default, and 800 MB at most when full.
     pub sentences: usize,
     /// Time from one snapshot to the next: what a crash may lose. Default 5 min.
     pub snapshot_interval: Duration,

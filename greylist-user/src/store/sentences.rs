@@ -241,11 +241,11 @@ mod tests {
         let first = block(T0, Duration::from_mins(30));
         sentences.give(first);
         let policy = Policy::default();
-        let heed = |counter| sentences.heed(Some(&policy), first.client, counter, minutes(5));
-        assert_eq!(heed(99), None);
-        let longer = heed(100).expect("it kept knocking");
+        let read = |counter| sentences.heed(Some(&policy), first.client, counter, minutes(5));
+        assert_eq!(read(99), None);
+        let longer = read(100).expect("it kept knocking");
         assert_eq!(longer.until, minutes(60));
-        assert_eq!(heed(1_000_000), None);
+        assert_eq!(read(1_000_000), None);
         let [held] = sentences.in_force(minutes(59))[..] else {
             panic!("it is still in force");
         };
