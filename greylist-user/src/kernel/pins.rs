@@ -30,7 +30,7 @@
 use std::{
     fs::{self, DirBuilder, File, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown},
     path::{Path, PathBuf},
 };
 
@@ -168,9 +168,11 @@ impl Pins {
             .mode(0o700)
             .create(&new)
             .map_err(making())?;
+        self.give_to_its_owner(&new)?;
         for (name, map) in maps {
-            map.pin(new.join(name))
-                .map_err(|error| pin_error(name, error))?;
+            let pin = new.join(name);
+            map.pin(&pin).map_err(|error| pin_error(name, error))?;
+            self.give_to_its_owner(&pin)?;
         }
         let flags = if current.exists() {
             RenameFlags::RENAME_EXCHANGE
@@ -184,6 +186,17 @@ impl Pins {
                 current.display()
             ))(errno.into())
         })
+    }
+
+    /// Gives what root has pinned to the owner of the directory: a daemon that runs as its own user
+    /// takes over what root has loaded.
+    pub(super) fn give_to_its_owner(&self, pin: &Path) -> Result<(), FilterError> {
+        let giving = || FilterError::io(format!("giving away {}", pin.display()));
+        let owner = fs::metadata(&self.directory).map_err(giving())?;
+        if owner.uid() == geteuid().as_raw() {
+            return Ok(());
+        }
+        chown(pin, Some(owner.uid()), Some(owner.gid())).map_err(giving())
     }
 
     /// Removes what a crash left, and the maps of older versions: all but what is in use.

@@ -271,6 +271,7 @@ impl XdpFilter {
             let link = link
                 .pin(&pin)
                 .map_err(|error| pins::pin_error(&interface.name, error))?;
+            pins.give_to_its_owner(&pin)?;
             Ok(Attachment {
                 link: link.into(),
                 ..attachment
