@@ -26,12 +26,12 @@ use ipnet::IpNet;
 use self::{
     allowed::Allowed,
     events::Events,
-    key::{Key, SentenceKey},
+    key::Key,
     rules::Rules,
     table::{Names, Table},
 };
 use super::{Change, Entry, FilterError, OnStatus, Settings, TimeBridge};
-use crate::policy::{Sentence, SentenceLevel, Timestamp};
+use crate::policy::{Sentence, SentenceLevel, SentencedClient, Timestamp};
 
 mod allowed;
 pub(super) mod batch;
@@ -107,9 +107,9 @@ impl Maps {
         let expected = self.ipv4.len().saturating_add(self.ipv6.len());
         let mut entries = Vec::with_capacity(usize::try_from(expected).unwrap_or_default());
         self.ipv4
-            .read(|key, entry| entries.extend(told(key, entry, bridge)))?;
+            .read(|client, entry| entries.push(told(client, entry, bridge)))?;
         self.ipv6
-            .read(|key, entry| entries.extend(told(key, entry, bridge)))?;
+            .read(|client, entry| entries.push(told(client, entry, bridge)))?;
         Ok(entries)
     }
 
@@ -190,9 +190,9 @@ fn unused(generations: &[BTreeSet<u16>]) -> u16 {
 }
 
 /// What an entry says, in the words of the policy.
-fn told(key: &impl SentenceKey, entry: &ClientEntry, bridge: TimeBridge) -> Option<Entry> {
-    Some(Entry {
-        client: key.client()?,
+fn told(client: SentencedClient, entry: &ClientEntry, bridge: TimeBridge) -> Entry {
+    Entry {
+        client,
         level: match entry.level() {
             Some(Level::Block) => SentenceLevel::Block,
             Some(Level::Rate) => SentenceLevel::Rate,
@@ -201,7 +201,7 @@ fn told(key: &impl SentenceKey, entry: &ClientEntry, bridge: TimeBridge) -> Opti
         },
         until: bridge.to_wall(entry.until),
         drops: entry.drops,
-    })
+    }
 }
 
 /// Bytes of kernel memory that the maps take, as the kernel charges them. Kernels before 6.4 charge
