@@ -73,14 +73,14 @@ fn root_is_told_at_the_start_that_the_store_belongs_to_another() {
     let ((), _) = needs!(requirements::network_namespaces(), greygate::binary());
     let stage = Stage::new();
     let home = home(&stage);
-    let state = home.join("state");
-    fs::create_dir(&state).expect("our own directory");
-    fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).expect("our own directory");
-    chown(&state, Some(NOBODY), Some(NOBODY)).expect("root may give it away");
+    let store = home.join("state");
+    fs::create_dir(&store).expect("our own directory");
+    fs::set_permissions(&store, fs::Permissions::from_mode(0o700)).expect("our own directory");
+    chown(&store, Some(NOBODY), Some(NOBODY)).expect("root may give it away");
     let error = Greygate::start(&stage.mx, &home, &[]).expect_err("it could not save anything");
     let told = error.chain();
-    let state = state.to_str().expect("a plain path");
-    assert!(told.contains(state) && told.contains("chown"), "{told}");
+    let store = store.to_str().expect("a plain path");
+    assert!(told.contains(store) && told.contains("chown"), "{told}");
 }
 
 /// The unit's own command makes the place for the pins, its user pins there, and whatever becomes of

@@ -37,6 +37,7 @@ use std::{
 use aya::{maps::MapData, pin::PinError};
 use greylist_ebpf::abi;
 use nix::{
+    errno::Errno,
     fcntl::{AT_FDCWD, RenameFlags, renameat2},
     sys::statfs::{BPF_FS_MAGIC, statfs},
     unistd::{User, geteuid},
@@ -367,7 +368,7 @@ fn on_bpffs(directory: &Path) -> Result<(), FilterError> {
     let parent = directory.parent().unwrap_or(Path::new("/"));
     match statfs(parent) {
         Ok(file_system) if file_system.filesystem_type() == BPF_FS_MAGIC => Ok(()),
-        Ok(_) => Err(FilterError::NoBpfFs(parent.to_owned())),
+        Ok(_) | Err(Errno::ENOENT) => Err(FilterError::NoBpfFs(parent.to_owned())),
         Err(errno) => Err(FilterError::io(format!("looking at {}", parent.display()))(
             errno.into(),
         )),
