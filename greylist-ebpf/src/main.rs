@@ -33,7 +33,7 @@ mod program {
     use greylist_ebpf::{
         abi::{
             self, Admitted, ClientEntry, Config, Counter, Event, Ipv4Key, Ipv6Key, KernelTime,
-            Level, Presence,
+            Level, Moment, Presence,
         },
         packet::{Address, Frame, NewConnection, Octets, Part},
         verdict::{self, Action, Entry, Nearby, Tables},
@@ -183,17 +183,6 @@ mod program {
         fn u64<const AT: usize>(&self) -> u64 {
             load!(self, u64, "u64")
         }
-    }
-
-    /// What one CPU knows of the time.
-    #[repr(C)]
-    struct Moment {
-        /// The tick at which `now` was read.
-        tick: u64,
-        /// The coarse clock, in nanoseconds.
-        now: u64,
-        /// Before this no further event is told.
-        next_event: u64,
     }
 
     struct Maps;

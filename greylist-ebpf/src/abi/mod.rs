@@ -20,7 +20,7 @@ pub use counter::Counter;
 pub use entry::{Admitted, ClientEntry, Level};
 pub use event::{Event, mapped};
 pub use key::{Ipv4Key, Ipv6Key, MOST_PRESENCE_WORDS, Presence, PresenceBit, presence_words};
-pub use time::KernelTime;
+pub use time::{KernelTime, Moment};
 
 /// The version of everything in this room. Raise it with any change of a layout, a map's name or
 /// type, or a counter's index; the daemon refuses an object that says another number, and keeps its
@@ -64,8 +64,7 @@ pub mod map {
     pub const COUNTERS: &str = "COUNTERS";
     /// Ring buffer of [`Event`](super::Event): a sample of what was dropped.
     pub const EVENTS: &str = "EVENTS";
-    /// Per-CPU array of one element that only the program uses: what the time is, and when the next
-    /// event may be told.
+    /// Per-CPU array of one [`Moment`](super::Moment).
     pub const CLOCK: &str = "CLOCK";
     /// All of them.
     pub const ALL: [&str; 12] = [
@@ -115,7 +114,7 @@ const _: () = {
     assert!(size_of::<Presence>() == 16 && size_of::<Limit>() == 16);
     assert!(size_of::<Config>() == 48 && align_of::<Config>() == 8);
     assert!(core::mem::offset_of!(Config, generation) == 40);
-    assert!(size_of::<Event>() == 24);
+    assert!(size_of::<Event>() == 24 && size_of::<Moment>() == 24);
     assert!(MOST_PRESENCE_WORDS as usize * 64 == 1 << 24);
     assert!(PORT_WORDS as usize * 64 == u16::MAX as usize + 1);
 };
