@@ -42,7 +42,8 @@ impl People {
         let mut networks = HashSet::new();
         let in_networks_v4 = draw(SOME, || {
             // A host under both sentences would be found by the first look-up.
-            Some(dice.ipv4()).filter(|host| !hosts.contains(host) && networks.insert(ipv4_24(*host)))
+            Some(dice.ipv4())
+                .filter(|host| !hosts.contains(host) && networks.insert(ipv4_24(*host)))
         });
         let mut networks_v6 = HashSet::new();
         let in_networks_v6 = draw(MANY, || {
@@ -114,7 +115,7 @@ fn draw<T>(count: usize, mut next: impl FnMut() -> Option<T>) -> Vec<T> {
         .collect()
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
+/// The generator `SplitMix64` (Steele, Lea, Flood 2014).
 struct Dice(u64);
 
 impl Dice {
@@ -138,7 +139,7 @@ impl Dice {
         }
     }
 
-    /// A global unicast address (2000::/3).
+    /// A global unicast address (`2000::/3`).
     fn ipv6(&mut self) -> Ipv6Addr {
         let network = self.roll() >> 3 | 1 << 61;
         Ipv6Addr::from_bits(u128::from(network) << 64 | u128::from(self.roll()))

@@ -74,11 +74,15 @@ impl Report {
         self.rows.push(row);
     }
 
+    pub(crate) fn extend(&mut self, rows: impl IntoIterator<Item = Row>) {
+        self.rows.extend(rows);
+    }
+
     /// Whether every figure could be had, the peers' among them.
     pub(crate) fn is_whole(&self) -> bool {
-        self.rows.iter().all(|row| {
-            row.greygate.is_ok() && row.beside.iter().all(|(_, figure)| figure.is_ok())
-        })
+        self.rows
+            .iter()
+            .all(|row| row.greygate.is_ok() && row.beside.iter().all(|(_, figure)| figure.is_ok()))
     }
 
     /// For machines.
@@ -255,12 +259,11 @@ fn line(f: &mut fmt::Formatter<'_>, figure: &Figure, unit: Unit) -> fmt::Result 
             } else {
                 2
             };
-            let (best, median, worst) = (
-                samples.best(unit),
-                samples.median(),
-                samples.worst(unit),
-            );
-            write!(f, " {best:>9.digits$} {median:>9.digits$} {worst:>9.digits$} ")?;
+            let (best, median, worst) = (samples.best(unit), samples.median(), samples.worst(unit));
+            write!(
+                f,
+                " {best:>9.digits$} {median:>9.digits$} {worst:>9.digits$} "
+            )?;
             write!(f, "{}", padded(&unit.to_string(), 3))
         }
         Err(why) => write!(f, " not measured: {why}"),
