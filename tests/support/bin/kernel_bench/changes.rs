@@ -213,4 +213,4 @@ fn micros_each(time: Duration, changes: usize) -> f64 {
 /// Room for all sentences and those that come meanwhile.
 pub(crate) const CAPACITY: u32 = 1_250_000;
 /// Batches for nftables, whose every call begins by asking for the whole rule set.
-const NFT_BATCHES: usize = 5;
+const NFT_BATCHES: usize = 2;

@@ -13,9 +13,6 @@ use crate::{
     xdp_filter::{Peer, Peers},
 };
 
-/// How often each program is measured.
-const ROUNDS: u32 = 7;
-
 /// One line of the table: frames that must all meet the same fate.
 pub(crate) struct Case<'a> {
     /// What the frames are.
@@ -92,7 +89,7 @@ fn compare(
     let mut least = vec![f64::INFINITY; contenders.len()];
     let mut done = vec![0; contenders.len()];
     // The first round warms caches and buckets up, and is not counted.
-    for round in 0..=ROUNDS {
+    for round in 0..=meter.rounds {
         for (index, contender) in contenders.iter().enumerate() {
             let pass = meter.run(&passes[index], frame, FRAMES)?;
             let before = (contender.done)();
@@ -104,7 +101,7 @@ fn compare(
             }
         }
     }
-    let frames = u64::from(FRAMES) * u64::from(ROUNDS);
+    let frames = u64::from(FRAMES) * u64::from(meter.rounds);
     let figures = samples.into_iter().zip(least).zip(done);
     Ok(figures
         .map(|((samples, pass), done)| {

@@ -23,8 +23,6 @@ use crate::{
 
 /// Frames of one measurement.
 const FRAMES: u32 = 2_000_000;
-/// How often each is measured.
-const ROUNDS: u32 = 5;
 
 /// Frames of 10,000 sentenced addresses.
 pub(crate) fn few(
@@ -41,6 +39,7 @@ pub(crate) fn few(
             name,
             cable: peer.clone().map(|peer| &peer.cable),
             dropped: Box::new(move || Ok(peer.as_ref().map_or(0, |peer| peer.dropped()))),
+            received: None,
         }
     }));
     droppers.push(Dropper::nftables(nft));
@@ -65,6 +64,9 @@ struct Dropper<'a> {
     cable: Result<&'a Cable, String>,
     /// Frames that it dropped, up to now.
     dropped: Box<dyn Fn() -> Result<u64, Error> + 'a>,
+    /// What came to it, where that is easier to ask than what was dropped: then this must be the
+    /// same in the end.
+    received: Option<Box<dyn Fn() -> Result<u64, Error> + 'a>>,
 }
 
 impl<'a> Dropper<'a> {
@@ -73,16 +75,34 @@ impl<'a> Dropper<'a> {
             name: "greygate",
             cable: Ok(&it.cable),
             dropped: Box::new(|| Ok(it.counted(Counter::Blocked))),
+            received: None,
         }
     }
 
     fn nftables(it: &'a Result<Nftables<'_>, String>) -> Self {
-        let it = it.as_ref().map_err(Clone::clone);
+        let set = it.as_ref().ok();
         Self {
             name: NFTABLES,
-            cable: it.clone().map(|it| &it.cable),
-            dropped: Box::new(move || it.as_ref().map_or(Ok(0), |it| it.dropped())),
+            cable: it.as_ref().map(|it| &it.cable).map_err(Clone::clone),
+            dropped: Box::new(move || set.map_or(Ok(0), Nftables::dropped)),
+            received: Some(Box::new(move || set.map_or(Ok(0), Nftables::received))),
         }
+    }
+}
+
+impl Dropper<'_> {
+    /// That what came was dropped, where that was not asked all the time.
+    fn check(&self) -> Result<(), String> {
+        let Some(received) = &self.received else {
+            return Ok(());
+        };
+        let came = received().map_err(|error| error.chain())?;
+        let dropped = (self.dropped)().map_err(|error| error.chain())?;
+        // A thousandth may differ: the kernel's own frames on a new cable.
+        if dropped < came - came / 1_000 {
+            return Err(format!("it dropped {dropped} of {came} frames"));
+        }
+        Ok(())
     }
 }
 
@@ -113,16 +133,17 @@ fn measure(yard: &Yard, meter: &Meter, droppers: &[Dropper<'_>]) -> Result<Vec<F
     let syn = frames::syn_v4();
     let mut samples = droppers.iter().map(|_| Vec::new()).collect::<Vec<_>>();
     // The first round warms up.
-    for round in 0..=ROUNDS {
+    for round in 0..=meter.rounds {
         for (dropper, samples) in droppers.iter().zip(&mut samples) {
             let Ok(cable) = &dropper.cable else {
                 continue;
             };
-            let before = (dropper.dropped)()?;
+            let count = dropper.received.as_ref().unwrap_or(&dropper.dropped);
+            let before = count()?;
             let begun = Instant::now();
             meter.flood(&yard.clients, cable.client_index, &syn, FRAMES)?;
             let took = begun.elapsed();
-            let dropped = (dropper.dropped)()? - before;
+            let dropped = count()? - before;
             if round > 0 {
                 samples.push(Rate { dropped, took });
             }
@@ -131,7 +152,7 @@ fn measure(yard: &Yard, meter: &Meter, droppers: &[Dropper<'_>]) -> Result<Vec<F
     let figures = droppers.iter().zip(samples);
     Ok(figures
         .map(|(dropper, samples)| match &dropper.cable {
-            Ok(_) => figure(samples),
+            Ok(_) => dropper.check().and_then(|()| figure(samples)),
             Err(why) => Err(why.clone()),
         })
         .collect())

@@ -27,6 +27,8 @@ pub(crate) const FRAMES: u32 = 1 << 20;
 
 /// The benchmark's own programs and the lists of addresses they take.
 pub(crate) struct Meter {
+    /// How often each thing is measured.
+    pub(crate) rounds: u32,
     ebpf: Ebpf,
     ipv4: Array<MapData, u32>,
     ipv6: Array<MapData, u128>,
@@ -44,8 +46,8 @@ pub(crate) struct Measured {
 }
 
 impl Meter {
-    /// Loads the programs from `object`.
-    pub(crate) fn load(object: &Path) -> Result<Self, Error> {
+    /// Loads the programs from `object`, to measure each thing so many times.
+    pub(crate) fn load(object: &Path, rounds: u32) -> Result<Self, Error> {
         let mut ebpf = EbpfLoader::new()
             .load_file(object)
             .map_err(failed(format!("loading {}", object.display())))?;
@@ -59,6 +61,7 @@ impl Meter {
                 .map_err(failed(format!("loading the program {name}")))?;
         }
         Ok(Self {
+            rounds,
             ipv4: take(&mut ebpf, "SOURCES_V4")?,
             ipv6: take(&mut ebpf, "SOURCES_V6")?,
             measured: take(&mut ebpf, "MEASURED")?,
