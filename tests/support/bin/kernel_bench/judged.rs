@@ -1,10 +1,11 @@
 //! Which frames are judged, for what they cost: of whom, against how many sentences.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
 use greygate::{
     clock::{Clock as _, SystemClock},
-    kernel::{Counter, Settings},
+    kernel::{
+        Counter::{Admitted, Blocked, Clean, NotSyn, NotTcp, RateLimited},
+        Settings,
+    },
     policy::SentenceLevel::{Block, Rate},
 };
 use support::Error;
@@ -13,7 +14,7 @@ use crate::{
     changes::CAPACITY,
     cost::Case,
     filter::{Greygate, Workshop},
-    frames,
+    frames::{data_v4, data_v6, syn_v4, syn_v6, udp_v4},
     meter::Meter,
     people::{FEW, People, host, network},
     progress::Progress,
@@ -62,18 +63,10 @@ impl Filters {
         };
         let mut big = workshop.open("big", settings)?;
         big.sentence(people.hosts_v4.iter().map(|it| host(*it, Block, now)))?;
-        big.sentence(
-            people
-                .in_networks_v4
-                .iter()
-                .map(|it| network(*it, Block, now)),
-        )?;
-        big.sentence(
-            people
-                .in_networks_v6
-                .iter()
-                .map(|it| network(*it, Block, now)),
-        )?;
+        let networks = people.in_networks_v4.iter();
+        big.sentence(networks.map(|it| network(*it, Block, now)))?;
+        let networks = people.in_networks_v6.iter();
+        big.sentence(networks.map(|it| network(*it, Block, now)))?;
         big.sentence(people.hosts_v6.iter().map(|it| host(*it, Block, now)))?;
         Ok(Self {
             small,
@@ -93,164 +86,73 @@ pub(crate) fn measure(
     progress: &Progress,
     report: &mut Report,
 ) -> Result<(), Error> {
-    for (sources, cases) in groups(filters, peers, people) {
-        match sources {
-            Sources::V4(addresses) => meter.ipv4_sources(addresses)?,
-            Sources::V6(addresses) => meter.ipv6_sources(addresses)?,
+    let mut listed = None;
+    for (who, case) in cases(filters, peers) {
+        progress.step(case.what);
+        if listed != Some(who) {
+            who.list(people, meter)?;
+            listed = Some(who);
         }
-        for case in cases {
-            progress.step(case.what);
-            report.push(case.measure(meter)?);
-        }
+        report.push(case.measure(meter)?);
     }
     Ok(())
 }
 
-enum Sources<'a> {
-    V4(&'a [Ipv4Addr]),
-    V6(&'a [Ipv6Addr]),
+/// Whose frames they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    CleanV4,
+    CleanV6,
+    FewHosts,
+    FewNetworksV6,
+    Hosts,
+    Networks,
+    HostsV6,
+    NetworksV6,
 }
 
-/// The cases by whose frames they are.
-fn groups<'a>(
-    filters: &'a Filters,
-    peers: &'a Peers,
-    people: &'a People,
-) -> Vec<(Sources<'a>, Vec<Case<'a>>)> {
-    let Filters {
-        small,
-        big,
-        rated,
-        unlimited,
-    } = filters;
-    let case = |what, frame: fn() -> Vec<u8>, greygate, counter, most| Case {
-        what,
-        frame: frame(),
-        greygate,
-        counter,
-        beside: None,
-        target: most,
-    };
+impl Who {
+    /// Makes their addresses the sources of what is measured next.
+    fn list(self, people: &People, meter: &mut Meter) -> Result<(), Error> {
+        match self {
+            Self::CleanV4 => meter.ipv4_sources(&people.clean_v4),
+            Self::CleanV6 => meter.ipv6_sources(&people.clean_v6),
+            Self::FewHosts => meter.ipv4_sources(&people.hosts_v4[..FEW]),
+            Self::FewNetworksV6 => meter.ipv6_sources(&people.in_networks_v6[..FEW]),
+            Self::Hosts => meter.ipv4_sources(&people.hosts_v4),
+            Self::Networks => meter.ipv4_sources(&people.in_networks_v4),
+            Self::HostsV6 => meter.ipv6_sources(&people.hosts_v6),
+            Self::NetworksV6 => meter.ipv6_sources(&people.in_networks_v6),
+        }
+    }
+}
+
+/// The cases, with whose frames they are.
+#[rustfmt::skip] // one case, one line
+fn cases<'a>(filters: &'a Filters, peers: &'a Peers) -> Vec<(Who, Case<'a>)> {
+    let Filters { small, big, rated, unlimited } = filters;
     let most = |nanos| Some(Target::AtMost(nanos));
     let (other, clean, blocked) = (most(10.0), most(60.0), most(450.0));
-    vec![
-        (
-            Sources::V4(&people.clean_v4),
-            vec![
-                case(
-                    "data to port 25",
-                    frames::data_v4,
-                    big,
-                    Counter::NotSyn,
-                    other,
-                ),
-                case("UDP", frames::udp_v4, big, Counter::NotTcp, other),
-                case(
-                    "clean SYN, 1 M sentences",
-                    frames::syn_v4,
-                    big,
-                    Counter::Clean,
-                    clean,
-                ),
-            ],
-        ),
-        (
-            Sources::V6(&people.clean_v6),
-            vec![
-                case(
-                    "data to port 25, IPv6",
-                    frames::data_v6,
-                    big,
-                    Counter::NotSyn,
-                    other,
-                ),
-                case(
-                    "clean SYN, 1 M sentences, IPv6",
-                    frames::syn_v6,
-                    big,
-                    Counter::Clean,
-                    clean,
-                ),
-            ],
-        ),
-        (
-            Sources::V4(&people.hosts_v4[..FEW]),
-            vec![
-                Case {
-                    beside: Some(peers),
-                    ..case(
-                        "blocked SYN, 10,000 sentences",
-                        frames::syn_v4,
-                        small,
-                        Counter::Blocked,
-                        Some(Target::Below(LEAN)),
-                    )
-                },
-                case(
-                    "SYN beyond the rate, 10,000 sentences",
-                    frames::syn_v4,
-                    rated,
-                    Counter::RateLimited,
-                    None,
-                ),
-                case(
-                    "SYN within the rate, 10,000 sentences",
-                    frames::syn_v4,
-                    unlimited,
-                    Counter::Admitted,
-                    None,
-                ),
-            ],
-        ),
-        (
-            Sources::V6(&people.in_networks_v6[..FEW]),
-            vec![case(
-                "blocked SYN by its /64, 10,000 sentences",
-                frames::syn_v6,
-                small,
-                Counter::Blocked,
-                None,
-            )],
-        ),
-        (
-            Sources::V4(&people.hosts_v4),
-            vec![case(
-                "blocked SYN, 1 M sentences",
-                frames::syn_v4,
-                big,
-                Counter::Blocked,
-                blocked,
-            )],
-        ),
-        (
-            Sources::V4(&people.in_networks_v4),
-            vec![case(
-                "blocked SYN by its /24, 1 M sentences",
-                frames::syn_v4,
-                big,
-                Counter::Blocked,
-                blocked,
-            )],
-        ),
-        (
-            Sources::V6(&people.in_networks_v6),
-            vec![case(
-                "blocked SYN by its /64, 1 M sentences",
-                frames::syn_v6,
-                big,
-                Counter::Blocked,
-                blocked,
-            )],
-        ),
-        (
-            Sources::V6(&people.hosts_v6),
-            vec![case(
-                "blocked SYN by its /128, 1 M sentences",
-                frames::syn_v6,
-                big,
-                Counter::Blocked,
-                blocked,
-            )],
-        ),
-    ]
+    let mut cases = Vec::new();
+    let mut case = |who, what, frame: fn() -> Vec<u8>, greygate, counter, target| {
+        // xdp-filter holds 10,000 IPv4 addresses, and knows no levels.
+        let beside = (who == Who::FewHosts && counter == Blocked).then_some(peers);
+        let frame = frame();
+        cases.push((who, Case { what, frame, greygate, counter, beside, target }));
+    };
+
+    case(Who::CleanV4, "data to port 25", data_v4, big, NotSyn, other);
+    case(Who::CleanV4, "UDP", udp_v4, big, NotTcp, other);
+    case(Who::CleanV4, "clean SYN, 1 M sentences", syn_v4, big, Clean, clean);
+    case(Who::CleanV6, "data to port 25, IPv6", data_v6, big, NotSyn, other);
+    case(Who::CleanV6, "clean SYN, 1 M sentences, IPv6", syn_v6, big, Clean, clean);
+    case(Who::FewHosts, "blocked SYN, 10,000 sentences", syn_v4, small, Blocked, Some(Target::Below(LEAN)));
+    case(Who::FewHosts, "SYN beyond the rate, 10,000 sentences", syn_v4, rated, RateLimited, None);
+    case(Who::FewHosts, "SYN within the rate, 10,000 sentences", syn_v4, unlimited, Admitted, None);
+    case(Who::FewNetworksV6, "blocked SYN by its /64, 10,000 sentences", syn_v6, small, Blocked, None);
+    case(Who::Hosts, "blocked SYN, 1 M sentences", syn_v4, big, Blocked, blocked);
+    case(Who::Networks, "blocked SYN by its /24, 1 M sentences", syn_v4, big, Blocked, blocked);
+    case(Who::NetworksV6, "blocked SYN by its /64, 1 M sentences", syn_v6, big, Blocked, blocked);
+    case(Who::HostsV6, "blocked SYN by its /128, 1 M sentences", syn_v6, big, Blocked, blocked);
+    cases
 }
