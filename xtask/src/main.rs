@@ -101,7 +101,7 @@ enum Task {
         #[arg(value_name = "SUBJECT")]
         subject: bench::Subject,
         /// How often each thing is measured; more where the machine is busy
-        #[arg(long, value_name = "N", default_value_t = 7)]
+        #[arg(long, value_name = "N", default_value_t = 5)]
         rounds: u32,
         /// Print the table as JSON
         #[arg(long)]

@@ -1,17 +1,19 @@
 //! How many frames a second are dropped: sent over a cable by the kernel itself, one CPU for both
 //! ends.
 //!
+//! A second is one of CPU time, so that what else runs there is not in the way.
 //! `BPF_F_TEST_XDP_LIVE_FRAMES` hands frames to the cable as a driver would. What making and sending
 //! them costs is in every figure; nftables sits
 //! behind a program that passes all, since a cable takes such frames only where a program is, and
 //! what the stack makes of a frame before the hook is part of its price.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use greygate::kernel::Counter;
 use support::Error;
 
 use crate::{
+    cpu::CpuClock,
     filter::Greygate,
     frames,
     meter::Meter,
@@ -140,9 +142,9 @@ fn measure(yard: &Yard, meter: &Meter, droppers: &[Dropper<'_>]) -> Result<Vec<F
             };
             let count = dropper.received.as_ref().unwrap_or(&dropper.dropped);
             let before = count()?;
-            let begun = Instant::now();
+            let clock = CpuClock::of_this_cpu();
             meter.flood(&yard.clients, cable.client_index, &syn, FRAMES)?;
-            let took = begun.elapsed();
+            let took = clock.used();
             let dropped = count()? - before;
             if round > 0 {
                 samples.push(Rate { dropped, took });

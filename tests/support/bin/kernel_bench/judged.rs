@@ -26,7 +26,7 @@ use crate::{
 pub(crate) struct Filters {
     /// 10,000 IPv4 addresses and as many `/64`, at level block.
     pub(crate) small: Greygate,
-    /// A million IPv4 addresses and as many `/64`, at level block; 100,000 `/24` and as many IPv6
+    /// A million IPv4 addresses and as many `/64`, at level block; 40,000 `/24` and as many IPv6
     /// addresses beside them.
     pub(crate) big: Greygate,
     /// 10,000 IPv4 addresses at level rate.

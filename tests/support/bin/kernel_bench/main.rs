@@ -40,7 +40,7 @@ struct Arguments {
     #[arg(long)]
     json: bool,
     /// How often each thing is measured.
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
 }
 

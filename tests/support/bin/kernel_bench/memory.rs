@@ -22,16 +22,16 @@ pub(crate) fn rows(
         .as_ref()
         .map_err(Clone::clone)
         .map(|nft| Samples::one(divided(nft.grown, MANY as u64)));
-    let row = |what: &str, bytes, beside: Option<Figure>| Row {
+    let row = |what: &str, bytes, beside: Option<Figure>, target| Row {
         what: what.to_owned(),
         unit: Unit::Bytes,
         greygate: Ok(Samples::one(bytes)),
         beside: beside.into_iter().map(|it| (NFTABLES, it)).collect(),
-        target: Some(Target::AtMost(128.0)),
+        target,
     };
     Ok(vec![
-        row("an IPv4 sentence", divided(ipv4, each), Some(sets)),
-        row("an IPv6 sentence", divided(ipv6, each), None),
+        row("an IPv4 sentence", divided(ipv4, each), Some(sets), None),
+        row("an IPv6 sentence", divided(ipv6, each), None, None),
         row(
             "a sentence, all maps together",
             divided(all, 2 * each),

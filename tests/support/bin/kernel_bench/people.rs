@@ -14,7 +14,7 @@ pub(crate) const MANY: usize = 1_000_000;
 /// Sentences in the small ones: as many as xdp-filter can hold.
 pub(crate) const FEW: usize = 10_000;
 /// Whole IPv4 networks and single IPv6 hosts in the big tables, beside what is sentenced mostly.
-const SOME: usize = 100_000;
+const SOME: usize = 40_000;
 
 /// All addresses of a run; no two of the same list are equal.
 pub(crate) struct People {

@@ -24,13 +24,13 @@ pub(crate) type Peers = [Peer; 2];
 pub(crate) type Peer = (&'static str, Result<XdpFilter, String>);
 
 /// The name of the leaner one.
-pub(crate) const LEAN: &str = "xdp-filter, addresses";
+pub(crate) const LEAN: &str = "xdp-filter";
 
 /// Loads both and makes them drop what comes from `addresses`.
 pub(crate) fn load(yard: &Yard, meter: &mut Meter, addresses: &[Ipv4Addr]) -> Peers {
     [
         (LEAN, "xfip", "ipv4,ipv6"),
-        ("xdp-filter, all", "xfall", "all"),
+        ("xdp-filter, all features", "xfall", "all"),
     ]
     .map(|(name, cable, features)| {
         let peer = XdpFilter::load(yard, meter, cable, features, addresses);
