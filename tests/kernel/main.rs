@@ -1,15 +1,27 @@
 //! The kernel program and the room that drives it, on a real kernel: root, network namespaces and
 //! the object that `cargo xtask build` makes.
 //!
-//! - [`table`]: one table of frames, judged by the library on the host and by the object in the
-//!   kernel, under `BPF_PROG_TEST_RUN`. The two must agree.
+//! - [`table`]: one table of frames ([`cases`]), judged by the library on the host and by the object
+//!   in the kernel, under `BPF_PROG_TEST_RUN` ([`judge`]). The two must agree.
+//! - [`stories`]: what has a past, rates and repetitions, judged by both as well.
+//! - [`contention`]: what is promised when many CPUs look at one client.
 //! - [`traffic`]: real connections over a cable between two namespaces.
+//! - [`capacity`]: many sentences, a full table, and strangers who write into it.
 //! - [`refusals`]: what is in the way of a filter costs no mail and says its name.
-//! - [`pinned`]: what outlives the process, and the way out of everything.
+//! - [`pinned`]: what outlives the process by hand, and the way out of everything.
+//! - [`lifecycle`]: restarts, upgrades, crashes, interfaces that come and go.
+//! - [`commands`]: the same with the real daemon and the real command line.
 
+mod capacity;
+mod cases;
+mod commands;
+mod contention;
 mod frames;
+mod judge;
+mod lifecycle;
 mod pinned;
 mod refusals;
 mod stage;
+mod stories;
 mod table;
 mod traffic;

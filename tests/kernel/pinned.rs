@@ -2,12 +2,12 @@
 
 use std::{
     os::unix::fs::{MetadataExt as _, chown},
-    path::Path,
+    path::PathBuf,
     time::Duration,
 };
 
 use aya::{
-    maps::{HashMap, Map, MapData},
+    maps::{Array, HashMap, Map, MapData},
     programs::{loaded_links, loaded_programs},
 };
 use greygate::{
@@ -15,25 +15,14 @@ use greygate::{
     kernel::{self, FilterError, FilterStatus, Mode, ObtainedMode, Settings, TimeBridge},
     policy::SentenceLevel,
 };
-use greylist_ebpf::abi::{self, ClientEntry, Ipv4Key, Level};
+use greylist_ebpf::abi::{self, ClientEntry, Ipv4Key, Level, Presence};
 use support::{
-    bpffs::BpfFs,
     interrupt::settle,
     needs,
     requirements::{self, Missing},
 };
 
-use crate::stage::{CASTS, Cast, INTERFACE, Stage, on, sentence};
-
-/// A stage's settings with a bpffs of its own for the pins.
-fn with_bpffs(stage: &Stage, object: &Path) -> (Settings, BpfFs) {
-    let bpffs = BpfFs::mount(stage.path("bpf")).expect("root may mount a bpffs");
-    let settings = Settings {
-        pin_directory: bpffs.directory().join("greygate"),
-        ..stage.settings(object, Mode::NativePreferred)
-    };
-    (settings, bpffs)
-}
+use crate::stage::{CASTS, Cast, INTERFACE, Stage, on, sentence, with_bpffs};
 
 fn load(stage: &Stage, settings: &Settings) -> Result<kernel::Loaded, FilterError> {
     stage.mx.run(|| kernel::load(settings))
@@ -48,7 +37,15 @@ fn loaded_filter_stays_until_it_is_unloaded() {
     let stage = Stage::new();
     let (settings, _bpffs) = with_bpffs(&stage, &object);
     let loaded = load(&stage, &settings).expect("nothing is in the way");
-    assert_eq!(loaded.interfaces, [INTERFACE]);
+    let [interface] = &loaded.interfaces[..] else {
+        panic!("one interface is configured");
+    };
+    assert_eq!(
+        (interface.name.as_str(), interface.mode, interface.pinned),
+        (INTERFACE, ObtainedMode::Native, true)
+    );
+    assert_eq!((loaded.entries, loaded.capacity), (0, 16));
+    assert!(loaded.memory > 8 << 20, "the presence bits alone");
 
     // Whatever `load` held is closed; only the pins hold the program now.
     let program = stage.program();
@@ -65,14 +62,10 @@ fn loaded_filter_stays_until_it_is_unloaded() {
     stage.assert_dropped(sentenced, mx);
     stage.assert_served(other, mx, 25);
 
-    let error = load(&stage, &settings).expect_err("it is loaded already");
-    assert!(error.to_string().contains("greygate xdp unload"), "{error}");
-    let filter = stage.open(&settings);
-    let FilterStatus::Off { why } = filter.status() else {
-        panic!("two filters on one interface");
-    };
-    assert!(why.contains("greygate xdp unload"), "{why}");
-    assert_eq!(stage.program(), program, "the loaded one is still there");
+    let again = load(&stage, &settings).expect("loading again is an upgrade by hand");
+    assert_eq!(again.entries, 1, "its sentences are kept");
+    assert_ne!(stage.program(), program, "its program is not");
+    stage.assert_dropped(sentenced, mx);
 
     let unloaded = kernel::unload(&settings).expect("the pins are ours");
     assert_eq!(unloaded.pins.len(), 1 + abi::map::ALL.len());
@@ -81,6 +74,52 @@ fn loaded_filter_stays_until_it_is_unloaded() {
     stage.assert_served(sentenced, mx, 25);
     let again = kernel::unload(&settings).expect("nothing loaded is as good");
     assert!(again.pins.is_empty());
+}
+
+#[test]
+fn what_is_pinned_can_be_looked_at_without_a_daemon() {
+    let ((), object) = needs!(
+        requirements::network_namespaces(),
+        requirements::xdp_object()
+    );
+    let stage = Stage::new();
+    let (settings, _bpffs) = with_bpffs(&stage, &object);
+    let look = || {
+        stage
+            .mx
+            .run(|| kernel::look(&settings))
+            .expect("the pins are ours")
+    };
+    assert_eq!(look(), None);
+    load(&stage, &settings).expect("nothing is in the way");
+    let Cast { sentenced, mx, .. } = CASTS[0];
+    put(&settings, sentenced);
+    stage.assert_dropped(sentenced, mx);
+
+    let pinned = look().expect("it is loaded");
+    assert_eq!(pinned.directory, settings.pin_directory);
+    let FilterStatus::On(filter) = pinned.filter else {
+        panic!("it filters");
+    };
+    assert_eq!(
+        (
+            filter.interfaces[0].name.as_str(),
+            filter.interfaces[0].mode
+        ),
+        (INTERFACE, ObtainedMode::Native)
+    );
+    assert_eq!((filter.ports.as_slice(), filter.capacity), (&[25][..], 16));
+    assert_eq!((filter.entries_ipv4, filter.entries_ipv6), (1, 0));
+    assert!(filter.drops > 0);
+    let [line] = &pinned.sentences[..] else {
+        panic!("one is sentenced: {:?}", pinned.sentences);
+    };
+    assert_eq!(
+        (line.client.as_str(), line.level.as_str()),
+        ("192.0.2.7/32", "block")
+    );
+    assert!(line.drops > 0 && line.left > 3_500, "{line:?}");
+    stage.assert_dropped(sentenced, mx);
 }
 
 #[test]
@@ -121,7 +160,7 @@ fn pins_of_somebody_else_are_refused() {
     let stage = Stage::new();
     let (settings, _bpffs) = with_bpffs(&stage, &object);
     load(&stage, &settings).expect("nothing is in the way");
-    let map = settings.pin_directory.join(abi::map::IPV4);
+    let map = maps(&settings).join(abi::map::IPV4);
     chown(&map, Some(12_345), None).expect("root may give it away");
     let error = kernel::unload(&settings).expect_err("not ours");
     assert!(error.to_string().contains("uid 12345"), "{error}");
@@ -207,15 +246,27 @@ fn attachments() -> usize {
         .count()
 }
 
-/// Writes a sentence into the pinned map, as a daemon that adopted it would.
-fn put(settings: &Settings, client: &str) {
+/// Where this version's maps are.
+pub(crate) fn maps(settings: &Settings) -> PathBuf {
+    settings.pin_directory.join(format!("v{}", abi::VERSION))
+}
+
+/// Writes a sentence into the pinned maps, as a daemon that adopted them would.
+pub(crate) fn put(settings: &Settings, client: &str) {
     let sentence = sentence(client, SentenceLevel::Block, Duration::from_hours(1));
     let until = TimeBridge::at(SystemClock.now()).to_kernel(sentence.until);
-    let map = MapData::from_pin(settings.pin_directory.join(abi::map::IPV4)).expect("a pin");
-    let mut map: HashMap<_, Ipv4Key, ClientEntry> =
-        Map::HashMap(map).try_into().expect("the ABI's types");
+    let pinned = |name| MapData::from_pin(maps(settings).join(name)).expect("a pin");
     let address: std::net::Ipv4Addr = client.parse().expect("an IPv4 address");
-    let entry = ClientEntry::new(Level::Block, until);
-    map.insert(Ipv4Key::host(address.octets()), entry, 0)
-        .expect("there is room");
+    let key = Ipv4Key::host(address.octets());
+    let presence = Map::Array(pinned(abi::map::PRESENCE_V4));
+    let mut presence: Array<_, Presence> = presence.try_into().expect("the ABI's types");
+    let bit = key.presence();
+    let mut word = presence.get(&bit.index(), 0).expect("an index of it");
+    word.hosts |= bit.mask();
+    presence.set(bit.index(), word, 0).expect("an index of it");
+    let map = Map::HashMap(pinned(abi::map::IPV4));
+    let mut map: HashMap<_, Ipv4Key, ClientEntry> = map.try_into().expect("the ABI's types");
+    let mut entry = ClientEntry::new(Level::Block, until);
+    entry.arrival = until;
+    map.insert(key, entry, 0).expect("there is room");
 }

@@ -99,18 +99,6 @@ fn with_a_damaged_object() {
 }
 
 #[test]
-fn on_an_interface_that_does_not_exist() {
-    let ((), object) = needs!(
-        requirements::network_namespaces(),
-        requirements::xdp_object()
-    );
-    let stage = Stage::new();
-    let mut settings = stage.settings(&object, Mode::Generic);
-    settings.interfaces = vec!["nowhere0".to_owned()];
-    assert_off(&stage, stage.open(&settings), &["no interface `nowhere0`"]);
-}
-
-#[test]
 fn one_interface_that_does_not_exist_leaves_the_other_filtered() {
     let ((), object) = needs!(
         requirements::network_namespaces(),
@@ -134,25 +122,6 @@ fn one_interface_that_does_not_exist_leaves_the_other_filtered() {
         (present.name.as_str(), present.mode),
         (INTERFACE, ObtainedMode::Generic)
     );
-}
-
-#[test]
-fn after_the_interface_has_gone() {
-    let ((), object) = needs!(
-        requirements::network_namespaces(),
-        requirements::xdp_object()
-    );
-    let stage = Stage::new();
-    let filter = stage.open(&stage.settings(&object, Mode::NativePreferred));
-    assert_eq!(on(filter.as_ref()).interfaces[0].mode, ObtainedMode::Native);
-    stage
-        .mx
-        .ip(&["link", "del", INTERFACE])
-        .expect("our own cable");
-    let interface = &on(filter.as_ref()).interfaces[0];
-    assert_eq!(interface.mode, ObtainedMode::Detached);
-    let why = interface.why.as_deref().unwrap_or_default();
-    assert!(why.contains("gone") && why.contains("restart"), "{why}");
 }
 
 #[test]

@@ -9,13 +9,21 @@ use std::{
     time::Duration,
 };
 
+use aya::{
+    maps::{Map, MapData, MapInfo},
+    programs::loaded_programs,
+};
 use greygate::{
     clock::{Clock as _, SystemClock},
     kernel::{FilterStatus, KernelFilter, Mode, OnStatus, Settings},
     policy::{Sentence, SentenceLevel, SentenceReason, SentencedClient},
 };
+use ipnet::IpNet;
 use socket2::{Domain, Socket, Type};
-use support::netns::{End, Namespace, join};
+use support::{
+    bpffs::BpfFs,
+    netns::{End, Namespace, join},
+};
 use tempfile::TempDir;
 
 /// The MX's interface.
@@ -53,6 +61,17 @@ pub(crate) const CASTS: [Cast; 2] = [
         mx_for_other: "2001:db8:0:8::1",
     },
 ];
+
+/// A stage's settings with a bpffs of its own for the pins.
+pub(crate) fn with_bpffs(stage: &Stage, object: &Path) -> (Settings, BpfFs) {
+    let bpffs = BpfFs::mount(stage.path("bpf")).expect("root may mount a bpffs");
+    let settings = Settings {
+        pin: true,
+        pin_directory: bpffs.directory().join("greygate"),
+        ..stage.settings(object, Mode::NativePreferred)
+    };
+    (settings, bpffs)
+}
 
 /// The two namespaces, with listeners on ports 25 and 22 of the MX that greet and echo.
 pub(crate) struct Stage {
@@ -94,24 +113,7 @@ impl Stage {
     fn set(guard: Guard) -> Self {
         let mx = Namespace::create("mx").expect("a namespace");
         let clients = Namespace::create("clients").expect("a namespace");
-        join(
-            End {
-                namespace: &mx,
-                interface: INTERFACE,
-                addresses: &["192.0.2.1/24", "2001:db8:0:7::1/64", "2001:db8:0:8::1/64"],
-            },
-            End {
-                namespace: &clients,
-                interface: "client0",
-                addresses: &[
-                    "192.0.2.7/24",
-                    "192.0.2.8/24",
-                    "2001:db8:0:7::7/64",
-                    "2001:db8:0:8::8/64",
-                ],
-            },
-        )
-        .expect("a cable");
+        lay_cable(&mx, &clients);
         for listener in ["0.0.0.0:25", "[::]:25", "0.0.0.0:22", "[::]:22"] {
             listen(&mx, listener.parse().expect("an address"));
         }
@@ -131,9 +133,27 @@ impl Stage {
             object: object.to_owned(),
             pin_directory: self.path("no-bpffs/greygate"),
             panic_file: self.path("xdp-panic"),
+            pin: false,
             capacity: 16,
             ..Settings::default()
         }
+    }
+
+    /// A map of the program on the MX's interface, for a stranger with the rights of root.
+    pub(crate) fn map(&self, name: &str) -> Map {
+        let program = self.program().expect("a program on the interface");
+        let ids = loaded_programs()
+            .filter_map(Result::ok)
+            .find(|info| u64::from(info.id()) == program)
+            .and_then(|info| info.map_ids().ok().flatten())
+            .expect("root may ask for the maps of a program");
+        let id = ids
+            .into_iter()
+            .find(|id| MapInfo::from_id(*id).is_ok_and(|info| info.name_as_str() == Some(name)))
+            .expect("the program has the map");
+        MapData::from_id(id)
+            .and_then(Map::from_map_data)
+            .expect("root may open it")
     }
 
     /// A path of this stage's own.
@@ -154,6 +174,21 @@ impl Stage {
     /// Tries port 25 once, for a moment: what a client meets just now.
     pub(crate) fn knock(&self, from: &str, to: &str) -> io::Result<TcpStream> {
         self.connect_within(DROPPED_AFTER, from, to, 25)
+    }
+
+    /// Tries another port once, for a moment.
+    pub(crate) fn knock_at(&self, from: &str, to: &str, port: u16) -> io::Result<TcpStream> {
+        self.connect_within(DROPPED_AFTER, from, to, port)
+    }
+
+    /// Tries port 25 once, for no longer than `patience`.
+    pub(crate) fn knock_for(
+        &self,
+        patience: Duration,
+        from: &str,
+        to: &str,
+    ) -> io::Result<TcpStream> {
+        self.connect_within(patience, from, to, 25)
     }
 
     fn connect_within(
@@ -193,20 +228,51 @@ impl Stage {
 
     /// The number of the XDP program on the MX's interface, as `ip` sees it.
     pub(crate) fn program(&self) -> Option<u64> {
+        self.program_on(INTERFACE)
+    }
+
+    /// The number of the XDP program on an interface of the MX.
+    pub(crate) fn program_on(&self, interface: &str) -> Option<u64> {
         let json = self
             .mx
-            .ip(&["-details", "-json", "link", "show", "dev", INTERFACE])
+            .ip(&["-details", "-json", "link", "show", "dev", interface])
             .expect("ip can show the link");
         let links: serde_json::Value = serde_json::from_str(&json).expect("ip prints JSON");
         links[0]["xdp"]["prog"]["id"].as_u64()
     }
 }
 
-/// A sentence that begins now.
+/// Joins the MX's interface with the clients'.
+pub(crate) fn lay_cable(mx: &Namespace, clients: &Namespace) {
+    join(
+        End {
+            namespace: mx,
+            interface: INTERFACE,
+            addresses: &["192.0.2.1/24", "2001:db8:0:7::1/64", "2001:db8:0:8::1/64"],
+        },
+        End {
+            namespace: clients,
+            interface: "client0",
+            addresses: &[
+                "192.0.2.7/24",
+                "192.0.2.8/24",
+                "2001:db8:0:7::7/64",
+                "2001:db8:0:8::8/64",
+            ],
+        },
+    )
+    .expect("a cable");
+}
+
+/// A sentence that begins now, of whoever is sentenced for an address, or of a network.
 pub(crate) fn sentence(client: &str, level: SentenceLevel, lasts: Duration) -> Sentence {
     let now = SystemClock.now();
+    let client = match client.parse::<IpNet>() {
+        Ok(network) => SentencedClient::try_from(network).expect("it can be sentenced"),
+        Err(_) => SentencedClient::of(address(client)),
+    };
     Sentence {
-        client: SentencedClient::of(address(client)),
+        client,
         level,
         reason: SentenceReason::RapidRetries,
         since: now,

@@ -88,13 +88,18 @@ pub enum Command {
 /// What the kernel filter can be told.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum XdpCommand {
-    /// Say what the daemon's filter does, and whom it blocks
+    /// Say what the filter does, and whom it blocks: the daemon's, or what is pinned without one
     Status,
 
     /// Attach the filter without a daemon, so that it outlives this command
-    Load,
+    #[command(after_help = LOAD_HELP)]
+    Load {
+        /// Detach it again unless Enter is pressed within this time, such as 60s
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        confirm_within: Option<Duration>,
+    },
 
-    /// Remove what `xdp load` attached
+    /// Remove what a stopped daemon or `xdp load` left attached
     Unload,
 
     /// Take the filter off at once, and forbid attaching it again
@@ -152,6 +157,14 @@ Examples:
   greygate forgive 192.0.2.7
   greygate forgive 2001:db8::/64";
 
+const LOAD_HELP: &str = "\
+What is pinned already is taken over with its sentences: loading again swaps the program. Not while
+a daemon runs, which has done it.
+
+Examples:
+  greygate xdp load
+  greygate xdp load --confirm-within 60s";
+
 const PANIC_HELP: &str = "\
 Works as root without the daemon, and whatever the configuration says. Mail keeps flowing. The
 filter stays off until the file that this leaves behind is removed.";
@@ -189,6 +202,20 @@ mod tests {
         assert_eq!(duration, Some(Duration::from_mins(90)));
         let refused = punish("30").expect_err("a bare number").to_string();
         assert!(refused.contains("30 has no unit"), "{refused}");
+    }
+
+    #[test]
+    fn trial_has_a_time() {
+        let load =
+            |words: &[&str]| Cli::try_parse_from([&["greygate", "xdp", "load"], words].concat());
+        let Command::Xdp(XdpCommand::Load { confirm_within }) =
+            load(&["--confirm-within", "60s"]).expect("legal").command
+        else {
+            panic!("that was load");
+        };
+        assert_eq!(confirm_within, Some(Duration::from_mins(1)));
+        assert!(load(&[]).is_ok());
+        assert!(load(&["--confirm-within"]).is_err());
     }
 
     #[test]

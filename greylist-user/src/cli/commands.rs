@@ -10,7 +10,7 @@ use super::args::{Cli, Command, XdpCommand};
 use super::failure::Failure;
 use super::paper::{Paper, number, wants_colour};
 use super::{report, xdp};
-use crate::admin::{self, PunishOrder, Request};
+use crate::admin::{self, CallError, PunishOrder, Request};
 use crate::config::{self, Config, ConfigError, DEFAULT_FILE};
 use crate::daemon;
 
@@ -32,8 +32,16 @@ fn obey(cli: &Cli) -> Result<(), Failure> {
         }
         Command::DefaultConfig => Ok(write!(io::stdout(), "{}", config::default_config())?),
         Command::Status => ask(cli, &Request::Status),
-        Command::Xdp(XdpCommand::Status) => ask(cli, &Request::XdpStatus),
-        Command::Xdp(XdpCommand::Load) => xdp::load(&file(cli), cli.json),
+        Command::Xdp(XdpCommand::Status) => match ask(cli, &Request::XdpStatus) {
+            Err(Failure::Call(no_daemon @ CallError::NoDaemon(_))) => {
+                xdp::status(&file(cli), cli.json, no_daemon)
+            }
+            answered => answered,
+        },
+        Command::Xdp(XdpCommand::Load { confirm_within }) => match confirm_within {
+            Some(time) => xdp::try_out(&file(cli), cli.json, *time),
+            None => xdp::load(&file(cli), cli.json),
+        },
         Command::Xdp(XdpCommand::Unload) => xdp::unload(&file(cli), cli.json),
         Command::Xdp(XdpCommand::Panic) => xdp::panic(&file(cli), cli.json),
         Command::Punish {
@@ -166,7 +174,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::admin::{Answer, CallError, SentenceLine, XdpStatus, call};
+    use crate::admin::{Answer, SentenceLine, XdpStatus, call};
     use crate::clock::SystemClock;
     use crate::daemon::Daemon;
     use crate::log;

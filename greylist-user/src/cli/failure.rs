@@ -22,6 +22,9 @@ pub enum Failure {
     /// What was asked for failed.
     #[error(transparent)]
     Failed(Box<dyn Error + Send + Sync>),
+    /// The filter was tried out, and nobody confirmed it.
+    #[error("{0}: the filter is detached again, and nothing is left of it")]
+    Unconfirmed(String),
     /// The answer could not be written.
     #[error("the answer cannot be written")]
     Write(#[from] io::Error),

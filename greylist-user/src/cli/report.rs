@@ -92,7 +92,8 @@ fn health(health: &Health, paper: &mut Paper) {
     }
 }
 
-fn xdp_status(status: &XdpStatus, paper: &mut Paper) {
+/// What the filter does, and whom it blocks.
+pub(super) fn xdp_status(status: &XdpStatus, paper: &mut Paper) {
     filter(&status.filter, paper);
     if let FilterStatus::On(on) = &status.filter {
         frames(on, paper);
@@ -143,6 +144,9 @@ fn filter_on(on: &OnStatus, paper: &mut Paper) {
         match &interface.why {
             Some(why) => paper.row("kernel", format_args!("{} {mode}: {why}", interface.name)),
             None => paper.row("kernel", format_args!("{} {mode}", interface.name)),
+        }
+        if let Some(why) = &interface.why_unpinned {
+            paper.row("unpinned", format_args!("{}: {why}", interface.name));
         }
     }
     let ports: Vec<_> = on.ports.iter().map(u16::to_string).collect();
@@ -284,6 +288,8 @@ mod tests {
                     name: "eth0".to_owned(),
                     mode: ObtainedMode::Native,
                     why: None,
+                    pinned: true,
+                    why_unpinned: None,
                 }],
                 ports: vec![25],
                 entries_ipv4: 1,

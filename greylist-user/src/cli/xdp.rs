@@ -1,28 +1,142 @@
 //! The kernel filter by hand, without a daemon.
 
-use std::io::{self, Write};
+use std::io::{self, BufRead, Write};
 use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
+use nix::sys::signal::{SigSet, Signal};
 use serde::Serialize;
 
 use super::failure::Failure;
-use crate::config::{self, ConfigError};
-use crate::kernel;
+use super::paper::{Paper, wants_colour};
+use super::report;
+use crate::admin::{CallError, SentenceLine, XdpStatus};
+use crate::config::{self, ConfigError, format_duration};
+use crate::kernel::{self, InterfaceStatus, Loaded, Pinned};
 
 /// Attaches the filter so that it outlives this command.
 pub(super) fn load(file: &Path, json: bool) -> Result<(), Failure> {
     let settings = config::read_anywhere(file)?.xdp;
     let loaded = kernel::load(&settings).map_err(Failure::of)?;
-    say(json, &loaded, || {
-        format!(
-            "filtering {}; pinned in {}",
-            loaded.interfaces.join(", "),
-            loaded.directory.display()
-        )
-    })
+    say(json, &loaded, || words_of(&loaded))
 }
 
-/// Removes what [`load`] attached.
+/// Attaches the filter, and keeps it only if somebody says so in `time`: who has locked himself out
+/// cannot. The program is held by this process alone meanwhile, so that whatever ends it detaches.
+pub(super) fn try_out(file: &Path, json: bool, time: Duration) -> Result<(), Failure> {
+    let settings = config::read_anywhere(file)?.xdp;
+    // Blocked before any thread starts, so that none of them dies of one.
+    let ends = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM];
+    let ends: SigSet = ends.into_iter().collect();
+    ends.thread_block().map_err(io::Error::from)?;
+    let trial = kernel::try_out(&settings).map_err(Failure::of)?;
+    eprintln!(
+        "filtering {}; press Enter within {} to keep it",
+        list(&trial.interfaces()),
+        format_duration(time)
+    );
+    match confirmation(ends, time) {
+        Ok(()) => {
+            let loaded = trial.keep().map_err(Failure::of)?;
+            say(json, &loaded, || words_of(&loaded))
+        }
+        Err(why) => {
+            trial.end();
+            Err(Failure::Unconfirmed(why))
+        }
+    }
+}
+
+/// Waits for a line on standard input. The error says what came instead.
+fn confirmation(ends: SigSet, time: Duration) -> Result<(), String> {
+    let (sender, answers) = mpsc::channel();
+    let signalled = sender.clone();
+    thread::spawn(move || {
+        let answer = match ends.wait() {
+            Ok(signal) => format!("not confirmed, ended by {signal}"),
+            Err(errno) => format!("not confirmed, waiting for signals failed ({errno})"),
+        };
+        // Nobody listens any more once it is decided.
+        let _ = signalled.send(Err(answer));
+    });
+    thread::spawn(move || {
+        let mut line = String::new();
+        let answer = match io::stdin().lock().read_line(&mut line) {
+            Ok(_) if line.ends_with('\n') => Ok(()),
+            Ok(_) => Err("not confirmed, standard input has ended".to_owned()),
+            Err(error) => Err(format!("not confirmed, standard input failed ({error})")),
+        };
+        let _ = sender.send(answer);
+    });
+    match answers.recv_timeout(time) {
+        Ok(answer) => answer,
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+            Err(format!("not confirmed within {}", format_duration(time)))
+        }
+    }
+}
+
+/// What is pinned, where no daemon can be asked. Nothing pinned leaves it at the daemon's absence.
+pub(super) fn status(file: &Path, json: bool, no_daemon: CallError) -> Result<(), Failure> {
+    // Whoever may not read the configuration may not read the pins either.
+    let Ok(settings) = config::read_anywhere(file).map(|config| config.xdp) else {
+        return Err(no_daemon.into());
+    };
+    let Some(pinned) = kernel::look(&settings).map_err(Failure::of)? else {
+        return Err(no_daemon.into());
+    };
+    if json {
+        return say(json, &pinned, String::new);
+    }
+    let directory = pinned.directory.display();
+    writeln!(
+        io::stdout(),
+        "no daemon runs; this is what is pinned in {directory}"
+    )?;
+    let mut paper = Paper::new(wants_colour(&io::stdout()));
+    report::xdp_status(&as_of_a_daemon(pinned), &mut paper);
+    Ok(write!(io::stdout(), "{}", paper.into_text())?)
+}
+
+/// The kernel knows no reasons.
+fn as_of_a_daemon(pinned: Pinned) -> XdpStatus {
+    let sentences = pinned.sentences.into_iter();
+    XdpStatus {
+        filter: pinned.filter,
+        sentences: sentences
+            .map(|sentence| SentenceLine {
+                client: sentence.client,
+                level: sentence.level,
+                reason: "not known without a daemon".to_owned(),
+                left: sentence.left,
+            })
+            .collect(),
+        sentences_left_off: 0,
+    }
+}
+
+fn words_of(loaded: &Loaded) -> String {
+    format!(
+        "filtering {}; pinned in {}\n{} of {} entries for each address family kept, {} MiB of kernel memory",
+        list(&loaded.interfaces),
+        loaded.directory.display(),
+        loaded.entries,
+        loaded.capacity,
+        loaded.memory.div_ceil(1 << 20)
+    )
+}
+
+fn list(interfaces: &[InterfaceStatus]) -> String {
+    let interfaces: Vec<_> = interfaces
+        .iter()
+        .map(|InterfaceStatus { name, mode, .. }| format!("{name} ({mode})"))
+        .collect();
+    interfaces.join(", ")
+}
+
+/// Removes what [`load`] or a daemon left attached.
 pub(super) fn unload(file: &Path, json: bool) -> Result<(), Failure> {
     let settings = config::read_anywhere(file)?.xdp;
     let unloaded = kernel::unload(&settings).map_err(Failure::of)?;

@@ -23,12 +23,21 @@ pub enum FilterError {
         /// The version of this daemon.
         expected: u32,
     },
-    /// `load` was called while pins are there.
-    #[error("{} already holds pins; `greygate xdp unload` removes them", .0.display())]
+    /// What is pinned under the name of a link of ours is something else.
+    #[error(
+        "{} is no link of greygate's; remove it, and restart greygate to pin here again",
+        .0.display()
+    )]
+    AlienPin(PathBuf),
+    /// A trial was asked for while pins are there.
+    #[error(
+        "{} holds pins already, so that there is nothing to try out; `greygate xdp unload` removes them",
+        .0.display()
+    )]
     AlreadyPinned(PathBuf),
     /// The kernel does not attach the program to an interface.
     #[error(
-        "`{interface}` takes no program in {mode} mode: {}",
+        "`{interface}` takes no program in {mode} mode: {}{hint}",
         attach_cause(source)
     )]
     Attach {
@@ -36,12 +45,14 @@ pub enum FilterError {
         interface: String,
         /// The mode that was tried.
         mode: &'static str,
+        /// What the kind of interface has to do with it, after a semicolon; empty for nothing.
+        hint: String,
         /// What the kernel said.
         source: io::Error,
     },
     /// Another greygate filters the interface already.
     #[error(
-        "`{interface}` is already filtered by greygate (program {program}): a running daemon, or `greygate xdp load`, which `greygate xdp unload` undoes"
+        "`{interface}` is already filtered by greygate (program {program}): a running daemon, or what one left pinned in another directory, which `greygate xdp unload` with its configuration removes"
     )]
     AttachedAlready {
         /// The interface.
@@ -126,9 +137,20 @@ pub enum FilterError {
         /// What the system said.
         source: io::Error,
     },
+    /// The kernel is older than the program needs.
+    #[error(
+        "this kernel, {0}, is too old for a kernel filter: 6.1 is the oldest that has all it needs"
+    )]
+    OldKernel(String),
     /// `greygate xdp panic` was called, and its flag is still there.
     #[error("`greygate xdp panic` forbids it; remove {} and restart greygate to filter again", .0.display())]
     Panicked(PathBuf),
+    /// Another process works on the pins.
+    #[error(
+        "another greygate holds {}: a running daemon, which must be stopped first, or `greygate xdp load` or `unload`; `greygate xdp panic` takes the filter off in any case",
+        .0.display()
+    )]
+    PinsLocked(PathBuf),
     /// The pins, or their directory, may have been put there by somebody else.
     #[error(
         "{} belongs to uid {owner} with mode {mode:04o}; greygate trusts pins of root and its own only, writable by nobody else",
@@ -142,6 +164,19 @@ pub enum FilterError {
         /// Its permission bits.
         mode: u32,
     },
+    /// The kernel does not swap the program in a link that is pinned; the old one filters on.
+    #[error(
+        "the program on `{interface}` cannot be swapped, and the old one filters on; `greygate xdp unload` takes it off"
+    )]
+    Swap {
+        /// The interface.
+        interface: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Everything was attached, but what was to outlive the process would not.
+    #[error("the filter cannot be pinned, so it was detached again: {0}")]
+    Unpinned(String),
     /// There is no such interface.
     #[error("there is no interface `{0}`")]
     UnknownInterface(String),
@@ -164,13 +199,17 @@ impl FilterError {
 fn attach_cause(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => RIGHTS,
-        Some(libc::EBUSY | libc::EEXIST) => "another XDP program is there",
-        Some(libc::EOPNOTSUPP) => "its driver has no XDP of this mode",
+        Some(libc::EBUSY | libc::EEXIST) => {
+            "another XDP program is there, or on an interface it is joined with"
+        }
+        Some(libc::EOPNOTSUPP) => {
+            "its driver has no XDP of this mode, or not with its present offloads (virtio_net: receive offloads on the host's side; `ethtool -K` switches lro and gro_hw)"
+        }
         Some(libc::ERANGE | libc::EINVAL) => {
             "its driver refuses it; an MTU above 3,500 and large receive offload (LRO) are the usual causes"
         }
         Some(libc::ENOMEM | libc::ENOSPC) => {
-            "its driver has no memory or no queues left for it; fewer channels (ethtool -L) may help"
+            "its driver has no memory or no queues left for it: fewer channels (ethtool -L) may help, and virtio_net wants twice as many queues as CPUs"
         }
         Some(libc::ENODEV) => "the interface has gone",
         _ => "the kernel refuses it",
@@ -207,6 +246,7 @@ mod tests {
         let error = FilterError::Attach {
             interface: "eth0".to_owned(),
             mode: "native",
+            hint: String::new(),
             source: io::Error::from_raw_os_error(libc::EOPNOTSUPP),
         };
         let text = error.chain();

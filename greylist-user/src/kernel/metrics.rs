@@ -155,6 +155,8 @@ mod tests {
                 name: "eth0".to_owned(),
                 mode: ObtainedMode::Native,
                 why: None,
+                pinned: true,
+                why_unpinned: None,
             }],
             frames: [("blocked".to_owned(), 7)].into(),
             entries_ipv6: 3,

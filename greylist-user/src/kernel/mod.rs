@@ -34,6 +34,10 @@ mod attach;
 #[cfg(feature = "debug-log")]
 mod debug_log;
 #[cfg(feature = "xdp")]
+mod hand;
+#[cfg(feature = "xdp")]
+mod layout;
+#[cfg(feature = "xdp")]
 mod maps;
 #[cfg(feature = "xdp")]
 mod netlink;
@@ -43,6 +47,8 @@ mod object;
 mod panic;
 #[cfg(feature = "xdp")]
 mod pins;
+#[cfg(feature = "xdp")]
+mod release;
 #[cfg(feature = "xdp")]
 mod sys;
 #[cfg(not(feature = "xdp"))]
@@ -56,16 +62,17 @@ pub use metrics::Metrics;
 pub use none::NoFilter;
 pub use projector::Projector;
 pub use status::{
-    FilterStatus, InterfaceStatus, Loaded, ObtainedMode, OnStatus, Panicked, Unloaded,
+    FilterStatus, InterfaceStatus, Loaded, ObtainedMode, OnStatus, Panicked, Pinned,
+    PinnedSentence, Unloaded,
 };
 pub use time::TimeBridge;
 
 #[cfg(feature = "xdp")]
-pub use panic::panic;
+pub use hand::{Trial, load, look, try_out, unload};
 #[cfg(feature = "xdp")]
-pub use pins::{load, unload};
+pub use panic::panic;
 #[cfg(not(feature = "xdp"))]
-pub use unbuilt::{load, panic, unload};
+pub use unbuilt::{Trial, load, look, panic, try_out, unload};
 #[cfg(feature = "xdp")]
 pub use xdp::XdpFilter;
 
@@ -245,7 +252,9 @@ pub struct UnknownMode(String);
 /// Opens the kernel filter that `settings` ask for. Never fails: whatever is in the way is logged
 /// once and becomes a [`NoFilter`] that says so, and mail flows.
 ///
-/// The program is attached until the filter is dropped or the process ends, however it ends.
+/// What is pinned (`[xdp] pin`) outlives the filter and the process, and the next one takes it over.
+/// What is not ends with them, however they end. Needs its rights in the calling thread, and only
+/// while it runs; the network namespace is that thread's.
 pub fn open(settings: &Settings) -> Box<dyn KernelFilter> {
     if settings.interfaces.is_empty() {
         let why = "off by configuration: [xdp] interfaces is empty";

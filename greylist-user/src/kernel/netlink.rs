@@ -1,4 +1,5 @@
-//! Which XDP program is on an interface, asked of the kernel through route netlink.
+//! Which XDP program is on an interface, and what kind of interface it is, asked of the kernel
+//! through route netlink.
 //!
 //! The answer is the truth about every way of attaching (link, netlink, another process), where
 //! our own records only know what we did. Minimum kernel 4.13 for program numbers.
@@ -33,6 +34,21 @@ pub(super) struct Attached {
     pub(super) mode: ObtainedMode,
 }
 
+/// An interface, as far as it matters to whoever attaches a program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Device {
+    /// The programs on it: none, or one for each mode in use.
+    pub(super) programs: Vec<Attached>,
+    /// What it is, such as `vlan`, `bond` or `veth`; empty for hardware.
+    pub(super) kind: String,
+    /// What it is a member of, such as `bond`; empty for nothing.
+    pub(super) member_of: String,
+    /// The index of the interface it is built upon, such as a VLAN's parent.
+    pub(super) parent: Option<u32>,
+    /// The largest frame it takes.
+    pub(super) mtu: Option<u32>,
+}
+
 impl Netlink {
     /// Opens a socket in the calling thread's network namespace.
     pub(super) fn open() -> io::Result<Self> {
@@ -49,6 +65,11 @@ impl Netlink {
 
     /// The programs on the interface with this index: none, or one for each mode in use.
     pub(super) fn attached(&self, interface: u32) -> io::Result<Vec<Attached>> {
+        Ok(self.device(interface)?.programs)
+    }
+
+    /// The interface with this index.
+    pub(super) fn device(&self, interface: u32) -> io::Result<Device> {
         send(
             self.socket.as_raw_fd(),
             &link_request(interface),
@@ -69,7 +90,7 @@ fn link_request(interface: u32) -> [u8; 32] {
     request
 }
 
-fn parse_link(message: &[u8]) -> io::Result<Vec<Attached>> {
+fn parse_link(message: &[u8]) -> io::Result<Device> {
     let cut = || io::Error::new(io::ErrorKind::InvalidData, "netlink answer cut short");
     let kind = u16_at(message, 4).ok_or_else(cut)?;
     if i32::from(kind) == libc::NLMSG_ERROR {
@@ -83,9 +104,25 @@ fn parse_link(message: &[u8]) -> io::Result<Vec<Attached>> {
         ));
     }
     let attributes = message.get(HEADERS..).ok_or_else(cut)?;
-    Ok(attribute(attributes, IFLA_XDP)
-        .map(parse_xdp)
-        .unwrap_or_default())
+    let number = |kind| attribute(attributes, kind).and_then(|value| u32_at(value, 0));
+    let info = attribute(attributes, IFLA_LINKINFO).unwrap_or_default();
+    Ok(Device {
+        programs: attribute(attributes, IFLA_XDP)
+            .map(parse_xdp)
+            .unwrap_or_default(),
+        kind: word(info, IFLA_INFO_KIND),
+        member_of: word(info, IFLA_INFO_SLAVE_KIND),
+        parent: number(IFLA_LINK),
+        mtu: number(IFLA_MTU),
+    })
+}
+
+/// A text among `attributes`; empty when it is not there.
+fn word(attributes: &[u8], kind: u16) -> String {
+    let text = attribute(attributes, kind).unwrap_or_default();
+    String::from_utf8_lossy(text)
+        .trim_end_matches('\0')
+        .to_owned()
 }
 
 fn parse_xdp(xdp: &[u8]) -> Vec<Attached> {
@@ -128,6 +165,11 @@ const NLM_F_REQUEST: u16 = 1;
 const NLA_TYPE_MASK: u16 = 0x3fff;
 
 // include/uapi/linux/if_link.h
+const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_XDP: u16 = 43;
 const IFLA_XDP_DRV_PROG_ID: u16 = 5;
 const IFLA_XDP_SKB_PROG_ID: u16 = 6;
@@ -163,9 +205,9 @@ mod tests {
         message[4..6].copy_from_slice(&libc::RTM_NEWLINK.to_ne_bytes());
         put(&mut message, 3, b"eth0\0");
         put(&mut message, IFLA_XDP | 0x8000, &xdp);
-        let programs = parse_link(&message).expect("a well-formed answer");
+        let device = parse_link(&message).expect("a well-formed answer");
         assert_eq!(
-            programs,
+            device.programs,
             [
                 Attached {
                     program: 77,
@@ -176,6 +218,29 @@ mod tests {
                     mode: ObtainedMode::Generic
                 },
             ]
+        );
+    }
+
+    #[test]
+    fn reads_what_an_interface_is() {
+        let mut info = Vec::new();
+        put(&mut info, IFLA_INFO_KIND, b"vlan\0");
+        put(&mut info, IFLA_INFO_SLAVE_KIND, b"bond\0");
+        let mut message = vec![0; HEADERS];
+        message[4..6].copy_from_slice(&libc::RTM_NEWLINK.to_ne_bytes());
+        put(&mut message, IFLA_MTU, &9_000_u32.to_ne_bytes());
+        put(&mut message, IFLA_LINK, &3_u32.to_ne_bytes());
+        put(&mut message, IFLA_LINKINFO | 0x8000, &info);
+        let device = parse_link(&message).expect("a well-formed answer");
+        assert_eq!(
+            device,
+            Device {
+                programs: Vec::new(),
+                kind: "vlan".to_owned(),
+                member_of: "bond".to_owned(),
+                parent: Some(3),
+                mtu: Some(9_000),
+            }
         );
     }
 

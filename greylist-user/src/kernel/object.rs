@@ -2,36 +2,73 @@
 //!
 //! What happens without the file, or with one of another version: no kernel filter, and mail flows.
 
-use std::path::Path;
+use std::{os::fd::AsFd as _, path::Path};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::MapError,
+    maps::{Map, MapData, MapError},
     programs::{ProgramError, Xdp},
 };
 use greylist_ebpf::abi;
 use object::{Object as _, ObjectSection as _, read::elf::ElfFile64};
 
-use super::{FilterError, Settings};
+use super::{FilterError, Settings, release};
 
-/// Loads the program and its maps, sized but empty. Nothing is attached yet.
+/// Loads the program with new maps, sized but empty, or on those pinned in the directory `pinned`,
+/// which must be as the object wants them. Nothing is attached yet.
 ///
 /// # Errors
 ///
-/// When the panic flag forbids it, the object cannot be read, is of another ABI version, or the
-/// kernel does not take it.
-pub(super) fn load(settings: &Settings) -> Result<Ebpf, FilterError> {
+/// When the panic flag forbids it, the kernel is too old, the object cannot be read, is of another
+/// ABI version, or the kernel does not take it.
+pub(super) fn load(settings: &Settings, pinned: Option<&Path>) -> Result<Ebpf, FilterError> {
     obey_panic(settings)?;
+    release::check()?;
     let bytes = read(&settings.object)?;
-    let mut ebpf = EbpfLoader::new()
+    let mut loader = EbpfLoader::new();
+    loader
         .map_max_entries(abi::map::IPV4, settings.capacity)
-        .map_max_entries(abi::map::IPV6, settings.capacity)
+        .map_max_entries(abi::map::IPV6, settings.capacity);
+    if let Some(pinned) = pinned {
+        for name in abi::map::ALL {
+            loader.map_pin_path(name, pinned.join(name));
+        }
+    }
+    let mut ebpf = loader
         .load(&bytes)
         .map_err(|error| load_error(&settings.object, error))?;
     program(&mut ebpf)
         .and_then(Xdp::load)
         .map_err(|error| load_error(&settings.object, error.into()))?;
     Ok(ebpf)
+}
+
+/// Further descriptors of all maps, to pin them by.
+pub(super) fn maps(ebpf: &Ebpf) -> Result<Vec<(&'static str, MapData)>, FilterError> {
+    abi::map::ALL
+        .into_iter()
+        .map(|name| {
+            let failed = |source| FilterError::Map {
+                map: name,
+                done: "held",
+                source,
+            };
+            let Some(
+                Map::HashMap(map)
+                | Map::Array(map)
+                | Map::PerCpuArray(map)
+                | Map::LpmTrie(map)
+                | Map::RingBuf(map),
+            ) = ebpf.map(name)
+            else {
+                return Err(failed(MapError::ElementNotFound.into()));
+            };
+            let held = map.fd().as_fd().try_clone_to_owned();
+            let held = held.map_err(MapError::IoError).and_then(MapData::from_fd);
+            held.map(|map| (name, map))
+                .map_err(|error| failed(error.into()))
+        })
+        .collect()
 }
 
 /// Refuses while the flag of `panic` stands.

@@ -1,90 +1,311 @@
-//! A filter that outlives the process: link and maps pinned in a BPF file system.
+//! The pin directory: what lies where in it, who may own it, and who works on it.
 //!
-//! Minimum kernel 5.9, and a bpffs mounted where the pin directory is. Whoever may write there
-//! rules the filter, so the directory is 0700 and pins that others may have put there are refused.
+//! ```text
+//! <pin_directory>/           0700, on a bpffs; locked by whoever works on it
+//!     link-<interface>       attachments: no layout changes them, every version finds them
+//!     v2/<MAP>               the maps of this ABI version, all of them or none
+//!     v2-new/<MAP>           maps that are not in use yet: refuse after a crash
+//!     <MAP>                  maps of ABI version 1
+//! ```
+//!
+//! New maps come about in five steps, and a crash after any of them leaves what the next start
+//! mends:
+//!
+//! 1. The old maps' sentences are copied into the new ones, which nobody knows yet. A crash leaves
+//!    the old filter on.
+//! 2. The links are swapped to the program on the new maps, one by one. A crash leaves some of them
+//!    on the old maps and some on the new; both hold the same sentences. The next start begins with
+//!    step 1.
+//! 3. The new maps are pinned in `v2-new`. A crash leaves refuse: the next start removes it and
+//!    begins with step 1.
+//! 4. `v2-new` and `v2` change places, at once. A crash leaves the new maps in `v2`: the next start
+//!    adopts them.
+//! 5. What is in `v2-new` now, and the maps of older versions, is removed. A crash leaves some: the
+//!    next start removes it.
+//!
+//! Minimum kernel 5.16, for a bpffs on which two directories can change places. Whoever may write
+//! here rules the filter, so the directory is 0700, and pins that others may have put here are
+//! refused.
 
 use std::{
-    fs::{self, DirBuilder},
+    fs::{self, DirBuilder, File, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown},
     path::{Path, PathBuf},
 };
 
-use aya::pin::PinError;
+use aya::{maps::MapData, pin::PinError};
 use greylist_ebpf::abi;
-use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use nix::{
+    fcntl::{AT_FDCWD, RenameFlags, renameat2},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+    unistd::{User, geteuid},
+};
 
-use super::{FilterError, Loaded, Settings, Unloaded, attach::attach, netlink::Netlink, object};
+use super::FilterError;
 
-/// Attaches the program to every interface of `settings` and pins it, so that it outlives the
-/// calling process. Its tables are empty: nothing is dropped before a daemon sentences somebody.
-///
-/// # Errors
-///
-/// What is in the way; then nothing stays attached or pinned.
-pub fn load(settings: &Settings) -> Result<Loaded, FilterError> {
-    if settings.interfaces.is_empty() {
-        return Err(FilterError::NoInterface);
-    }
-    let netlink = Netlink::open().map_err(FilterError::io("opening a netlink socket"))?;
-    let mut ebpf = object::load(settings)?;
-    let directory = make_directory(&settings.pin_directory)?;
-    let pinned = (|| {
-        for (name, map) in ebpf.maps().filter(|(name, _)| abi::map::ALL.contains(name)) {
-            map.pin(directory.join(name))
-                .map_err(|error| pin_error(name, error))?;
-        }
-        let program = object::program(&mut ebpf).map_err(|error| FilterError::NotOurObject {
-            path: settings.object.clone(),
-            detail: error.to_string(),
-        })?;
-        for interface in &settings.interfaces {
-            let name = link_name(interface);
-            attach(program, interface, settings.mode, &netlink)?
-                .link
-                .pin(directory.join(&name))
-                .map_err(|error| pin_error(&name, error))?;
-        }
-        object::obey_panic(settings)
-    })();
-    if let Err(error) = pinned {
-        remove(directory)?;
-        return Err(error);
-    }
-    Ok(Loaded {
-        interfaces: settings.interfaces.clone(),
-        directory: directory.to_owned(),
-    })
+/// The pin directory, locked until this is dropped.
+#[derive(Debug)]
+pub(super) struct Pins {
+    directory: PathBuf,
+    _lock: File,
 }
 
-/// Detaches what [`load`] attached, and removes its pins. Nothing loaded is as good.
-///
-/// # Errors
-///
-/// When the pins belong to somebody else, or cannot be removed.
-pub fn unload(settings: &Settings) -> Result<Unloaded, FilterError> {
-    let directory = &settings.pin_directory;
-    check_owner(directory)?;
-    for pin in pins(directory)? {
-        check_owner(&pin)?;
-    }
-    Ok(Unloaded {
-        pins: remove(directory)?,
-        directory: directory.clone(),
-    })
+/// One pin, or a directory of them.
+#[derive(Debug, PartialEq, Eq)]
+struct Item {
+    path: PathBuf,
+    kind: Kind,
 }
 
-/// Removes our pins and then their directory, whoever they belong to; links first, so that no
-/// frame meets half a filter. Returns the file names.
+/// What a name in the pin directory stands for; in the order in which it is removed, so that no
+/// frame meets half a filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Link,
+    /// A map of ABI version 1.
+    FirstMap,
+    /// The maps of a version, whether in use or not.
+    Maps {
+        version: u32,
+        in_use: bool,
+    },
+}
+
+impl Pins {
+    /// Makes the directory unless it is there, and locks it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be on a BPF file system, may have been written by somebody else, or is locked
+    /// by another greygate.
+    pub(super) fn make(directory: &Path) -> Result<Self, FilterError> {
+        on_bpffs(directory)?;
+        match DirBuilder::new().mode(0o700).create(directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(FilterError::io(
+                format!("making {}", directory.display()),
+            )(error)),
+            _ => Self::lock(directory),
+        }
+    }
+
+    /// Locks the directory, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// When it may have been written by somebody else, or is locked by another greygate.
+    pub(super) fn find(directory: &Path) -> Result<Option<Self>, FilterError> {
+        if !directory.exists() {
+            return Ok(None);
+        }
+        Self::lock(directory).map(Some)
+    }
+
+    fn lock(directory: &Path) -> Result<Self, FilterError> {
+        check_owners(directory)?;
+        let locking = || FilterError::io(format!("locking {}", directory.display()));
+        let lock = File::open(directory).map_err(locking())?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(FilterError::PinsLocked(directory.to_owned()));
+            }
+            Err(TryLockError::Error(error)) => return Err(locking()(error)),
+        }
+        // Another greygate's `unload` may have removed it before it let go of the lock.
+        let is_locked = lock.metadata().map_err(locking())?.ino();
+        match fs::metadata(directory) {
+            Ok(there) if there.ino() == is_locked => Ok(Self {
+                directory: directory.to_owned(),
+                _lock: lock,
+            }),
+            _ => Err(FilterError::PinsLocked(directory.to_owned())),
+        }
+    }
+
+    /// Where the link on `interface` is pinned.
+    pub(super) fn link(&self, interface: &str) -> PathBuf {
+        self.directory.join(link_name(interface))
+    }
+
+    /// The interfaces that have a pinned link.
+    pub(super) fn interfaces(&self) -> Result<Vec<String>, FilterError> {
+        interfaces(&self.directory)
+    }
+
+    /// The maps of this version; `None` when there are none.
+    pub(super) fn maps(&self) -> Option<PathBuf> {
+        Some(maps_in(&self.directory)).filter(|maps| maps.exists())
+    }
+
+    /// The directory with maps of ABI version 1; `None` when there are none.
+    pub(super) fn first_maps(&self) -> Option<&Path> {
+        let is_there = |map| self.directory.join(map).exists();
+        FIRST_MAPS
+            .into_iter()
+            .any(is_there)
+            .then_some(&self.directory)
+    }
+
+    /// The directories of versions that this greygate does not know.
+    pub(super) fn newer(&self) -> Result<Vec<PathBuf>, FilterError> {
+        let is_newer =
+            |item: &Item| matches!(item.kind, Kind::Maps { version, .. } if version > abi::VERSION);
+        let items = items(&self.directory)?.into_iter().filter(is_newer);
+        Ok(items.map(|item| item.path).collect())
+    }
+
+    /// Pins `maps` as those of this version, in the place of those that were. Links must have been
+    /// swapped before.
+    pub(super) fn replace_maps(&self, maps: &[(&'static str, MapData)]) -> Result<(), FilterError> {
+        let (new, current) = (
+            self.directory.join(new_directory()),
+            maps_in(&self.directory),
+        );
+        remove_maps(&new)?;
+        let making = || FilterError::io(format!("making {}", new.display()));
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&new)
+            .map_err(making())?;
+        self.give_to_its_owner(&new)?;
+        for (name, map) in maps {
+            let pin = new.join(name);
+            map.pin(&pin).map_err(|error| pin_error(name, error))?;
+            self.give_to_its_owner(&pin)?;
+        }
+        let flags = if current.exists() {
+            RenameFlags::RENAME_EXCHANGE
+        } else {
+            RenameFlags::empty()
+        };
+        renameat2(AT_FDCWD, &new, AT_FDCWD, &current, flags).map_err(|errno| {
+            FilterError::io(format!(
+                "renaming {} to {}",
+                new.display(),
+                current.display()
+            ))(errno.into())
+        })
+    }
+
+    /// Gives what root has pinned to the owner of the directory: a daemon that runs as its own user
+    /// takes over what root has loaded.
+    pub(super) fn give_to_its_owner(&self, pin: &Path) -> Result<(), FilterError> {
+        let giving = || FilterError::io(format!("giving away {}", pin.display()));
+        let owner = fs::metadata(&self.directory).map_err(giving())?;
+        if owner.uid() == geteuid().as_raw() {
+            return Ok(());
+        }
+        chown(pin, Some(owner.uid()), Some(owner.gid())).map_err(giving())
+    }
+
+    /// Removes what a crash left, and the maps of older versions: all but what is in use.
+    pub(super) fn sweep(&self) -> Result<(), FilterError> {
+        for item in items(&self.directory)? {
+            match item.kind {
+                Kind::Maps { version, in_use } if version < abi::VERSION || !in_use => {
+                    remove_maps(&item.path)?;
+                }
+                Kind::FirstMap => remove_file(&item.path)?,
+                Kind::Link | Kind::Maps { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes every pin, then the directory. Returns their names.
+    pub(super) fn remove(self) -> Result<Vec<String>, FilterError> {
+        remove(&self.directory)
+    }
+
+    /// Removes the directory if nothing is pinned in it.
+    pub(super) fn remove_if_empty(self) {
+        // What cannot be removed holds something, and that is what was asked.
+        let _ = fs::remove_dir(&self.directory);
+    }
+}
+
+/// Removes our pins and then their directory, whoever they belong to and whoever works on them;
+/// links first. Returns their names.
 pub(super) fn remove(directory: &Path) -> Result<Vec<String>, FilterError> {
     let mut removed = Vec::new();
-    for pin in pins(directory)? {
-        fs::remove_file(&pin).map_err(FilterError::io(format!("removing {}", pin.display())))?;
-        removed.extend(
-            pin.file_name()
-                .map(|name| name.to_string_lossy().into_owned()),
-        );
+    for item in items(directory)? {
+        if let Kind::Maps { .. } = item.kind {
+            let group = file_name(&item.path);
+            let maps = remove_maps(&item.path)?;
+            removed.extend(maps.into_iter().map(|map| format!("{group}/{map}")));
+        } else {
+            remove_file(&item.path)?;
+            removed.push(file_name(&item.path));
+        }
     }
+    remove_directory(directory).map(|()| removed)
+}
+
+/// The interfaces that have a link pinned in `directory`.
+pub(super) fn interfaces(directory: &Path) -> Result<Vec<String>, FilterError> {
+    let links = items(directory)?.into_iter();
+    let links = links.filter(|item| item.kind == Kind::Link);
+    Ok(links
+        .filter_map(|item| interface_name(&file_name(&item.path)))
+        .collect())
+}
+
+/// Where the link on `interface` is pinned in `directory`.
+pub(super) fn link_in(directory: &Path, interface: &str) -> PathBuf {
+    directory.join(link_name(interface))
+}
+
+/// Where this version's maps are in `directory`.
+pub(super) fn maps_in(directory: &Path) -> PathBuf {
+    directory.join(format!("v{}", abi::VERSION))
+}
+
+/// Refuses a directory of pins that others may have written, or pins in it. What does not exist is
+/// nobody's.
+pub(super) fn check_owners(directory: &Path) -> Result<(), FilterError> {
+    check_owner(directory)?;
+    for item in items(directory)? {
+        check_owner(&item.path)?;
+        if let Kind::Maps { .. } = item.kind {
+            for path in paths(&item.path)? {
+                check_owner(&path)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What pinning something called `name` failed for.
+pub(super) fn pin_error(name: &str, error: PinError) -> FilterError {
+    let what = format!("pinning {name}");
+    match error {
+        PinError::SyscallError(error) => FilterError::io(what)(error.io_error),
+        other => FilterError::io(what)(io::Error::other(other)),
+    }
+}
+
+/// Removes one pin; none there is as good.
+pub(super) fn remove_file(path: &Path) -> Result<(), FilterError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FilterError::io(format!(
+            "removing {}",
+            path.display()
+        ))(error)),
+        _ => Ok(()),
+    }
+}
+
+fn remove_maps(directory: &Path) -> Result<Vec<String>, FilterError> {
+    let paths = paths(directory)?;
+    for path in &paths {
+        remove_file(path)?;
+    }
+    remove_directory(directory)?;
+    Ok(paths.iter().map(|path| file_name(path)).collect())
+}
+
+fn remove_directory(directory: &Path) -> Result<(), FilterError> {
     match fs::remove_dir(directory) {
         Err(error)
             if !matches!(
@@ -95,56 +316,64 @@ pub(super) fn remove(directory: &Path) -> Result<Vec<String>, FilterError> {
         {
             Err(FilterError::io(format!("removing {}", directory.display()))(error))
         }
-        _ => Ok(removed),
+        _ => Ok(()),
     }
 }
 
-/// The pins in `directory` whose names are ours, links first; none when it does not exist.
-fn pins(directory: &Path) -> Result<Vec<PathBuf>, FilterError> {
-    let reading = || format!("reading {}", directory.display());
+/// What lies in `directory` and is ours by its name, in the order in which it is removed.
+fn items(directory: &Path) -> Result<Vec<Item>, FilterError> {
+    let paths = paths(directory)?.into_iter();
+    let mut items: Vec<Item> = paths
+        .filter_map(|path| {
+            let kind = kind(&file_name(&path))?;
+            Some(Item { path, kind })
+        })
+        .collect();
+    items.sort_by(|one, other| (one.kind, &one.path).cmp(&(other.kind, &other.path)));
+    Ok(items)
+}
+
+fn kind(name: &str) -> Option<Kind> {
+    if name.starts_with(LINK_PREFIX) {
+        return Some(Kind::Link);
+    }
+    if FIRST_MAPS.contains(&name) {
+        return Some(Kind::FirstMap);
+    }
+    let version = name.strip_prefix('v')?;
+    let (version, in_use) = match version.strip_suffix(NEW_SUFFIX) {
+        Some(version) => (version, false),
+        None => (version, true),
+    };
+    let version = version.parse().ok()?;
+    Some(Kind::Maps { version, in_use })
+}
+
+/// What lies in `directory`, by name; nothing when it does not exist.
+fn paths(directory: &Path) -> Result<Vec<PathBuf>, FilterError> {
+    let reading = || FilterError::io(format!("reading {}", directory.display()));
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(FilterError::io(reading())(error)),
+        Err(error) => return Err(reading()(error)),
     };
-    let mut pins = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(FilterError::io(reading()))?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let is_link = name.starts_with(LINK_PREFIX);
-        if is_link || abi::map::ALL.contains(&name.as_ref()) {
-            pins.push((!is_link, entry.path()));
-        }
-    }
-    pins.sort();
-    Ok(pins.into_iter().map(|(_, path)| path).collect())
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths: Vec<PathBuf> = paths.collect::<Result<_, _>>().map_err(reading())?;
+    paths.sort();
+    Ok(paths)
 }
 
-fn make_directory(directory: &Path) -> Result<&Path, FilterError> {
-    if !pins(directory)?.is_empty() {
-        check_owner(directory)?;
-        return Err(FilterError::AlreadyPinned(directory.to_owned()));
-    }
+fn on_bpffs(directory: &Path) -> Result<(), FilterError> {
     let parent = directory.parent().unwrap_or(Path::new("/"));
     match statfs(parent) {
-        Ok(file_system) if file_system.filesystem_type() == BPF_FS_MAGIC => {}
-        Ok(_) => return Err(FilterError::NoBpfFs(parent.to_owned())),
-        Err(errno) => {
-            return Err(FilterError::io(format!("looking at {}", parent.display()))(
-                errno.into(),
-            ));
-        }
-    }
-    match DirBuilder::new().mode(0o700).create(directory) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(FilterError::io(
-            format!("making {}", directory.display()),
-        )(error)),
-        _ => check_owner(directory).map(|()| directory),
+        Ok(file_system) if file_system.filesystem_type() == BPF_FS_MAGIC => Ok(()),
+        Ok(_) => Err(FilterError::NoBpfFs(parent.to_owned())),
+        Err(errno) => Err(FilterError::io(format!("looking at {}", parent.display()))(
+            errno.into(),
+        )),
     }
 }
 
-/// Refuses what others may have written. What does not exist is nobody's.
 fn check_owner(path: &Path) -> Result<(), FilterError> {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
@@ -157,8 +386,7 @@ fn check_owner(path: &Path) -> Result<(), FilterError> {
     };
     let owner = metadata.uid();
     let mode = metadata.mode() & 0o7777;
-    let ours = owner == 0 || owner == nix::unistd::geteuid().as_raw();
-    if ours && mode & 0o022 == 0 {
+    if is_trusted(owner) && mode & 0o022 == 0 {
         Ok(())
     } else {
         Err(FilterError::StrangeOwner {
@@ -169,21 +397,48 @@ fn check_owner(path: &Path) -> Result<(), FilterError> {
     }
 }
 
+/// Whether pins of this user are as good as our own: root's, and for root the daemon's, whose user
+/// the package makes.
+fn is_trusted(owner: u32) -> bool {
+    let us = geteuid();
+    let is_daemon = || {
+        let daemon = User::from_name(DAEMON).ok().flatten();
+        daemon.is_some_and(|daemon| daemon.uid.as_raw() == owner)
+    };
+    owner == 0 || owner == us.as_raw() || us.is_root() && is_daemon()
+}
+
 /// The file name of the link on `interface`. bpffs keeps names with dots for itself, and a VLAN's
 /// interface has one.
 fn link_name(interface: &str) -> String {
-    format!("{LINK_PREFIX}{}", interface.replace('.', "%2e"))
+    format!("{LINK_PREFIX}{}", interface.replace('.', DOT))
 }
 
-fn pin_error(name: &str, error: PinError) -> FilterError {
-    let what = format!("pinning {name}");
-    match error {
-        PinError::SyscallError(error) => FilterError::io(what)(error.io_error),
-        other => FilterError::io(what)(io::Error::other(other)),
-    }
+fn interface_name(link: &str) -> Option<String> {
+    Some(link.strip_prefix(LINK_PREFIX)?.replace(DOT, "."))
+}
+
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+fn new_directory() -> String {
+    format!("v{}{NEW_SUFFIX}", abi::VERSION)
 }
 
 const LINK_PREFIX: &str = "link-";
+const NEW_SUFFIX: &str = "-new";
+const DOT: &str = "%2e";
+/// The maps of ABI version 1, which knew no directory for them.
+const FIRST_MAPS: [&str; 4] = [
+    abi::map::IPV4,
+    abi::map::IPV6,
+    abi::map::COUNTERS,
+    abi::map::PORTS,
+];
+/// The user that the shipped unit runs the daemon as.
+const DAEMON: &str = "greygate";
 
 #[cfg(test)]
 mod tests {
@@ -194,7 +449,7 @@ mod tests {
     #[test]
     fn directory_outside_a_bpffs_is_refused_with_the_mount_command() {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let error = make_directory(&directory.path().join("greygate")).expect_err("no bpffs");
+        let error = Pins::make(&directory.path().join("greygate")).expect_err("no bpffs");
         assert!(error.to_string().contains("mount -t bpf"), "{error}");
     }
 
@@ -203,36 +458,76 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let world_writable = fs::Permissions::from_mode(0o777);
         fs::set_permissions(directory.path(), world_writable).expect("our own directory");
-        let error = check_owner(directory.path()).expect_err("anybody may write there");
+        let error = Pins::find(directory.path()).expect_err("anybody may write there");
         assert!(error.to_string().contains("mode 0777"), "{error}");
     }
 
     #[test]
-    fn nothing_loaded_is_nothing_to_unload() {
+    fn maps_that_others_may_write_are_refused() {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let settings = Settings {
-            pin_directory: directory.path().join("greygate"),
-            ..Settings::default()
-        };
-        let unloaded = unload(&settings).expect("nothing is there");
-        assert!(unloaded.pins.is_empty());
+        let maps = maps_in(directory.path());
+        fs::create_dir(&maps).expect("a writable directory");
+        let map = maps.join(abi::map::IPV4);
+        fs::write(&map, "").expect("a writable directory");
+        fs::set_permissions(&map, fs::Permissions::from_mode(0o622)).expect("our own file");
+        let error = check_owners(directory.path()).expect_err("anybody may write it");
+        assert!(error.to_string().contains("mode 0622"), "{error}");
+    }
+
+    #[test]
+    fn one_process_at_a_time_works_on_it() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let pins = Pins::find(directory.path())
+            .expect("it is ours")
+            .expect("it is there");
+        let error = Pins::find(directory.path()).expect_err("it is locked");
+        assert!(matches!(error, FilterError::PinsLocked(_)), "{error}");
+        drop(pins);
+        assert!(Pins::find(directory.path()).is_ok());
     }
 
     #[test]
     fn file_that_is_not_ours_is_left_alone() {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        fs::write(directory.path().join("somebody"), "").expect("a writable directory");
-        fs::write(directory.path().join("link-eth0"), "").expect("a writable directory");
-        fs::write(directory.path().join(abi::map::IPV4), "").expect("a writable directory");
-        let names: Vec<PathBuf> = pins(directory.path()).expect("a readable directory");
-        assert_eq!(
-            names,
-            ["link-eth0", abi::map::IPV4].map(|name| directory.path().join(name))
-        );
+        for name in ["somebody", "v", "vx", "link-eth0", abi::map::IPV4] {
+            fs::write(directory.path().join(name), "").expect("a writable directory");
+        }
+        for name in ["v1", "v2", "v2-new", "v77"] {
+            fs::create_dir(directory.path().join(name)).expect("a writable directory");
+        }
+        let removed = remove(directory.path()).expect("it can be removed");
+        assert_eq!(removed, ["link-eth0", abi::map::IPV4]);
+        let left = paths(directory.path()).expect("it can be read");
+        let left: Vec<_> = left.iter().map(|path| file_name(path)).collect();
+        assert_eq!(left, ["somebody", "v", "vx"]);
     }
 
     #[test]
-    fn name_of_a_vlan_interface_has_no_dot() {
-        assert_eq!(link_name("eth0.100"), "link-eth0%2e100");
+    fn sweep_leaves_what_is_in_use_and_what_is_newer() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        for name in ["v1", "v1-new", "v2", "v2-new", "v77"] {
+            let maps = directory.path().join(name);
+            fs::create_dir(&maps).expect("a writable directory");
+            fs::write(maps.join(abi::map::IPV4), "").expect("a writable directory");
+        }
+        for name in ["link-eth0", abi::map::PORTS] {
+            fs::write(directory.path().join(name), "").expect("a writable directory");
+        }
+        let pins = Pins::find(directory.path())
+            .expect("it is ours")
+            .expect("it is there");
+        let newer = pins.newer().expect("it can be read");
+        assert_eq!(newer, [directory.path().join("v77")]);
+        pins.sweep().expect("it can be removed");
+        let left = paths(directory.path()).expect("it can be read");
+        let left: Vec<_> = left.iter().map(|path| file_name(path)).collect();
+        assert_eq!(left, ["link-eth0", "v2", "v77"]);
+    }
+
+    #[test]
+    fn name_of_a_vlan_interface_has_no_dot_and_is_read_back() {
+        let name = link_name("eth0.100");
+        assert_eq!(name, "link-eth0%2e100");
+        assert_eq!(interface_name(&name).as_deref(), Some("eth0.100"));
     }
 }

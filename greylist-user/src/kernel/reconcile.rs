@@ -10,7 +10,7 @@ use crate::policy::{Sentence, SentencedClient, Timestamp};
 /// What to do, what had to be left out, and what was found that nobody did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Removals first, so that there is room for what is put.
+    /// Removals first, so that there is room for what is put; puts by client.
     pub changes: Vec<Change>,
     /// Sentences for which there is no room.
     pub crowded_out: usize,
@@ -37,9 +37,11 @@ pub fn plan(sentences: &[Sentence], entries: &[Entry], capacity: u32, now: Times
             missing += 1;
         }
         if entry.is_none_or(|entry| differs(&sentence, entry)) {
-            puts.push(Change::Put(sentence));
+            puts.push(sentence);
         }
     }
+    // Neighbours together: they share presence bits, and are written fastest side by side.
+    puts.sort_unstable_by_key(|sentence| sentence.client);
     let has_time_left = |entry: &&&Entry| entry.until.since(now) > TOLERANCE;
     Plan {
         crowded_out,
@@ -48,7 +50,7 @@ pub fn plan(sentences: &[Sentence], entries: &[Entry], capacity: u32, now: Times
         changes: unexplained
             .into_keys()
             .map(Change::Remove)
-            .chain(puts)
+            .chain(puts.into_iter().map(Change::Put))
             .collect(),
     }
 }

@@ -69,6 +69,12 @@ pub struct InterfaceStatus {
     /// Why nothing is attached, or why it is not the mode that was asked for first.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<String>,
+    /// Whether the attachment outlives the daemon.
+    #[serde(default)]
+    pub pinned: bool,
+    /// Why it does not, where it should: `[xdp] pin`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub why_unpinned: Option<String>,
 }
 
 /// Where in an interface's receive path a program runs.
@@ -107,9 +113,39 @@ impl std::fmt::Display for ObtainedMode {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Loaded {
     /// The interfaces that are filtered now.
-    pub interfaces: Vec<String>,
+    pub interfaces: Vec<InterfaceStatus>,
     /// Where the pins are.
     pub directory: PathBuf,
+    /// Sentences in the kernel's tables, of both address families together.
+    pub entries: u64,
+    /// Sentences that fit, for each address family.
+    pub capacity: u32,
+    /// Bytes that the maps take of the kernel's memory.
+    pub memory: u64,
+}
+
+/// What is pinned and filters without a daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Pinned {
+    /// Where the pins are.
+    pub directory: PathBuf,
+    /// What the filter has done.
+    pub filter: FilterStatus,
+    /// The sentences in the kernel, the longest first.
+    pub sentences: Vec<PinnedSentence>,
+}
+
+/// A sentence as the kernel knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PinnedSentence {
+    /// The sentenced network.
+    pub client: String,
+    /// `block`, `rate` or `observe`.
+    pub level: String,
+    /// Seconds until it ends; 0 when it has ended and nobody has removed it.
+    pub left: u64,
+    /// New connections that were dropped, or would have been where it only observes.
+    pub drops: u64,
 }
 
 /// What `unload` did.
@@ -148,13 +184,15 @@ mod tests {
                 name: "eth0".to_owned(),
                 mode: ObtainedMode::Native,
                 why: None,
+                pinned: true,
+                why_unpinned: None,
             }],
             ..OnStatus::default()
         });
         let json = serde_json::to_string(&on).expect("plain values");
         assert!(
             json.starts_with(
-                r#"{"state":"on","interfaces":[{"name":"eth0","mode":"native"}],"ports":[]"#
+                r#"{"state":"on","interfaces":[{"name":"eth0","mode":"native","pinned":true}],"ports":[]"#
             ),
             "{json}"
         );

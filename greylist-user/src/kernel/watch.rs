@@ -13,12 +13,18 @@ impl Watch {
     /// Logs what is not as it was. What is found at the first look was logged when it was attached.
     pub(super) fn look(&mut self, status: &FilterStatus) {
         for interface in self.changed(status) {
-            let InterfaceStatus { name, mode, why } = interface;
+            let InterfaceStatus {
+                name,
+                mode,
+                why,
+                pinned,
+                ..
+            } = interface;
             if *mode == ObtainedMode::Detached {
                 let why = why.as_deref().unwrap_or_default();
                 tracing::warn!(interface = name, why, "unfiltered");
             } else {
-                tracing::info!(interface = name, %mode, "attached");
+                tracing::info!(interface = name, %mode, pinned, "attached");
             }
         }
     }
@@ -46,6 +52,8 @@ mod tests {
                 name: "eth0".to_owned(),
                 mode,
                 why: None,
+                pinned: true,
+                why_unpinned: None,
             }],
             ..OnStatus::default()
         })

@@ -4,35 +4,11 @@
 //! second. Knows keys and values as bytes or as plain types; what they mean is the caller's. Needs
 //! no right but the map's descriptor.
 
-use std::{
-    io,
-    os::fd::{AsFd as _, BorrowedFd},
-};
+use std::{io, os::fd::BorrowedFd};
 
-use aya::{Pod, maps::MapData};
+use aya::Pod;
 
 use crate::kernel::sys::{BatchMap, Stopped, value_of};
-
-/// All entries of a hash map or an array of whatever layout, as bytes: for those that this build
-/// has no types for.
-///
-/// # Errors
-///
-/// What the kernel says.
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "for sentences of an older layout, which the pins' side copies"
-    )
-)]
-pub(in crate::kernel) fn read_all(map: &MapData) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    let mut entries = Vec::new();
-    each(BatchMap::new(map.fd().as_fd())?, ROOM, |key, value| {
-        entries.push((key.to_vec(), value.to_vec()));
-    })?;
-    Ok(entries)
-}
 
 /// Shows `visit` every entry of a hash map or an array. What is written meanwhile may be shown or
 /// not; what stays is shown once.
@@ -40,7 +16,7 @@ pub(in crate::kernel) fn read_all(map: &MapData) -> io::Result<Vec<(Vec<u8>, Vec
 /// # Errors
 ///
 /// What the kernel says; `EINVAL` when the map holds other types.
-pub(super) fn read<K: Pod, V: Pod>(
+pub(in crate::kernel) fn read<K: Pod, V: Pod>(
     map: BorrowedFd<'_>,
     mut visit: impl FnMut(K, V),
 ) -> io::Result<()> {
@@ -58,7 +34,7 @@ pub(super) fn read<K: Pod, V: Pod>(
 /// # Errors
 ///
 /// See [`Stopped`]; `E2BIG` when a hash map is full.
-pub(super) fn update<K: Pod, V: Pod>(
+pub(in crate::kernel) fn update<K: Pod, V: Pod>(
     map: BorrowedFd<'_>,
     keys: &[K],
     values: &[V],
@@ -140,9 +116,9 @@ const ROOM: usize = 4_096;
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, os::fd::AsFd as _};
 
-    use aya::maps::{Array, HashMap, IterableMap, MapError};
+    use aya::maps::{Array, HashMap, IterableMap, MapData, MapError};
     use proptest::prelude::*;
 
     use super::*;
@@ -248,18 +224,6 @@ mod tests {
         let wrong = read(fd(&table), |_: u64, _: u64| ()).expect_err("values of eight bytes");
         assert_eq!(wrong.raw_os_error(), Some(libc::EINVAL));
         assert!(delete(fd(&table), &[1_u8]).is_err());
-    }
-
-    #[test]
-    fn map_of_unknown_layout_is_read_as_bytes() {
-        let Some(table) = table(10) else { return };
-        update(fd(&table), &[5_u64], &[[6_u64, 7]]).expect("there is room");
-        let entries = read_all(IterableMap::map(&table)).expect("a readable map");
-        let [(key, value)] = &entries[..] else {
-            panic!("one entry was written: {entries:?}");
-        };
-        assert_eq!(value_of(key), Some(5_u64));
-        assert_eq!(value_of(value), Some([6_u64, 7]));
     }
 
     proptest! {

@@ -5,7 +5,6 @@
 //! over. Knows nothing of policy: what stands in an entry is the caller's.
 
 use std::{
-    collections::BTreeSet,
     io,
     os::fd::{AsFd as _, BorrowedFd},
 };
@@ -19,7 +18,10 @@ use greylist_ebpf::abi::{ClientEntry, KernelTime, Presence};
 use super::{
     batch, key::SentenceKey, map_error, os_error, presence::Image, take_map, unless_absent,
 };
-use crate::kernel::{FilterError, sys::Stopped};
+use crate::{
+    kernel::{FilterError, sys::Stopped},
+    policy::SentencedClient,
+};
 
 /// One family's table.
 pub(super) struct Table<K> {
@@ -44,27 +46,18 @@ pub(super) struct Names {
 }
 
 impl<K: SentenceKey> Table<K> {
-    /// Takes the table out of `ebpf`. Nothing is known of what is in it before it is
-    /// [`read`](Self::read).
+    /// Takes the table out of `ebpf`, and makes its presence map tell what is in it.
     pub(super) fn take(ebpf: &mut Ebpf, names: Names, capacity: u32) -> Result<Self, FilterError> {
-        Ok(Self {
+        let mut table = Self {
             entries: take_map(ebpf, names.entries)?,
             presence: take_map(ebpf, names.presence)?,
             image: Image::empty(),
             len: 0,
             names,
             capacity,
-        })
-    }
-
-    /// The generations that stand in its entries.
-    pub(super) fn generations(&self) -> Result<BTreeSet<u16>, FilterError> {
-        let mut generations = BTreeSet::new();
-        batch::read(self.fd(), |_: K, entry: ClientEntry| {
-            generations.insert(entry.generation);
-        })
-        .map_err(self.cannot_be("read"))?;
-        Ok(generations)
+        };
+        table.read(|_, _| ())?;
+        Ok(table)
     }
 
     /// Entries in the table.
@@ -102,15 +95,15 @@ impl<K: SentenceKey> Table<K> {
     /// Entries that greygate does not write are somebody else's, and removed.
     pub(super) fn read(
         &mut self,
-        mut visit: impl FnMut(&K, &ClientEntry),
+        mut visit: impl FnMut(SentencedClient, &ClientEntry),
     ) -> Result<(), FilterError> {
         let (mut there, mut strange) = (Image::empty(), Vec::new());
         let mut len = 0;
         batch::read(self.fd(), |key: K, entry: ClientEntry| {
-            if key.client().is_some() {
+            if let Some(client) = key.client() {
                 there.set(&key);
                 len += 1;
-                visit(&key, &entry);
+                visit(client, &entry);
             } else {
                 strange.push(key);
             }
@@ -209,28 +202,22 @@ impl<K: SentenceKey> Table<K> {
     }
 
     /// Writes an entry that may replace another.
+    ///
+    /// An update installs a new element, so what the kernel wrote into the old one is carried over.
+    /// A connection it meets between the two calls is not counted; it is dropped all the same.
     fn replace(&mut self, key: K, entry: ClientEntry, now: KernelTime) -> Result<(), FilterError> {
-        match self.entries.insert(key, entry, BPF_NOEXIST) {
-            Ok(()) => {
-                self.len += 1;
-                return Ok(());
-            }
-            Err(error) if os_error(&error) == Some(libc::EEXIST) => {}
-            Err(error) => return Err(self.unwritten(error)),
-        }
-        // An update installs a new element, so what the kernel wrote into the old one is carried
-        // over. A connection it meets between these two calls is not counted; it is dropped all
-        // the same.
         let prior = unless_absent(self.entries.get(&key, 0))
             .map_err(map_error(self.names.entries, "read"))?;
-        let entry = match prior {
-            Some(prior) if prior.until > now => entry.carrying_over(&prior),
+        let entry = match &prior {
+            Some(prior) if prior.until > now => entry.carrying_over(prior),
             // What a lapsed sentence met is no part of a new one.
             _ => entry,
         };
         self.entries
             .insert(key, entry, 0)
-            .map_err(|error| self.unwritten(error))
+            .map_err(|error| self.unwritten(error))?;
+        self.len += u64::from(prior.is_none());
+        Ok(())
     }
 
     fn unwritten(&self, error: MapError) -> FilterError {
@@ -279,5 +266,3 @@ fn count(entries: usize) -> u64 {
 
 /// Entries of one batch: at most 224 KiB, which stay in the cache.
 const BATCH: usize = 4_096;
-/// `BPF_NOEXIST` of include/uapi/linux/bpf.h: only where there is no entry.
-const BPF_NOEXIST: u64 = 1;
