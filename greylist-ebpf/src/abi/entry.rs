@@ -15,7 +15,8 @@ pub struct ClientEntry {
     /// The theoretical arrival time of the next connection, by the GCRA (ITU-T I.371, annex A): how
     /// far it lies ahead of the present is how much of the [`Limit`](super::Limit) is used up.
     pub arrival: KernelTime,
-    /// New connections that were dropped, or would have been at [`Level::Observe`].
+    /// New connections that were dropped, or would have been but for [`Level::Observe`] or
+    /// [`Config::OBSERVE`].
     pub drops: u64,
     /// The last connection that was let through, and how often its SYN has come again.
     pub admitted: Admitted,

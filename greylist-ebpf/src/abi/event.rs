@@ -1,8 +1,9 @@
-//! What the program tells user space of single drops.
+//! What the program tells user space of single connections that it dropped or observed.
 
 use super::Counter;
 
-/// One dropped SYN, told to user space: a sample, of which any may be lost.
+/// One SYN that was dropped, or was counted as observed, told to user space: a sample, of which any
+/// may be lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Event {
