@@ -3,9 +3,9 @@
 //!
 //! A second is one of CPU time, so that what else runs there is not in the way.
 //! `BPF_F_TEST_XDP_LIVE_FRAMES` hands frames to the cable as a driver would. What making and sending
-//! them costs is in every figure; nftables sits
-//! behind a program that passes all, since a cable takes such frames only where a program is, and
-//! what the stack makes of a frame before the hook is part of its price.
+//! them costs is in every figure. nftables sits behind a program that passes all, since a cable takes
+//! such frames only where a program is; what the stack makes of a frame before the hook is part of
+//! its price.
 
 use std::time::Duration;
 

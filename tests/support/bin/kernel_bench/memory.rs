@@ -36,6 +36,7 @@ pub(crate) fn rows(
             "a sentence, all maps together",
             divided(all, 2 * each),
             None,
+            Some(Target::AtMost(128.0)),
         ),
     ])
 }
