@@ -81,12 +81,6 @@ mod program {
         xdp_action::XDP_PASS
     }
 
-    /// Only drops: how fast frames can be made and thrown away at all.
-    #[xdp]
-    fn discard(_: XdpContext) -> u32 {
-        xdp_action::XDP_DROP
-    }
-
     /// Gives the frame another source and sends it out where it came in.
     #[xdp]
     fn send(context: XdpContext) -> u32 {
