@@ -21,13 +21,13 @@ pub(crate) enum Subject {
 }
 
 /// Returns only when the benchmark could not be started.
-pub(crate) fn perform(subject: Subject, json: bool) -> Result<(), Failure> {
+pub(crate) fn perform(subject: Subject, rounds: u32, json: bool) -> Result<(), Failure> {
     match subject {
-        Subject::Kernel => kernel(json),
+        Subject::Kernel => kernel(rounds, json),
     }
 }
 
-fn kernel(json: bool) -> Result<(), Failure> {
+fn kernel(rounds: u32, json: bool) -> Result<(), Failure> {
     filter::needs_root("bench kernel")?;
     let missing = packages::ensure(&Need::KERNEL);
     if let Some(first) = missing.first() {
@@ -43,7 +43,8 @@ fn kernel(json: bool) -> Result<(), Failure> {
     let programs = build::object(build::Object::Bench)?;
     let mut run = Run::cargo()
         .args(["run", "--release", "--quiet", "--package", "greylist-tests"])
-        .args(["--features", "bench", "--bin", "kernel-bench", "--"]);
+        .args(["--features", "bench", "--bin", "kernel-bench", "--"])
+        .args(["--rounds", &rounds.to_string()]);
     if json {
         run = run.arg("--json");
     }

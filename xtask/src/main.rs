@@ -100,6 +100,9 @@ enum Task {
         /// What to measure
         #[arg(value_name = "SUBJECT")]
         subject: bench::Subject,
+        /// How often each thing is measured; more where the machine is busy
+        #[arg(long, value_name = "N", default_value_t = 5)]
+        rounds: u32,
         /// Print the table as JSON
         #[arg(long)]
         json: bool,
@@ -129,7 +132,11 @@ impl Task {
             Self::Load { iface } => filter::load(&iface)?,
             Self::Unload => filter::unload()?,
             Self::Test { suites } => return test::perform(&suites),
-            Self::Bench { subject, json } => bench::perform(subject, json)?,
+            Self::Bench {
+                subject,
+                rounds,
+                json,
+            } => bench::perform(subject, rounds, json)?,
             Self::Ci => return ci::perform(),
         }
         Ok(ExitCode::SUCCESS)

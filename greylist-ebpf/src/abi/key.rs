@@ -141,7 +141,7 @@ impl PresenceBit {
     /// Which [`Presence`] it lies in, in a map of `words`, which must be a power of two.
     #[inline(always)]
     pub const fn index(self, words: u32) -> u32 {
-        self.0 / 64 & words.wrapping_sub(1)
+        (self.0 / 64) & words.wrapping_sub(1)
     }
 
     /// Where in each word of the [`Presence`] it lies.

@@ -10,24 +10,21 @@ use crate::{
     filter::Greygate,
     meter::{FRAMES, Measured, Meter},
     report::{Figure, Row, Samples, Target, Unit},
-    xdp_filter::XdpFilter,
+    xdp_filter::{Peer, Peers},
 };
-
-/// How often each program is measured.
-const ROUNDS: u32 = 7;
 
 /// One line of the table: frames that must all meet the same fate.
 pub(crate) struct Case<'a> {
     /// What the frames are.
-    pub(crate) what: &'a str,
+    pub(crate) what: &'static str,
     /// One of them.
-    pub(crate) frame: &'a [u8],
+    pub(crate) frame: Vec<u8>,
     /// The filter that judges them.
     pub(crate) greygate: &'a Greygate,
     /// What it must count them as.
     pub(crate) counter: Counter,
-    /// The peer, which must drop them as well, or why it cannot be had.
-    pub(crate) beside: Option<&'a Result<XdpFilter, String>>,
+    /// The peers, which must drop them as well.
+    pub(crate) beside: Option<&'a Peers>,
     /// What greygate is to reach.
     pub(crate) target: Option<Target>,
 }
@@ -35,31 +32,39 @@ pub(crate) struct Case<'a> {
 impl Case<'_> {
     /// Measures it; the sources must be set.
     pub(crate) fn measure(&self, meter: &mut Meter) -> Result<Row, Error> {
-        let ours = || self.greygate.counted(self.counter);
-        let mut contenders = vec![Contender::new(&self.greygate.measured, &ours)];
-        let peer = self.beside.and_then(|peer| peer.as_ref().ok());
-        let theirs = || peer.map_or(0, XdpFilter::dropped);
-        if let Some(peer) = peer {
-            contenders.push(Contender::new(&peer.measured, &theirs));
-        }
-        let mut figures = compare(meter, self.frame, &contenders)?.into_iter();
-        let greygate = figures
-            .next()
-            .unwrap_or_else(|| Err("nothing ran".to_owned()));
-        let beside = self.beside.map(|peer| {
-            let figure = match peer {
-                Ok(_) => figures
-                    .next()
-                    .unwrap_or_else(|| Err("it did not run".to_owned())),
-                Err(why) => Err(why.clone()),
-            };
-            ("xdp-filter", figure)
-        });
+        let beside: &[Peer] = self.beside.map_or(&[], |peers| peers);
+        let mut contenders = vec![Contender {
+            measured: &self.greygate.measured,
+            done: Box::new(|| self.greygate.counted(self.counter)),
+        }];
+        contenders.extend(beside.iter().filter_map(|(_, peer)| {
+            let peer = peer.as_ref().ok()?;
+            Some(Contender {
+                measured: &peer.measured,
+                done: Box::new(|| peer.dropped()),
+            })
+        }));
+        let mut figures = compare(meter, &self.frame, &contenders)?.into_iter();
+        let mut figure = || {
+            figures
+                .next()
+                .unwrap_or_else(|| Err("nothing ran".to_owned()))
+        };
+        let greygate = figure();
+        let beside = beside
+            .iter()
+            .map(|(name, peer)| {
+                (
+                    *name,
+                    peer.as_ref().map_err(Clone::clone).and_then(|_| figure()),
+                )
+            })
+            .collect();
         Ok(Row {
             what: self.what.to_owned(),
             unit: Unit::NanosAFrame,
             greygate,
-            beside: beside.into_iter().collect(),
+            beside,
             target: self.target,
         })
     }
@@ -68,13 +73,7 @@ impl Case<'_> {
 /// A program, and how many frames it did with what it was to do.
 struct Contender<'a> {
     measured: &'a Measured,
-    done: &'a dyn Fn() -> u64,
-}
-
-impl<'a> Contender<'a> {
-    fn new(measured: &'a Measured, done: &'a dyn Fn() -> u64) -> Self {
-        Self { measured, done }
-    }
+    done: Box<dyn Fn() -> u64 + 'a>,
 }
 
 fn compare(
@@ -90,11 +89,11 @@ fn compare(
     let mut least = vec![f64::INFINITY; contenders.len()];
     let mut done = vec![0; contenders.len()];
     // The first round warms caches and buckets up, and is not counted.
-    for round in 0..=ROUNDS {
+    for round in 0..=meter.rounds {
         for (index, contender) in contenders.iter().enumerate() {
-            let pass = meter.run(&passes[index], frame, FRAMES)?.nanos;
+            let pass = meter.run(&passes[index], frame, FRAMES)?;
             let before = (contender.done)();
-            let sample = meter.run(contender.measured, frame, FRAMES)?.nanos;
+            let sample = meter.run(contender.measured, frame, FRAMES)?;
             if round > 0 {
                 least[index] = least[index].min(pass);
                 samples[index].push(sample);
@@ -102,7 +101,7 @@ fn compare(
             }
         }
     }
-    let frames = u64::from(FRAMES) * u64::from(ROUNDS);
+    let frames = u64::from(FRAMES) * u64::from(meter.rounds);
     let figures = samples.into_iter().zip(least).zip(done);
     Ok(figures
         .map(|((samples, pass), done)| {

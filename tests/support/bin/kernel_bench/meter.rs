@@ -6,30 +6,32 @@
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
     path::Path,
-    time::Duration,
 };
 
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, MapData, ProgramArray},
     programs::{
-        ProgramFd, TestRun as _, TestRunAttrs, TestRunOptions, TestRunResult, Xdp, XdpMode,
-        links::FdLink,
+        ProgramFd, TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode, links::FdLink,
     },
 };
-use nix::time::{ClockId, clock_gettime};
 use support::{Error, interrupt, netns::Namespace};
 
-use crate::error::{failed, missing};
+use crate::{
+    cpu::CpuClock,
+    error::{failed, missing},
+};
 
 /// Frames of one measurement.
 pub(crate) const FRAMES: u32 = 1 << 20;
 
 /// The benchmark's own programs and the lists of addresses they take.
 pub(crate) struct Meter {
+    /// How often each thing is measured.
+    pub(crate) rounds: u32,
     ebpf: Ebpf,
-    ipv4: Array<MapData, [u8; 4]>,
-    ipv6: Array<MapData, [u8; 16]>,
+    ipv4: Array<MapData, u32>,
+    ipv6: Array<MapData, u128>,
     measured: ProgramArray<MapData>,
     measured_frags: ProgramArray<MapData>,
 }
@@ -43,18 +45,9 @@ pub(crate) struct Measured {
     pub(crate) frags: bool,
 }
 
-/// One measurement.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sample {
-    /// CPU time of a frame in nanoseconds, the change of its address included.
-    pub(crate) nanos: f64,
-    /// What the program returned for the last frame.
-    pub(crate) action: u32,
-}
-
 impl Meter {
-    /// Loads the programs from `object`.
-    pub(crate) fn load(object: &Path) -> Result<Self, Error> {
+    /// Loads the programs from `object`, to measure each thing so many times.
+    pub(crate) fn load(object: &Path, rounds: u32) -> Result<Self, Error> {
         let mut ebpf = EbpfLoader::new()
             .load_file(object)
             .map_err(failed(format!("loading {}", object.display())))?;
@@ -68,6 +61,7 @@ impl Meter {
                 .map_err(failed(format!("loading the program {name}")))?;
         }
         Ok(Self {
+            rounds,
             ipv4: take(&mut ebpf, "SOURCES_V4")?,
             ipv6: take(&mut ebpf, "SOURCES_V6")?,
             measured: take(&mut ebpf, "MEASURED")?,
@@ -80,7 +74,7 @@ impl Meter {
     pub(crate) fn ipv4_sources(&mut self, addresses: &[Ipv4Addr]) -> Result<(), Error> {
         for (index, address) in (0..self.ipv4.len()).zip(addresses.iter().cycle()) {
             self.ipv4
-                .set(index, address.octets(), 0)
+                .set(index, u32::from_ne_bytes(address.octets()), 0)
                 .map_err(failed("writing the list of IPv4 sources"))?;
         }
         Ok(())
@@ -90,7 +84,7 @@ impl Meter {
     pub(crate) fn ipv6_sources(&mut self, addresses: &[Ipv6Addr]) -> Result<(), Error> {
         for (index, address) in (0..self.ipv6.len()).zip(addresses.iter().cycle()) {
             self.ipv6
-                .set(index, address.octets(), 0)
+                .set(index, u128::from_ne_bytes(address.octets()), 0)
                 .map_err(failed("writing the list of IPv6 sources"))?;
         }
         Ok(())
@@ -112,13 +106,14 @@ impl Meter {
         self.measured.set(0, program, 0).is_err()
     }
 
-    /// Runs `measured` on `frames` copies of `frame`.
+    /// Runs `measured` on `frames` copies of `frame`; nanoseconds of CPU time for each, the change of
+    /// its address included.
     pub(crate) fn run(
         &mut self,
         measured: &Measured,
         frame: &[u8],
         frames: u32,
-    ) -> Result<Sample, Error> {
+    ) -> Result<f64, Error> {
         interrupt::check()?;
         let (array, vary) = if measured.frags {
             (&mut self.measured_frags, "vary_frags")
@@ -134,14 +129,11 @@ impl Meter {
             ..TestRunOptions::default()
         };
         let program = self.own(vary)?;
-        let before = cpu_time();
-        let TestRunResult { return_value, .. } = program
+        let clock = CpuClock::of_this_thread();
+        program
             .test_run(options)
             .map_err(failed("running the measured program"))?;
-        Ok(Sample {
-            nanos: (cpu_time() - before).as_secs_f64() * 1e9 / f64::from(frames),
-            action: return_value,
-        })
+        Ok(clock.used().as_secs_f64() * 1e9 / f64::from(frames))
     }
 
     /// Sends `frames` copies of `frame` out of the interface with this index in `namespace`, each
@@ -208,13 +200,6 @@ impl Meter {
             .try_into()
             .map_err(failed(format!("using the program {name}")))
     }
-}
-
-/// CPU time of this thread: what others do on the machine meanwhile is not in it.
-pub(crate) fn cpu_time() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
-        .expect("every Linux has this clock")
-        .into()
 }
 
 fn take<M>(ebpf: &mut Ebpf, name: &str) -> Result<M, Error>

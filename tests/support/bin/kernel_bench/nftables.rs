@@ -2,9 +2,11 @@
 
 use std::{
     fmt::Write as _,
+    fs,
     io::Write as _,
     net::Ipv4Addr,
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use aya::programs::links::FdLink;
@@ -15,34 +17,53 @@ use crate::{
     yard::{Cable, Yard},
 };
 
+/// Its name in the table.
+pub(crate) const NFTABLES: &str = "nftables";
+
 /// The loaded peer.
 pub(crate) struct Nftables<'a> {
     /// Where it filters.
     pub(crate) cable: Cable,
+    /// How long it took to fill the set.
+    pub(crate) filled_in: Duration,
+    /// Bytes by which the kernel's memory grew meanwhile.
+    pub(crate) grown: u64,
     yard: &'a Yard,
     table: String,
     /// Frames that a cable's driver is handed by XDP are taken only where a program is attached.
     _pass: FdLink,
 }
 
+/// Sets up a set, called `name`, of `addresses` whose frames are dropped; or why that cannot be.
+pub(crate) fn load<'a>(
+    yard: &'a Yard,
+    meter: &mut Meter,
+    name: &str,
+    addresses: &[Ipv4Addr],
+) -> Result<Nftables<'a>, String> {
+    Nftables::load(yard, meter, name, addresses).map_err(|error| error.chain())
+}
+
 impl<'a> Nftables<'a> {
-    /// Sets up an empty set, called `name`, for up to `size` addresses, whose frames are dropped.
-    pub(crate) fn load(
+    fn load(
         yard: &'a Yard,
         meter: &mut Meter,
         name: &str,
-        size: usize,
+        addresses: &[Ipv4Addr],
     ) -> Result<Self, Error> {
         requirements::program("nft")
             .map_err(|why| Error::unexpected("the package nftables", why))?;
         let cable = yard.cable(name)?;
         let pass = meter.attach("pass", &yard.mx, &cable.mx)?;
-        let nft = Self {
+        let mut nft = Self {
+            filled_in: Duration::ZERO,
+            grown: 0,
             table: format!("bench_{name}"),
             cable,
             yard,
             _pass: pass,
         };
+        let size = addresses.len() / 4 * 5;
         let (table, device) = (&nft.table, &nft.cable.mx);
         nft.run(&format!(
             "table netdev {table} {{
@@ -54,6 +75,10 @@ impl<'a> Nftables<'a> {
                 }}
             }}\n"
         ))?;
+        let (before, begun) = (kernel_memory()?, Instant::now());
+        nft.add(addresses)?;
+        nft.filled_in = begun.elapsed();
+        nft.grown = kernel_memory()?.saturating_sub(before);
         Ok(nft)
     }
 
@@ -67,7 +92,18 @@ impl<'a> Nftables<'a> {
         self.change("delete", addresses)
     }
 
-    /// Frames that it dropped, up to now.
+    /// Frames that came to it, up to now.
+    pub(crate) fn received(&self) -> Result<u64, Error> {
+        let device = &self.cable.mx;
+        let arguments = ["-stats", "-json", "link", "show", "dev", device];
+        let json = self.yard.mx.ip(&arguments)?;
+        let said: serde_json::Value = serde_json::from_str(&json).unwrap_or_default();
+        said[0]["stats64"]["rx"]["packets"]
+            .as_u64()
+            .ok_or_else(|| Error::unexpected(format!("the count of frames of {device}"), json))
+    }
+
+    /// Frames that it dropped, up to now. Takes its time: `nft` fetches all elements first.
     pub(crate) fn dropped(&self) -> Result<u64, Error> {
         let json = process::run_in(
             &self.yard.mx,
@@ -120,4 +156,24 @@ impl<'a> Nftables<'a> {
             output: String::from_utf8_lossy(&output.stderr).into_owned(),
         })
     }
+}
+
+/// Bytes of the kernel's memory where nftables keeps its elements: those of its slabs that cannot be
+/// taken back, and of its tables of pages.
+fn kernel_memory() -> Result<u64, Error> {
+    let path = "/proc/meminfo";
+    let text = fs::read_to_string(path).map_err(Error::io(format!("reading {path}")))?;
+    let bytes = |name: &str| {
+        text.lines()
+            .find_map(|line| {
+                line.strip_prefix(name)?
+                    .split_whitespace()
+                    .next()?
+                    .parse()
+                    .ok()
+            })
+            .map(|kibibytes: u64| kibibytes * 1_024)
+            .ok_or_else(|| Error::unexpected(format!("{name} in {path}"), &text))
+    };
+    Ok(bytes("SUnreclaim:")? + bytes("VmallocUsed:")?)
 }

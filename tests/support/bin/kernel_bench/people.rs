@@ -16,7 +16,7 @@ pub(crate) const MANY: usize = 1_000_000;
 /// Sentences in the small ones: as many as xdp-filter can hold.
 pub(crate) const FEW: usize = 10_000;
 /// Whole IPv4 networks and single IPv6 hosts in the big tables, beside what is sentenced mostly.
-const SOME: usize = 100_000;
+const SOME: usize = 40_000;
 
 /// All addresses of a run; no two of the same list are equal.
 pub(crate) struct People {
@@ -118,7 +118,7 @@ fn draw<T>(count: usize, mut next: impl FnMut() -> Option<T>) -> Vec<T> {
         .collect()
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
+/// The generator `SplitMix64` (Steele, Lea, Flood 2014).
 struct Dice(u64);
 
 impl Dice {
@@ -142,7 +142,7 @@ impl Dice {
         }
     }
 
-    /// A global unicast address (2000::/3).
+    /// A global unicast address (`2000::/3`).
     fn ipv6(&mut self) -> Ipv6Addr {
         let network = self.roll() >> 3 | 1 << 61;
         Ipv6Addr::from_bits(u128::from(network) << 64 | u128::from(self.roll()))

@@ -74,6 +74,10 @@ impl Report {
         self.rows.push(row);
     }
 
+    pub(crate) fn extend(&mut self, rows: impl IntoIterator<Item = Row>) {
+        self.rows.extend(rows);
+    }
+
     /// Whether every figure could be had, the peers' among them.
     pub(crate) fn is_whole(&self) -> bool {
         self.rows
@@ -211,7 +215,7 @@ impl fmt::Display for Target {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+        f.write_str(match self {
             Self::Met => "met",
             Self::Missed => "MISSED",
             Self::Unknown => "not known",
@@ -223,54 +227,47 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<WHAT$} {:>9} {:>9} {:>9}     {:<TARGET$} ",
-            "", "best", "median", "worst", "target"
+            "{:WHAT$} {:>9} {:>9} {:>9}",
+            "", "best", "median", "worst"
         )?;
         for row in &self.rows {
-            write!(f, "{}", padded(&row.what, WHAT))?;
-            line(f, &row.greygate, row.unit)?;
-            if let (Some(target), Some(verdict)) = (row.target, row.verdict()) {
-                write!(f, "  {} {verdict}", padded(&target.to_string(), TARGET))?;
-            }
-            writeln!(f)?;
+            let ours = shown(&row.greygate, row.unit);
+            let target = row.target.map_or_else(String::new, |it| it.to_string());
+            let verdict = row.verdict().map_or_else(String::new, |it| it.to_string());
+            let line = format!("{:WHAT$} {ours}  {target:TARGET$} {verdict}", row.what);
+            writeln!(f, "{}", line.trim_end())?;
             for (name, figure) in &row.beside {
-                write!(f, "{}", padded(&format!("  {name}"), WHAT))?;
-                line(f, figure, row.unit)?;
-                if let (Ok(ours), Ok(theirs)) = (&row.greygate, figure) {
-                    let ratio = ours.best(row.unit) / theirs.best(row.unit);
-                    write!(f, "  greygate: {ratio:.2} ×")?;
-                }
-                writeln!(f)?;
+                let theirs = shown(figure, row.unit);
+                let ratio = match (&row.greygate, figure) {
+                    (Ok(ours), Ok(theirs)) => ours.best(row.unit) / theirs.best(row.unit),
+                    _ => f64::NAN,
+                };
+                let ratio = if ratio.is_finite() {
+                    format!("greygate: {ratio:.2} ×")
+                } else {
+                    String::new()
+                };
+                let line = format!("{:WHAT$} {theirs}  {ratio}", format!("  {name}"));
+                writeln!(f, "{}", line.trim_end())?;
             }
         }
         Ok(())
     }
 }
 
-fn line(f: &mut fmt::Formatter<'_>, figure: &Figure, unit: Unit) -> fmt::Result {
+fn shown(figure: &Figure, unit: Unit) -> String {
     match figure {
         Ok(samples) => {
-            let digits = if unit == Unit::NanosAFrame || unit == Unit::Bytes {
-                1
-            } else {
-                2
-            };
-            let (best, median, worst) = (samples.best(unit), samples.median(), samples.worst(unit));
-            write!(
-                f,
-                " {best:>9.digits$} {median:>9.digits$} {worst:>9.digits$} "
-            )?;
-            write!(f, "{}", padded(&unit.to_string(), 3))
+            let figures = [samples.best(unit), samples.median(), samples.worst(unit)];
+            let [best, median, worst] = figures.map(|it| match unit {
+                Unit::NanosAFrame | Unit::Bytes => format!("{it:.1}"),
+                _ => format!("{it:.2}"),
+            });
+            format!("{best:>9} {median:>9} {worst:>9} {:3}", unit.to_string())
         }
-        Err(why) => write!(f, " not measured: {why}"),
+        Err(why) => format!("not measured: {why}"),
     }
 }
 
-/// `text` with blanks up to `width` characters; the formatter counts bytes of `×` and `µ` as well.
-fn padded(text: &str, width: usize) -> String {
-    let blanks = width.saturating_sub(text.chars().count());
-    format!("{text}{}", " ".repeat(blanks))
-}
-
-const WHAT: usize = 52;
+const WHAT: usize = 42;
 const TARGET: usize = 14;

@@ -1,8 +1,9 @@
 //! xdp-filter of the xdp-tools, loaded by its own command line on a cable of its own.
 //!
-//! It gets the leanest of its programs that can do the work: addresses only, no ports. Its command
-//! line adds one address at a time, which takes minutes for all; it adds the first, and the others
-//! are written into its map as that one was.
+//! Twice: the program that it loads when told that only addresses will be filtered, its leanest for
+//! the work, and the one that it loads when told nothing, which looks at ports and hardware addresses
+//! as well. Both share its maps. Its command line adds one address at a time, which takes minutes for
+//! all; it adds the first, and the others are written into its map as that one was.
 
 use std::{net::Ipv4Addr, process::Command};
 
@@ -16,7 +17,28 @@ use crate::{
     yard::{Cable, Yard},
 };
 
-/// The loaded peer.
+/// Its two programs, by name, or why they cannot be had.
+pub(crate) type Peers = [Peer; 2];
+
+/// One of them.
+pub(crate) type Peer = (&'static str, Result<XdpFilter, String>);
+
+/// The name of the leaner one.
+pub(crate) const LEAN: &str = "xdp-filter";
+
+/// Loads both and makes them drop what comes from `addresses`.
+pub(crate) fn load(yard: &Yard, meter: &mut Meter, addresses: &[Ipv4Addr]) -> Peers {
+    [
+        (LEAN, "xfip", "ipv4,ipv6"),
+        ("xdp-filter, all features", "xfall", "all"),
+    ]
+    .map(|(name, cable, features)| {
+        let peer = XdpFilter::load(yard, meter, cable, features, addresses);
+        (name, peer.map_err(|error| error.chain()))
+    })
+}
+
+/// A loaded program of xdp-filter.
 pub(crate) struct XdpFilter {
     /// Its program.
     pub(crate) measured: Measured,
@@ -26,20 +48,21 @@ pub(crate) struct XdpFilter {
 }
 
 impl XdpFilter {
-    /// Loads it and makes it drop what comes from `addresses`.
-    pub(crate) fn load(
+    fn load(
         yard: &Yard,
         meter: &mut Meter,
+        cable: &str,
+        features: &str,
         addresses: &[Ipv4Addr],
     ) -> Result<Self, Error> {
         let command = requirements::program("xdp-filter")
             .map_err(|why| Error::unexpected("the package xdp-tools", why))?;
-        let cable = yard.cable("xdpf")?;
+        let cable = yard.cable(cable)?;
         process::run_in(
             &yard.mx,
             Command::new(&command)
                 .args(["load", "--mode", "native", "--policy", "allow"])
-                .args(["--features", "ipv4,ipv6", &cable.mx]),
+                .args(["--features", features, &cable.mx]),
         )?;
         let first = addresses
             .first()
