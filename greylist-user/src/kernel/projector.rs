@@ -312,7 +312,9 @@ mod tests {
     use super::*;
     use crate::{
         kernel::Entry,
-        policy::{Sentence, SentenceLevel, SentenceReason, SentencedClient, Timestamp},
+        policy::{
+            Persistence, Sentence, SentenceLevel, SentenceReason, SentencedClient, Timestamp,
+        },
     };
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
@@ -481,6 +483,7 @@ mod tests {
             reason: SentenceReason::Operator,
             since: NOW,
             until: NOW.after(Duration::from_hours(1)),
+            persistence: Persistence::default(),
         }
     }
 
