@@ -5,7 +5,7 @@
 //! stranger's `bpftool` cost a minute at most. The milter only ever writes to the channel.
 //!
 //! What is long is done in steps, between which others may ask for the status. The longest is to
-//! read the table: about a third of a second for a million entries.
+//! read the table: about half a second for a million entries.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
