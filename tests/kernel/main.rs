@@ -10,6 +10,7 @@
 //! - [`refusals`]: what is in the way of a filter costs no mail and says its name.
 //! - [`pinned`]: what outlives the process by hand, and the way out of everything.
 //! - [`lifecycle`]: restarts, upgrades, crashes, interfaces that come and go.
+//! - [`upgrades`]: pins of other layouts, and those that a crash left half done.
 //! - [`commands`]: the same with the real daemon and the real command line.
 //! - [`neighbours`]: what a blocked client and the MX still have to say to each other.
 //! - [`rights`]: a daemon that runs has none, and works.
@@ -31,3 +32,4 @@ mod stage;
 mod stories;
 mod table;
 mod traffic;
+mod upgrades;

@@ -4,7 +4,7 @@
 //! <pin_directory>/           0700, on a bpffs; locked by whoever works on it
 //!     link-<interface>       attachments: no layout changes them, every version finds them
 //!     v2/<MAP>               the maps of this ABI version, all of them or none
-//!     v2-new/<MAP>           maps that are not in use yet: refuse after a crash
+//!     v2-new/<MAP>           maps on their way into `v2`; after a crash, nothing but leftovers
 //!     <MAP>                  maps of ABI version 1
 //! ```
 //!
@@ -16,7 +16,7 @@
 //! 2. The links are swapped to the program on the new maps, one by one. A crash leaves some of them
 //!    on the old maps and some on the new; both hold the same sentences. The next start begins with
 //!    step 1.
-//! 3. The new maps are pinned in `v2-new`. A crash leaves refuse: the next start removes it and
+//! 3. The new maps are pinned in `v2-new`. A crash leaves them there: the next start removes them and
 //!    begins with step 1.
 //! 4. `v2-new` and `v2` change places, at once. A crash leaves the new maps in `v2`: the next start
 //!    adopts them.
