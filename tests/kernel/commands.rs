@@ -26,6 +26,9 @@ use crate::stage::{CASTS, Cast, INTERFACE, Stage, lay_cable, on, with_bpffs};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What befalls a trial.
+type Ending = Box<dyn Fn(&mut Child)>;
+
 #[test]
 fn killed_daemon_leaves_a_filter_that_lapses_by_itself() {
     let ((), object, _) = needs!(
@@ -154,7 +157,6 @@ fn trial_that_nobody_confirms_leaves_nothing() {
             kill(pid, signal).expect("our own child");
         }
     };
-    type Ending = Box<dyn Fn(&mut Child)>;
     let endings: [(&str, &str, Ending); 5] = [
         ("1s", "not confirmed within 1s", Box::new(|_| ())),
         (
@@ -289,9 +291,19 @@ fn start(stage: &Stage, settings: &Settings) -> Greygate {
 
 /// The section of the configuration that asks for the filter of `settings`.
 fn xdp(settings: &Settings) -> String {
+    let Settings {
+        object,
+        pin_directory,
+        panic_file,
+        capacity,
+        ..
+    } = settings;
     format!(
-        "[xdp]\ninterfaces = [\"{INTERFACE}\"]\ncapacity = {}\nobject = {:?}\npin_directory = {:?}\npanic_file = {:?}\n",
-        settings.capacity, settings.object, settings.pin_directory, settings.panic_file,
+        "[xdp]\ninterfaces = [\"{INTERFACE}\"]\ncapacity = {capacity}\nobject = \"{}\"\n\
+         pin_directory = \"{}\"\npanic_file = \"{}\"\n",
+        object.display(),
+        pin_directory.display(),
+        panic_file.display(),
     )
 }
 

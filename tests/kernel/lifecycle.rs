@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt as _, chown},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     path::Path,
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
@@ -376,6 +376,56 @@ fn alien_map_is_replaced_and_an_alien_link_left_alone() {
     let why = interface.why_unpinned.unwrap_or_default();
     assert!(why.contains("link-mx0") && why.contains("no link"), "{why}");
     assert!(MapInfo::from_pin(&link).is_ok(), "it is not ours to remove");
+}
+
+#[test]
+fn start_that_fails_leaves_the_old_filter_on_and_says_so() {
+    let ((), object) = needs!(
+        requirements::network_namespaces(),
+        requirements::xdp_object()
+    );
+    let stage = Stage::new();
+    let (mut settings, _bpffs) = with_bpffs(&stage, &object);
+    drop(stage.open(&settings));
+    let Cast { sentenced, mx, .. } = CASTS[0];
+    put(&settings, sentenced);
+    let program = stage.program();
+    settings.object = stage.path("not-there.o");
+    let FilterStatus::Off { why } = stage.open(&settings).status() else {
+        panic!("there is no object");
+    };
+    assert!(
+        why.contains("filters on") && why.contains("not-there.o"),
+        "{why}"
+    );
+    assert_eq!(stage.program(), program);
+    stage.assert_dropped(sentenced, mx);
+
+    kernel::unload(&settings).expect("the pins are ours");
+    let FilterStatus::Off { why } = stage.open(&settings).status() else {
+        panic!("there is no object");
+    };
+    assert!(!why.contains("filters on"), "{why}");
+    assert!(!settings.pin_directory.exists(), "nothing half done");
+}
+
+/// Where the service manager mounts one for the daemon alone.
+#[test]
+fn pin_directory_may_be_a_bpffs_of_its_own() {
+    let ((), object) = needs!(
+        requirements::network_namespaces(),
+        requirements::xdp_object()
+    );
+    let stage = Stage::new();
+    let (mut settings, bpffs) = with_bpffs(&stage, &object);
+    settings.pin_directory = bpffs.directory().to_owned();
+    fs::set_permissions(bpffs.directory(), fs::Permissions::from_mode(0o700))
+        .expect("our own mount");
+    drop(stage.open(&settings));
+    assert!(stage.program().is_some());
+    let unloaded = kernel::unload(&settings).expect("the mount stays");
+    assert_eq!(unloaded.pins.len(), 1 + abi::map::ALL.len());
+    assert_eq!(stage.program(), None);
 }
 
 /// A stranger who makes the directory first must not be able to turn the filter off.

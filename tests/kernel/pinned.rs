@@ -186,7 +186,7 @@ fn panic_detaches_the_running_and_the_pinned_and_forbids_more() {
     load(&stage, &pinned).expect("nothing is in the way");
     let mut served = stage.settings(&object, Mode::Generic);
     served.interfaces = vec!["lo".to_owned()];
-    let running = stage.open(&served);
+    let mut running = stage.open(&served);
     assert_eq!(
         on(running.as_ref()).interfaces[0].mode,
         ObtainedMode::Generic
@@ -216,11 +216,24 @@ fn panic_detaches_the_running_and_the_pinned_and_forbids_more() {
     let flag = pinned.panic_file.to_str().expect("a plain path");
     assert!(why.contains("remove") && why.contains(flag), "{why}");
     assert!(load(&stage, &pinned).is_err(), "loaded against the flag");
+    stage.mx.run(|| running.tend());
+    let loopback = &on(running.as_ref()).interfaces[0];
+    assert_eq!(loopback.mode, ObtainedMode::Detached, "{loopback:?}");
+
+    // Pins of every version go, whatever state they are in.
+    for left in ["v1", "v2-new", "v77"] {
+        std::fs::create_dir_all(pinned.pin_directory.join(left)).expect("a bpffs");
+    }
     let again = kernel::panic(&pinned).expect("panic can be repeated");
+    assert!(!pinned.pin_directory.exists());
     assert_eq!((again.detached, again.pins.len()), (0, 0));
 
-    drop(running);
     std::fs::remove_file(&pinned.panic_file).expect("the flag");
+    // Detached while the interface stayed: that was meant to be.
+    stage.mx.run(|| running.tend());
+    let loopback = &on(running.as_ref()).interfaces[0];
+    assert_eq!(loopback.mode, ObtainedMode::Detached, "{loopback:?}");
+    drop(running);
     on(stage.open(&pinned).as_ref());
 }
 

@@ -26,6 +26,8 @@ use support::{
 };
 use tempfile::TempDir;
 
+/// Sentences that fit, unless a test says otherwise.
+pub(crate) const CAPACITY: u32 = 16;
 /// The MX's interface.
 pub(crate) const INTERFACE: &str = "mx0";
 /// How long a client waits before it calls a connection dropped: a served one takes microseconds,
@@ -134,7 +136,7 @@ impl Stage {
             pin_directory: self.path("no-bpffs/greygate"),
             panic_file: self.path("xdp-panic"),
             pin: false,
-            capacity: 16,
+            capacity: CAPACITY,
             ..Settings::default()
         }
     }
@@ -174,6 +176,11 @@ impl Stage {
     /// Tries port 25 once, for a moment: what a client meets just now.
     pub(crate) fn knock(&self, from: &str, to: &str) -> io::Result<TcpStream> {
         self.connect_within(DROPPED_AFTER, from, to, 25)
+    }
+
+    /// Tries another port once, for a moment.
+    pub(crate) fn knock_at(&self, from: &str, to: &str, port: u16) -> io::Result<TcpStream> {
+        self.connect_within(DROPPED_AFTER, from, to, port)
     }
 
     /// Tries port 25 once, for no longer than `patience`.

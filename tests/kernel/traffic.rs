@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use aya::maps::{HashMap, MapData};
+use aya::maps::{Array, HashMap, MapData};
 use greygate::{
     clock::{Clock as _, SystemClock, kernel_now},
     kernel::{
@@ -18,10 +18,10 @@ use greygate::{
     },
     policy::{Action, Effect, Sentence, SentenceLevel, Timestamp},
 };
-use greylist_ebpf::abi::{ClientEntry, Ipv4Key, map};
+use greylist_ebpf::abi::{ClientEntry, Ipv4Key, Presence, map};
 use support::{interrupt::settle, needs, requirements};
 
-use crate::stage::{CASTS, Cast, INTERFACE, Stage, assert_alive, on, sentence};
+use crate::stage::{CASTS, Cast, INTERFACE, Stage, assert_alive, on, sentence, with_bpffs};
 
 const HOUR: Duration = Duration::from_hours(1);
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -327,6 +327,61 @@ fn only_listed_addresses_of_this_host_are_protected() {
         stage.assert_dropped(ipv6.sentenced, ipv6.mx);
         assert_eq!(on(filter).frames["other_destination"], 1);
     });
+}
+
+/// Maps that outlive a daemon keep what they hold, and follow the rules of the next one.
+#[test]
+fn next_daemon_keeps_what_is_in_the_maps_and_changes_the_rules() {
+    let ((), object) = needs!(
+        requirements::network_namespaces(),
+        requirements::xdp_object()
+    );
+    let stage = Stage::new();
+    let (settings, _bpffs) = with_bpffs(&stage, &object);
+    let Cast {
+        sentenced,
+        other,
+        mx,
+        ..
+    } = CASTS[0];
+    let first = Settings {
+        ports: vec![25, 22],
+        ..settings.clone()
+    };
+    let mut filter = stage.open(&first);
+    filter
+        .allow(&["192.0.2.8/32".parse().expect("a network")])
+        .expect("there is room");
+    put(filter.as_mut(), sentenced, SentenceLevel::Block);
+    put(filter.as_mut(), other, SentenceLevel::Block);
+    drop(filter);
+    stage.assert_dropped(sentenced, mx);
+    assert!(
+        stage.knock_at(sentenced, mx, 22).is_err(),
+        "22 is protected"
+    );
+    // A stranger makes the program overlook the sentences.
+    let mut presence: Array<MapData, Presence> =
+        stage.map(map::PRESENCE_V4).try_into().expect("an array");
+    let bit = Ipv4Key::host([192, 0, 2, 7]).presence();
+    presence
+        .set(bit.index(), Presence::default(), 0)
+        .expect("a stranger may write");
+    stage.assert_served(sentenced, mx, 25);
+
+    let next = Settings {
+        addresses: vec![mx.parse().expect("an address")],
+        ..settings
+    };
+    let mut filter = stage.open(&next);
+    let status = on(filter.as_ref());
+    assert_eq!((status.entries_ipv4, status.allowed_networks), (2, 1));
+    stage.assert_dropped(sentenced, mx);
+    stage.assert_served(other, mx, 25);
+    stage.assert_served(sentenced, mx, 22);
+    let [_, ipv6] = &CASTS;
+    put(filter.as_mut(), ipv6.sentenced, SentenceLevel::Block);
+    stage.assert_served(ipv6.sentenced, ipv6.mx, 25);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod build;
 mod ci;
 mod command;
@@ -91,6 +92,18 @@ enum Task {
         #[arg(value_name = "SUITE")]
         suites: Vec<test::Suite>,
     },
+    /// Build, then measure greygate beside others of its kind, in namespaces and without touching
+    /// the machine's own network. Needs root; the peers' packages are installed when missing.
+    ///
+    /// Takes some minutes. Fails when a figure could not be had, not when one misses its target.
+    Bench {
+        /// What to measure
+        #[arg(value_name = "SUBJECT")]
+        subject: bench::Subject,
+        /// Print the table as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Check the format, the lints and the documentation, then run every test: what CI does.
     Ci,
 }
@@ -116,6 +129,7 @@ impl Task {
             Self::Load { iface } => filter::load(&iface)?,
             Self::Unload => filter::unload()?,
             Self::Test { suites } => return test::perform(&suites),
+            Self::Bench { subject, json } => bench::perform(subject, json)?,
             Self::Ci => return ci::perform(),
         }
         Ok(ExitCode::SUCCESS)

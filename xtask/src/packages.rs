@@ -32,12 +32,23 @@ impl Need {
         package: "miltertest",
     };
 
+    const XDP_FILTER: Self = Self {
+        program: "xdp-filter",
+        package: "xdp-tools",
+    };
+    const NFT: Self = Self {
+        program: "nft",
+        package: "nftables",
+    };
+
     /// Network namespaces and links.
     pub(crate) const KERNEL: [Self; 1] = [Self::IP];
     /// An MTA with its load generator, and the reference implementation's test tool.
     pub(crate) const MTA: [Self; 3] = [Self::IP, Self::POSTFIX, Self::MILTERTEST];
     /// What the lab's story is played on.
     pub(crate) const LAB: [Self; 2] = [Self::IP, Self::POSTFIX];
+    /// What the kernel program is measured beside.
+    pub(crate) const PEERS: [Self; 2] = [Self::XDP_FILTER, Self::NFT];
 }
 
 /// Installs what is missing, as root on Debian and Ubuntu; gives back what is missing still.

@@ -29,6 +29,11 @@ pub(crate) fn object() -> PathBuf {
     target().join("bpf/greygate-xdp.o")
 }
 
+/// The programs that the kernel program is measured with.
+pub(crate) fn bench_object() -> PathBuf {
+    target().join("bpf/greygate-bench.o")
+}
+
 /// The kernel program of the feature `debug-log`.
 pub(crate) fn debug_object() -> PathBuf {
     target().join("bpf/greygate-xdp-debug-log.o")

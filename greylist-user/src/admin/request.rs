@@ -347,10 +347,20 @@ mod tests {
     }
 
     #[test]
+    fn order_without_a_level_is_a_block() {
+        let json = r#"{"request":"punish","target":"192.0.2.0/24"}"#;
+        let Ok(Request::Punish(order)) = serde_json::from_str(json) else {
+            panic!("a script of before must be understood");
+        };
+        assert_eq!(order.level.0, SentenceLevel::Block);
+    }
+
+    #[test]
     fn request_with_an_unknown_field_is_not_understood() {
         for json in [
             r#"{"request":"punish","target":"192.0.2.7","hours":1}"#,
             r#"{"request":"forgive","address":"192.0.2.7","all":true}"#,
+            r#"{"request":"punish","target":"192.0.2.7","level":"harder"}"#,
             r#"{"request":"shutdown"}"#,
         ] {
             assert!(serde_json::from_str::<Request>(json).is_err(), "{json}");

@@ -111,8 +111,8 @@ fn as_of_a_daemon(pinned: Pinned) -> XdpStatus {
                 level: sentence.level,
                 reason: "not known without a daemon".to_owned(),
                 left: sentence.left,
-                drops: 0,
-                lengthened: false,
+                drops: sentence.drops,
+                ..SentenceLine::default()
             })
             .collect(),
         sentences_left_off: 0,

@@ -178,6 +178,11 @@ pub enum FilterError {
     /// Everything was attached, but what was to outlive the process would not.
     #[error("the filter cannot be pinned, so it was detached again: {0}")]
     Unpinned(String),
+    /// What an earlier greygate pinned could not be taken over.
+    #[error(
+        "what an earlier greygate pinned filters on, and nobody rules it: its sentences end by themselves, `forgive` does not reach them, and `greygate xdp unload` takes it off; it was not taken over because"
+    )]
+    Unruled(#[source] Box<FilterError>),
     /// There is no such interface.
     #[error("there is no interface `{0}`")]
     UnknownInterface(String),

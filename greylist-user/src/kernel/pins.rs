@@ -49,7 +49,18 @@ use super::FilterError;
 #[derive(Debug)]
 pub(super) struct Pins {
     directory: PathBuf,
+    /// Whether we made it, so that it goes again when nothing was pinned.
+    is_made: bool,
     _lock: File,
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        if self.is_made {
+            // What cannot be removed holds something, and that is what was asked.
+            let _ = fs::remove_dir(&self.directory);
+        }
+    }
 }
 
 /// One pin, or a directory of them.
@@ -83,10 +94,15 @@ impl Pins {
     pub(super) fn make(directory: &Path) -> Result<Self, FilterError> {
         on_bpffs(directory)?;
         match DirBuilder::new().mode(0o700).create(directory) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(FilterError::io(
-                format!("making {}", directory.display()),
-            )(error)),
-            _ => Self::lock(directory),
+            Ok(()) => {
+                let mut pins = Self::lock(directory)?;
+                pins.is_made = true;
+                Ok(pins)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Self::lock(directory),
+            Err(error) => Err(FilterError::io(format!("making {}", directory.display()))(
+                error,
+            )),
         }
     }
 
@@ -118,6 +134,7 @@ impl Pins {
         match fs::metadata(directory) {
             Ok(there) if there.ino() == is_locked => Ok(Self {
                 directory: directory.to_owned(),
+                is_made: false,
                 _lock: lock,
             }),
             _ => Err(FilterError::PinsLocked(directory.to_owned())),
@@ -218,16 +235,10 @@ impl Pins {
     pub(super) fn remove(self) -> Result<Vec<String>, FilterError> {
         remove(&self.directory)
     }
-
-    /// Removes the directory if nothing is pinned in it.
-    pub(super) fn remove_if_empty(self) {
-        // What cannot be removed holds something, and that is what was asked.
-        let _ = fs::remove_dir(&self.directory);
-    }
 }
 
 /// Removes our pins and then their directory, whoever they belong to and whoever works on them;
-/// links first. Returns their names.
+/// links first. Returns their names. A directory that somebody made for us, where we may not, stays.
 pub(super) fn remove(directory: &Path) -> Result<Vec<String>, FilterError> {
     let mut removed = Vec::new();
     for item in items(directory)? {
@@ -240,7 +251,18 @@ pub(super) fn remove(directory: &Path) -> Result<Vec<String>, FilterError> {
             removed.push(file_name(&item.path));
         }
     }
-    remove_directory(directory).map(|()| removed)
+    match remove_directory(directory) {
+        Err(FilterError::Io { source, .. })
+            if matches!(
+                source.kind(),
+                // The second is where a bpffs is mounted.
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ResourceBusy
+            ) =>
+        {
+            Ok(removed)
+        }
+        done => done.map(|()| removed),
+    }
 }
 
 /// The interfaces that have a link pinned in `directory`.
@@ -365,11 +387,15 @@ fn paths(directory: &Path) -> Result<Vec<PathBuf>, FilterError> {
 }
 
 fn on_bpffs(directory: &Path) -> Result<(), FilterError> {
-    let parent = directory.parent().unwrap_or(Path::new("/"));
-    match statfs(parent) {
+    let place = if directory.exists() {
+        directory
+    } else {
+        directory.parent().unwrap_or(Path::new("/"))
+    };
+    match statfs(place) {
         Ok(file_system) if file_system.filesystem_type() == BPF_FS_MAGIC => Ok(()),
-        Ok(_) | Err(Errno::ENOENT) => Err(FilterError::NoBpfFs(parent.to_owned())),
-        Err(errno) => Err(FilterError::io(format!("looking at {}", parent.display()))(
+        Ok(_) | Err(Errno::ENOENT) => Err(FilterError::NoBpfFs(place.to_owned())),
+        Err(errno) => Err(FilterError::io(format!("looking at {}", place.display()))(
             errno.into(),
         )),
     }

@@ -82,7 +82,15 @@ impl XdpFilter {
     /// When another greygate works on the pins, and when the program cannot be loaded, or attached
     /// to none of the interfaces although there is one; then the reason of the first one.
     pub fn open(settings: &Settings) -> Result<Self, FilterError> {
-        let mut filter = Self::attach(settings, Pinning::of(settings)?)?;
+        let pinning = Pinning::of(settings)?;
+        let is_inherited = pinning.has_links();
+        let mut filter = Self::attach(settings, pinning).map_err(|error| {
+            if is_inherited {
+                FilterError::Unruled(Box::new(error))
+            } else {
+                error
+            }
+        })?;
         if filter.interfaces.iter().all(Interface::is_refused) {
             let refused = filter.first_failure();
             filter.give_up();
@@ -172,20 +180,11 @@ impl XdpFilter {
         let is_adopted = |it: &Interface| it.attached.as_ref().is_ok_and(|it| it.is_adopted);
         if self.interfaces.iter().any(is_adopted) {
             self.interfaces.retain(is_adopted);
-            return self.pin();
-        }
-        let Self {
-            interfaces,
-            pinning,
-            ..
-        } = self;
-        drop(interfaces);
-        if let Pinning::On(pins) = pinning {
-            pins.remove_if_empty();
+            self.pin();
         }
     }
 
-    /// The first interface that is not attached, or not pinned although it should be.
+    /// Why the first interface that is not attached is not.
     pub(super) fn first_failure(&mut self) -> Result<(), FilterError> {
         match self.interfaces.iter().position(|it| it.attached.is_err()) {
             Some(position) => self.interfaces.swap_remove(position).attached.map(drop),
@@ -453,6 +452,16 @@ impl Pinning {
                 tracing::warn!(why, "unpinned");
                 Ok(Self::Impossible(why))
             }
+        }
+    }
+
+    /// Whether an earlier greygate left links here.
+    fn has_links(&self) -> bool {
+        match self {
+            Self::On(pins) | Self::Off(Some(pins)) => {
+                pins.interfaces().is_ok_and(|links| !links.is_empty())
+            }
+            Self::Off(None) | Self::Impossible(_) => false,
         }
     }
 }

@@ -11,10 +11,7 @@
 //! Leaves how the program came onto an interface, and where its maps are pinned, to others. All of
 //! it works without any capability, on the maps' descriptors.
 
-use std::{
-    collections::BTreeSet,
-    os::fd::{AsFd as _, AsRawFd as _},
-};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use aya::{
     Ebpf,
@@ -59,19 +56,16 @@ impl Maps {
         let memory = memory(ebpf);
         let allowed = Allowed::take(ebpf)?;
         let mut rules = Rules::take(ebpf)?;
-        let mut ipv4 = Table::take(ebpf, IPV4, settings.capacity)?;
-        let mut ipv6 = Table::take(ebpf, IPV6, settings.capacity)?;
         let generation = match rules.generation() {
-            Config::NO_GENERATION => unused(&[ipv4.generations()?, ipv6.generations()?]),
+            // Maps that nobody has used yet. Entries that were copied into them are in no generation.
+            Config::NO_GENERATION => Config::NO_GENERATION + 1,
             generation => generation,
         };
         rules.follow(ebpf, settings, generation)?;
         // Presence bits last: what they make the program look at is judged by these rules.
-        ipv4.read(|_, _| ())?;
-        ipv6.read(|_, _| ())?;
         Ok(Self {
-            ipv4,
-            ipv6,
+            ipv4: Table::take(ebpf, IPV4, settings.capacity)?,
+            ipv6: Table::take(ebpf, IPV6, settings.capacity)?,
             allowed,
             rules,
             events: Events::take(ebpf)?,
@@ -178,15 +172,6 @@ impl Maps {
         }
         entry
     }
-}
-
-/// The generation for tries that nobody has used yet, under which entries that were copied from
-/// elsewhere ask them.
-fn unused(generations: &[BTreeSet<u16>]) -> u16 {
-    let is_used = |generation: &u16| generations.iter().any(|used| used.contains(generation));
-    (Config::NO_GENERATION + 1..=u16::MAX)
-        .find(|generation| !is_used(generation))
-        .unwrap_or(u16::MAX)
 }
 
 /// What an entry says, in the words of the policy.

@@ -5,7 +5,6 @@
 //! over. Knows nothing of policy: what stands in an entry is the caller's.
 
 use std::{
-    collections::BTreeSet,
     io,
     os::fd::{AsFd as _, BorrowedFd},
 };
@@ -14,7 +13,7 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap, IterableMap, MapData, MapError},
 };
-use greylist_ebpf::abi::{ClientEntry, KernelTime, Presence};
+use greylist_ebpf::abi::{self, ClientEntry, KernelTime, Presence};
 
 use super::{
     batch, key::SentenceKey, map_error, os_error, presence::Image, take_map, unless_absent,
@@ -47,27 +46,18 @@ pub(super) struct Names {
 }
 
 impl<K: SentenceKey> Table<K> {
-    /// Takes the table out of `ebpf`. Nothing is known of what is in it before it is
-    /// [`read`](Self::read).
+    /// Takes the table out of `ebpf`, and makes its presence map tell what is in it.
     pub(super) fn take(ebpf: &mut Ebpf, names: Names, capacity: u32) -> Result<Self, FilterError> {
-        Ok(Self {
+        let mut table = Self {
             entries: take_map(ebpf, names.entries)?,
             presence: take_map(ebpf, names.presence)?,
-            image: Image::empty(),
+            image: Image::empty(abi::presence_words(capacity)),
             len: 0,
             names,
             capacity,
-        })
-    }
-
-    /// The generations that stand in its entries.
-    pub(super) fn generations(&self) -> Result<BTreeSet<u16>, FilterError> {
-        let mut generations = BTreeSet::new();
-        batch::read(self.fd(), |_: K, entry: ClientEntry| {
-            generations.insert(entry.generation);
-        })
-        .map_err(self.cannot_be("read"))?;
-        Ok(generations)
+        };
+        table.read(|_, _| ())?;
+        Ok(table)
     }
 
     /// Entries in the table.
@@ -107,7 +97,7 @@ impl<K: SentenceKey> Table<K> {
         &mut self,
         mut visit: impl FnMut(SentencedClient, &ClientEntry),
     ) -> Result<(), FilterError> {
-        let (mut there, mut strange) = (Image::empty(), Vec::new());
+        let (mut there, mut strange) = (Image::empty(self.words()), Vec::new());
         let mut len = 0;
         batch::read(self.fd(), |key: K, entry: ClientEntry| {
             if let Some(client) = key.client() {
@@ -130,10 +120,15 @@ impl<K: SentenceKey> Table<K> {
         Ok(())
     }
 
+    /// Elements of the presence map.
+    fn words(&self) -> u32 {
+        abi::presence_words(self.capacity)
+    }
+
     /// Makes the presence map say what `image` says, and no more.
     fn present(&mut self, image: &Image) -> Result<(), FilterError> {
         // What a stranger wrote into it is mended as well.
-        let mut kernel = Image::empty();
+        let mut kernel = Image::empty(self.words());
         batch::read(fd_of(&self.presence), |index, word| kernel.put(index, word))
             .map_err(|error| presence_error(self.names, "read", error))?;
         let wrong = image.differing(&kernel);
@@ -180,6 +175,9 @@ impl<K: SentenceKey> Table<K> {
         K: 'k,
     {
         let wanting = self.image.wanting(keys);
+        if wanting.is_empty() {
+            return Ok(());
+        }
         let (indexes, words): (Vec<u32>, Vec<Presence>) = wanting.iter().copied().unzip();
         batch::update(fd_of(&self.presence), &indexes, &words)
             .map_err(|stopped| presence_error(self.names, "written", stopped.error))?;
