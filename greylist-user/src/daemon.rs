@@ -1,7 +1,7 @@
 //! Who is plugged into whom, in which order they start and stop, and what a reload changes.
 //!
 //! The one place that knows all rooms. It starts them from the inside out: the store; then, while
-//! there are rights to do so, all that listens, and the kernel filter ([`Opened`]); then, without
+//! there are rights to do so, all that listens, and the kernel filter (`Opened`); then, without
 //! any right, the threads of the projector, the keeper, the milter, and the doors, which name the
 //! milter's endpoints. It stops mail first, then the doors, then takes a last snapshot, and at the
 //! very end the kernel filter.

@@ -29,7 +29,7 @@ impl Rights {
     /// Leaves the rights of this process to a thread of their own. The calling thread has none from
     /// now on, nor has one that it starts later; so it must be the only one there is.
     ///
-    /// Where a right cannot be given up the daemon keeps it, and [`tell`](Self::tell) complains:
+    /// Where a right cannot be given up the daemon keeps it, and [`end`](Self::end) complains:
     /// mail is worth more.
     pub fn set_apart() -> Self {
         let had = match permitted() {
