@@ -6,13 +6,13 @@
 //! attached as long as this process lives and no longer.
 
 mod control;
+mod sentences;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use ipnet::IpNet;
 use prometheus_client::registry::Registry;
 use sd_notify::NotifyState;
 use thiserror::Error;
@@ -20,14 +20,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use self::control::Desk;
+use self::sentences::{UpheldSentences, in_force};
 use crate::admin::{self, ControlServer, MetricsListen, MetricsServer};
 use crate::chain::chain;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
-use crate::kernel::{self, Projector, SentenceSource};
+use crate::kernel::{self, Projector};
 use crate::log;
 use crate::milter::{self, Endpoint};
-use crate::policy::{Policy, Sentence, Timestamp};
+use crate::policy::{Action, Policy};
 use crate::store::{self, Keeper, Store};
 
 /// A running greygate.
@@ -77,6 +78,7 @@ impl Daemon {
         let sentences = Arc::new(UpheldSentences {
             store: Arc::clone(&store),
             policy: Arc::clone(&policy),
+            drops: config.xdp.action == Action::Enforce,
         });
         let projector = Arc::new(Projector::start(
             kernel::open(&config.xdp),
@@ -267,49 +269,6 @@ impl Metrics {
         self.kernel.register(&mut registry);
         registry
     }
-}
-
-/// The store's sentences, as far as the rules of the present uphold them.
-#[derive(Debug)]
-struct UpheldSentences {
-    store: Arc<Store>,
-    policy: Arc<ArcSwap<Policy>>,
-}
-
-impl SentenceSource for UpheldSentences {
-    fn sentences(&self, now: Timestamp) -> Vec<Sentence> {
-        let policy = self.policy.load();
-        let stored = self.store.sentences(now).into_iter();
-        stored.filter_map(|it| policy.uphold(it)).collect()
-    }
-
-    fn allowed(&self) -> Vec<IpNet> {
-        Vec::new()
-    }
-
-    fn heed(&self, _: &[kernel::Entry], _: Timestamp) {}
-}
-
-/// The operator's rules, with this host's own addresses among the local ones: it never greylists
-/// or sentences itself.
-fn in_force(policy: &Policy) -> Policy {
-    let mut policy = policy.clone();
-    policy.local.extend(own_addresses());
-    policy
-}
-
-fn own_addresses() -> Vec<IpNet> {
-    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else {
-        return Vec::new();
-    };
-    interfaces
-        .filter_map(|interface| {
-            let address = interface.address?;
-            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-        })
-        .map(IpNet::from)
-        .collect()
 }
 
 /// The sections that differ beyond what a reload can change.

@@ -19,6 +19,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+mod host;
 pub mod kernel;
 pub mod log;
 pub mod milter;

@@ -16,7 +16,7 @@ use aya::{
 use greygate::{
     clock::{Clock as _, SystemClock},
     kernel::{FilterStatus, KernelFilter, Mode, OnStatus, Settings},
-    policy::{Sentence, SentenceLevel, SentenceReason, SentencedClient},
+    policy::{Persistence, Sentence, SentenceLevel, SentenceReason, SentencedClient},
 };
 use ipnet::IpNet;
 use socket2::{Domain, Socket, Type};
@@ -277,6 +277,7 @@ pub(crate) fn sentence(client: &str, level: SentenceLevel, lasts: Duration) -> S
         reason: SentenceReason::RapidRetries,
         since: now,
         until: now.after(lasts),
+        persistence: Persistence::default(),
     }
 }
 

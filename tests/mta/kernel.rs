@@ -125,6 +125,86 @@ fn an_operator_punishes_and_forgives() -> Result<(), Error> {
     wait_until_served(site, true)
 }
 
+/// The network holds the stranger, the neighbour and the MX itself.
+#[test]
+fn an_operator_punishes_a_network_and_forgives_one_address_of_it() -> Result<(), Error> {
+    support::needs!(crate::equipment(), requirements::xdp_object());
+    let turn = start(&Plan {
+        kernel: true,
+        ..Plan::default()
+    })?;
+    let site = &turn.site;
+    let network = "198.51.100.0/24";
+    let refused = site.greygate().run(&["punish", network]);
+    let refused = refused.expect_err("the MX lies in it").chain();
+    assert!(refused.contains("insist with --force"), "{refused}");
+    let answer = site
+        .greygate()
+        .run(&["punish", network, "--force", "--for", "5m"])?;
+    assert!(answer.contains("198.51.100.1/32 (this host)"), "{answer}");
+    wait_until_served(site, false)?;
+    assert!(!is_served(site.neighbour())?, "the sentence is a network");
+    assert!(is_served(site.client())?);
+    let forgiven = site.stranger().source.ip().to_string();
+    let answer = site.greygate().run(&["forgive", &forgiven])?;
+    assert!(answer.contains("the sentence of 198.51.100.0/24 is lifted"));
+    wait_until_served(site, true)?;
+    assert!(is_served(site.neighbour())?);
+    Ok(())
+}
+
+#[test]
+fn a_reload_that_allows_a_client_wins_over_an_operators_sentence() -> Result<(), Error> {
+    support::needs!(crate::equipment(), requirements::xdp_object());
+    let turn = start(&Plan {
+        kernel: true,
+        ..Plan::default()
+    })?;
+    let site = &turn.site;
+    let address = site.stranger().source.ip().to_string();
+    site.greygate().run(&["punish", &address, "--for", "5m"])?;
+    wait_until_served(site, false)?;
+    let allow = format!("[lists]\nallow = [\"{address}\"]\n");
+    site.greygate().reload(&[&allow])?;
+    // Far less than the minute that a comparison comes after by itself.
+    wait_until_served(site, true)?;
+    assert_eq!(site.greygate().sentenced()?, [address.as_str()]);
+    let answer = site.greygate().run(&["punish", &address, "--force"])?;
+    let line = format!("{address}/32 ([lists] allow) always passes");
+    assert!(answer.contains(&line), "{answer}");
+    Ok(())
+}
+
+#[test]
+fn a_client_at_level_rate_is_left_a_few_connections() -> Result<(), Error> {
+    support::needs!(crate::equipment(), requirements::xdp_object());
+    let turn = start(&Plan {
+        kernel: true,
+        ..Plan::default()
+    })?;
+    let site = &turn.site;
+    let address = site.stranger().source.ip().to_string();
+    let answer = site
+        .greygate()
+        .run(&["punish", &address, "--level", "rate", "--for", "5m"])?;
+    assert!(answer.contains("at level rate"), "{answer}");
+    let entry = || {
+        let status = site.greygate().ask(&["xdp", "status"])?;
+        let written = status["filter"]["entries_ipv4"].as_u64();
+        Ok((written == Some(1)).then_some(()))
+    };
+    interrupt::wait_for("the sentence in the kernel", PATIENCE * 10, entry)?;
+    let mut served = 0;
+    while is_served(site.stranger())? {
+        served += 1;
+        assert!(served < 20, "it is never limited");
+    }
+    // A burst of eight; a ninth may have come when a quarter of a minute had passed.
+    assert!((8..=9).contains(&served), "{served} connections");
+    assert!(is_served(site.neighbour())?);
+    Ok(())
+}
+
 #[test]
 fn different_mails_of_one_sender_are_no_offence() -> Result<(), Error> {
     support::needs!(crate::equipment(), requirements::xdp_object());

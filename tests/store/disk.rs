@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use greygate::clock::Clock as _;
 use greygate::policy::{
-    DeferReason, PassReason, Sentence, SentenceLevel, SentenceReason, SentencedClient, Verdict,
+    DeferReason, PassReason, Persistence, Sentence, SentenceLevel, SentenceReason, SentencedClient,
+    Verdict,
 };
 use greygate::store::{OpenError, SeedError, Store};
 
@@ -19,6 +20,7 @@ fn sentence(fixture: &Fixture) -> Sentence {
         reason: SentenceReason::Operator,
         since,
         until: since.after(Duration::from_mins(30)),
+        persistence: Persistence::default(),
     }
 }
 

@@ -3,7 +3,10 @@
 use std::fs;
 use std::time::Duration;
 
-use greygate::policy::{PassReason, Verdict};
+use greygate::clock::Clock as _;
+use greygate::policy::{
+    PassReason, Persistence, Sentence, SentenceLevel, SentenceReason, SentencedClient, Verdict,
+};
 use greygate::store::codec::Row;
 
 use crate::fixture::{ATTEMPT, Fixture};
@@ -35,6 +38,36 @@ fn relaid(bytes: &[u8], kind: u8, relay: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
         rest = after;
     }
     result
+}
+
+/// A sentence as a greygate without counters of the kernel wrote it loads, and is as good as ever.
+#[test]
+fn older_sentence_loads_and_can_still_be_lengthened() {
+    const OLD_ROW: usize = 16 + 3 + 8 + 8;
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let since = fixture.clock.now();
+    let sentence = Sentence {
+        client: SentencedClient::of(ATTEMPT.client),
+        level: SentenceLevel::Block,
+        reason: SentenceReason::RapidRetries,
+        since,
+        until: since.after(Duration::from_mins(30)),
+        persistence: Persistence::default(),
+    };
+    store.punish(sentence);
+    store.heed([(sentence.client, 7)], true, since);
+    fixture.rows(&store);
+    drop(store);
+    let file = fixture.snapshot_file();
+    let bytes = fs::read(&file).expect("it was written");
+    let older = relaid(&bytes, b'S', |row| row[..OLD_ROW].to_vec());
+    fs::write(&file, older).expect("it is writable");
+    let (store, restored) = fixture.try_open().expect("the directory is writable");
+    assert_eq!((restored.sentences, restored.set_aside.len()), (1, 0));
+    assert_eq!(store.sentences(since), [sentence]);
+    store.heed([(sentence.client, 100)], true, since);
+    assert!(store.sentences(since)[0].persistence.lengthened);
 }
 
 /// A store that is closed after one deferred attempt, its snapshot rewritten.

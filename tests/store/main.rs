@@ -8,3 +8,4 @@ mod fixture;
 mod keeper;
 mod ladder;
 mod layouts;
+mod sentences;

@@ -74,6 +74,7 @@ listen = ["{MILTER}"]
 [xdp]
 interfaces = [{interfaces}]
 mode = "generic"
+pin = false # Ctrl-C leaves nothing; `cargo xtask load` pins all the same
 object = {object}
 pin_directory = "{PIN_DIRECTORY}"
 panic_file = {panic_file}
@@ -114,6 +115,7 @@ mod tests {
 
         assert!(text.contains("interfaces = [\"lo\"]\n"), "{text}");
         assert!(text.contains("mode = \"generic\"\n"), "{text}");
+        assert!(text.contains("pin = false "), "{text}");
         assert!(
             text.contains("object = \"/src/target/bpf/x.o\"\n"),
             "{text}"

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::order::Target;
 use super::request::{Forgiven, Health, Punished, SnapshotWritten, Status, XdpStatus};
-use crate::policy::{Policy, SentencedClient};
+use crate::policy::{Policy, SentenceLevel, SentencedClient};
 
 /// What the daemon can do for an operator.
 ///
@@ -27,11 +28,15 @@ pub trait Control: Send + Sync {
     fn policy(&self) -> Arc<Policy>;
 
     /// Sentences the client, as an operator's order.
-    fn punish(&self, client: SentencedClient, duration: Duration)
-    -> Result<Punished, ControlError>;
+    fn punish(
+        &self,
+        client: SentencedClient,
+        level: SentenceLevel,
+        duration: Duration,
+    ) -> Result<Punished, ControlError>;
 
-    /// Undoes every sentence of the address.
-    fn forgive(&self, client: SentencedClient) -> Result<Forgiven, ControlError>;
+    /// Undoes every sentence that covers the address, or lies in the network.
+    fn forgive(&self, target: Target) -> Result<Forgiven, ControlError>;
 
     /// Writes a snapshot now, and returns when it is on the disk.
     fn snapshot(&self) -> Result<SnapshotWritten, ControlError>;

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::control::{Control, ControlError};
+use super::order::Target;
 use super::request::{Census, Forgiven, Health, Punished, SnapshotWritten, Status, XdpStatus};
 use crate::kernel::FilterStatus;
-use crate::policy::{Policy, SentencedClient};
+use crate::policy::{Policy, SentenceLevel, SentencedClient};
 
 /// Remembers every change that was ordered.
 #[derive(Debug, Default)]
@@ -77,21 +78,25 @@ impl Control for Ledger {
     fn punish(
         &self,
         client: SentencedClient,
+        level: SentenceLevel,
         duration: Duration,
     ) -> Result<Punished, ControlError> {
-        self.note(format!("punish {client} {}", duration.as_secs()));
+        let level = level.as_str();
+        self.note(format!("punish {client} {level} {}", duration.as_secs()));
         Ok(Punished {
             client: client.to_string(),
             seconds: duration.as_secs(),
-            without_effect: String::new(),
+            level: level.to_owned(),
+            ..Punished::default()
         })
     }
 
-    fn forgive(&self, client: SentencedClient) -> Result<Forgiven, ControlError> {
-        self.note(format!("forgive {client}"));
+    fn forgive(&self, target: Target) -> Result<Forgiven, ControlError> {
+        self.note(format!("forgive {target}"));
         Ok(Forgiven {
-            client: client.to_string(),
+            client: target.to_string(),
             sentences: 1,
+            lifted: vec![target.to_string()],
         })
     }
 

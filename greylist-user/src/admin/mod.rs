@@ -24,7 +24,7 @@ pub use client::{CallError, call};
 pub use control::{Control, ControlError};
 pub use count::Metrics;
 pub use metrics::{MetricsError, MetricsServer, counts};
-pub use order::{InvalidTarget, Refusal, Target};
+pub use order::{InvalidTarget, OrderedLevel, Refusal, Target};
 pub use request::{
     Answer, Census, Forgiven, Health, PunishOrder, Punished, Request, SentenceLine,
     SnapshotWritten, Status, XdpStatus,

@@ -3,7 +3,7 @@
 //! Pure: the rules are an argument, this host's own addresses among the local ones.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -12,13 +12,15 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::request::PunishOrder;
-use crate::policy::{Policy, SentencedClient};
+use crate::policy::{
+    Policy, Sentence, SentenceLevel, SentencedClient, UnknownLevel, UnsentenceableNetwork, ranges,
+};
 
 /// Who is meant: an address, or a network written out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Target {
-    /// One address. For IPv6, its `/64` is sentenced.
+    /// One address. For IPv6, its `/64` is sentenced; one address of it is named as a `/128`.
     Address(IpAddr),
     /// A network.
     Network(IpNet),
@@ -28,12 +30,12 @@ impl PunishOrder {
     /// The client to sentence, unless the rules protect it.
     pub fn client(&self, policy: &Policy) -> Result<SentencedClient, Refusal> {
         let client = self.target.client()?;
-        if is_nobody(self.target.address()) {
+        if is_nobody(self.target.address()) || client.covers(BROADCAST) {
             return Err(Refusal::Nobody(client));
         }
         if self
             .seconds
-            .is_some_and(|seconds| seconds == 0 || Duration::from_secs(seconds) > LONGEST_SENTENCE)
+            .is_some_and(|seconds| seconds == 0 || Duration::from_secs(seconds) > Sentence::LONGEST)
         {
             return Err(Refusal::Duration);
         }
@@ -43,11 +45,12 @@ impl PunishOrder {
         if let Some(allowed) = policy.allow.iter().find(|allow| client.overlaps(**allow)) {
             return Err(Refusal::Allowed(client, *allowed));
         }
-        let local = policy.shields(client)
-            || self.target.address().is_loopback()
-            || client.covers(IpAddr::V6(Ipv6Addr::LOCALHOST));
-        if local {
+        let mut local = policy.local.iter();
+        if ranges::is_untouchable(client) || local.any(|local| client.overlaps(*local)) {
             return Err(Refusal::Local(client));
+        }
+        if policy.shields(client) {
+            return Err(Refusal::Private(client));
         }
         Ok(client)
     }
@@ -62,19 +65,14 @@ impl Target {
     }
 
     /// Whom a sentence of this target falls on.
-    pub(super) fn client(self) -> Result<SentencedClient, Refusal> {
-        let network = match self {
-            Self::Address(address) => return Ok(SentencedClient::of(address)),
-            Self::Network(network) => network.trunc(),
-        };
-        let whole = match network {
-            IpNet::V4(_) => 32,
-            IpNet::V6(_) => 64,
-        };
-        match network.prefix_len() {
-            length if length == whole => Ok(SentencedClient::of(network.addr())),
-            length if length > whole => Err(Refusal::Narrower(network)),
-            _ => Err(Refusal::Wider(network)),
+    fn client(self) -> Result<SentencedClient, Refusal> {
+        match self {
+            Self::Address(address) => Ok(SentencedClient::of(address)),
+            // A slip of the prefix length would sentence 256 addresses for one.
+            Self::Network(network) if network.trunc() != network => {
+                Err(Refusal::HostBits(network, network.trunc()))
+            }
+            Self::Network(network) => Ok(SentencedClient::try_from(network)?),
         }
     }
 }
@@ -113,9 +111,36 @@ impl fmt::Display for Target {
     }
 }
 
+/// How hard a client is to be sentenced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct OrderedLevel(pub SentenceLevel);
+
+impl Default for OrderedLevel {
+    fn default() -> Self {
+        Self(SentenceLevel::Block)
+    }
+}
+
+impl TryFrom<String> for OrderedLevel {
+    type Error = UnknownLevel;
+
+    fn try_from(word: String) -> Result<Self, UnknownLevel> {
+        word.parse().map(Self)
+    }
+}
+
+impl From<OrderedLevel> for String {
+    fn from(level: OrderedLevel) -> Self {
+        level.0.as_str().to_owned()
+    }
+}
+
 /// A text that names nobody.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("{0:?} is no address; write one such as \"192.0.2.7\" or \"2001:db8::7\"")]
+#[error(
+    "{0:?} is no address; write one such as \"192.0.2.7\", \"192.0.2.0/24\" or \"2001:db8::7\""
+)]
 pub struct InvalidTarget(String);
 
 /// Why an operator's sentence is not given.
@@ -127,41 +152,43 @@ pub enum Refusal {
     /// No time, or longer than the longest.
     #[error("a sentence lasts from 1s to 28d")]
     Duration,
+    /// A network with bits set beyond its prefix, and the one without them.
+    #[error("{0} has bits set beyond its prefix; write {1}, or the one address alone")]
+    HostBits(IpNet, IpNet),
     /// The client is this host or one of the site's.
-    #[error("{0} is local: this host, or named in [lists] local; insist with --force")]
+    #[error("{0} is local: this host, its gateway, or named in [lists] local; insist with --force")]
     Local(SentencedClient),
-    /// Less than an IPv6 `/64`.
-    #[error("{0} is less than a /64, and an IPv6 sentence falls on a whole /64; name the /64")]
-    Narrower(IpNet),
     /// An address that no client has.
     #[error("{0} is no address that a client can have")]
     Nobody(SentencedClient),
-    /// More than one sentence covers.
-    #[error("{0} is too wide: a sentence falls on one IPv4 address or one IPv6 /64")]
-    Wider(IpNet),
+    /// The client has an address of a private network.
+    #[error("{0} is private: a neighbour or a proxy, not a stranger; insist with --force")]
+    Private(SentencedClient),
+    /// A size of network that no sentence falls on.
+    #[error(transparent)]
+    Unsentenceable(#[from] UnsentenceableNetwork),
 }
-
-/// The last rung of the ladder: nobody is sentenced for longer, not even by an operator.
-const LONGEST_SENTENCE: Duration = Duration::from_hours(28 * 24);
 
 fn is_nobody(address: IpAddr) -> bool {
-    address.is_unspecified()
-        || address.is_multicast()
-        || matches!(address, IpAddr::V4(address) if address.is_broadcast())
+    address.is_unspecified() || address.is_multicast()
 }
+
+const BROADCAST: IpAddr = IpAddr::V4(Ipv4Addr::BROADCAST);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn sentences_an_address_or_a_whole_64() {
+    fn sentences_an_address_or_the_network_around_it() {
         for (target, client) in [
             ("192.0.2.7", "192.0.2.7"),
             ("192.0.2.7/32", "192.0.2.7"),
+            ("192.0.2.0/24", "192.0.2.0/24"),
             ("::ffff:192.0.2.7", "192.0.2.7"),
             ("2001:db8::7", "2001:db8::/64"),
             ("2001:db8::/64", "2001:db8::/64"),
+            ("2001:db8::7/128", "2001:db8::7/128"),
         ] {
             let given = order(target).client(&policy()).map(|c| c.to_string());
             assert_eq!(given.as_deref(), Ok(client), "{target}");
@@ -171,7 +198,12 @@ mod tests {
     #[test]
     fn refuses_whom_the_rules_protect_unless_forced() {
         for target in [
-            "198.51.100.9",  // allow-listed
+            "198.51.100.9",    // allow-listed
+            "198.51.100.0/24", // one address of it is allow-listed
+            "10.0.0.0/24",     // private
+            "100.64.0.7",
+            "fd00::7/128",
+            "169.254.0.7",
             "2001:db8:a::1", // one address of its /64 is allow-listed
             "203.0.113.5",   // local by configuration
             "127.0.0.1",
@@ -188,11 +220,15 @@ mod tests {
     #[test]
     fn refuses_what_a_sentence_cannot_fall_on_even_if_forced() {
         for target in [
-            "192.0.2.0/24",
+            "192.0.2.0/25",
+            "192.0.0.0/16",
             "0.0.0.0/0",
             "2001:db8::/48",
-            "2001:db8::7/128",
+            "2001:db8::/65",
+            "192.0.2.7/24",
+            "2001:db8::7/64",
             "0.0.0.0",
+            "255.255.255.0/24",
             "::",
             "224.0.0.1",
             "ff02::1",
@@ -202,6 +238,16 @@ mod tests {
             order.force = true;
             assert!(order.client(&policy()).is_err(), "{target}");
         }
+    }
+
+    #[test]
+    fn private_clients_need_no_force_where_the_site_sentences_them() {
+        let mut policy = policy();
+        let order = order("10.0.0.7");
+        let refused = order.client(&policy);
+        assert!(matches!(refused, Err(Refusal::Private(_))), "{refused:?}");
+        policy.punish.private = true;
+        assert!(order.client(&policy).is_ok());
     }
 
     #[test]
@@ -217,6 +263,7 @@ mod tests {
         PunishOrder {
             target: target.parse().expect("the table holds targets"),
             seconds: None,
+            level: OrderedLevel::default(),
             force: false,
         }
     }
@@ -228,7 +275,7 @@ mod tests {
                 .collect()
         };
         Policy {
-            allow: networks(&["198.51.100.0/24", "2001:db8:a::99/128"]),
+            allow: networks(&["198.51.100.9/32", "2001:db8:a::99/128"]),
             local: networks(&["203.0.113.0/24"]),
             ..Policy::default()
         }

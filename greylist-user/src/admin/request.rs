@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::order::Target;
+use super::order::{OrderedLevel, Target};
 use crate::kernel::FilterStatus;
 use crate::policy::{Sentence, Timestamp};
 
@@ -16,7 +16,7 @@ use crate::policy::{Sentence, Timestamp};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
-    /// Undo every sentence of a client.
+    /// Undo every sentence that covers an address, or that lies in a network.
     Forgive {
         /// Who.
         target: Target,
@@ -70,7 +70,10 @@ pub struct PunishOrder {
     /// For how long, in seconds; without it, as long as `[punish] sentence`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<u64>,
-    /// Even if it is allow-listed or local.
+    /// How hard: `observe`, `rate` or `block`; without it, `block`.
+    #[serde(default)]
+    pub level: OrderedLevel,
+    /// Even if it is allow-listed, local or private.
     #[serde(default)]
     pub force: bool,
 }
@@ -217,12 +220,19 @@ impl XdpStatus {
 pub struct SentenceLine {
     /// The sentenced address or network.
     pub client: String,
-    /// `block` or `observe`.
+    /// `observe`, `rate` or `block`.
     pub level: String,
     /// What it was given for.
     pub reason: String,
     /// Seconds until it ends.
     pub left: u64,
+    /// New connections that the kernel dropped, or would have dropped where it only observes; as
+    /// it stood up to a minute ago.
+    #[serde(default)]
+    pub drops: u64,
+    /// Whether it was made longer for them.
+    #[serde(default)]
+    pub lengthened: bool,
 }
 
 impl SentenceLine {
@@ -233,6 +243,8 @@ impl SentenceLine {
             level: sentence.level.as_str().to_owned(),
             reason: sentence.reason.as_str().to_owned(),
             left: sentence.until.since(now).as_secs(),
+            drops: sentence.persistence.drops,
+            lengthened: sentence.persistence.lengthened,
         }
     }
 }
@@ -244,10 +256,17 @@ pub struct Punished {
     pub client: String,
     /// For how many seconds from now: no less than it was sentenced for already.
     pub seconds: u64,
+    /// How hard: `observe`, `rate` or `block`, and no softer than it was sentenced already.
+    #[serde(default)]
+    pub level: String,
     /// Why new connections are not dropped all the same, such as a filter that is off; empty when
     /// they are.
     #[serde(default)]
     pub without_effect: String,
+    /// Networks of the sentenced whose connections pass all the same, and why, such as
+    /// `192.0.2.7/32: [lists] allow`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spared: Vec<String>,
 }
 
 /// What was undone.
@@ -257,6 +276,21 @@ pub struct Forgiven {
     pub client: String,
     /// Sentences that were lifted.
     pub sentences: u64,
+    /// Whose they were, the first thousand.
+    #[serde(default)]
+    pub lifted: Vec<String>,
+}
+
+impl Forgiven {
+    /// That these were lifted when `target` was to be forgiven.
+    pub fn of(target: Target, lifted: &[Sentence]) -> Self {
+        let clients = lifted.iter().map(|sentence| sentence.client.to_string());
+        Self {
+            client: target.to_string(),
+            sentences: lifted.len() as u64,
+            lifted: clients.take(LISTED).collect(),
+        }
+    }
 }
 
 /// A snapshot that was written.
@@ -282,7 +316,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::policy::{SentenceLevel, SentenceReason};
+    use crate::policy::{Persistence, SentenceLevel, SentenceReason};
 
     #[test]
     fn requests_are_what_the_manual_says() {
@@ -299,9 +333,10 @@ mod tests {
                 Request::Punish(PunishOrder {
                     target: "192.0.2.7".parse().expect("a target"),
                     seconds: Some(1_800),
+                    level: OrderedLevel(SentenceLevel::Rate),
                     force: false,
                 }),
-                r#"{"request":"punish","target":"192.0.2.7","seconds":1800,"force":false}"#,
+                r#"{"request":"punish","target":"192.0.2.7","seconds":1800,"level":"rate","force":false}"#,
             ),
         ];
         for (request, json) in table {
@@ -312,10 +347,20 @@ mod tests {
     }
 
     #[test]
+    fn order_without_a_level_is_a_block() {
+        let json = r#"{"request":"punish","target":"192.0.2.0/24"}"#;
+        let Ok(Request::Punish(order)) = serde_json::from_str(json) else {
+            panic!("a script of before must be understood");
+        };
+        assert_eq!(order.level.0, SentenceLevel::Block);
+    }
+
+    #[test]
     fn request_with_an_unknown_field_is_not_understood() {
         for json in [
             r#"{"request":"punish","target":"192.0.2.7","hours":1}"#,
             r#"{"request":"forgive","address":"192.0.2.7","all":true}"#,
+            r#"{"request":"punish","target":"192.0.2.7","level":"harder"}"#,
             r#"{"request":"shutdown"}"#,
         ] {
             assert!(serde_json::from_str::<Request>(json).is_err(), "{json}");
@@ -331,6 +376,7 @@ mod tests {
             reason: SentenceReason::Operator,
             since: now,
             until: now.after(Duration::from_secs(host.into())),
+            persistence: Persistence::default(),
         };
         let off = FilterStatus::Off { why: String::new() };
         let status = XdpStatus::of(off, (1..=1_200).map(sentence).collect(), now);

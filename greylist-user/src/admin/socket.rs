@@ -186,10 +186,7 @@ fn obey(request: &Request, control: &dyn Control) -> Answer {
     let done = match request {
         Request::Status => return Answer::Status(Box::new(control.status())),
         Request::XdpStatus => return Answer::XdpStatus(control.xdp_status()),
-        Request::Forgive { target } => match target.client() {
-            Ok(client) => control.forgive(client).map(Answer::Forgiven),
-            Err(refusal) => return refused(refusal.to_string()),
-        },
+        Request::Forgive { target } => control.forgive(*target).map(Answer::Forgiven),
         Request::Snapshot => control.snapshot().map(Answer::Snapshot),
         Request::Punish(order) => {
             let policy = control.policy();
@@ -198,7 +195,9 @@ fn obey(request: &Request, control: &dyn Control) -> Answer {
                     let duration = order
                         .seconds
                         .map_or(policy.punish.sentence, Duration::from_secs);
-                    control.punish(client, duration).map(Answer::Punished)
+                    control
+                        .punish(client, order.level.0, duration)
+                        .map(Answer::Punished)
                 }
                 Err(refusal) => return refused(refusal.to_string()),
             }

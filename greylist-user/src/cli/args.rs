@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::admin::Target;
 use crate::config::{InvalidDuration, parse_duration};
+use crate::policy::SentenceLevel;
 
 /// Keeps a busy MX standing: a greylisting milter for Postfix that drops hammering clients in the
 /// kernel.
@@ -57,10 +58,10 @@ pub enum Command {
     #[command(subcommand)]
     Xdp(XdpCommand),
 
-    /// Block a client in the kernel, as root or the daemon's user
+    /// Sentence a client in the kernel, as root or the daemon's user
     #[command(after_help = PUNISH_EXAMPLES)]
     Punish {
-        /// The client: an address, or an IPv6 /64
+        /// The client: an address, or a network /24, /64 or /128; an IPv6 address is its /64
         #[arg(value_name = "ADDRESS")]
         target: Target,
 
@@ -68,15 +69,20 @@ pub enum Command {
         #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
         duration: Option<Duration>,
 
-        /// Even if the client is allow-listed or local
+        /// How hard: `observe` counts, `rate` drops new connections beyond a rate, `block` all but
+        /// one an hour
+        #[arg(long, value_name = "LEVEL", default_value = "block")]
+        level: SentenceLevel,
+
+        /// Even if the client is allow-listed, local or private
         #[arg(long)]
         force: bool,
     },
 
-    /// Undo every sentence of a client, as root or the daemon's user
+    /// Undo every sentence that covers an address, as root or the daemon's user
     #[command(after_help = FORGIVE_EXAMPLES)]
     Forgive {
-        /// The client: an address, or an IPv6 /64 as `xdp status` shows it
+        /// An address, or a network as `xdp status` shows it
         #[arg(value_name = "ADDRESS")]
         target: Target,
     },
@@ -150,12 +156,16 @@ Examples:
 const PUNISH_EXAMPLES: &str = "\
 Examples:
   greygate punish 192.0.2.7
+  greygate punish 192.0.2.0/24 --level rate
   greygate punish 2001:db8::/64 --for 1d";
 
 const FORGIVE_EXAMPLES: &str = "\
+An address: its own sentence and that of the network around it, for all in that network. A network
+of any size: its own sentence and those of everybody in it, but none of a wider one.
+
 Examples:
   greygate forgive 192.0.2.7
-  greygate forgive 2001:db8::/64";
+  greygate forgive 198.51.0.0/16";
 
 const LOAD_HELP: &str = "\
 What is pinned already is taken over with its sentences: loading again swaps the program. Not while

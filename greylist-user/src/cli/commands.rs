@@ -10,7 +10,7 @@ use super::args::{Cli, Command, XdpCommand};
 use super::failure::Failure;
 use super::paper::{Paper, number, wants_colour};
 use super::{report, xdp};
-use crate::admin::{self, CallError, PunishOrder, Request};
+use crate::admin::{self, CallError, OrderedLevel, PunishOrder, Request};
 use crate::config::{self, Config, ConfigError, DEFAULT_FILE};
 use crate::daemon;
 
@@ -47,11 +47,13 @@ fn obey(cli: &Cli) -> Result<(), Failure> {
         Command::Punish {
             target,
             duration,
+            level,
             force,
         } => {
             let order = PunishOrder {
                 target: *target,
                 seconds: duration.as_ref().map(Duration::as_secs),
+                level: OrderedLevel(*level),
                 force: *force,
             };
             ask(cli, &Request::Punish(order))
@@ -73,6 +75,7 @@ fn check_config(cli: &Cli, file: &Path) -> Result<(), Failure> {
             Ok(config) => json!({
                 "legal": true,
                 "new_tuples_per_second": config.sustained_new_tuples(),
+                "kernel_memory": config.kernel_memory(),
                 "remarks": remarks(config),
             }),
             Err(ConfigError::Illegal(problems)) => json!({"legal": false, "problems": problems}),
@@ -120,6 +123,14 @@ fn summary(file: &Path, config: &Config, paper: &mut Paper) {
         let ports: Vec<_> = config.xdp.ports.iter().map(u16::to_string).collect();
         let (interfaces, ports) = (interfaces.join(", "), ports.join(", "));
         paper.row("kernel", format_args!("{interfaces}, port {ports}"));
+        paper.row(
+            "memory",
+            format_args!(
+                "{} MB in the kernel for {} sentences each of IPv4 and IPv6",
+                config.kernel_memory().div_ceil(1_000_000),
+                number(config.xdp.capacity.into())
+            ),
+        );
     }
     for remark in remarks(config) {
         paper.row("note", remark);
@@ -178,6 +189,7 @@ mod tests {
     use crate::clock::SystemClock;
     use crate::daemon::Daemon;
     use crate::log;
+    use crate::policy::SentenceLevel;
 
     #[test]
     fn operator_sees_and_changes_a_real_daemon() {
@@ -192,6 +204,7 @@ mod tests {
         let order = PunishOrder {
             target: "2001:db8::7".parse().expect("an address"),
             seconds: Some(3_600),
+            level: OrderedLevel::default(),
             force: false,
         };
         let Ok(Answer::Punished(punished)) = call(&socket, &Request::Punish(order)) else {
@@ -206,6 +219,7 @@ mod tests {
         let shorter = PunishOrder {
             target: "2001:db8::7".parse().expect("an address"),
             seconds: Some(60),
+            level: OrderedLevel::default(),
             force: false,
         };
         let Ok(Answer::Punished(punished)) = call(&socket, &Request::Punish(shorter)) else {
@@ -232,12 +246,56 @@ mod tests {
     }
 
     #[test]
+    fn operator_sentences_networks_and_forgives_all_that_covers_an_address() {
+        let place = TempDir::new().expect("there is room for a directory");
+        let (daemon, socket) = start(&place);
+        let punish = |target: &str, level| {
+            let order = PunishOrder {
+                target: target.parse().expect("a target"),
+                seconds: Some(60),
+                level: OrderedLevel(level),
+                force: true,
+            };
+            match call(&socket, &Request::Punish(order)) {
+                Ok(Answer::Punished(punished)) => punished,
+                other => panic!("{other:?}: the daemon should obey its own user"),
+            }
+        };
+        let forgive = |target: &str| {
+            let target = target.parse().expect("a target");
+            match call(&socket, &Request::Forgive { target }) {
+                Ok(Answer::Forgiven(forgiven)) => forgiven.lifted,
+                other => panic!("{other:?}: the daemon should obey its own user"),
+            }
+        };
+        let network = punish("192.0.2.0/24", SentenceLevel::Rate);
+        assert_eq!(
+            (network.client.as_str(), network.level.as_str()),
+            ("192.0.2.0/24", "rate")
+        );
+        punish("192.0.2.7", SentenceLevel::Observe);
+        let loopback = punish("127.0.0.1", SentenceLevel::Block).without_effect;
+        assert!(loopback.starts_with("127.0.0.0/8 (loopback"), "{loopback}");
+        forgive("127.0.0.1");
+        let softer = punish("192.0.2.0/24", SentenceLevel::Observe);
+        assert_eq!(softer.level, "rate", "no sentence is softened by another");
+        punish("2001:db8::7/128", SentenceLevel::Block);
+        assert_eq!(sentenced(&socket).len(), 3);
+
+        assert_eq!(forgive("192.0.2.7"), ["192.0.2.7", "192.0.2.0/24"]);
+        assert_eq!(forgive("2001:db8::8"), Vec::<String>::new());
+        assert_eq!(forgive("2001:db8::/32"), ["2001:db8::7/128"]);
+        daemon.stop();
+    }
+
+    #[test]
     fn sentence_outlives_a_restart() {
         let place = TempDir::new().expect("there is room for a directory");
         let (daemon, socket) = start(&place);
         let order = PunishOrder {
             target: "192.0.2.7".parse().expect("an address"),
             seconds: None,
+            level: OrderedLevel::default(),
             force: false,
         };
         call(&socket, &Request::Punish(order)).expect("the daemon obeys its own user");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::paper::{Paper, number};
-use crate::admin::{Answer, Health, SentenceLine, Status, XdpStatus};
+use crate::admin::{Answer, Forgiven, Health, SentenceLine, Status, XdpStatus};
 use crate::config::format_duration;
 use crate::kernel::{Counter, FilterStatus, OnStatus};
 
@@ -15,16 +15,23 @@ pub(super) fn answer(answer: &Answer, paper: &mut Paper) {
         Answer::XdpStatus(answer) => xdp_status(answer, paper),
         Answer::Punished(answer) => {
             let time = seconds(answer.seconds);
-            paper.line(format_args!("{} is sentenced for {time}", answer.client));
+            paper.line(format_args!(
+                "{} is sentenced for {time}, at level {}",
+                answer.client, answer.level
+            ));
             if !answer.without_effect.is_empty() {
                 let but = format!("but nothing is dropped: {}", answer.without_effect);
                 paper.line(paper.bad(&but));
+            }
+            if !answer.spared.is_empty() {
+                let spared = answer.spared.join(", ");
+                paper.line(format_args!("but for {spared}"));
             }
         }
         Answer::Forgiven(answer) if answer.sentences == 0 => {
             paper.line(format_args!("{} had no sentence", answer.client));
         }
-        Answer::Forgiven(answer) => paper.line(format_args!("{} is forgiven", answer.client)),
+        Answer::Forgiven(answer) => forgiven(answer, paper),
         Answer::Snapshot(answer) => paper.line(format_args!(
             "{} records in {} ({} bytes, {} ms)",
             number(answer.records),
@@ -33,6 +40,20 @@ pub(super) fn answer(answer: &Answer, paper: &mut Paper) {
             answer.millis
         )),
         Answer::Failed { why } | Answer::Refused { why } => paper.line(paper.bad(why)),
+    }
+}
+
+fn forgiven(forgiven: &Forgiven, paper: &mut Paper) {
+    paper.line(format_args!("{} is forgiven", forgiven.client));
+    // A sentence of a network is lifted for all in it.
+    for client in &forgiven.lifted {
+        if *client != forgiven.client {
+            paper.line(format_args!("the sentence of {client} is lifted"));
+        }
+    }
+    let left_off = forgiven.sentences - forgiven.lifted.len() as u64;
+    if left_off > 0 {
+        paper.line(format_args!("and {} more", number(left_off)));
     }
 }
 
@@ -104,7 +125,7 @@ pub(super) fn xdp_status(status: &XdpStatus, paper: &mut Paper) {
         return;
     }
     let rows: Vec<_> = status.sentences.iter().map(sentence).collect();
-    paper.table(["client", "level", "reason", "left"], &rows);
+    paper.table(["client", "level", "reason", "left", "drops"], &rows);
     if status.sentences_left_off > 0 {
         paper.line(format_args!(
             "and {} more",
@@ -158,15 +179,18 @@ fn filter_on(on: &OnStatus, paper: &mut Paper) {
             format_args!("{} of {capacity} entries", number(entries)),
         );
     }
+    let megabytes = number(on.memory.div_ceil(1_000_000));
+    paper.row("memory", format_args!("{megabytes} MB in the kernel"));
     paper.row("dropped", number(on.drops));
 }
 
-fn sentence(line: &SentenceLine) -> [String; 4] {
+fn sentence(line: &SentenceLine) -> [String; 5] {
     [
         line.client.clone(),
         line.level.clone(),
         line.reason.clone(),
         seconds(line.left),
+        number(line.drops),
     ]
 }
 
@@ -199,6 +223,7 @@ mod tests {
              ports         25\n\
              IPv4          1 of 131,072 entries\n\
              IPv6          0 of 131,072 entries\n\
+             memory        38 MB in the kernel\n\
              dropped       3,400\n\
              \n\
              counter                  since the start\n\
@@ -250,13 +275,65 @@ mod tests {
         let text = on_paper(&Answer::Punished(Punished {
             client: "192.0.2.7".to_owned(),
             seconds: 1_800,
+            level: "block".to_owned(),
             without_effect: "the kernel filter is off".to_owned(),
+            spared: Vec::new(),
         }));
         assert_eq!(
             text,
-            "192.0.2.7 is sentenced for 30m\n\
+            "192.0.2.7 is sentenced for 30m, at level block\n\
              but nothing is dropped: the kernel filter is off\n"
         );
+    }
+
+    #[test]
+    fn networks_that_pass_all_the_same_are_named() {
+        let text = on_paper(&Answer::Punished(Punished {
+            client: "192.0.2.0/24".to_owned(),
+            seconds: 60,
+            level: "rate".to_owned(),
+            spared: vec!["192.0.2.7/32 ([lists] allow)".to_owned()],
+            ..Punished::default()
+        }));
+        assert_eq!(
+            text,
+            "192.0.2.0/24 is sentenced for 1m, at level rate\n\
+             but for 192.0.2.7/32 ([lists] allow)\n"
+        );
+    }
+
+    #[test]
+    fn forgiving_an_address_names_the_network_that_was_forgiven_with_it() {
+        let text = on_paper(&Answer::Forgiven(Forgiven {
+            client: "192.0.2.7".to_owned(),
+            sentences: 2,
+            lifted: vec!["192.0.2.7".to_owned(), "192.0.2.0/24".to_owned()],
+        }));
+        assert_eq!(
+            text,
+            "192.0.2.7 is forgiven\nthe sentence of 192.0.2.0/24 is lifted\n"
+        );
+    }
+
+    #[test]
+    fn sentences_are_listed_with_what_the_kernel_dropped_of_them() {
+        let line = SentenceLine {
+            client: "192.0.2.0/24".to_owned(),
+            level: "rate".to_owned(),
+            reason: "operator".to_owned(),
+            left: 90,
+            drops: 1_234,
+            lengthened: false,
+        };
+        let text = on_paper(&Answer::XdpStatus(XdpStatus {
+            filter: FilterStatus::On(OnStatus::default()),
+            sentences: vec![line],
+            sentences_left_off: 0,
+        }));
+        let table = "\
+            client        level  reason    left   drops\n\
+            192.0.2.0/24  rate   operator  1m30s  1,234\n";
+        assert!(text.contains(table), "{text}");
     }
 
     fn on_paper(given: &Answer) -> String {
@@ -295,6 +372,7 @@ mod tests {
                 entries_ipv4: 1,
                 entries_ipv6: 0,
                 capacity: 131_072,
+                memory: 37_900_000,
                 drops: 3_400,
                 ..OnStatus::default()
             }),

@@ -111,6 +111,8 @@ fn as_of_a_daemon(pinned: Pinned) -> XdpStatus {
                 level: sentence.level,
                 reason: "not known without a daemon".to_owned(),
                 left: sentence.left,
+                drops: sentence.drops,
+                ..SentenceLine::default()
             })
             .collect(),
         sentences_left_off: 0,

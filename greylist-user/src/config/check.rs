@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::document::Document;
 use super::duration::format;
 use super::model::Config;
+use crate::kernel;
 use crate::milter::Endpoint;
 
 /// Refuses, at the line of the key to mend, what cannot work together.
@@ -123,6 +124,32 @@ fn kernel_filter(config: &Config, document: &mut Document<'_>) {
             );
             document.refuse("xdp", "ports", &what);
         }
+        if SUBMISSION_PORTS.contains(port) && !config.submission {
+            let what = format!(
+                "{port} serves your own users, who share addresses with offenders and would be \
+                 locked out; remove it, or write submission = true if that is what you want"
+            );
+            document.refuse("xdp", "ports", &what);
+        }
+    }
+    named_once("xdp", "addresses", &xdp.addresses, document);
+    for address in &xdp.addresses {
+        if address.is_unspecified() || address.is_multicast() || address.to_canonical() != *address
+        {
+            let what = format!(
+                "{address} is no address that clients connect to; write that of an interface, or \
+                 [] for all"
+            );
+            document.refuse("xdp", "addresses", &what);
+        }
+    }
+    if xdp.addresses.len() > kernel::DESTINATIONS {
+        let what = format!(
+            "{} are more than the kernel program looks for; write at most {}, or [] for all",
+            xdp.addresses.len(),
+            kernel::DESTINATIONS
+        );
+        document.refuse("xdp", "addresses", &what);
     }
 }
 
@@ -152,3 +179,5 @@ fn is_interface_name(name: &str) -> bool {
 
 /// SMTP, submissions (RFC 8314), submission (RFC 6409), and the alternative many providers offer.
 const MAIL_PORTS: [u16; 4] = [25, 465, 587, 2525];
+/// Those of them that serve the site's own users.
+const SUBMISSION_PORTS: [u16; 2] = [465, 587];

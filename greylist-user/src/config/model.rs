@@ -7,7 +7,7 @@ use std::ops::RangeBounds;
 use std::time::Duration;
 
 use super::value::Setting;
-use crate::policy::Policy;
+use crate::policy::{Policy, Sentence};
 use crate::{admin, kernel, log, milter, store};
 
 /// Everything the operator can set. Immutable: a reload replaces it whole.
@@ -21,6 +21,8 @@ pub struct Config {
     pub policy: Policy,
     /// The kernel filter.
     pub xdp: kernel::Settings,
+    /// Whether ports of submission, which serve customers, may be protected. Default no.
+    pub submission: bool,
     /// What is remembered, and where.
     pub store: store::Settings,
     /// The control socket.
@@ -251,9 +253,23 @@ impl Config {
         v.bounded(
             "sentence",
             &mut punish.sentence,
-            Duration::from_secs(1)..=Duration::from_hours(28 * 24),
-            "How long an offender is blocked. Half an hour frees the host, and is short enough \
-             that a mistake costs one retry.",
+            Duration::from_secs(1)..=Sentence::LONGEST,
+            "How long an offender is blocked, and up to a tenth more, so that not all come back at \
+             once. Half an hour frees the host, and is short enough that a mistake costs one retry.",
+        );
+        v.key(
+            "persistent_drops",
+            &mut punish.persistent_drops,
+            "Connections dropped in the kernel during a sentence that make it longer, once, by at \
+             most its own length; 0 is never. A hundred are some twenty tries, since a SYN comes \
+             about five times. No more follows from them, since a SYN's source can be forged.",
+        );
+        v.key(
+            "private",
+            &mut punish.private,
+            "Whether clients with private addresses (10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, \
+             100.64.0.0/10, fc00::/7) are sentenced like others. Behind such an address stands a \
+             neighbour, or a proxy with everybody behind it. Loopback and link-local never are.",
         );
 
         v.section(
@@ -287,8 +303,47 @@ impl Config {
         v.key(
             "ports",
             &mut xdp.ports,
-            "TCP ports of this host that are protected: 25, where strangers' mail comes in. 465, \
-             587 and 2525 may be added; no other port can be.",
+            "TCP ports of this host that are protected: 25, where strangers' mail comes in. 2525 \
+             may be added, and 465 and 587 with submission = true; no other port can be.",
+        );
+        v.key(
+            "submission",
+            &mut self.submission,
+            "Whether 465 and 587 may be named in ports. They serve your own users, who share \
+             addresses with offenders and have no queue that tries again.",
+        );
+        v.key(
+            "addresses",
+            &mut xdp.addresses,
+            "Addresses of this host that are protected, such as [\"192.0.2.25\"]. None means all: \
+             name some only where others of this host shall never be filtered.",
+        );
+        v.key(
+            "action",
+            &mut xdp.action,
+            "\"enforce\" drops; \"observe\" counts what would have been dropped, at every level, \
+             an operator's orders too.",
+        );
+        v.bounded(
+            "rate",
+            &mut xdp.rate,
+            1..=6_000,
+            "New connections a minute of a client at level rate. Four let any mail queue retry, and \
+             no hammering pays.",
+        );
+        v.bounded(
+            "rate_burst",
+            &mut xdp.rate_burst,
+            1..=1_000,
+            "New connections at once of a client at level rate that was silent: a delivery round \
+             opens a few in parallel.",
+        );
+        v.bounded(
+            "block_interval",
+            &mut xdp.block_interval,
+            Duration::from_secs(1)..=Duration::from_hours(28 * 24),
+            "Time from one new connection of a client at level block that gets through to the \
+             next. One an hour, so that a sentence given by mistake delays mail and loses none.",
         );
         v.key(
             "mode",
@@ -305,8 +360,14 @@ impl Config {
         v.key(
             "pin_directory",
             &mut xdp.pin_directory,
-            "Where `greygate xdp load` keeps the program and its maps: a directory in the BPF file \
-             system.",
+            "Where program and maps are pinned: a directory in the BPF file system.",
+        );
+        v.key(
+            "pin",
+            &mut xdp.pin,
+            "Whether they are pinned, so that a daemon that is stopped or upgraded leaves the \
+             filter on, in which sentences end on time; `greygate xdp unload` takes it off. If \
+             false, it goes with the daemon.",
         );
         v.key(
             "panic_file",
@@ -318,7 +379,7 @@ impl Config {
             &mut xdp.capacity,
             1..=16_000_000,
             "Sentences the kernel holds, for IPv4 and for IPv6 each; the memory is taken at \
-             start.",
+             start, and `check-config` says how much it is.",
         );
     }
 
@@ -343,6 +404,13 @@ impl Config {
             1_000..=2_000_000_000,
             "Tuples held at most, some 96 bytes each. `check-config` says how many new ones a \
              second that sustains.",
+        );
+        v.bounded(
+            "sentences",
+            &mut store.sentences,
+            1_000..=64_000_000,
+            "Sentences held at most, some 200 bytes each when full. More offenders than that go free, and \
+             are counted.",
         );
         v.bounded(
             "snapshot_interval",

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
 use nix::net::if_::if_nametoindex;
 
 use super::duration::format;
 use super::model::Config;
 use crate::admin::MetricsListen;
+use crate::host;
+use crate::kernel;
 use crate::milter::Endpoint;
 use crate::policy::Action;
 
@@ -15,6 +18,14 @@ impl Config {
     pub fn sustained_new_tuples(&self) -> f64 {
         let capacity = u32::try_from(self.store.capacity).unwrap_or(u32::MAX);
         f64::from(capacity) / self.policy.retry_window.as_secs_f64()
+    }
+
+    /// Bytes of kernel memory that the filter takes at start; 0 without an interface.
+    pub fn kernel_memory(&self) -> u64 {
+        if self.xdp.interfaces.is_empty() {
+            return 0;
+        }
+        self.xdp.memory()
     }
 
     /// What is legal but may not be what was meant, one sentence each.
@@ -61,6 +72,33 @@ impl Config {
                 remarks.push(format!("[lists] allow {network}: nobody is greylisted"));
             }
         }
+        if !self.xdp.interfaces.is_empty() {
+            remarks.extend(self.remarks_on_xdp());
+        }
+        remarks
+    }
+
+    fn remarks_on_xdp(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        let xdp = &self.xdp;
+        if xdp.action == Action::Observe {
+            remarks.push("[xdp] only observes: nobody is blocked".to_owned());
+        }
+        let tables = 2 * u64::from(xdp.capacity);
+        if (self.store.sentences as u64) < tables {
+            remarks.push(format!(
+                "[store] sentences: fewer than the {tables} that the kernel takes memory for"
+            ));
+        }
+        let listed = [&self.policy.allow[..], &self.policy.local].concat();
+        let listed = IpNet::aggregate(&listed);
+        let ipv4 = listed.iter().filter(|it| it.addr().is_ipv4()).count();
+        if ipv4.max(listed.len() - ipv4) > kernel::ALLOWED_NETWORKS - OWN_NETWORKS {
+            remarks.push(format!(
+                "[lists] name more networks than the kernel has room for ({} of each address family): nobody in them is sentenced for an offence, but `punish --force` drops those beyond",
+                kernel::ALLOWED_NETWORKS
+            ));
+        }
         remarks
     }
 
@@ -88,6 +126,14 @@ impl Config {
                 ));
             }
         }
+        let own = host::own_addresses();
+        for address in &xdp.addresses {
+            if !own.contains(address) {
+                remarks.push(format!(
+                    "[xdp] addresses: this host does not have {address}, so nothing is dropped there"
+                ));
+            }
+        }
         if !xdp.object.exists() {
             let object = xdp.object.display();
             remarks.push(format!(
@@ -107,8 +153,13 @@ impl Config {
 /// As long as libmilter waits, to within a few seconds.
 const SLOW_MESSAGE: Duration = Duration::from_hours(2);
 
+/// Room for loopback, link-local, this host's addresses and its gateways.
+const OWN_NETWORKS: usize = 96;
+
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
     use super::*;
 
     #[test]
@@ -128,12 +179,14 @@ mod tests {
         assert_eq!(config.remarks_on_this_host(), Vec::<String>::new());
         config.milter.listen = vec![Endpoint::Unix("/nonexistent/milter.sock".into())];
         config.xdp.interfaces = vec!["lo".to_owned(), "nosuch0".to_owned()];
+        config.xdp.addresses = vec![[127, 0, 0, 1].into(), [192, 0, 2, 25].into()];
         config.xdp.object = "/nonexistent/x.o".into();
         config.xdp.panic_file = "/".into();
         let remarks = config.remarks_on_this_host();
-        assert_eq!(remarks.len(), 4, "{remarks:?}");
+        assert_eq!(remarks.len(), 5, "{remarks:?}");
         assert!(remarks[0].contains("/nonexistent"), "{remarks:?}");
         assert!(remarks[1].contains("nosuch0"), "{remarks:?}");
+        assert!(remarks[2].contains("192.0.2.25"), "{remarks:?}");
     }
 
     #[test]
@@ -144,5 +197,27 @@ mod tests {
         config.metrics.listen = MetricsListen::At(([0, 0, 0, 0], 9892).into());
         config.milter.idle_timeout = Duration::from_mins(1);
         assert_eq!(config.remarks().len(), 4);
+    }
+
+    #[test]
+    fn names_what_may_not_be_meant_of_the_kernel_filter() {
+        let mut config = Config::default();
+        config.xdp.action = Action::Observe;
+        config.store.sentences = 1_000;
+        config.policy.allow = (0..5_000)
+            .map(|number| IpAddr::from(Ipv4Addr::from(0xc000_0000 + 2 * number)).into())
+            .collect();
+        assert_eq!(config.remarks(), Vec::<String>::new(), "it is off");
+        config.xdp.interfaces = vec!["lo".to_owned()];
+        assert_eq!(config.remarks().len(), 3, "{:?}", config.remarks());
+    }
+
+    #[test]
+    fn memory_of_the_kernel_is_known_before_it_is_taken() {
+        let mut config = Config::default();
+        assert_eq!(config.kernel_memory(), 0, "there is no filter");
+        config.xdp.interfaces = vec!["lo".to_owned()];
+        config.xdp.capacity = 1_000_000;
+        assert_eq!(config.kernel_memory(), config.xdp.memory());
     }
 }

@@ -99,6 +99,38 @@ impl Setting for PathBuf {
     }
 }
 
+impl Setting for IpAddr {
+    fn read(value: &Value<'_>) -> Result<Self, Fault> {
+        let text = string(value, "an address such as \"192.0.2.25\"")?;
+        text.parse().map_err(|_| {
+            let what = format!(
+                "{text:?} is no address; write one such as \"192.0.2.25\" or \"2001:db8::25\""
+            );
+            Fault::new(value, what)
+        })
+    }
+
+    fn show(&self) -> String {
+        quote(&self.to_string())
+    }
+}
+
+impl Setting for bool {
+    fn read(value: &Value<'_>) -> Result<Self, Fault> {
+        match value.get_ref() {
+            DeValue::Boolean(word) => Ok(*word),
+            other => Err(Fault::new(
+                value,
+                format!("expected true or false, found {}", kind(other)),
+            )),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl Setting for IpNet {
     fn read(value: &Value<'_>) -> Result<Self, Fault> {
         let text = string(value, "a network such as \"192.0.2.0/24\"")?;

@@ -6,17 +6,19 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 
-use super::UpheldSentences;
+use super::sentences::UpheldSentences;
 use crate::admin::{
     self, Census, Control, ControlError, Forgiven, Health, Punished, SnapshotWritten, Status,
-    XdpStatus,
+    Target, XdpStatus,
 };
 use crate::chain::chain;
 use crate::clock::Clock;
 use crate::config::format_duration;
 use crate::kernel::{FilterStatus, ObtainedMode, Projector, SentenceSource};
 use crate::milter::Endpoint;
-use crate::policy::{Policy, Sentence, SentenceLevel, SentenceReason, SentencedClient, Timestamp};
+use crate::policy::{
+    Persistence, Policy, Sentence, SentenceLevel, SentenceReason, SentencedClient, Timestamp,
+};
 use crate::store::Store;
 
 /// Answers for all rooms.
@@ -68,6 +70,13 @@ impl Control for Desk {
                     .to_owned(),
             );
         }
+        if census.sentences >= census.sentence_capacity {
+            complaints.push(
+                "the store holds all the sentences it may: offenders go free; raise [store] \
+                 sentences"
+                    .to_owned(),
+            );
+        }
         let taken = census.last_snapshot.map(Timestamp::from_millis);
         let since = taken.max(Some(self.started)).unwrap_or_default();
         complaints.extend(overdue(
@@ -98,34 +107,63 @@ impl Control for Desk {
     fn punish(
         &self,
         client: SentencedClient,
+        level: SentenceLevel,
         duration: Duration,
     ) -> Result<Punished, ControlError> {
         let now = self.clock.now();
         let order = Sentence {
             client,
-            level: SentenceLevel::Block,
+            level,
             reason: SentenceReason::Operator,
             since: now,
             until: now.after(duration),
+            persistence: Persistence::default(),
         };
         let Some(given) = self.store.punish(order) else {
-            let why = "too many sentences are in force; forgive somebody first";
+            let why =
+                "too many sentences are in force; forgive somebody, or raise [store] sentences";
             return Err(ControlError(why.to_owned()));
         };
+        let network = client.network();
+        let allowances = self.sentences.allowances();
+        let passes = allowances.iter().find(|it| it.network.contains(&network));
+        let spared = allowances.iter().filter(|it| network.contains(&it.network));
         let idle = self.projector.status().nothing_dropped_because();
+        let without_effect = passes
+            .map(|it| format!("{it} always passes in the kernel"))
+            .or(idle)
+            .or_else(|| {
+                let why = "[xdp] action is observe: what would be dropped is only counted";
+                (!self.sentences.drops).then(|| why.to_owned())
+            });
         Ok(Punished {
             client: client.to_string(),
             seconds: given.until.since(now).as_secs(),
-            without_effect: idle.unwrap_or_default(),
+            level: given.level.as_str().to_owned(),
+            without_effect: without_effect.unwrap_or_default(),
+            spared: match passes {
+                Some(_) => Vec::new(),
+                None => spared.take(SPARED).map(ToString::to_string).collect(),
+            },
         })
     }
 
-    fn forgive(&self, client: SentencedClient) -> Result<Forgiven, ControlError> {
-        let forgiven = self.store.forgive(client, self.clock.now());
-        Ok(Forgiven {
-            client: forgiven.client.to_string(),
-            sentences: forgiven.lifted.iter().count() as u64,
-        })
+    fn forgive(&self, target: Target) -> Result<Forgiven, ControlError> {
+        let now = self.clock.now();
+        let named = |client| self.store.forgive(client, now).lifted;
+        let lifted: Vec<Sentence> = match target {
+            Target::Address(address) => {
+                let covering = SentencedClient::covering(address);
+                covering.into_iter().filter_map(named).collect()
+            }
+            Target::Network(network) => {
+                // First, and whether the store has it or not: the kernel may.
+                let itself = SentencedClient::try_from(network).ok().and_then(named);
+                let within = self.store.forgive_within(network.trunc(), now);
+                itself.into_iter().chain(within).collect()
+            }
+        };
+        Ok(Forgiven::of(target, &lifted))
     }
 
     fn snapshot(&self) -> Result<SnapshotWritten, ControlError> {
@@ -167,6 +205,8 @@ fn overdue(age: Duration, interval: Duration) -> Option<String> {
     })
 }
 
+/// Networks that an answer names: more than a `/24` is likely to have.
+const SPARED: usize = 100;
 /// Snapshots that may fail before anybody is called.
 const MISSED: u32 = 3;
 /// Writing a full store to a slow disk.

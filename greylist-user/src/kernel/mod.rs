@@ -207,6 +207,12 @@ impl Default for Settings {
     }
 }
 
+/// Addresses of this host that can be protected one by one.
+pub const DESTINATIONS: usize = greylist_ebpf::abi::DESTINATIONS as usize;
+
+/// Networks of each address family that can be made always to pass.
+pub const ALLOWED_NETWORKS: usize = greylist_ebpf::abi::ALLOWED_NETWORKS as usize;
+
 /// How to attach to an interface. The mode obtained is shown in the status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

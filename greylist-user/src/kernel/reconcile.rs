@@ -114,7 +114,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::policy::{SentenceLevel, SentenceReason};
+    use crate::policy::{Persistence, SentenceLevel, SentenceReason};
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
@@ -125,6 +125,7 @@ mod tests {
             reason: SentenceReason::RapidRetries,
             since: NOW,
             until: NOW.after(Duration::from_secs(seconds_left)),
+            persistence: Persistence::default(),
         }
     }
 

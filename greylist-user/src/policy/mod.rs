@@ -6,10 +6,13 @@
 mod attempt;
 mod decide;
 mod effect;
+mod persistence;
 mod punish;
+pub mod ranges;
 mod record;
 mod rules;
 mod sentence;
+mod shield;
 mod time;
 mod trust;
 mod tuple;
@@ -21,10 +24,11 @@ mod scenarios;
 pub use attempt::{Attempt, Origin};
 pub use decide::{Decision, decide, exempt};
 pub use effect::Effect;
+pub use persistence::{Persistence, lengthened};
 pub use record::{Record, Standing};
 pub use rules::{Action, Policy, Punish};
 pub use sentence::{
-    Sentence, SentenceLevel, SentenceReason, SentencedClient, UnsentenceableNetwork,
+    Sentence, SentenceLevel, SentenceReason, SentencedClient, UnknownLevel, UnsentenceableNetwork,
 };
 pub use time::{Second, Timestamp};
 pub use trust::TrustRecord;

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::ranges;
 use super::sentence::{Sentence, SentenceLevel, SentenceReason, SentencedClient};
+use super::shield::Shield;
 
 /// The rules of one policy. Immutable: a reload replaces it whole. Verdicts follow the new one at
 /// once; a session keeps what it began with of [`rcpt_deferrals`](Self::rcpt_deferrals) and
@@ -57,8 +59,14 @@ pub struct Punish {
     pub rapid_retries: u16,
     /// The least time those retries must span. Default 30 s, so that one burst is not enough.
     pub rapid_span: Duration,
-    /// How long a block lasts. Default 30 min.
+    /// How long an offender is sentenced, up to a tenth more. Default 30 min.
     pub sentence: Duration,
+    /// Connections dropped in the kernel during a sentence that lengthen it once, by at most its
+    /// own length. Default 100, some twenty tries: a SYN comes about five times; 0 means never.
+    pub persistent_drops: u32,
+    /// Whether clients with private addresses are sentenced like others. Default no: behind such
+    /// an address stands a neighbour, or a proxy with everybody behind it.
+    pub private: bool,
 }
 
 /// Whether a consequence is carried out.
@@ -93,17 +101,42 @@ impl Policy {
                 .any(|pattern| matches_address(pattern.as_bytes(), reverse_path))
     }
 
-    /// Whether no offence may sentence `client`, because an allow-listed or local host would be hit:
-    /// an IPv6 sentence falls on a whole `/64`.
+    /// Whether no offence may sentence `client`, because an allow-listed, local or private host
+    /// would be hit: an IPv6 sentence falls on a whole `/64`.
     pub fn shields(&self, client: SentencedClient) -> bool {
-        let mut listed = self.allow.iter().chain(&self.local);
-        listed.any(|listed| client.overlaps(*listed))
+        self.shielded().any(|network| client.overlaps(*network))
+    }
+
+    /// The networks that [`shields`](Self::shields) looks at.
+    fn shielded(&self) -> impl Iterator<Item = &IpNet> {
+        let private: &[IpNet] = if self.punish.private {
+            &[]
+        } else {
+            &ranges::PRIVATE
+        };
+        let listed = self.allow.iter().chain(&self.local);
+        ranges::UNTOUCHABLE.iter().chain(private).chain(listed)
     }
 
     /// What is left of a sentence under these rules, which may be newer than it: nothing where its
     /// client is shielded now, and observing where punishing only observes now. An operator's own
     /// sentence stands.
     pub fn uphold(&self, sentence: Sentence) -> Option<Sentence> {
+        self.uphold_unless(sentence, |client| self.shields(client))
+    }
+
+    /// What is left of `sentences`, each as by [`uphold`](Self::uphold).
+    pub fn uphold_all(&self, sentences: Vec<Sentence>) -> Vec<Sentence> {
+        let shield = Shield::of(self.shielded());
+        let upheld = |it| self.uphold_unless(it, |client| shield.overlaps(client));
+        sentences.into_iter().filter_map(upheld).collect()
+    }
+
+    fn uphold_unless(
+        &self,
+        sentence: Sentence,
+        is_shielded: impl Fn(SentencedClient) -> bool,
+    ) -> Option<Sentence> {
         if sentence.reason == SentenceReason::Operator {
             return Some(sentence);
         }
@@ -111,7 +144,7 @@ impl Policy {
             Action::Enforce => sentence.level,
             Action::Observe => SentenceLevel::Observe,
         };
-        (!self.shields(sentence.client)).then_some(Sentence { level, ..sentence })
+        (!is_shielded(sentence.client)).then_some(Sentence { level, ..sentence })
     }
 }
 
@@ -163,6 +196,8 @@ impl Default for Punish {
             rapid_retries: 5,
             rapid_span: Duration::from_secs(30),
             sentence: Duration::from_mins(30),
+            persistent_drops: 100,
+            private: false,
         }
     }
 }
@@ -171,7 +206,7 @@ impl Default for Punish {
 mod tests {
     use std::net::IpAddr;
 
-    use crate::policy::Timestamp;
+    use crate::policy::{Persistence, Timestamp};
 
     use super::*;
 
@@ -197,6 +232,20 @@ mod tests {
     }
 
     #[test]
+    fn private_clients_are_shielded_unless_the_operator_opts_in() {
+        let mut policy = Policy::default();
+        assert!(policy.shields(client("10.1.2.3")));
+        assert!(policy.shields(client("fd00::1")));
+        assert!(!policy.shields(client("192.0.2.1")));
+        policy.punish.private = true;
+        assert!(!policy.shields(client("10.1.2.3")));
+        assert!(!policy.shields(client("fd00::1")));
+        for always in ["127.0.0.1", "169.254.0.1", "::1", "fe80::1"] {
+            assert!(policy.shields(client(always)), "{always}");
+        }
+    }
+
+    #[test]
     fn newer_rules_lift_and_soften_what_was_earned_but_not_the_operators_word() {
         let earned = Sentence {
             client: client("192.0.2.25"),
@@ -204,6 +253,7 @@ mod tests {
             reason: SentenceReason::RapidRetries,
             since: Timestamp::from_millis(1),
             until: Timestamp::from_millis(2),
+            persistence: Persistence::default(),
         };
         let ordered = Sentence {
             reason: SentenceReason::Operator,
@@ -221,6 +271,14 @@ mod tests {
         };
         assert_eq!(policy.uphold(earned), Some(observed));
         assert_eq!(policy.uphold(ordered), Some(ordered));
+        assert_eq!(
+            policy.uphold_all(vec![earned, ordered]),
+            [observed, ordered]
+        );
+        policy
+            .allow
+            .push("192.0.2.25/32".parse().expect("a network"));
+        assert_eq!(policy.uphold_all(vec![earned, ordered]), [ordered]);
     }
 
     #[test]

@@ -213,7 +213,9 @@ fn strikes_retries_one_second_apart_after_half_a_minute() {
     assert_eq!(sentence.client, SentencedClient::of(ATTEMPT.client));
     assert_eq!(sentence.level, SentenceLevel::Block);
     assert_eq!(sentence.since, T0.after(at));
-    assert_eq!(sentence.until, T0.after(at + Duration::from_mins(30)));
+    let length = sentence.until.since(sentence.since);
+    let spread = Duration::from_mins(30)..=Duration::from_mins(33);
+    assert!(spread.contains(&length), "{length:?}");
 }
 
 #[test]
@@ -302,6 +304,36 @@ fn does_not_strike_the_64_of_a_local_host() {
     };
     assert_eq!(struck("2001:db8:1:2::bad"), None);
     assert!(struck("2001:db8:1:3::bad").is_some());
+}
+
+#[test]
+fn does_not_strike_private_clients_unless_told_to() {
+    let mut policy = Policy::default();
+    let proxied = Attempt {
+        client: std::net::Ipv4Addr::new(10, 0, 0, 7).into(),
+        ..ATTEMPT
+    };
+    let struck = |policy: &Policy| Story::new(policy.clone()).hammered(seconds(1), [proxied; 60]);
+    assert_eq!(struck(&policy), None);
+    policy.punish.private = true;
+    assert!(struck(&policy).is_some());
+}
+
+#[test]
+fn repeat_ends_later_or_at_the_same_time_however_it_is_spread() {
+    let mut story = Story::new(Policy::default());
+    let mut held: Option<Sentence> = None;
+    for second in 0..3_600 {
+        let Some(given) = story.hears(&ATTEMPT, seconds(second)).sentence else {
+            continue;
+        };
+        let prior = held.unwrap_or(given);
+        let merged = prior.merge(given);
+        assert!(merged.until >= prior.until && merged.until >= given.until);
+        assert_eq!(merged.since, prior.since);
+        held = Some(merged);
+    }
+    assert!(held.is_some(), "it offended");
 }
 
 #[test]

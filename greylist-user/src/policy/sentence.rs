@@ -3,9 +3,12 @@
 //! A sentence is a fact of the store; the kernel's table is a projection of it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::persistence::Persistence;
 use super::time::Timestamp;
 
 /// A punishment of one client network, with an end.
@@ -21,9 +24,14 @@ pub struct Sentence {
     pub since: Timestamp,
     /// When it ends.
     pub until: Timestamp,
+    /// How it was borne.
+    pub persistence: Persistence,
 }
 
 impl Sentence {
+    /// Nobody is sentenced for longer at once, not even by an operator.
+    pub const LONGEST: Duration = Duration::from_hours(28 * 24);
+
     /// Whether the sentence is void at `now`: it has ended, or it lies in the future.
     ///
     /// A clock that was wrong and then set back leaves sentences from the future. Nobody shall be
@@ -44,6 +52,7 @@ impl Sentence {
             reason: self.reason.min(other.reason),
             since: self.since.min(other.since),
             until: self.until.max(other.until),
+            persistence: self.persistence.merge(other.persistence),
         }
     }
 }
@@ -69,6 +78,22 @@ impl SentenceLevel {
         }
     }
 }
+
+impl FromStr for SentenceLevel {
+    type Err = UnknownLevel;
+
+    fn from_str(word: &str) -> Result<Self, UnknownLevel> {
+        [Self::Observe, Self::Rate, Self::Block]
+            .into_iter()
+            .find(|level| level.as_str() == word)
+            .ok_or_else(|| UnknownLevel(word.to_owned()))
+    }
+}
+
+/// A word that names no [`SentenceLevel`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no level; write observe, rate or block")]
+pub struct UnknownLevel(String);
 
 /// What a sentence was given for, the weightiest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -104,6 +129,21 @@ impl SentencedClient {
                 let prefix = u128::from(address) & (u128::MAX << 64);
                 Self(IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::from(prefix), 64)))
             }
+        }
+    }
+
+    /// All that can be sentenced so that `address` is hit: the address itself, then the network
+    /// around it.
+    pub fn covering(address: IpAddr) -> [Self; 2] {
+        match address.to_canonical() {
+            IpAddr::V4(address) => {
+                let network = Ipv4Net::new_assert(address, 24).trunc();
+                [Self::from(address), Self(IpNet::V4(network))]
+            }
+            IpAddr::V6(address) => [
+                Self(IpNet::V6(Ipv6Net::from(address))),
+                Self::of(IpAddr::V6(address)),
+            ],
         }
     }
 
@@ -150,6 +190,7 @@ impl std::fmt::Display for SentencedClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
             IpNet::V4(network) if network.prefix_len() == 32 => network.addr().fmt(f),
+            // A bare IPv6 address would be read as its /64.
             network => network.fmt(f),
         }
     }
@@ -169,6 +210,59 @@ mod tests {
     }
 
     #[test]
+    fn address_is_covered_by_itself_and_the_network_around_it() {
+        for (address, covering) in [
+            ("192.0.2.7", ["192.0.2.7", "192.0.2.0/24"]),
+            ("::ffff:192.0.2.7", ["192.0.2.7", "192.0.2.0/24"]),
+            ("2001:db8::7", ["2001:db8::7/128", "2001:db8::/64"]),
+        ] {
+            let address = address.parse().expect("an address");
+            let found = SentencedClient::covering(address);
+            assert_eq!(found.map(|client| client.to_string()), covering);
+            assert!(found.iter().all(|client| client.covers(address)));
+        }
+    }
+
+    #[test]
+    fn only_networks_of_four_sizes_are_sentenced() {
+        let client =
+            |network: &str| SentencedClient::try_from(network.parse::<IpNet>().expect("a network"));
+        for network in [
+            "192.0.2.0/24",
+            "192.0.2.7/32",
+            "2001:db8::/64",
+            "2001:db8::7/128",
+        ] {
+            let network = client(network).expect("it can be sentenced").network();
+            assert_eq!(
+                client(&network.to_string()).map(SentencedClient::network),
+                Ok(network)
+            );
+        }
+        for network in [
+            "192.0.2.0/25",
+            "192.0.0.0/16",
+            "0.0.0.0/0",
+            "2001:db8::/48",
+            "::/0",
+        ] {
+            assert!(client(network).is_err(), "{network}");
+        }
+    }
+
+    #[test]
+    fn level_is_read_as_it_is_written() {
+        for level in [
+            SentenceLevel::Observe,
+            SentenceLevel::Rate,
+            SentenceLevel::Block,
+        ] {
+            assert_eq!(level.as_str().parse(), Ok(level));
+        }
+        assert!("Block".parse::<SentenceLevel>().is_err());
+    }
+
+    #[test]
     fn repeat_never_shortens_nor_softens() {
         let at = Timestamp::from_millis;
         let long = Sentence {
@@ -177,6 +271,7 @@ mod tests {
             reason: SentenceReason::Operator,
             since: at(1),
             until: at(100),
+            persistence: Persistence::default(),
         };
         let hard = Sentence {
             level: SentenceLevel::Block,
@@ -202,6 +297,7 @@ mod tests {
             reason: SentenceReason::RapidRetries,
             since: Timestamp::from_millis(1),
             until: Timestamp::from_millis(100),
+            persistence: Persistence::default(),
         };
         let ordered = Sentence {
             level: SentenceLevel::Block,
@@ -223,6 +319,7 @@ mod tests {
             reason: SentenceReason::RapidRetries,
             since: minutes(1_000),
             until: minutes(1_030),
+            persistence: Persistence::default(),
         };
         assert!(sentence.has_ended(minutes(1_030)));
         assert!(!sentence.has_ended(minutes(1_029)));

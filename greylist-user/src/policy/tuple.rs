@@ -1,8 +1,8 @@
 //! Turning an attempt into the keys that it is remembered by.
 //!
 //! Knows what makes two attempts the same: the client network, the case of a domain, the parts of
-//! a reverse-path that change from mail to mail. This is the one file that names a hash function.
-//! Where the keys are kept is left to `store`.
+//! a reverse-path that change from mail to mail. This is the one file that hashes with
+//! a secret. Where the keys are kept is left to `store`.
 //!
 //! Addresses are not kept: a key is the XXH3-128 of the normalised fields under a secret of
 //! [`Seed::LENGTH`] bytes. Strangers choose what is hashed, so without the secret they could aim at

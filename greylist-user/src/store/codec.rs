@@ -21,8 +21,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::IpNet;
 
 use crate::policy::{
-    HostMark, Record, Second, Sentence, SentenceLevel, SentenceReason, SentencedClient, Timestamp,
-    TrustKey, TrustRecord, TupleKey,
+    HostMark, Persistence, Record, Second, Sentence, SentenceLevel, SentenceReason,
+    SentencedClient, Timestamp, TrustKey, TrustRecord, TupleKey,
 };
 
 /// One thing remembered.
@@ -312,6 +312,9 @@ fn encode(row: &Row, to: &mut Vec<u8>) {
             });
             to.extend_from_slice(&sentence.since.as_millis().to_le_bytes());
             to.extend_from_slice(&sentence.until.as_millis().to_le_bytes());
+            to.extend_from_slice(&sentence.persistence.drops.to_le_bytes());
+            to.extend_from_slice(&sentence.persistence.counter.to_le_bytes());
+            to.push(sentence.persistence.lengthened.into());
         }
         Row::Unknown => {}
     }
@@ -360,6 +363,11 @@ fn decode_sentence(fields: &mut Fields<'_>) -> Option<Row> {
     let [prefix, level, reason] = fields.array()?;
     let since = Timestamp::from_millis(u64::from_le_bytes(fields.array()?));
     let until = Timestamp::from_millis(u64::from_le_bytes(fields.array()?));
+    let persistence = Persistence {
+        drops: fields.u64(),
+        counter: fields.u64(),
+        lengthened: fields.u8() != 0,
+    };
     let level = match level {
         b'o' => SentenceLevel::Observe,
         b'r' => SentenceLevel::Rate,
@@ -384,6 +392,7 @@ fn decode_sentence(fields: &mut Fields<'_>) -> Option<Row> {
         reason,
         since,
         until,
+        persistence,
     }))
 }
 

@@ -26,8 +26,12 @@ pub struct Metrics {
     pub trust_unrecorded: Counter,
     /// Sentences held.
     pub sentences: Gauge,
+    /// Sentences that may be held.
+    pub sentence_capacity: Gauge,
     /// Sentences given, not counting those that only lengthened one.
     pub sentences_given: Counter,
+    /// Sentences made longer since the client went on knocking.
+    pub sentences_lengthened: Counter,
     /// Sentences not given since the table of sentences was full.
     pub sentences_unrecorded: Counter,
     /// Sentences undone by an operator.
@@ -65,7 +69,9 @@ impl Metrics {
             trusted "Senders that have earned trust or are earning it"
             trust_unrecorded "Passes that earned no trust since the store was full"
             sentences "Sentences held"
+            sentence_capacity "Sentences that may be held"
             sentences_given "Sentences given"
+            sentences_lengthened "Sentences made longer, once each, since the client went on knocking"
             sentences_unrecorded "Sentences not given since too many are in force"
             sentences_forgiven "Sentences undone by an operator"
             effects_lost "Changes of sentences that reach the kernel only by reconciliation"
@@ -119,7 +125,9 @@ impl Default for Metrics {
             trusted: Gauge::default(),
             trust_unrecorded: Counter::default(),
             sentences: Gauge::default(),
+            sentence_capacity: Gauge::default(),
             sentences_given: Counter::default(),
+            sentences_lengthened: Counter::default(),
             sentences_unrecorded: Counter::default(),
             sentences_forgiven: Counter::default(),
             effects_lost: Counter::default(),

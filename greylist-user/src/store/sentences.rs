@@ -7,15 +7,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use ipnet::IpNet;
 
-use crate::policy::{Sentence, SentencedClient, Timestamp};
+use crate::policy::{self, Policy, Sentence, SentencedClient, Timestamp};
 
 /// The table of sentences.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sentences {
     by_client: DashMap<SentencedClient, Sentence>,
     /// Sentences held or about to be, ended ones included.
     len: AtomicUsize,
+    /// Most of them: a bound on what a botnet can make us remember.
+    capacity: usize,
 }
 
 /// What giving a sentence came to.
@@ -30,14 +33,27 @@ pub(super) enum Given {
 }
 
 impl Sentences {
+    /// An empty table for `capacity` sentences. Memory is taken as it fills.
+    pub(super) fn growing(capacity: usize) -> Self {
+        Self {
+            by_client: DashMap::with_shard_amount(SHARDS),
+            len: AtomicUsize::new(0),
+            capacity,
+        }
+    }
+
     /// Gives `sentence`. One that is in force is never shortened or softened by it.
     pub(super) fn give(&self, sentence: Sentence) -> Given {
         match self.by_client.entry(sentence.client) {
             Entry::Occupied(mut entry) => {
                 let prior = *entry.get();
                 if prior.has_ended(sentence.since) {
-                    entry.insert(sentence);
-                    return Given::New(sentence);
+                    let renewed = Sentence {
+                        persistence: prior.persistence.renewed(),
+                        ..sentence
+                    };
+                    entry.insert(renewed);
+                    return Given::New(renewed);
                 }
                 let merged = prior.merge(sentence);
                 entry.insert(merged);
@@ -48,7 +64,7 @@ impl Sentences {
                 }
             }
             Entry::Vacant(entry) => {
-                if self.len.fetch_add(1, Ordering::Relaxed) >= MOST {
+                if self.len.fetch_add(1, Ordering::Relaxed) >= self.capacity {
                     self.len.fetch_sub(1, Ordering::Relaxed);
                     return Given::Full;
                 }
@@ -63,6 +79,30 @@ impl Sentences {
         let (_, sentence) = self.by_client.remove(&client)?;
         self.len.fetch_sub(1, Ordering::Relaxed);
         (!sentence.has_ended(now)).then_some(sentence)
+    }
+
+    /// Those whose clients lie in `network`, ended or not.
+    pub(super) fn within(&self, network: IpNet) -> Vec<SentencedClient> {
+        self.by_client
+            .iter()
+            .map(|entry| *entry.key())
+            .filter(|client| network.contains(&client.network()))
+            .collect()
+    }
+
+    /// Notes that the kernel's counter of `client` stands at `counter`, and lengthens the sentence
+    /// if there is a `policy` that wants that. Gives it back if so.
+    pub(super) fn heed(
+        &self,
+        policy: Option<&Policy>,
+        client: SentencedClient,
+        counter: u64,
+        now: Timestamp,
+    ) -> Option<Sentence> {
+        let mut sentence = self.by_client.get_mut(&client)?;
+        sentence.persistence = sentence.persistence.read(counter);
+        *sentence = policy::lengthened(policy?, &sentence, now)?;
+        Some(*sentence)
     }
 
     /// Whether `client` has a sentence, ended or not.
@@ -91,7 +131,12 @@ impl Sentences {
 
     /// Sentences held.
     pub(super) fn len(&self) -> usize {
-        self.len.load(Ordering::Relaxed).min(MOST)
+        self.len.load(Ordering::Relaxed).min(self.capacity)
+    }
+
+    /// Most sentences it holds.
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
     }
 
     fn retain(&self, keep: impl Fn(&Sentence) -> bool) -> usize {
@@ -106,15 +151,16 @@ impl Sentences {
     }
 }
 
-/// More than the kernel's tables hold, and a bound on what a botnet can make us remember.
-const MOST: usize = 1 << 20;
+/// So many that a shard which grows at the largest capacity keeps its lock for milliseconds, and an
+/// empty one costs nothing to speak of.
+const SHARDS: usize = 1_024;
 
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
     use std::time::Duration;
 
-    use crate::policy::{SentenceLevel, SentenceReason};
+    use crate::policy::{Persistence, SentenceLevel, SentenceReason};
 
     use super::*;
 
@@ -131,12 +177,13 @@ mod tests {
             reason: SentenceReason::RapidRetries,
             since,
             until: since.after(length),
+            persistence: Persistence::default(),
         }
     }
 
     #[test]
     fn sentence_ends_and_the_next_is_new() {
-        let sentences = Sentences::default();
+        let sentences = Sentences::growing(10);
         let first = block(T0, Duration::from_mins(30));
         assert_eq!(sentences.give(first), Given::New(first));
         assert_eq!(sentences.in_force(minutes(29)), [first]);
@@ -148,7 +195,7 @@ mod tests {
 
     #[test]
     fn repeat_lengthens_and_never_shortens() {
-        let sentences = Sentences::default();
+        let sentences = Sentences::growing(10);
         let first = block(T0, Duration::from_mins(30));
         sentences.give(first);
         let shorter = block(minutes(1), Duration::from_mins(5));
@@ -163,7 +210,7 @@ mod tests {
 
     #[test]
     fn harder_level_is_new() {
-        let sentences = Sentences::default();
+        let sentences = Sentences::growing(10);
         let hard = block(T0, Duration::from_mins(30));
         let soft = Sentence {
             level: SentenceLevel::Observe,
@@ -176,10 +223,9 @@ mod tests {
 
     #[test]
     fn full_table_gives_no_more_and_still_changes_what_it_holds() {
-        let sentences = Sentences::default();
+        let sentences = Sentences::growing(1);
         let held = block(T0, Duration::from_mins(30));
         sentences.give(held);
-        sentences.len.store(MOST, Ordering::Relaxed);
         let another = Sentence {
             client: SentencedClient::from(Ipv4Addr::new(192, 0, 2, 8)),
             ..held
@@ -190,8 +236,63 @@ mod tests {
     }
 
     #[test]
+    fn heeds_what_the_kernel_counted_and_lengthens_once() {
+        let sentences = Sentences::growing(10);
+        let first = block(T0, Duration::from_mins(30));
+        sentences.give(first);
+        let policy = Policy::default();
+        let read = |counter| sentences.heed(Some(&policy), first.client, counter, minutes(5));
+        assert_eq!(read(99), None);
+        let longer = read(100).expect("it kept knocking");
+        assert_eq!(longer.until, minutes(60));
+        assert_eq!(read(1_000_000), None);
+        let [held] = sentences.in_force(minutes(59))[..] else {
+            panic!("it is still in force");
+        };
+        assert_eq!(held.persistence.drops, 1_000_000);
+
+        sentences.give(block(minutes(60), Duration::from_mins(30)));
+        let [anew] = sentences.in_force(minutes(60))[..] else {
+            panic!("it is in force again");
+        };
+        assert_eq!(
+            (anew.persistence.drops, anew.persistence.lengthened),
+            (0, false)
+        );
+        let counted_since = sentences.heed(Some(&policy), anew.client, 1_000_099, minutes(61));
+        assert_eq!(counted_since, None, "99 since it was sentenced again");
+    }
+
+    #[test]
+    fn finds_what_lies_in_a_network() {
+        let sentences = Sentences::growing(10);
+        for network in [
+            "192.0.2.7/32",
+            "192.0.2.0/24",
+            "198.51.100.7/32",
+            "2001:db8::/64",
+        ] {
+            let network: IpNet = network.parse().expect("a network");
+            sentences.give(Sentence {
+                client: network.try_into().expect("it can be sentenced"),
+                ..block(T0, Duration::from_mins(30))
+            });
+        }
+        let within = |network: &str| {
+            let network = network.parse().expect("a network");
+            let mut found = sentences.within(network);
+            found.sort();
+            found.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(within("192.0.2.0/24"), ["192.0.2.0/24", "192.0.2.7"]);
+        assert_eq!(within("192.0.2.0/25"), ["192.0.2.7"]);
+        assert_eq!(within("192.0.2.8/32"), Vec::<String>::new());
+        assert_eq!(within("::/0"), ["2001:db8::/64"]);
+    }
+
+    #[test]
     fn lifts_and_sweeps() {
-        let sentences = Sentences::default();
+        let sentences = Sentences::growing(10);
         let sentence = block(T0, Duration::from_mins(30));
         sentences.give(sentence);
         assert_eq!(sentences.lift(sentence.client, T0), Some(sentence));

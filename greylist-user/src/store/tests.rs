@@ -139,6 +139,7 @@ fn operators_block() -> Sentence {
         reason: policy::SentenceReason::Operator,
         since: T0,
         until: T0.after(Duration::from_mins(30)),
+        persistence: policy::Persistence::default(),
     }
 }
 

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::super::client::{CallError, call};
 use super::super::ledger::Ledger;
+use super::super::order::OrderedLevel;
 use super::super::request::PunishOrder;
 use super::*;
 
@@ -24,7 +25,7 @@ fn answers_questions_and_obeys_orders_of_its_own_user() {
     assert!(matches!(status, Answer::Status(status) if status.version == "0.0.0"));
     let punished = call(server.path(), &punish("192.0.2.7", false)).expect("it obeys");
     assert!(matches!(punished, Answer::Punished(punished) if punished.seconds == 1_800));
-    assert_eq!(place.ledger.changes(), ["punish 192.0.2.7 1800"]);
+    assert_eq!(place.ledger.changes(), ["punish 192.0.2.7 block 1800"]);
 }
 
 #[test]
@@ -38,7 +39,7 @@ fn says_why_an_order_is_refused_or_failed() {
     );
     assert_eq!(place.ledger.changes(), [""; 0]);
     call(server.path(), &punish("127.0.0.1", true)).expect("forced");
-    assert_eq!(place.ledger.changes(), ["punish 127.0.0.1 1800"]);
+    assert_eq!(place.ledger.changes(), ["punish 127.0.0.1 block 1800"]);
     let failed = call(server.path(), &Request::Snapshot).expect_err("the disk is full");
     assert_eq!(failed.to_string(), "the disk is full");
 }
@@ -202,6 +203,7 @@ fn punish(target: &str, force: bool) -> Request {
     Request::Punish(PunishOrder {
         target: target.parse().expect("an address"),
         seconds: None,
+        level: OrderedLevel::default(),
         force,
     })
 }

@@ -49,12 +49,22 @@ fn values_reach_their_rooms() {
         trust_after = 0x10
         [punish]
         sentence = "28d"
+        persistent_drops = 0
+        private = true
         [xdp]
         interfaces = ["eth0", "bond0.25"]
         ports = [25, 587]
+        submission = true
+        addresses = ["192.0.2.25", "2001:db8::25"]
+        action = "observe"
+        rate = 10
+        rate_burst = 20
+        block_interval = "2h"
+        pin = false
         mode = "generic"
         [store]
         capacity = 10_000_000
+        sentences = 1_000_000
         seed_file = "/etc/greygate/seed"
         [lists]
         allow = ["192.0.2.7", "2001:db8::/32"]
@@ -70,7 +80,15 @@ fn values_reach_their_rooms() {
     assert_eq!(config.policy.trust_after, 16);
     assert_eq!(config.policy.punish.sentence, Duration::from_hours(28 * 24));
     assert_eq!(config.xdp.interfaces, ["eth0", "bond0.25"]);
+    assert_eq!(config.policy.punish.persistent_drops, 0);
+    assert!(config.policy.punish.private);
     assert_eq!(config.xdp.ports, [25, 587]);
+    assert_eq!(config.xdp.addresses[1].to_string(), "2001:db8::25");
+    assert_eq!(config.xdp.action, Action::Observe);
+    assert_eq!((config.xdp.rate, config.xdp.rate_burst), (10, 20));
+    assert_eq!(config.xdp.block_interval, Duration::from_hours(2));
+    assert!(!config.xdp.pin);
+    assert_eq!(config.store.sentences, 1_000_000);
     assert_eq!(config.store.capacity, 10_000_000);
     assert_eq!(config.store.seed_file, Path::new("/etc/greygate/seed"));
     assert_eq!(config.policy.allow[0].to_string(), "192.0.2.7/32");
@@ -366,6 +384,40 @@ const ILLEGAL: &[(&str, &[&str])] = &[
         &[
             "f:2: [xdp] ports: 22 is no port of a mail server; only 25, 465, 587 and 2525 can be protected, so that nothing but mail is ever blocked",
         ],
+    ),
+    (
+        "[xdp]\nports = [25, 587]\n",
+        &[
+            "f:2: [xdp] ports: 587 serves your own users, who share addresses with offenders and would be locked out; remove it, or write submission = true if that is what you want",
+        ],
+    ),
+    (
+        "[xdp]\naddresses = [\"0.0.0.0\"]\n",
+        &[
+            "f:2: [xdp] addresses: 0.0.0.0 is no address that clients connect to; write that of an interface, or [] for all",
+        ],
+    ),
+    (
+        "[xdp]\naddresses = [\"mx.example\"]\n",
+        &[
+            "f:2: [xdp] addresses: \"mx.example\" is no address; write one such as \"192.0.2.25\" or \"2001:db8::25\"",
+        ],
+    ),
+    (
+        "[xdp]\npin = \"no\"\n",
+        &["f:2: [xdp] pin: expected true or false, found the text \"no\""],
+    ),
+    (
+        "[xdp]\nrate = 0\n",
+        &["f:2: [xdp] rate: 0 is out of range; write one from 1 to 6_000"],
+    ),
+    (
+        "[xdp]\nblock_interval = \"0s\"\n",
+        &["f:2: [xdp] block_interval: \"0s\" is out of range; write one from \"1s\" to \"28d\""],
+    ),
+    (
+        "[store]\nsentences = 10\n",
+        &["f:2: [store] sentences: 10 is out of range; write one from 1_000 to 64_000_000"],
     ),
     (
         "[xdp]\nports = [70000]\n",

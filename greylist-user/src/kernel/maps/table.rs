@@ -170,6 +170,9 @@ impl<K: SentenceKey> Table<K> {
         K: 'k,
     {
         let wanting = self.image.wanting(keys);
+        if wanting.is_empty() {
+            return Ok(());
+        }
         let (indexes, words): (Vec<u32>, Vec<Presence>) = wanting.iter().copied().unzip();
         batch::update(fd_of(&self.presence), &indexes, &words)
             .map_err(|stopped| presence_error(self.names, "written", stopped.error))?;

@@ -69,6 +69,11 @@ fn sample() -> [Row; 3] {
             reason: SentenceReason::RapidRetries,
             since,
             until: since.after(std::time::Duration::from_mins(30)),
+            persistence: Persistence {
+                drops: 140,
+                counter: 150,
+                lengthened: true,
+            },
         }),
         Row::Trust(
             TrustKey::from_bytes([2; 16]),
@@ -124,29 +129,36 @@ fn row() -> impl Strategy<Value = Row> {
             Row::Trust(TrustKey::from_bytes(key), record)
         });
     let sentence = (
-        any::<IpAddr>(),
+        (any::<IpAddr>(), 0..2_usize),
+        prop::sample::select(vec![
+            SentenceLevel::Observe,
+            SentenceLevel::Rate,
+            SentenceLevel::Block,
+        ]),
         any::<bool>(),
-        any::<bool>(),
-        time(),
-        time(),
+        (time(), time()),
+        (any::<u64>(), any::<u64>(), any::<bool>()),
     )
-        .prop_map(|(address, blocks, by_operator, since, until)| {
-            Row::Sentence(Sentence {
-                client: SentencedClient::of(address),
-                level: if blocks {
-                    SentenceLevel::Block
-                } else {
-                    SentenceLevel::Observe
-                },
-                reason: if by_operator {
-                    SentenceReason::Operator
-                } else {
-                    SentenceReason::RapidRetries
-                },
-                since,
-                until,
-            })
-        });
+        .prop_map(
+            |(client, level, by_operator, (since, until), persistence)| {
+                Row::Sentence(Sentence {
+                    client: SentencedClient::covering(client.0)[client.1],
+                    level,
+                    reason: if by_operator {
+                        SentenceReason::Operator
+                    } else {
+                        SentenceReason::RapidRetries
+                    },
+                    since,
+                    until,
+                    persistence: Persistence {
+                        drops: persistence.0,
+                        counter: persistence.1,
+                        lengthened: persistence.2,
+                    },
+                })
+            },
+        );
     prop_oneof![tuple, trust, sentence]
 }
 
@@ -235,7 +247,17 @@ fn reads_rows_with_fields_appended_by_a_newer_version() {
 
 #[test]
 fn reads_rows_with_fewer_fields_of_an_older_version() {
-    let [_, trust, tuple] = sample();
+    let [sentence, trust, tuple] = sample();
+    let older = foreign(SENTENCE, &[encoded(&sentence)[..35].to_vec()]);
+    let Row::Sentence(sentence) = sentence else {
+        unreachable!("the sample's first row is a sentence")
+    };
+    let expected = Row::Sentence(Sentence {
+        persistence: Persistence::default(),
+        ..sentence
+    });
+    assert_eq!(read(&older).expect("it is whole"), [expected]);
+
     let older = foreign(TUPLE, &[encoded(&tuple)[..24].to_vec()]);
     let Row::Tuple(key, record) = tuple else {
         unreachable!("the sample's last row is a tuple")
@@ -264,7 +286,7 @@ fn passes_over_kinds_and_codes_of_the_future() {
     assert_eq!(read(&unknown_kind).expect("it is whole"), [Row::Unknown]);
 
     let [sentence, ..] = sample();
-    for (field, code) in [(16, 24), (17, b'?'), (18, b'?')] {
+    for (field, code) in [(16, 25), (17, b'?'), (18, b'?')] {
         let mut bytes = encoded(&sentence);
         bytes[field] = code;
         let rows = read(&foreign(SENTENCE, &[bytes])).expect("it is whole");

@@ -1,0 +1,195 @@
+//! What the kernel filter is told: the store's sentences under the rules of the present, and who
+//! is never dropped; and what it tells of those it dropped.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+
+use crate::host;
+use crate::kernel::{self, SentenceSource};
+use crate::policy::{Policy, Sentence, Timestamp, ranges};
+use crate::store::Store;
+
+/// The store's sentences, as far as the rules of the present uphold them.
+#[derive(Debug)]
+pub(super) struct UpheldSentences {
+    pub(super) store: Arc<Store>,
+    pub(super) policy: Arc<ArcSwap<Policy>>,
+    /// Whether what the kernel counts was dropped, not only would have been.
+    pub(super) drops: bool,
+}
+
+impl SentenceSource for UpheldSentences {
+    fn sentences(&self, now: Timestamp) -> Vec<Sentence> {
+        self.policy.load().uphold_all(self.store.sentences(now))
+    }
+
+    fn allowed(&self) -> Vec<IpNet> {
+        let networks: Vec<_> = self.allowances().iter().map(|it| it.network).collect();
+        IpNet::aggregate(&networks)
+    }
+
+    fn heed(&self, entries: &[kernel::Entry], now: Timestamp) {
+        let knocking = entries.iter().filter(|entry| entry.drops > 0);
+        let readings = knocking.map(|entry| (entry.client, entry.drops));
+        // What passed all the same is no persistence, but mail that came again.
+        self.store.heed(readings, self.drops, now);
+    }
+}
+
+impl UpheldSentences {
+    /// Who is never dropped, and why; each network once.
+    pub(super) fn allowances(&self) -> Vec<Allowance> {
+        let policy = self.policy.load();
+        let own = networks_of(host::own_addresses());
+        let gateways = networks_of(host::gateways());
+        let all = [
+            (&ranges::UNTOUCHABLE[..], "loopback or link-local"),
+            (&policy.allow, "[lists] allow"),
+            (&own, "this host"),
+            (&gateways, "a gateway"),
+            // This host's addresses and gateways of the last reload stand here too.
+            (&policy.local, "[lists] local"),
+        ];
+        let mut seen = HashSet::new();
+        all.into_iter()
+            .flat_map(|(networks, why)| networks.iter().map(move |network| (*network, why)))
+            .filter(|(network, _)| seen.insert(*network))
+            .map(|(network, why)| Allowance { network, why })
+            .collect()
+    }
+}
+
+/// A network whose connections always pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Allowance {
+    pub(super) network: IpNet,
+    pub(super) why: &'static str,
+}
+
+impl fmt::Display for Allowance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.network, self.why)
+    }
+}
+
+/// The operator's rules, with this host's own addresses and gateways among the local ones: they are
+/// never greylisted or sentenced.
+pub(super) fn in_force(policy: &Policy) -> Policy {
+    let mut policy = policy.clone();
+    policy.local.extend(networks_of(host::own_addresses()));
+    policy.local.extend(networks_of(host::gateways()));
+    policy
+}
+
+fn networks_of(addresses: Vec<IpAddr>) -> Vec<IpNet> {
+    addresses.into_iter().map(IpNet::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tempfile::TempDir;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::kernel::Entry;
+    use crate::policy::{Persistence, SentenceLevel, SentenceReason, SentencedClient};
+    use crate::store::Settings;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+    fn sentences(drops: bool) -> (UpheldSentences, TempDir) {
+        let directory = TempDir::new().expect("there is room for a directory");
+        let settings = Settings {
+            directory: directory.path().to_owned(),
+            seed_file: directory.path().join("seed"),
+            capacity: 1_000,
+            ..Settings::default()
+        };
+        let policy = Arc::new(ArcSwap::from_pointee(in_force(&Policy {
+            allow: vec!["198.51.100.0/24".parse().expect("a network")],
+            local: vec!["198.51.100.7/32".parse().expect("a network")],
+            ..Policy::default()
+        })));
+        let (effects, _nobody) = mpsc::channel(1);
+        let (store, _) = Store::open(settings, Arc::clone(&policy), effects, Arc::default(), NOW)
+            .expect("the directory is writable");
+        let store = Arc::new(store);
+        let sentences = UpheldSentences {
+            store,
+            policy,
+            drops,
+        };
+        (sentences, directory)
+    }
+
+    #[test]
+    fn loopback_link_local_this_host_and_the_lists_always_pass() {
+        let (sentences, _directory) = sentences(true);
+        let allowed = sentences.allowed();
+        let mut expected: Vec<IpNet> = ["127.0.0.1", "::1", "169.254.1.1", "fe80::1"]
+            .map(|address| IpNet::from(address.parse::<IpAddr>().expect("an address")))
+            .to_vec();
+        expected.extend(networks_of(host::own_addresses()));
+        expected.extend(networks_of(host::gateways()));
+        expected.push("198.51.100.0/24".parse().expect("a network"));
+        for network in expected {
+            let is_allowed = allowed.iter().any(|it| it.contains(&network));
+            assert!(is_allowed, "{network} in {allowed:?}");
+        }
+        let stranger: IpNet = "192.0.2.7/32".parse().expect("a network");
+        assert!(!allowed.iter().any(|it| it.contains(&stranger)));
+    }
+
+    #[test]
+    fn each_allowance_says_which_line_gave_it() {
+        let (sentences, _directory) = sentences(true);
+        let said: Vec<_> = sentences
+            .allowances()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        for line in [
+            "127.0.0.0/8 (loopback or link-local)",
+            "198.51.100.0/24 ([lists] allow)",
+            "198.51.100.7/32 ([lists] local)",
+        ] {
+            assert!(said.iter().any(|it| it == line), "{line} in {said:?}");
+        }
+    }
+
+    #[test]
+    fn kernel_that_only_observes_lengthens_no_sentence() {
+        for (drops, minutes) in [(true, 20), (false, 10)] {
+            let (sentences, _directory) = sentences(drops);
+            let client = SentencedClient::of([192, 0, 2, 7].into());
+            let until = NOW.after(Duration::from_mins(10));
+            sentences.store.punish(Sentence {
+                client,
+                level: SentenceLevel::Block,
+                reason: SentenceReason::RapidRetries,
+                since: NOW,
+                until,
+                persistence: Persistence::default(),
+            });
+            let entry = Entry {
+                client,
+                level: SentenceLevel::Block,
+                until,
+                drops: 500,
+            };
+            sentences.heed(&[entry], NOW);
+            let [held] = sentences.sentences(NOW)[..] else {
+                panic!("one is sentenced");
+            };
+            assert_eq!(held.persistence.drops, 500);
+            assert_eq!(held.until, NOW.after(Duration::from_mins(minutes)));
+        }
+    }
+}
