@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use greygate::policy::{Sentence, SentenceLevel, SentenceReason, SentencedClient, Timestamp};
+use greygate::policy::{
+    Persistence, Sentence, SentenceLevel, SentenceReason, SentencedClient, Timestamp,
+};
 use ipnet::IpNet;
 
 /// Sentences of each kind in the big tables.
@@ -97,6 +99,7 @@ fn sentence(network: IpNet, level: SentenceLevel, now: Timestamp) -> Sentence {
         reason: SentenceReason::RapidRetries,
         since: now,
         until: now.after(Duration::from_hours(6)),
+        persistence: Persistence::default(),
     }
 }
 
