@@ -25,7 +25,7 @@ mod program {
 
     use aya_ebpf::{
         bindings::{BPF_F_NO_PREALLOC, xdp_action},
-        helpers::generated::{bpf_ktime_get_coarse_ns, bpf_xdp_load_bytes},
+        helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_xdp_load_bytes},
         macros::{map, xdp},
         maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, lpm_trie::Key},
         programs::XdpContext,
@@ -33,7 +33,7 @@ mod program {
     use greylist_ebpf::{
         abi::{
             self, Admitted, ClientEntry, Config, Counter, Event, Ipv4Key, Ipv6Key, KernelTime,
-            Level, Presence,
+            Level, Moment, Presence,
         },
         packet::{Address, Frame, NewConnection, Octets, Part},
         verdict::{self, Action, Entry, Nearby, Tables},
@@ -46,9 +46,9 @@ mod program {
     #[map]
     static SENTENCES_V6: HashMap<Ipv6Key, ClientEntry> = HashMap::with_max_entries(1, 0);
     #[map]
-    static PRESENCE_V4: Array<Presence> = Array::with_max_entries(abi::PRESENCE_WORDS, 0);
+    static PRESENCE_V4: Array<Presence> = Array::with_max_entries(abi::MOST_PRESENCE_WORDS, 0);
     #[map]
-    static PRESENCE_V6: Array<Presence> = Array::with_max_entries(abi::PRESENCE_WORDS, 0);
+    static PRESENCE_V6: Array<Presence> = Array::with_max_entries(abi::MOST_PRESENCE_WORDS, 0);
     // A trie cannot be preallocated.
     #[map]
     static ALLOWED_V4: LpmTrie<[u8; 4], u8> =
@@ -67,7 +67,11 @@ mod program {
     #[map]
     static EVENTS: RingBuf = RingBuf::with_byte_size(abi::EVENT_BYTES, 0);
     #[map]
-    static EVENT_CLOCK: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+    static CLOCK: PerCpuArray<Moment> = PerCpuArray::with_max_entries(1, 0);
+
+    /// The size of the presence maps: the daemon sets both when it loads the object.
+    #[unsafe(no_mangle)]
+    static PRESENCE_WORDS: u32 = abi::MOST_PRESENCE_WORDS;
 
     #[unsafe(link_section = "greygate_abi")]
     #[unsafe(no_mangle)]
@@ -194,14 +198,17 @@ mod program {
 
         #[inline(always)]
         fn presence(&self, client: &Address) -> Nearby {
+            // SAFETY: a constant of this object. Volatile, since it is changed before it is loaded;
+            // the verifier then takes it for the constant it is.
+            let words = unsafe { addr_of!(PRESENCE_WORDS).read_volatile() };
             let (word, mask) = match client.octets() {
                 Octets::V4(address) => {
                     let bit = Ipv4Key::host(address).presence();
-                    (PRESENCE_V4.get(bit.index()), bit.mask())
+                    (PRESENCE_V4.get(bit.index(words)), bit.mask())
                 }
                 Octets::V6(address) => {
                     let bit = Ipv6Key::host(address).presence();
-                    (PRESENCE_V6.get(bit.index()), bit.mask())
+                    (PRESENCE_V6.get(bit.index(words)), bit.mask())
                 }
             };
             word.map_or_else(Nearby::default, |word| Nearby {
@@ -230,9 +237,23 @@ mod program {
 
         #[inline(always)]
         fn now(&self) -> KernelTime {
-            // The coarse clock is exact to a tick, a few milliseconds, at a third of the price.
-            // SAFETY: the helper takes nothing and touches nothing.
-            KernelTime::from_nanos(unsafe { bpf_ktime_get_coarse_ns() })
+            // The coarse clock, exact to a tick or two, goes on with the tick only. To ask for the
+            // tick costs nothing, since the JIT puts the load in place (from 5.6); to ask for the time
+            // is a call.
+            let Some(moment) = CLOCK.get_ptr_mut(0) else {
+                // SAFETY: the helper takes nothing and touches nothing.
+                return KernelTime::from_nanos(unsafe { bpf_ktime_get_coarse_ns() });
+            };
+            // SAFETY: the map gave the pointer, and no other program runs on this CPU meanwhile;
+            // the helpers take nothing and touch nothing.
+            unsafe {
+                let tick = bpf_jiffies64();
+                if (*moment).tick != tick {
+                    (*moment).now = bpf_ktime_get_coarse_ns();
+                    (*moment).tick = tick;
+                }
+                KernelTime::from_nanos((*moment).now)
+            }
         }
 
         #[inline(always)]
@@ -261,15 +282,15 @@ mod program {
             now: KernelTime,
             interval: u64,
         ) {
-            let Some(clock) = EVENT_CLOCK.get_ptr_mut(0) else {
+            let Some(moment) = CLOCK.get_ptr_mut(0) else {
                 return;
             };
             // SAFETY: the map gave the pointer, and no other program runs on this CPU meanwhile.
             unsafe {
-                if now.as_nanos() < *clock {
+                if now.as_nanos() < (*moment).next_event {
                     return;
                 }
-                *clock = now.as_nanos().saturating_add(interval);
+                (*moment).next_event = now.as_nanos().saturating_add(interval);
             }
             let event = Event::new(connection.client.as_ipv6(), connection.port, counter);
             // A full buffer loses the event, which is a sample.

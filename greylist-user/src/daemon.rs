@@ -1,11 +1,13 @@
 //! Who is plugged into whom, in which order they start and stop, and what a reload changes.
 //!
-//! The one place that knows all rooms. It starts them from the inside out: the store, the kernel
-//! filter, the milter, and then the doors, which name the milter's endpoints. It stops mail first,
-//! then the doors, then takes a last snapshot, and at the very end the kernel filter, which is
-//! attached as long as this process lives and no longer.
+//! The one place that knows all rooms. It starts them from the inside out: the store; then, while
+//! there are rights to do so, all that listens, and the kernel filter ([`Opened`]); then, without
+//! any right, the threads of the projector, the keeper, the milter, and the doors, which name the
+//! milter's endpoints. It stops mail first, then the doors, then takes a last snapshot, and at the
+//! very end the kernel filter.
 
 mod control;
+mod rights;
 mod sentences;
 
 use std::net::SocketAddr;
@@ -19,13 +21,15 @@ use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+pub use self::rights::Rights;
+
 use self::control::Desk;
 use self::sentences::{UpheldSentences, in_force};
-use crate::admin::{self, ControlServer, MetricsListen, MetricsServer};
+use crate::admin::{self, BoundControl, BoundMetrics, ControlServer, MetricsListen, MetricsServer};
 use crate::chain::chain;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
-use crate::kernel::{self, Projector};
+use crate::kernel::{self, KernelFilter, Projector};
 use crate::log;
 use crate::milter::{self, Endpoint};
 use crate::policy::{Action, Policy};
@@ -51,7 +55,7 @@ struct Rooms {
 }
 
 impl Daemon {
-    /// Starts every room. When it returns, Postfix is answered.
+    /// Starts every room. When it returns, Postfix is answered, and `rights` are gone.
     ///
     /// # Errors
     ///
@@ -61,6 +65,7 @@ impl Daemon {
         config: Config,
         clock: Arc<dyn Clock>,
         log: &log::Writer,
+        rights: Rights,
     ) -> Result<Self, DaemonError> {
         let metrics = Metrics::default();
         let now = clock.now();
@@ -75,13 +80,18 @@ impl Daemon {
         )?;
         tracing::info!(found = %restored, "restored");
         let store = Arc::new(store);
+        let opened = {
+            let config = config.clone();
+            rights.lend(move || Opened::open(&config))?
+        };
+        rights.end();
         let sentences = Arc::new(UpheldSentences {
             store: Arc::clone(&store),
             policy: Arc::clone(&policy),
             drops: config.xdp.action == Action::Enforce,
         });
         let projector = Arc::new(Projector::start(
-            kernel::open(&config.xdp),
+            opened.filter,
             Arc::clone(&sentences) as _,
             Arc::clone(&clock),
             received,
@@ -89,8 +99,7 @@ impl Daemon {
         ));
         let keeper =
             Keeper::start(Arc::clone(&store), Arc::clone(&clock)).map_err(DaemonError::Thread)?;
-        let milter = milter::Server::start(
-            &config.milter,
+        let milter = opened.milter.serve(
             Arc::clone(&policy),
             Arc::clone(&store) as _,
             Arc::clone(&clock),
@@ -110,20 +119,13 @@ impl Daemon {
             store,
             wants_filter: !config.xdp.interfaces.is_empty(),
         });
-        let control = ControlServer::start(
-            &config.admin,
-            Arc::clone(&desk) as _,
-            Arc::clone(&metrics.admin),
-        )?;
-        let metrics = match config.metrics.listen {
-            MetricsListen::At(address) => Some(MetricsServer::start(
-                address,
-                registry,
-                desk,
-                metrics.admin,
-            )?),
-            MetricsListen::Off => None,
-        };
+        let control = opened
+            .control
+            .serve(Arc::clone(&desk) as _, Arc::clone(&metrics.admin))?;
+        let metrics = opened
+            .metrics
+            .map(|bound| bound.serve(registry, desk, metrics.admin))
+            .transpose()?;
         Ok(Self {
             config,
             policy,
@@ -180,6 +182,31 @@ impl Rooms {
     }
 }
 
+/// What may take a right that the daemon does not keep: a port below 1024, a group for a socket, the
+/// kernel program.
+struct Opened {
+    milter: milter::BoundServer,
+    control: BoundControl,
+    metrics: Option<BoundMetrics>,
+    filter: Box<dyn KernelFilter>,
+}
+
+impl Opened {
+    /// Starts no thread: it would keep the rights. What listens comes first, so that a second daemon
+    /// ends before it touches the kernel.
+    fn open(config: &Config) -> Result<Self, DaemonError> {
+        Ok(Self {
+            milter: milter::Server::bind(&config.milter)?,
+            control: ControlServer::bind(&config.admin)?,
+            metrics: match config.metrics.listen {
+                MetricsListen::At(address) => Some(MetricsServer::bind(address)?),
+                MetricsListen::Off => None,
+            },
+            filter: kernel::open(&config.xdp),
+        })
+    }
+}
+
 /// Runs the daemon until SIGTERM or SIGINT; SIGHUP reads `file` again. A second SIGTERM or SIGINT
 /// ends it without waiting for open sessions; the last snapshot is written all the same.
 ///
@@ -187,22 +214,24 @@ impl Rooms {
 ///
 /// When it cannot start. Once it runs, only a signal ends it.
 pub fn run(file: &Path, config: Config) -> Result<(), DaemonError> {
+    // Before there is any other thread.
+    let rights = Rights::set_apart();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(DaemonError::Signals)?;
-    let result = runtime.block_on(serve(file, config));
+    let result = runtime.block_on(serve(file, config, rights));
     runtime.shutdown_background();
     result
 }
 
-async fn serve(file: &Path, config: Config) -> Result<(), DaemonError> {
+async fn serve(file: &Path, config: Config, rights: Rights) -> Result<(), DaemonError> {
     let log = log::init(&config.log);
     // Caught before anything starts, so that an early one is not lost.
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(DaemonError::Signals)?;
-    let mut daemon = Daemon::start(config, Arc::new(SystemClock), &log)?;
+    let mut daemon = Daemon::start(config, Arc::new(SystemClock), &log, rights)?;
     tell_systemd(NotifyState::Ready);
     loop {
         tokio::select! {

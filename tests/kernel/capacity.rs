@@ -14,7 +14,7 @@ use greygate::{
     policy::{Sentence, SentenceLevel, SentencedClient, Timestamp},
 };
 use greylist_ebpf::abi::{
-    ALLOWED_NETWORKS, ClientEntry, Ipv4Key, KernelTime, Level, Presence, map,
+    ALLOWED_NETWORKS, ClientEntry, Ipv4Key, KernelTime, Level, Presence, map, presence_words,
 };
 use ipnet::IpNet;
 use nix::time::{ClockId, clock_gettime};
@@ -23,7 +23,7 @@ use proptest::{prelude::*, test_runner::TestRunner};
 use support::{interrupt::settle, needs, requirements};
 use tokio::sync::mpsc;
 
-use crate::stage::{Stage, on, sentence};
+use crate::stage::{CAPACITY, Stage, on, sentence};
 
 const HOUR: Duration = Duration::from_hours(1);
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -74,7 +74,11 @@ fn restores_many_sentences_and_reads_them_back() {
     let presence = words(&stage, map::PRESENCE_V4);
     for n in (0..MANY).step_by(997) {
         let bit = ipv4_key(n).presence();
-        assert_ne!(presence[bit.index() as usize].hosts & bit.mask(), 0, "{n}");
+        assert_ne!(
+            presence[bit.index(presence_words(MANY)) as usize].hosts & bit.mask(),
+            0,
+            "{n}"
+        );
     }
     assert!(status.memory > 0);
     let estimate = settings.memory();
@@ -364,7 +368,9 @@ fn what_strangers_did_is_mended() {
         let there: BTreeSet<Ipv4Key> = table.keys().filter_map(Result::ok).collect();
         let seen = |key: &Ipv4Key| {
             let bit = key.presence();
-            let word = presence.get(&bit.index(), 0).expect("readable");
+            let word = presence
+                .get(&bit.index(presence_words(CAPACITY)), 0)
+                .expect("readable");
             word.hosts & bit.mask() != 0
         };
         (there == expected && expected.iter().all(seen)).then_some(())
@@ -379,7 +385,7 @@ fn what_strangers_did_is_mended() {
     ] {
         table.insert(key, strange, 0).expect("a stranger may write");
     }
-    let unseen = ipv4_key(5).presence().index();
+    let unseen = ipv4_key(5).presence().index(presence_words(CAPACITY));
     presence
         .set(unseen, Presence::default(), 0)
         .expect("a stranger may write");

@@ -20,7 +20,7 @@ use greygate::clock;
 use greylist_ebpf::{
     abi::{
         self, Admitted, ClientEntry, Config, Counter, Ipv4Key, Ipv6Key, KernelTime, Level,
-        Presence, PresenceBit, mapped,
+        MOST_PRESENCE_WORDS, Presence, PresenceBit, mapped,
     },
     packet::{Address, NewConnection, Octets},
     verdict::{Action, Entry, Nearby, Outcome, Tables, decide},
@@ -285,7 +285,7 @@ impl Program {
     }
 
     fn mark_present(&mut self, map: &str, bit: PresenceBit, host: bool) {
-        self.change(map, bit.index(), |mut word: Presence| {
+        self.change(map, bit.index(MOST_PRESENCE_WORDS), |mut word: Presence| {
             if host {
                 word.hosts |= bit.mask();
             } else {

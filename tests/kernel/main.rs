@@ -11,16 +11,22 @@
 //! - [`pinned`]: what outlives the process by hand, and the way out of everything.
 //! - [`lifecycle`]: restarts, upgrades, crashes, interfaces that come and go.
 //! - [`commands`]: the same with the real daemon and the real command line.
+//! - [`neighbours`]: what a blocked client and the MX still have to say to each other.
+//! - [`rights`]: a daemon that runs has none, and works.
+//! - [`debug_log`]: what the program says of frames, in a build that does.
 
 mod capacity;
 mod cases;
 mod commands;
 mod contention;
+mod debug_log;
 mod frames;
 mod judge;
 mod lifecycle;
+mod neighbours;
 mod pinned;
 mod refusals;
+mod rights;
 mod stage;
 mod stories;
 mod table;

@@ -274,9 +274,10 @@ pub(crate) fn put(settings: &Settings, client: &str) {
     let presence = Map::Array(pinned(abi::map::PRESENCE_V4));
     let mut presence: Array<_, Presence> = presence.try_into().expect("the ABI's types");
     let bit = key.presence();
-    let mut word = presence.get(&bit.index(), 0).expect("an index of it");
+    let index = bit.index(presence.len());
+    let mut word = presence.get(&index, 0).expect("an index of it");
     word.hosts |= bit.mask();
-    presence.set(bit.index(), word, 0).expect("an index of it");
+    presence.set(index, word, 0).expect("an index of it");
     let map = Map::HashMap(pinned(abi::map::IPV4));
     let mut map: HashMap<_, Ipv4Key, ClientEntry> = map.try_into().expect("the ABI's types");
     let mut entry = ClientEntry::new(Level::Block, until);

@@ -26,6 +26,8 @@ use support::{
 };
 use tempfile::TempDir;
 
+/// Sentences that fit, unless a test says otherwise.
+pub(crate) const CAPACITY: u32 = 16;
 /// The MX's interface.
 pub(crate) const INTERFACE: &str = "mx0";
 /// How long a client waits before it calls a connection dropped: a served one takes microseconds,
@@ -134,7 +136,7 @@ impl Stage {
             pin_directory: self.path("no-bpffs/greygate"),
             panic_file: self.path("xdp-panic"),
             pin: false,
-            capacity: 16,
+            capacity: CAPACITY,
             ..Settings::default()
         }
     }

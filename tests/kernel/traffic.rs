@@ -365,7 +365,7 @@ fn next_daemon_keeps_what_is_in_the_maps_and_changes_the_rules() {
         stage.map(map::PRESENCE_V4).try_into().expect("an array");
     let bit = Ipv4Key::host([192, 0, 2, 7]).presence();
     presence
-        .set(bit.index(), Presence::default(), 0)
+        .set(bit.index(presence.len()), Presence::default(), 0)
         .expect("a stranger may write");
     stage.assert_served(sentenced, mx, 25);
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use greygate::milter::{Endpoint, ListenError, Metrics, Server, Settings};
+use greygate::milter::{Endpoint, ListenError, Server, Settings};
 use support::mta::{Mta, POSTFIX};
 
 use crate::world::World;
@@ -33,14 +33,7 @@ fn open_listener_without_peers_is_refused() {
         listen: vec![Endpoint::Inet((Ipv4Addr::UNSPECIFIED, 0).into())],
         ..Settings::default()
     };
-    let error = Server::start(
-        &settings,
-        std::sync::Arc::default(),
-        std::sync::Arc::<crate::world::Table>::default(),
-        std::sync::Arc::<support::clock::TestClock>::default(),
-        std::sync::Arc::<Metrics>::default(),
-    )
-    .expect_err("strangers could connect");
+    let error = Server::bind(&settings).expect_err("strangers could connect");
     assert!(matches!(error, ListenError::Settings(_)), "{error}");
     assert!(error.to_string().contains("peers"), "{error}");
 }

@@ -61,14 +61,16 @@ impl World {
         let mut registry = Registry::default();
         metrics.register(&mut registry);
         let policy = Arc::new(ArcSwap::from_pointee(policy));
-        let server = Server::start(
-            &settings,
-            Arc::clone(&policy),
-            Arc::clone(&table) as _,
-            Arc::clone(&clock) as _,
-            metrics,
-        )
-        .expect("a server");
+        let server = Server::bind(&settings)
+            .and_then(|bound| {
+                bound.serve(
+                    Arc::clone(&policy),
+                    Arc::clone(&table) as _,
+                    Arc::clone(&clock) as _,
+                    metrics,
+                )
+            })
+            .expect("a server");
         Self {
             server,
             clock,

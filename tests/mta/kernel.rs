@@ -61,21 +61,26 @@ fn drops_an_ipv6_network_and_not_the_same_host_over_ipv4() -> Result<(), Error> 
 }
 
 #[test]
-fn leaves_a_session_that_is_open_alone() -> Result<(), Error> {
+fn session_that_is_open_finishes_its_message() -> Result<(), Error> {
     support::needs!(crate::equipment(), requirements::xdp_object());
     let turn = start(&Plan {
         kernel: true,
+        tweaks: SHORT_DELAY.to_owned(),
         ..Plan::default()
     })?;
     let site = &turn.site;
+    let known = Message::new("bob@sender.example", "a-message");
+    deliver(site.stranger(), &known, &["alice"])?;
     let mut session = site.stranger().open(PATIENCE)?;
     let address = site.stranger().source.ip().to_string();
     site.greygate().run(&["punish", &address, "--for", "5m"])?;
     wait_until_served(site, false)?;
-    let message = Message::new("bob@sender.example", "a-message");
+    let message = Message::new("bob@sender.example", "another-message");
     let round = session.attempt(&message, &[postfix::address("alice")])?;
-    assert!(round.outcome().is_greylisting(), "{round:?}");
+    assert!(round.is_queued(), "{round:?}");
     session.quit()?;
+    site.postfix().wait_for_delivery("alice", &message.id)?;
+    assert!(!is_served(site.stranger())?, "the next one is a new one");
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ::greygate::admin::MetricsListen;
 use ::greygate::config::Config;
-use ::greygate::daemon::Daemon;
+use ::greygate::daemon::{Daemon, Rights};
 use ::greygate::log;
 use ::greygate::milter::Endpoint;
 use support::clock::TestClock;
@@ -53,8 +53,8 @@ fn run(script: &str) {
         let clock = Arc::new(TestClock::default());
         let config = configuration(listen, state.path());
         let log = log::init(&config.log);
-        let daemon =
-            Daemon::start(config, Arc::clone(&clock) as _, &log).expect("everything is free");
+        let daemon = Daemon::start(config, Arc::clone(&clock) as _, &log, Rights::as_they_are())
+            .expect("everything is free");
         let endpoint = &daemon.endpoints()[0];
         live_through_the_past(endpoint, &clock);
         let output = miltertest(script, endpoint);

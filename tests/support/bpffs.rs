@@ -32,6 +32,13 @@ impl BpfFs {
         Ok(Self { directory })
     }
 
+    /// The one that somebody else has mounted on `directory`.
+    pub fn mounted(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+        }
+    }
+
     /// Where it is mounted.
     pub fn directory(&self) -> &Path {
         &self.directory

@@ -46,6 +46,7 @@ pub fn binary() -> Result<PathBuf, Missing> {
 pub struct Greygate {
     service: Option<Service>,
     binary: PathBuf,
+    launcher: Vec<String>,
     directory: PathBuf,
 }
 
@@ -53,12 +54,30 @@ impl Greygate {
     /// Writes a configuration and starts the daemon inside `namespace`, with everything it writes
     /// under `directory`. `tweaks` are TOML texts, laid over the harness's configuration in turn.
     pub fn start(namespace: &Namespace, directory: &Path, tweaks: &[&str]) -> Result<Self, Error> {
-        let binary = binary().map_err(|missing| Error::unexpected("it needs", missing))?;
+        Self::launch(&[], namespace, directory, tweaks)
+    }
+
+    /// Like [`Self::start`], by `launcher`: a program and its arguments that runs the daemon in its
+    /// own place, such as `setpriv`. The daemon's binary is copied under `directory`, where another
+    /// user may find it.
+    pub fn launch(
+        launcher: &[String],
+        namespace: &Namespace,
+        directory: &Path,
+        tweaks: &[&str],
+    ) -> Result<Self, Error> {
+        let mut binary = binary().map_err(|missing| Error::unexpected("it needs", missing))?;
         fs::create_dir_all(directory)
             .map_err(Error::io(format!("making {}", directory.display())))?;
+        if !launcher.is_empty() {
+            let copy = directory.join("greygate");
+            fs::copy(&binary, &copy).map_err(Error::io(format!("writing {}", copy.display())))?;
+            binary = copy;
+        }
         let mut greygate = Self {
             service: None,
             binary,
+            launcher: launcher.to_owned(),
             directory: directory.to_owned(),
         };
         greygate.configure(tweaks)?;
@@ -68,7 +87,14 @@ impl Greygate {
 
     /// Starts the daemon again after [`Self::stop`] or [`Self::kill`].
     pub fn resume(&mut self, namespace: &Namespace) -> Result<(), Error> {
-        let mut serve = Command::new(&self.binary);
+        let mut serve = match self.launcher.split_first() {
+            Some((launcher, arguments)) => {
+                let mut command = Command::new(launcher);
+                command.args(arguments).arg(&self.binary);
+                command
+            }
+            None => Command::new(&self.binary),
+        };
         serve.arg("serve").arg("--config").arg(self.file());
         let service = Service::start(namespace, &mut serve, &self.log_file())?;
         let service = self.service.insert(service);

@@ -107,15 +107,27 @@ pub fn program(name: &str) -> Result<PathBuf, Missing> {
 
 /// The kernel program's object: `GREYGATE_XDP_OBJECT`, or where `cargo xtask build` puts it.
 pub fn xdp_object() -> Result<PathBuf, Missing> {
-    let path = std::env::var_os("GREYGATE_XDP_OBJECT").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/greygate-xdp.o"),
-        PathBuf::from,
-    );
+    built("GREYGATE_XDP_OBJECT", "greygate-xdp.o", "cargo xtask build")
+}
+
+/// The kernel program's object with the feature `debug-log`: `GREYGATE_XDP_DEBUG_OBJECT`, or where
+/// `cargo xtask build --debug-log` puts it.
+pub fn xdp_debug_object() -> Result<PathBuf, Missing> {
+    built(
+        "GREYGATE_XDP_DEBUG_OBJECT",
+        "greygate-xdp-debug-log.o",
+        "cargo xtask build --debug-log",
+    )
+}
+
+fn built(variable: &str, name: &str, command: &str) -> Result<PathBuf, Missing> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf");
+    let path = std::env::var_os(variable).map_or_else(|| folder.join(name), PathBuf::from);
     if path.is_file() {
         Ok(path)
     } else {
         Err(Missing::new(format_args!(
-            "the kernel program at {}; `cargo xtask build` makes it",
+            "the kernel program at {}; `{command}` makes it",
             path.display()
         )))
     }

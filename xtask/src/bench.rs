@@ -39,8 +39,8 @@ fn kernel(rounds: u32, json: bool) -> Result<(), Failure> {
     }
     // A peer that cannot be had costs its figures, which say so.
     packages::ensure(&Need::PEERS);
-    let object = build::object(false)?;
-    let programs = build::bench_object()?;
+    let object = build::object(build::Object::Release)?;
+    let programs = build::object(build::Object::Bench)?;
     let mut run = Run::cargo()
         .args(["run", "--release", "--quiet", "--package", "greylist-tests"])
         .args(["--features", "bench", "--bin", "kernel-bench", "--"])

@@ -7,35 +7,45 @@ use crate::{
     setup, toolchain, workspace,
 };
 
+/// What is compiled for the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Object {
+    /// Counts, and tells a sample through its own buffer.
+    Release,
+    /// Tells of single frames through aya-log. Lies beside the other, so that nobody takes it for
+    /// that.
+    DebugLog,
+    /// What `cargo xtask bench` measures the kernel program with.
+    Bench,
+}
+
 pub(crate) fn perform(debug_log: bool) -> Result<(), Failure> {
-    let object = object(debug_log)?;
+    let object = object(if debug_log {
+        Object::DebugLog
+    } else {
+        Object::Release
+    })?;
     let daemon = daemon(debug_log)?;
     println!("kernel program: {}", object.display());
     println!("daemon:         {}", daemon.display());
     Ok(())
 }
 
-/// Builds the kernel program and puts it in its place.
-pub(crate) fn object(debug_log: bool) -> Result<PathBuf, Failure> {
-    let features = if debug_log {
-        "program,debug-log"
-    } else {
-        "program"
-    };
-    bpf_object("greygate-xdp", features, workspace::object())
-}
-
-/// Builds the programs that `cargo xtask bench` measures the kernel program with.
-pub(crate) fn bench_object() -> Result<PathBuf, Failure> {
-    bpf_object("greygate-bench", "bench", workspace::bench_object())
-}
-
-/// Builds a binary of the BPF crate and puts it in its place in one step, so that no daemon loads
+/// Builds a program of the kernel's and puts it in its place in one step, so that no daemon loads
 /// half of one.
-fn bpf_object(binary: &str, features: &str, object: PathBuf) -> Result<PathBuf, Failure> {
+pub(crate) fn object(object: Object) -> Result<PathBuf, Failure> {
     let toolchain = setup::toolchain()?;
     // A target folder of its own: another compiler must not invalidate what stable has built.
     let folder = workspace::target().join("bpf-build");
+    let (binary, features, object) = match object {
+        Object::Release => ("greygate-xdp", "program", workspace::object()),
+        Object::DebugLog => (
+            "greygate-xdp",
+            "program,debug-log",
+            workspace::debug_object(),
+        ),
+        Object::Bench => ("greygate-bench", "bench", workspace::bench_object()),
+    };
     toolchain
         .cargo("build")
         .directory(&workspace::root())

@@ -23,7 +23,7 @@ pub(crate) fn perform() -> Result<(), Failure> {
             format!("install the package {}", first.package),
         ));
     }
-    let object = build::object(false)?;
+    let object = build::object(build::Object::Release)?;
     let daemon = build::daemon(false)?;
     let error = Run::cargo()
         .args(["run", "--package", "greylist-tests", "--bin", "lab"])

@@ -47,7 +47,7 @@ fn kernel_program() -> bool {
         eprintln!("without the kernel filter: attaching it needs root");
         return false;
     }
-    match build::object(false) {
+    match build::object(build::Object::Release) {
         Ok(_) => true,
         Err(failure) => {
             eprintln!("without the kernel filter, because its program cannot be built:\n{failure}");

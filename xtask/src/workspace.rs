@@ -34,6 +34,11 @@ pub(crate) fn bench_object() -> PathBuf {
     target().join("bpf/greygate-bench.o")
 }
 
+/// The kernel program of the feature `debug-log`.
+pub(crate) fn debug_object() -> PathBuf {
+    target().join("bpf/greygate-xdp-debug-log.o")
+}
+
 /// The release daemon, which is the command line as well.
 pub(crate) fn daemon() -> PathBuf {
     target().join("release/greygate")

@@ -116,18 +116,32 @@ pub struct Presence {
     pub networks: u64,
 }
 
-/// Elements of [`map::PRESENCE_V4`](super::map::PRESENCE_V4) and [`map::PRESENCE_V6`](super::map::PRESENCE_V6): 4 MiB each.
-pub const PRESENCE_WORDS: u32 = 1 << 18;
+/// The most elements of [`map::PRESENCE_V4`](super::map::PRESENCE_V4) and
+/// [`map::PRESENCE_V6`](super::map::PRESENCE_V6), 4 MiB each: one bit for every IPv4 `/24`.
+pub const MOST_PRESENCE_WORDS: u32 = 1 << 18;
 
-/// One of the 2^24 bits of a presence map.
+/// Elements of a presence map beside a map of `capacity` sentences: a power of two.
+///
+/// 16 bits a sentence, so that of the clients without one, at most 1 in 16 is looked up for nothing
+/// when the map is full; and no more, since what is small stays in the processor's cache.
+pub const fn presence_words(capacity: u32) -> u32 {
+    let words = capacity.div_ceil(64 / 16);
+    if words < MOST_PRESENCE_WORDS {
+        words.next_power_of_two()
+    } else {
+        MOST_PRESENCE_WORDS
+    }
+}
+
+/// One of the 2^24 bits of the largest presence map. In a smaller one several fall together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PresenceBit(u32);
 
 impl PresenceBit {
-    /// Which [`Presence`] of the map it lies in.
+    /// Which [`Presence`] it lies in, in a map of `words`, which must be a power of two.
     #[inline(always)]
-    pub const fn index(self) -> u32 {
-        self.0 / 64
+    pub const fn index(self, words: u32) -> u32 {
+        (self.0 / 64) & words.wrapping_sub(1)
     }
 
     /// Where in each word of the [`Presence`] it lies.
@@ -161,7 +175,16 @@ mod tests {
     #[test]
     fn last_presence_bits_lie_in_the_map() {
         let bit = Ipv4Key::host([255; 4]).presence();
-        assert_eq!((bit.index(), bit.mask()), (PRESENCE_WORDS - 1, 1 << 63));
-        assert!(Ipv6Key::host([255; 16]).presence().index() < PRESENCE_WORDS);
+        for words in [1, 4, MOST_PRESENCE_WORDS] {
+            assert_eq!((bit.index(words), bit.mask()), (words - 1, 1 << 63));
+            assert!(Ipv6Key::host([255; 16]).presence().index(words) < words);
+        }
+    }
+
+    #[test]
+    fn presence_map_grows_with_the_capacity_up_to_a_bit_for_every_network() {
+        let words = [1, 4, 5, 131_072, 1 << 20, u32::MAX].map(presence_words);
+        let most = MOST_PRESENCE_WORDS;
+        assert_eq!(words, [1, 1, 2, 32_768, most, most]);
     }
 }

@@ -19,8 +19,8 @@ pub use config::{Config, Limit};
 pub use counter::Counter;
 pub use entry::{Admitted, ClientEntry, Level};
 pub use event::{Event, mapped};
-pub use key::{Ipv4Key, Ipv6Key, PRESENCE_WORDS, Presence, PresenceBit};
-pub use time::KernelTime;
+pub use key::{Ipv4Key, Ipv6Key, MOST_PRESENCE_WORDS, Presence, PresenceBit, presence_words};
+pub use time::{KernelTime, Moment};
 
 /// The version of everything in this room. Raise it with any change of a layout, a map's name or
 /// type, or a counter's index; the daemon refuses an object that says another number, and keeps its
@@ -33,14 +33,18 @@ pub const VERSION_SECTION: &str = "greygate_abi";
 /// The name of the XDP program in the object and, cut to 15 characters, in the kernel.
 pub const PROGRAM: &str = "greygate";
 
+/// The constant in the object that says how many elements the presence maps have, `u32`, so that
+/// the program knows it without asking.
+pub const PRESENCE_WORDS: &str = "PRESENCE_WORDS";
+
 /// The names of the maps, as the object and the kernel know them (15 characters at most).
 pub mod map {
     /// Hash: [`Ipv4Key`](super::Ipv4Key) to [`ClientEntry`](super::ClientEntry).
     pub const IPV4: &str = "SENTENCES_V4";
     /// Hash: [`Ipv6Key`](super::Ipv6Key) to [`ClientEntry`](super::ClientEntry).
     pub const IPV6: &str = "SENTENCES_V6";
-    /// Array of [`PRESENCE_WORDS`](super::PRESENCE_WORDS) times [`Presence`](super::Presence):
-    /// where in [`IPV4`] a look-up is worth its price.
+    /// Array of [`presence_words`](super::presence_words) times [`Presence`](super::Presence): where
+    /// in [`IPV4`] a look-up is worth its price.
     pub const PRESENCE_V4: &str = "PRESENCE_V4";
     /// The same for [`IPV6`].
     pub const PRESENCE_V6: &str = "PRESENCE_V6";
@@ -60,8 +64,8 @@ pub mod map {
     pub const COUNTERS: &str = "COUNTERS";
     /// Ring buffer of [`Event`](super::Event): a sample of what was dropped.
     pub const EVENTS: &str = "EVENTS";
-    /// Per-CPU array of one `u64`: the kernel time before which no further event is told.
-    pub const EVENT_CLOCK: &str = "EVENT_CLOCK";
+    /// Per-CPU array of one [`Moment`](super::Moment).
+    pub const CLOCK: &str = "CLOCK";
     /// All of them.
     pub const ALL: [&str; 12] = [
         IPV4,
@@ -75,7 +79,7 @@ pub mod map {
         CONFIG,
         COUNTERS,
         EVENTS,
-        EVENT_CLOCK,
+        CLOCK,
     ];
 }
 
@@ -110,8 +114,8 @@ const _: () = {
     assert!(size_of::<Presence>() == 16 && size_of::<Limit>() == 16);
     assert!(size_of::<Config>() == 48 && align_of::<Config>() == 8);
     assert!(core::mem::offset_of!(Config, generation) == 40);
-    assert!(size_of::<Event>() == 24);
-    assert!(PRESENCE_WORDS as usize * 64 == 1 << 24);
+    assert!(size_of::<Event>() == 24 && size_of::<Moment>() == 24);
+    assert!(MOST_PRESENCE_WORDS as usize * 64 == 1 << 24);
     assert!(PORT_WORDS as usize * 64 == u16::MAX as usize + 1);
 };
 

@@ -19,3 +19,15 @@ impl KernelTime {
         self.0
     }
 }
+
+/// What one CPU knows of the time. Used by the program alone; user space only has to know its size.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Moment {
+    /// The tick at which [`now`](Self::now) was read, in jiffies.
+    pub tick: u64,
+    /// The coarse clock, in nanoseconds.
+    pub now: u64,
+    /// Before this no further event is told.
+    pub next_event: u64,
+}

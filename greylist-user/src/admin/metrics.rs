@@ -34,18 +34,33 @@ pub struct MetricsServer {
     _door: Door,
 }
 
+/// A metrics endpoint that listens and does not serve yet: a scraper waits.
+#[derive(Debug)]
+pub struct BoundMetrics {
+    address: SocketAddr,
+    listener: StdListener,
+}
+
 impl MetricsServer {
-    /// Binds `listen` and serves what `registry` holds and what `control` says of its health.
-    pub fn start(
-        listen: SocketAddr,
-        registry: Arc<Registry>,
-        control: Arc<dyn Control>,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, MetricsError> {
+    /// Listens at `listen`. Starts no thread, and is all that may take a right: a port below 1024.
+    pub fn bind(listen: SocketAddr) -> Result<BoundMetrics, MetricsError> {
         let broken = |source| MetricsError::Bind(listen, source);
         let listener = StdListener::bind(listen).map_err(broken)?;
         listener.set_nonblocking(true).map_err(broken)?;
         let address = listener.local_addr().map_err(broken)?;
+        Ok(BoundMetrics { address, listener })
+    }
+}
+
+impl BoundMetrics {
+    /// Serves, in a thread of its own, what `registry` holds and what `control` says of its health.
+    pub fn serve(
+        self,
+        registry: Arc<Registry>,
+        control: Arc<dyn Control>,
+        metrics: Arc<Metrics>,
+    ) -> Result<MetricsServer, MetricsError> {
+        let Self { address, listener } = self;
         let page = Arc::new(Page { registry, control });
         let door = Door::open(
             "metrics",
@@ -53,13 +68,15 @@ impl MetricsServer {
             || TcpListener::from_std(listener),
             move |stream| serve(stream, Arc::clone(&page)),
         )
-        .map_err(broken)?;
-        Ok(Self {
+        .map_err(|source| MetricsError::Bind(address, source))?;
+        Ok(MetricsServer {
             address,
             _door: door,
         })
     }
+}
 
+impl MetricsServer {
     /// Where it listens, port 0 resolved.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -250,9 +267,7 @@ mod tests {
     fn taken_address_is_an_error_that_names_it() {
         let server = start(&Arc::new(Ledger::default()));
         let address = server.address();
-        let control = Arc::new(Ledger::default());
-        let error = MetricsServer::start(address, Arc::default(), control, Arc::default())
-            .expect_err("the address is taken");
+        let error = MetricsServer::bind(address).expect_err("the address is taken");
         assert!(error.to_string().contains(&address.to_string()), "{error}");
     }
 
@@ -263,7 +278,8 @@ mod tests {
         registry.register("attempts", "Attempts", attempts);
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let control: Arc<dyn Control> = control.clone();
-        MetricsServer::start(listen, Arc::new(registry), control, Arc::default())
+        MetricsServer::bind(listen)
+            .and_then(|bound| bound.serve(Arc::new(registry), control, Arc::default()))
             .expect("loopback has a free port")
     }
 

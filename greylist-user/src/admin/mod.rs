@@ -23,11 +23,11 @@ mod socket;
 pub use client::{CallError, call};
 pub use control::{Control, ControlError};
 pub use count::Metrics;
-pub use metrics::{MetricsError, MetricsServer, counts};
+pub use metrics::{BoundMetrics, MetricsError, MetricsServer, counts};
 pub use order::{InvalidTarget, OrderedLevel, Refusal, Target};
 pub use request::{
     Answer, Census, Forgiven, Health, PunishOrder, Punished, Request, SentenceLine,
     SnapshotWritten, Status, XdpStatus,
 };
 pub use settings::{MetricsListen, MetricsSettings, Settings};
-pub use socket::{ControlServer, SocketError};
+pub use socket::{BoundControl, ControlServer, SocketError};

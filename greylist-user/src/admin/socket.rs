@@ -7,6 +7,7 @@
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use nix::unistd::{Group, Uid};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{UnixListener as TokioListener, UnixStream};
 use tokio::time::timeout;
 
 use super::control::Control;
@@ -33,16 +34,20 @@ pub struct ControlServer {
     _door: Door,
 }
 
+/// A control socket that has its place and is not answered yet: whoever asks waits.
+#[derive(Debug)]
+pub struct BoundControl {
+    path: PathBuf,
+    listener: UnixListener,
+    file: SocketFile,
+}
+
 impl ControlServer {
-    /// Binds the socket and answers on it.
+    /// Makes the socket. Starts no thread, and is all that may take a right: the socket's group.
     ///
     /// A socket left behind by a daemon that died is replaced; anything else in its place, a
     /// living daemon above all, is an error.
-    pub fn start(
-        settings: &Settings,
-        control: Arc<dyn Control>,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, SocketError> {
+    pub fn bind(settings: &Settings) -> Result<BoundControl, SocketError> {
         let path = settings.socket.clone();
         let broken = |source| SocketError::Bind(path.clone(), source);
         let group = group_id(&settings.group)?;
@@ -60,17 +65,10 @@ impl ControlServer {
             named.give_to_group(group).map_err(broken)?;
         }
         let (listener, file) = named.listen(BACKLOG).map_err(broken)?;
-        let door = Door::open(
-            "control",
-            Arc::clone(&metrics),
-            || UnixListener::from_std(listener),
-            move |stream| serve(stream, Arc::clone(&control), Arc::clone(&metrics)),
-        )
-        .map_err(broken)?;
-        Ok(Self {
+        Ok(BoundControl {
             path,
-            _file: file,
-            _door: door,
+            listener,
+            file,
         })
     }
 
@@ -82,6 +80,33 @@ impl ControlServer {
     /// Closes and removes the socket, and waits for its thread.
     pub fn stop(self) {
         drop(self);
+    }
+}
+
+impl BoundControl {
+    /// Answers, in a thread of its own.
+    pub fn serve(
+        self,
+        control: Arc<dyn Control>,
+        metrics: Arc<Metrics>,
+    ) -> Result<ControlServer, SocketError> {
+        let Self {
+            path,
+            listener,
+            file,
+        } = self;
+        let door = Door::open(
+            "control",
+            Arc::clone(&metrics),
+            || TokioListener::from_std(listener),
+            move |stream| serve(stream, Arc::clone(&control), Arc::clone(&metrics)),
+        )
+        .map_err(|source| SocketError::Bind(path.clone(), source))?;
+        Ok(ControlServer {
+            path,
+            _file: file,
+            _door: door,
+        })
     }
 }
 

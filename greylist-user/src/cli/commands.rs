@@ -187,7 +187,7 @@ mod tests {
     use super::*;
     use crate::admin::{Answer, SentenceLine, XdpStatus, call};
     use crate::clock::SystemClock;
-    use crate::daemon::Daemon;
+    use crate::daemon::{Daemon, Rights};
     use crate::log;
     use crate::policy::SentenceLevel;
 
@@ -345,8 +345,8 @@ mod tests {
         let config = config::read(&file).expect("the file is legal");
         let socket = config.admin.socket.clone();
         let log = log::init(&config.log);
-        let daemon =
-            Daemon::start(config, Arc::new(SystemClock), &log).expect("everything is free");
+        let daemon = Daemon::start(config, Arc::new(SystemClock), &log, Rights::as_they_are())
+            .expect("everything is free");
         (daemon, socket)
     }
 

@@ -360,7 +360,9 @@ impl Config {
         v.key(
             "pin_directory",
             &mut xdp.pin_directory,
-            "Where program and maps are pinned: a directory in the BPF file system.",
+            "Where program and maps are pinned: a directory in a BPF file system that greygate's \
+             user may use. The shipped unit mounts one on /run/greygate-bpf; on most hosts \
+             /sys/fs/bpf is root's alone.",
         );
         v.key(
             "pin",

@@ -117,8 +117,9 @@ pub enum FilterError {
     NotBuilt,
     /// The place for the pins is not on a BPF file system.
     #[error(
-        "{} is not on a BPF file system; `mount -t bpf bpf /sys/fs/bpf` mounts one",
-        .0.display()
+        "{path} is no BPF file system; `mkdir -p {path} && mount -t bpf -o mode=0700 bpf {path}` \
+         makes it one, as the shipped unit does",
+        path = .0.display()
     )]
     NoBpfFs(PathBuf),
     /// The file is no kernel program of greygate's.

@@ -11,7 +11,7 @@ use aya::{
     maps::{LpmTrie, Map, MapData, MapError, MapInfo, MapType, lpm_trie},
 };
 use greylist_ebpf::abi::{
-    self, ClientEntry, Config, Ipv4Key, Ipv6Key, KernelTime, Level, Presence,
+    self, ClientEntry, Config, Ipv4Key, Ipv6Key, KernelTime, Level, Moment, Presence,
 };
 use ipnet::IpNet;
 
@@ -126,7 +126,7 @@ impl Shape {
     fn of(name: &str, capacity: u32) -> Self {
         let hash = |key: usize, value: usize, entries| (MapType::Hash, key, value, entries, 0);
         let array = |value, entries| (MapType::Array, INDEX, value, entries, 0);
-        let each_cpu = |entries| (MapType::PerCpuArray, INDEX, size_of::<u64>(), entries, 0);
+        let each_cpu = |value, entries| (MapType::PerCpuArray, INDEX, value, entries, 0);
         let trie = |bytes| {
             let key = PREFIX_LENGTH + bytes;
             let flags = BPF_F_NO_PREALLOC;
@@ -136,16 +136,16 @@ impl Shape {
             abi::map::IPV4 => hash(size_of::<Ipv4Key>(), size_of::<ClientEntry>(), capacity),
             abi::map::IPV6 => hash(size_of::<Ipv6Key>(), size_of::<ClientEntry>(), capacity),
             abi::map::PRESENCE_V4 | abi::map::PRESENCE_V6 => {
-                array(size_of::<Presence>(), abi::PRESENCE_WORDS)
+                array(size_of::<Presence>(), abi::presence_words(capacity))
             }
             abi::map::ALLOWED_V4 => trie(4),
             abi::map::ALLOWED_V6 => trie(16),
             abi::map::DESTINATIONS => hash(16, 1, abi::DESTINATIONS),
             abi::map::PORTS => array(size_of::<u64>(), abi::PORT_WORDS),
             abi::map::CONFIG => array(size_of::<Config>(), 1),
-            abi::map::COUNTERS => each_cpu(abi::Counter::COUNT),
+            abi::map::COUNTERS => each_cpu(size_of::<u64>(), abi::Counter::COUNT),
             abi::map::EVENTS => (MapType::RingBuf, 0, 0, abi::EVENT_BYTES, 0),
-            _ => each_cpu(1),
+            _ => each_cpu(size_of::<Moment>(), 1),
         };
         let size = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
         Self {

@@ -1,6 +1,6 @@
 //! How much kernel memory a filter takes, told before it is taken.
 
-use greylist_ebpf::abi::{self, ClientEntry, Ipv4Key, Ipv6Key, PRESENCE_WORDS, Presence};
+use greylist_ebpf::abi::{self, ClientEntry, Ipv4Key, Ipv6Key, Presence};
 
 use super::Settings;
 
@@ -10,7 +10,8 @@ impl Settings {
     pub fn memory(&self) -> u64 {
         let sentences = hash_map(self.capacity, size_of::<Ipv4Key>())
             + hash_map(self.capacity, size_of::<Ipv6Key>());
-        let presence = 2 * u64::from(PRESENCE_WORDS) * bytes(size_of::<Presence>());
+        let presence =
+            2 * u64::from(abi::presence_words(self.capacity)) * bytes(size_of::<Presence>());
         sentences + presence + u64::from(abi::EVENT_BYTES) + OTHERS
     }
 }
@@ -48,6 +49,6 @@ mod tests {
     #[test]
     fn default_takes_what_the_settings_say() {
         let megabytes = Settings::default().memory() / 1_000_000;
-        assert_eq!(megabytes, 37);
+        assert_eq!(megabytes, 30);
     }
 }

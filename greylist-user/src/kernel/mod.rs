@@ -177,7 +177,8 @@ pub struct Settings {
     pub pin: bool,
     /// The kernel program. Default where the package installs it.
     pub object: PathBuf,
-    /// Where `load` pins maps and links; on a mounted bpffs. Default `/sys/fs/bpf/greygate`.
+    /// Where links and maps are pinned; on a mounted bpffs. Default `/run/greygate-bpf/pins`, on the
+    /// one that the shipped unit mounts: systemd keeps `/sys/fs/bpf` to root.
     pub pin_directory: PathBuf,
     /// The flag that `panic` leaves: while it exists, nothing is attached. Default
     /// `/var/lib/greygate/xdp-panic`, which a reboot does not remove.
@@ -200,7 +201,7 @@ impl Default for Settings {
             block_interval: Duration::from_hours(1),
             pin: true,
             object: PathBuf::from("/usr/lib/greygate/greygate-xdp.o"),
-            pin_directory: PathBuf::from("/sys/fs/bpf/greygate"),
+            pin_directory: PathBuf::from("/run/greygate-bpf/pins"),
             panic_file: PathBuf::from("/var/lib/greygate/xdp-panic"),
             capacity: 131_072,
         }

@@ -25,10 +25,14 @@ pub(super) fn load(settings: &Settings, pinned: Option<&Path>) -> Result<Ebpf, F
     obey_panic(settings)?;
     release::check()?;
     let bytes = read(&settings.object)?;
+    let words = abi::presence_words(settings.capacity);
     let mut loader = EbpfLoader::new();
     loader
         .map_max_entries(abi::map::IPV4, settings.capacity)
-        .map_max_entries(abi::map::IPV6, settings.capacity);
+        .map_max_entries(abi::map::IPV6, settings.capacity)
+        .map_max_entries(abi::map::PRESENCE_V4, words)
+        .map_max_entries(abi::map::PRESENCE_V6, words)
+        .override_global(abi::PRESENCE_WORDS, &words, true);
     if let Some(pinned) = pinned {
         for name in abi::map::ALL {
             loader.map_pin_path(name, pinned.join(name));

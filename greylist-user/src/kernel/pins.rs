@@ -37,6 +37,7 @@ use std::{
 use aya::{maps::MapData, pin::PinError};
 use greylist_ebpf::abi;
 use nix::{
+    errno::Errno,
     fcntl::{AT_FDCWD, RenameFlags, renameat2},
     sys::statfs::{BPF_FS_MAGIC, statfs},
     unistd::{User, geteuid},
@@ -393,7 +394,7 @@ fn on_bpffs(directory: &Path) -> Result<(), FilterError> {
     };
     match statfs(place) {
         Ok(file_system) if file_system.filesystem_type() == BPF_FS_MAGIC => Ok(()),
-        Ok(_) => Err(FilterError::NoBpfFs(place.to_owned())),
+        Ok(_) | Err(Errno::ENOENT) => Err(FilterError::NoBpfFs(place.to_owned())),
         Err(errno) => Err(FilterError::io(format!("looking at {}", place.display()))(
             errno.into(),
         )),

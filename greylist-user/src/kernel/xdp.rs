@@ -42,7 +42,7 @@ pub struct XdpFilter {
     /// The flag of `panic`, which tells who took the program off.
     panic_file: PathBuf,
     #[cfg(feature = "debug-log")]
-    _log: Option<super::debug_log::LogReader>,
+    log: Option<super::debug_log::ProgramLog>,
     pinning: Pinning,
 }
 
@@ -134,7 +134,7 @@ impl XdpFilter {
             netlink,
             panic_file: settings.panic_file.clone(),
             #[cfg(feature = "debug-log")]
-            _log: super::debug_log::LogReader::start(&mut ebpf),
+            log: super::debug_log::ProgramLog::of(&mut ebpf),
             ebpf,
             pinning,
         };
@@ -527,6 +527,10 @@ impl KernelFilter for XdpFilter {
     fn tend(&mut self) {
         self.attach_to_newcomers();
         self.maps.tell_events();
+        #[cfg(feature = "debug-log")]
+        if let Some(log) = &mut self.log {
+            log.tell();
+        }
     }
 
     fn capacity(&self) -> u32 {

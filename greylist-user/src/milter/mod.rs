@@ -34,6 +34,6 @@ pub use macros::Macros;
 pub use metrics::Metrics;
 pub use negotiate::{MacroStage, Needs, NegotiationError, Offer, Terms, action, step};
 pub use reply::{HeaderName, HeaderNameError, ReplyText, ReplyTextError, Status};
-pub use server::Server;
+pub use server::{BoundServer, Server};
 pub use session::{Context, Next, Session, SessionError};
 pub use settings::{Settings, SettingsError};

@@ -34,29 +34,54 @@ pub struct Server {
     stop: watch::Sender<()>,
 }
 
+/// A milter that listens and does not answer yet: MTAs that call wait.
+#[derive(Debug)]
+pub struct BoundServer {
+    settings: Settings,
+    bound: Vec<Bound>,
+    workers: usize,
+}
+
 impl Server {
-    /// Listens at every endpoint and starts the workers.
+    /// Listens at every endpoint. Starts no thread, and is all that may take a right: a port below
+    /// 1024, the group of a socket.
+    pub fn bind(settings: &Settings) -> Result<BoundServer, ListenError> {
+        settings.check()?;
+        make_room(settings.connections);
+        let workers = worker_count(settings.workers);
+        let bound = settings
+            .listen
+            .iter()
+            .map(|endpoint| Bound::bind(endpoint, workers, &settings.users))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(BoundServer {
+            settings: settings.clone(),
+            bound,
+            workers,
+        })
+    }
+}
+
+impl BoundServer {
+    /// Starts the workers.
     ///
     /// A session keeps the policy that stands when it begins. `judge` is called in the workers'
     /// threads and must not block.
-    pub fn start(
-        settings: &Settings,
+    pub fn serve(
+        self,
         policy: Arc<ArcSwap<Policy>>,
         judge: Arc<dyn Judge>,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
-    ) -> Result<Self, ListenError> {
-        settings.check()?;
-        make_room(settings.connections);
-        let count = worker_count(settings.workers);
-        let bound = settings
-            .listen
-            .iter()
-            .map(|endpoint| Bound::bind(endpoint, count, &settings.users))
-            .collect::<Result<Vec<_>, _>>()?;
-        let context = Context::new(settings, judge, Arc::clone(&metrics));
+    ) -> Result<Server, ListenError> {
+        let Self {
+            settings,
+            bound,
+            workers: count,
+        } = self;
+        let context = Context::new(&settings, judge, Arc::clone(&metrics));
         let shared = Arc::new(Shared {
-            admission: Arc::new(Admission::new(settings, Arc::clone(&metrics))),
+            admission: Arc::new(Admission::new(&settings, Arc::clone(&metrics))),
             clock,
             context: Arc::new(context),
             drain: settings.drain,
@@ -93,14 +118,16 @@ impl Server {
             })
             .collect::<Result<Vec<_>, _>>()
             .map_err(|source| ListenError::Worker { source })?;
-        Ok(Self {
+        Ok(Server {
             endpoints,
             files,
             workers,
             stop,
         })
     }
+}
 
+impl Server {
     /// Where it listens, in the order of the settings, with the port given for port 0.
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints

@@ -109,7 +109,7 @@ pub struct Store {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The directory cannot be made or used.
-    #[error("cannot use the store's directory {}", path.display())]
+    #[error("cannot use the store's directory {}{}", path.display(), if_forbidden(source))]
     Directory {
         /// The directory.
         path: PathBuf,
@@ -133,6 +133,17 @@ pub enum OpenError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// What mends a directory that may not be used.
+fn if_forbidden(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; give it to the user that greygate runs as (chown): not even root keeps a right over \
+             the files of others"
+        }
+        _ => "",
+    }
 }
 
 /// What the store holds.

@@ -130,7 +130,7 @@ fn serve(endpoint: Endpoint, workers: usize) -> Result<(), Box<dyn Error>> {
     let policy = Arc::new(ArcSwap::from_pointee(Policy::default()));
     let clock = Arc::new(SystemClock);
     let metrics = Arc::new(Metrics::default());
-    let server = Server::start(&settings, policy, Arc::new(DeferAll), clock, metrics)?;
+    let server = Server::bind(&settings)?.serve(policy, Arc::new(DeferAll), clock, metrics)?;
     for endpoint in server.endpoints() {
         println!("{endpoint}");
     }

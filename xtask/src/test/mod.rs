@@ -7,7 +7,7 @@ use std::{env, fmt, path::PathBuf, process::ExitCode, time::Instant};
 use clap::ValueEnum;
 
 use crate::{
-    build,
+    build::{self, Object},
     command::{Failure, Run, is_root},
     packages::{self, Need},
     setup,
@@ -69,6 +69,8 @@ struct Artefacts {
     daemon: Result<PathBuf, Obstacle>,
     /// The kernel program.
     object: Result<PathBuf, Obstacle>,
+    /// The kernel program of the feature `debug-log`.
+    debug_object: Result<PathBuf, Obstacle>,
 }
 
 /// Why a suite could not run.
@@ -86,16 +88,22 @@ impl Artefacts {
             let not_needed = Obstacle::Missing("not built for unit tests".to_owned());
             return Self {
                 daemon: Err(not_needed.clone()),
-                object: Err(not_needed),
+                object: Err(not_needed.clone()),
+                debug_object: Err(not_needed),
             };
         }
         let toolchain = setup::toolchain().map_err(|failure| {
             eprintln!("{failure}");
             Obstacle::Missing("it needs the compiler for the kernel program, see above".to_owned())
         });
+        let toolchain = toolchain.map(drop);
+        let build = |object| {
+            toolchain.clone()?;
+            build::object(object).map_err(|failure| Obstacle::broken(&failure))
+        };
         Self {
-            object: toolchain
-                .and_then(|_| build::object(false).map_err(|failure| Obstacle::broken(&failure))),
+            debug_object: build(Object::DebugLog),
+            object: build(Object::Release),
             daemon: build::daemon(false).map_err(|failure| Obstacle::broken(&failure)),
         }
     }
@@ -179,6 +187,10 @@ impl Suite {
             )));
         }
         let built = artefacts.daemon.as_ref().and(artefacts.object.as_ref());
+        let built = match self {
+            Self::Kernel => built.and(artefacts.debug_object.as_ref()),
+            _ => built,
+        };
         built.map(drop).map_err(Clone::clone)
     }
 
@@ -215,6 +227,9 @@ fn run(arguments: &[&str], artefacts: &Artefacts) -> Result<Counts, Failure> {
     }
     if let Ok(object) = &artefacts.object {
         cargo = cargo.env("GREYGATE_XDP_OBJECT", object);
+    }
+    if let Ok(object) = &artefacts.debug_object {
+        cargo = cargo.env("GREYGATE_XDP_DEBUG_OBJECT", object);
     }
     let mut counter = Counter::default();
     let status = cargo.watch(|line| counter.line(line))?;
@@ -286,6 +301,7 @@ mod tests {
             let artefacts = Artefacts {
                 daemon: Err(object),
                 object: Ok(PathBuf::from("x.o")),
+                debug_object: Ok(PathBuf::from("x-debug-log.o")),
             };
             let outcome = Suite::Store.perform(&artefacts).expect("nothing is run");
             (outcome.counts.failed, outcome.counts.skipped)

@@ -259,7 +259,7 @@ impl Place {
 
     fn try_start(&self) -> Result<ControlServer, SocketError> {
         let control: Arc<dyn Control> = self.ledger.clone();
-        ControlServer::start(&self.settings, control, Arc::default())
+        ControlServer::bind(&self.settings)?.serve(control, Arc::default())
     }
 
     fn start(&self) -> ControlServer {

@@ -3,30 +3,30 @@
 //!
 //! Pure. A bit that is clear also tells that a key is certainly new.
 
-use greylist_ebpf::abi::{PRESENCE_WORDS, Presence};
+use greylist_ebpf::abi::Presence;
 
 use super::key::SentenceKey;
 
-/// The words of one presence map.
+/// The words of one presence map: a power of two, at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Image(Vec<Presence>);
 
 impl Image {
-    /// No bit set.
-    pub(super) fn empty() -> Self {
-        Self(vec![Presence::default(); PRESENCE_WORDS as usize])
+    /// No bit set, in a map of `words`.
+    pub(super) fn empty(words: u32) -> Self {
+        Self(vec![Presence::default(); words as usize])
     }
 
     /// Whether the bit of `key` is set: without it there is no such entry.
     pub(super) fn may_hold(&self, key: &impl SentenceKey) -> bool {
-        let (index, bit) = bit_of(key);
+        let (index, bit) = self.bit_of(key);
         let word = self.word(index);
         word.hosts & bit.hosts != 0 || word.networks & bit.networks != 0
     }
 
     /// Sets the bit of `key`.
     pub(super) fn set(&mut self, key: &impl SentenceKey) {
-        let (index, bit) = bit_of(key);
+        let (index, bit) = self.bit_of(key);
         self.put(index, union(self.word(index), bit));
     }
 
@@ -44,7 +44,7 @@ impl Image {
     ) -> Vec<(u32, Presence)> {
         let mut bits: Vec<(u32, Presence)> = keys
             .filter(|key| !self.may_hold(*key))
-            .map(bit_of)
+            .map(|key| self.bit_of(key))
             .collect();
         bits.sort_unstable_by_key(|(index, _)| *index);
         bits.chunk_by(|(one, _), (other, _)| one == other)
@@ -67,20 +67,21 @@ impl Image {
             .collect()
     }
 
+    /// Which word the bit of `key` lies in, and that word with nothing but it.
+    fn bit_of(&self, key: &impl SentenceKey) -> (u32, Presence) {
+        let (bit, mut word) = (key.presence(), Presence::default());
+        if key.is_host() {
+            word.hosts = bit.mask();
+        } else {
+            word.networks = bit.mask();
+        }
+        let words = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
+        (bit.index(words), word)
+    }
+
     fn word(&self, index: u32) -> Presence {
         self.0.get(index as usize).copied().unwrap_or_default()
     }
-}
-
-/// Which word the bit of `key` lies in, and that word with nothing but it.
-fn bit_of(key: &impl SentenceKey) -> (u32, Presence) {
-    let (bit, mut word) = (key.presence(), Presence::default());
-    if key.is_host() {
-        word.hosts = bit.mask();
-    } else {
-        word.networks = bit.mask();
-    }
-    (bit.index(), word)
 }
 
 fn union(one: Presence, other: Presence) -> Presence {
@@ -94,14 +95,14 @@ fn union(one: Presence, other: Presence) -> Presence {
 mod tests {
     use std::collections::BTreeSet;
 
-    use greylist_ebpf::abi::{Ipv4Key, Ipv6Key};
+    use greylist_ebpf::abi::{Ipv4Key, Ipv6Key, MOST_PRESENCE_WORDS};
     use proptest::prelude::*;
 
     use super::*;
 
     #[test]
     fn host_and_its_network_have_their_own_bits() {
-        let mut image = Image::empty();
+        let mut image = Image::empty(MOST_PRESENCE_WORDS);
         let host = Ipv4Key::host([192, 0, 2, 7]);
         let network = Ipv4Key::network_of([192, 0, 2, 7]);
         image.set(&host);
@@ -113,7 +114,7 @@ mod tests {
 
     #[test]
     fn keys_of_one_word_are_one_write() {
-        let mut image = Image::empty();
+        let mut image = Image::empty(MOST_PRESENCE_WORDS);
         let hosts: Vec<Ipv4Key> = (0..64)
             .map(|network| Ipv4Key::host([10, 0, network, 1]))
             .collect();
@@ -121,11 +122,14 @@ mod tests {
             hosts: u64::MAX,
             networks: 0,
         };
-        let index = hosts[0].presence().index();
+        let index = hosts[0].presence().index(MOST_PRESENCE_WORDS);
         assert_eq!(image.wanting(hosts.iter()), [(index, full)]);
         image.put(index, full);
         assert_eq!(image.wanting(hosts.iter()), []);
     }
+
+    /// So few that bits of different networks fall together.
+    const WORDS: u32 = 2;
 
     /// One step of a life.
     #[derive(Clone, Debug)]
@@ -150,7 +154,7 @@ mod tests {
         steps: Vec<Step>,
         key: impl Fn([u8; 3]) -> K,
     ) -> Result<(), TestCaseError> {
-        let (mut kernel, mut image) = (Image::empty(), Image::empty());
+        let (mut kernel, mut image) = (Image::empty(WORDS), Image::empty(WORDS));
         let mut entries: BTreeSet<K> = BTreeSet::new();
         for step in steps {
             match step {
@@ -168,7 +172,7 @@ mod tests {
                     }
                 }
                 Step::Rewrite => {
-                    let mut exact = Image::empty();
+                    let mut exact = Image::empty(WORDS);
                     for entry in &entries {
                         exact.set(entry);
                     }

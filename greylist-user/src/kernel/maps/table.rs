@@ -13,7 +13,7 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap, IterableMap, MapData, MapError},
 };
-use greylist_ebpf::abi::{ClientEntry, KernelTime, Presence};
+use greylist_ebpf::abi::{self, ClientEntry, KernelTime, Presence};
 
 use super::{
     batch, key::SentenceKey, map_error, os_error, presence::Image, take_map, unless_absent,
@@ -51,7 +51,7 @@ impl<K: SentenceKey> Table<K> {
         let mut table = Self {
             entries: take_map(ebpf, names.entries)?,
             presence: take_map(ebpf, names.presence)?,
-            image: Image::empty(),
+            image: Image::empty(abi::presence_words(capacity)),
             len: 0,
             names,
             capacity,
@@ -97,7 +97,7 @@ impl<K: SentenceKey> Table<K> {
         &mut self,
         mut visit: impl FnMut(SentencedClient, &ClientEntry),
     ) -> Result<(), FilterError> {
-        let (mut there, mut strange) = (Image::empty(), Vec::new());
+        let (mut there, mut strange) = (Image::empty(self.words()), Vec::new());
         let mut len = 0;
         batch::read(self.fd(), |key: K, entry: ClientEntry| {
             if let Some(client) = key.client() {
@@ -120,10 +120,15 @@ impl<K: SentenceKey> Table<K> {
         Ok(())
     }
 
+    /// Elements of the presence map.
+    fn words(&self) -> u32 {
+        abi::presence_words(self.capacity)
+    }
+
     /// Makes the presence map say what `image` says, and no more.
     fn present(&mut self, image: &Image) -> Result<(), FilterError> {
         // What a stranger wrote into it is mended as well.
-        let mut kernel = Image::empty();
+        let mut kernel = Image::empty(self.words());
         batch::read(fd_of(&self.presence), |index, word| kernel.put(index, word))
             .map_err(|error| presence_error(self.names, "read", error))?;
         let wrong = image.differing(&kernel);
