@@ -94,7 +94,7 @@ mod program {
         next_source(&context);
         // SAFETY: nothing here waits to be dropped.
         unsafe { MEASURED.tail_call(&context, 0) };
-        // Reached only without a measured program, which the benchmark notices by this.
+        // Reached only without a measured program; the benchmark notices, since nothing is counted.
         xdp_action::XDP_ABORTED
     }
 
