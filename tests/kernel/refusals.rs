@@ -23,7 +23,7 @@ use greygate::{
 use greylist_ebpf::abi;
 use nix::{sys::stat::Mode as Rights, unistd::mkfifo};
 use object::{Object as _, ObjectSection as _};
-use support::{needs, requirements};
+use support::{needs, process::copy_program, requirements};
 
 use crate::stage::{CASTS, INTERFACE, Stage, on, sentence};
 
@@ -289,7 +289,7 @@ fn run_as_nobody(stage: &Stage, object: &Path, setpriv: &Path, capabilities: &st
     let everybody = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(stage.directory.path(), everybody).expect("our own directory");
     let binary = stage.path("kernel-tests");
-    std::fs::copy(std::env::current_exe().expect("this binary"), &binary).expect("a copy");
+    copy_program(&std::env::current_exe().expect("this binary"), &binary).expect("a copy");
     let copy = stage.path("greygate-xdp.o");
     std::fs::copy(object, &copy).expect("a copy");
     let mut inner = Command::new(setpriv);

@@ -71,7 +71,7 @@ impl Greygate {
             .map_err(Error::io(format!("making {}", directory.display())))?;
         if !launcher.is_empty() {
             let copy = directory.join("greygate");
-            fs::copy(&binary, &copy).map_err(Error::io(format!("writing {}", copy.display())))?;
+            process::copy_program(&binary, &copy)?;
             binary = copy;
         }
         let mut greygate = Self {

@@ -33,6 +33,14 @@ pub fn run_in(namespace: &Namespace, command: &mut Command) -> Result<String, Er
     namespace.run(|| run(command))
 }
 
+/// Copies a program to where another user finds it.
+///
+/// By a process of its own: a copy that this one had open for writing would stay open in whatever
+/// another thread starts at that moment, and a program that is open for writing cannot be executed.
+pub fn copy_program(from: &Path, to: &Path) -> Result<(), Error> {
+    run(Command::new("cp").arg("--").args([from, to])).map(drop)
+}
+
 /// A program that runs until its guard is dropped.
 #[derive(Debug)]
 pub struct Service {

@@ -210,8 +210,8 @@ fn micros_each(time: Duration, changes: usize) -> f64 {
     time.as_secs_f64() * 1e6 / changes as f64
 }
 
-/// Room for all sentences and those that come meanwhile: a power of two, since the kernel rounds the
-/// buckets of a hash up to one.
-pub(crate) const CAPACITY: u32 = 1 << 20;
+/// Room for a million sentences and those that come meanwhile. The kernel rounds the buckets of a hash
+/// up to a power of two: this capacity has 2^21 of them, at 16 bytes, which it nearly fills.
+pub(crate) const CAPACITY: u32 = 1_600_000;
 /// Batches for nftables, whose every call begins by asking for the whole rule set.
 const NFT_BATCHES: usize = 2;
