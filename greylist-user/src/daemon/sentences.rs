@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use crate::host;
 use crate::kernel::{self, SentenceSource};
-use crate::policy::{Policy, Sentence, Timestamp, ranges};
+use crate::policy::{Policy, Sentence, SentenceLevel, Timestamp, ranges};
 use crate::store::Store;
 
 /// The store's sentences, as far as the rules of the present uphold them.
@@ -35,9 +35,13 @@ impl SentenceSource for UpheldSentences {
 
     fn heed(&self, entries: &[kernel::Entry], now: Timestamp) {
         let knocking = entries.iter().filter(|entry| entry.drops > 0);
-        let readings = knocking.map(|entry| (entry.client, entry.drops));
         // What passed all the same is no persistence, but mail that came again.
-        self.store.heed(readings, self.drops, now);
+        let (dropped, passed): (Vec<&kernel::Entry>, Vec<_>) =
+            knocking.partition(|entry| self.drops && entry.level != SentenceLevel::Observe);
+        for (entries, dropped) in [(dropped, true), (passed, false)] {
+            let readings = entries.iter().map(|entry| (entry.client, entry.drops));
+            self.store.heed(readings, dropped, now);
+        }
     }
 }
 
@@ -99,7 +103,7 @@ mod tests {
 
     use super::*;
     use crate::kernel::Entry;
-    use crate::policy::{Persistence, SentenceLevel, SentenceReason, SentencedClient};
+    use crate::policy::{Persistence, SentenceReason, SentencedClient};
     use crate::store::Settings;
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -165,8 +169,10 @@ mod tests {
     }
 
     #[test]
-    fn kernel_that_only_observes_lengthens_no_sentence() {
-        for (drops, minutes) in [(true, 20), (false, 10)] {
+    fn what_the_kernel_only_observes_lengthens_no_sentence() {
+        let (block, observe) = (SentenceLevel::Block, SentenceLevel::Observe);
+        for (drops, level, minutes) in [(true, block, 20), (true, observe, 10), (false, block, 10)]
+        {
             let (sentences, _directory) = sentences(drops);
             let client = SentencedClient::of([192, 0, 2, 7].into());
             let until = NOW.after(Duration::from_mins(10));
@@ -180,7 +186,7 @@ mod tests {
             });
             let entry = Entry {
                 client,
-                level: SentenceLevel::Block,
+                level,
                 until,
                 drops: 500,
             };

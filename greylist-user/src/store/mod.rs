@@ -8,8 +8,8 @@
 //! The milter path takes one or two shard locks for well under a microsecond each and never waits
 //! for the disk, the kernel or a walk through the tables. When there is no room, mail passes.
 //!
-//! Log words: `punished` and `forgiven` (info), `lengthened` and `snapshot` (debug), `snapshot-failed`, `set-aside`,
-//! `store-full`, `open-directory` and `open-seed` (warn), `store-has-room` (info).
+//! Log words: `punished`, `forgiven` and `store-has-room` (info), `lengthened` and `snapshot`
+//! (debug), `snapshot-failed`, `set-aside`, `store-full`, `open-directory` and `open-seed` (warn).
 
 pub mod codec;
 mod keeper;
@@ -277,16 +277,16 @@ impl Store {
     }
 
     /// Hears where the kernel's counters of sentenced clients stand. Those of `readings` that go on
-    /// knocking are sentenced for longer, once, if `lengthens`; otherwise it is only noted.
+    /// knocking are sentenced for longer, once, if they were `dropped`; otherwise it is only noted.
     pub fn heed(
         &self,
         readings: impl IntoIterator<Item = (SentencedClient, u64)>,
-        lengthens: bool,
+        dropped: bool,
         now: Timestamp,
     ) {
         let policy = self.policy.load();
         for (client, counter) in readings {
-            let policy = lengthens.then_some(&**policy);
+            let policy = dropped.then_some(&**policy);
             if let Some(longer) = self.sentences.heed(policy, client, counter, now) {
                 self.metrics.sentences_lengthened.inc();
                 tracing::debug!(

@@ -91,7 +91,8 @@ impl Sentences {
     }
 
     /// Notes that the kernel's counter of `client` stands at `counter`, and lengthens the sentence
-    /// if there is a `policy` that wants that. Gives it back if so.
+    /// if there is a `policy` that wants that; without one, what was counted passed. Gives it back
+    /// if so.
     pub(super) fn heed(
         &self,
         policy: Option<&Policy>,
@@ -100,7 +101,7 @@ impl Sentences {
         now: Timestamp,
     ) -> Option<Sentence> {
         let mut sentence = self.by_client.get_mut(&client)?;
-        sentence.persistence = sentence.persistence.read(counter);
+        sentence.persistence = sentence.persistence.read(counter, policy.is_some());
         *sentence = policy::lengthened(policy?, &sentence, now)?;
         Some(*sentence)
     }
