@@ -386,6 +386,12 @@ const ILLEGAL: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "[lists]\nallow = [\"192.0.2.1\", \"::ffff:192.0.2.7\"]\n",
+        &[
+            "f:2: [lists] allow: ::ffff:192.0.2.7/128 is IPv4 written as IPv6; write 192.0.2.7 and its prefix",
+        ],
+    ),
+    (
         "[xdp]\nports = [25, 587]\n",
         &[
             "f:2: [xdp] ports: 587 serves your own users, who share addresses with offenders and would be locked out; remove it, or write submission = true if that is what you want",
