@@ -60,8 +60,8 @@ pub struct Settings {
     /// new tuples a second, and 300 MB when full, beside up to 380 MB of trust once as many senders
     /// have earned some.
     pub capacity: usize,
-    /// Most sentences held at once. Default 4,000,000: many times what the kernel's tables hold at
-    /// their default, and 800 MB at most when full.
+    /// Most sentences held at once. Default 1,000,000: several times what the kernel's tables hold at
+    /// their default, and some 200 MB when full.
     pub sentences: usize,
     /// Time from one snapshot to the next: what a crash may lose. Default 5 min.
     pub snapshot_interval: Duration,
@@ -77,7 +77,7 @@ impl Default for Settings {
             directory: PathBuf::from("/var/lib/greygate"),
             seed_file: PathBuf::from("/var/lib/greygate/seed"),
             capacity: 4_000_000,
-            sentences: 4_000_000,
+            sentences: 1_000_000,
             snapshot_interval: Duration::from_mins(5),
             sweep_messages: 1_500,
             sweep_interval: Duration::from_hours(12),
