@@ -120,6 +120,7 @@ impl fmt::Display for Target {
 pub struct OrderedLevel(pub SentenceLevel);
 
 impl OrderedLevel {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
     pub(super) fn is_default(&self) -> bool {
         *self == Self::default()
     }

@@ -190,7 +190,7 @@ impl Desk {
             tuples: census.tuples as u64,
             capacity: census.capacity as u64,
             trusted: census.trusted as u64,
-            sentences: self.sentences.sentences(now).len() as u64,
+            sentences: self.sentences.count(now) as u64,
             snapshot_age: census.last_snapshot.map(age),
             restored: self.restored.clone(),
         }

@@ -46,6 +46,13 @@ impl SentenceSource for UpheldSentences {
 }
 
 impl UpheldSentences {
+    /// How many there are.
+    pub(super) fn count(&self, now: Timestamp) -> usize {
+        let policy = self.policy.load();
+        let uphold = policy.upholding();
+        self.store.count_sentences(now, |it| uphold(it).is_some())
+    }
+
     /// Who is never dropped, and why; each network once.
     pub(super) fn allowances(&self) -> Vec<Allowance> {
         let policy = self.policy.load();
@@ -195,6 +202,8 @@ mod tests {
                 panic!("one is sentenced");
             };
             assert_eq!(held.persistence.drops, 500);
+            assert_eq!(sentences.count(NOW), 1);
+            assert_eq!(sentences.count(held.until), 0);
             assert_eq!(held.until, NOW.after(Duration::from_mins(minutes)));
         }
     }

@@ -120,6 +120,14 @@ impl Sentences {
             .collect()
     }
 
+    /// How many are in force at `now` and are counted by `is_counted`.
+    pub(super) fn count(&self, now: Timestamp, is_counted: impl Fn(Sentence) -> bool) -> usize {
+        self.by_client
+            .iter()
+            .filter(|sentence| !sentence.has_ended(now) && is_counted(**sentence))
+            .count()
+    }
+
     /// Removes those that have ended at `now`, and says how many.
     pub(super) fn sweep(&self, now: Timestamp) -> usize {
         self.retain(|sentence| !sentence.has_ended(now))
