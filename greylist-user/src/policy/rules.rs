@@ -208,7 +208,9 @@ impl Default for Punish {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use proptest::prelude::*;
 
     use crate::policy::{Persistence, Timestamp};
 
@@ -283,6 +285,39 @@ mod tests {
             .allow
             .push("192.0.2.25/32".parse().expect("a network"));
         assert_eq!(policy.uphold_all(vec![earned, ordered]), [ordered]);
+    }
+
+    proptest! {
+        #[test]
+        fn many_are_upheld_as_one_after_the_other(
+            allow in proptest::collection::vec((0..16_u32, 26..=32_u8), 0..4),
+            observes: bool,
+            clients in proptest::collection::vec((0..16_u32, any::<bool>(), any::<bool>()), 0..20),
+        ) {
+            let address = |number| IpAddr::from(Ipv4Addr::from(0xc000_0200 + number * 16));
+            let allow = allow.into_iter();
+            let mut policy = Policy {
+                allow: allow.map(|(number, bits)| IpNet::new_assert(address(number), bits).trunc()).collect(),
+                ..Policy::default()
+            };
+            if observes {
+                policy.punish.action = Action::Observe;
+            }
+            let given = |(number, by_operator, is_network)| Sentence {
+                client: SentencedClient::covering(address(number))[usize::from(is_network)],
+                level: SentenceLevel::Block,
+                reason: match by_operator {
+                    true => SentenceReason::Operator,
+                    false => SentenceReason::RapidRetries,
+                },
+                since: Timestamp::from_millis(1),
+                until: Timestamp::from_millis(2),
+                persistence: Persistence::default(),
+            };
+            let sentences: Vec<_> = clients.into_iter().map(given).collect();
+            let one_by_one: Vec<_> = sentences.iter().filter_map(|it| policy.uphold(*it)).collect();
+            prop_assert_eq!(policy.uphold_all(sentences), one_by_one);
+        }
     }
 
     #[test]
