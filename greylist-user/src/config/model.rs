@@ -269,8 +269,9 @@ impl Config {
             "private",
             &mut punish.private,
             "Whether clients with private addresses (10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, \
-             100.64.0.0/10, fc00::/7) are sentenced like others. Behind such an address stands a \
-             neighbour, or a proxy with everybody behind it. Loopback and link-local never are.",
+             100.64.0.0/10, fc00::/7; of translators from IPv4, 64:ff9b::/96 and 64:ff9b:1::/48) are \
+             sentenced like others. Behind such an address stands a neighbour, or a proxy with \
+             everybody behind it. Loopback and link-local never are.",
         );
 
         v.section(
