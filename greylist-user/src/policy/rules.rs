@@ -306,9 +306,10 @@ mod tests {
             let given = |(number, by_operator, is_network)| Sentence {
                 client: SentencedClient::covering(address(number))[usize::from(is_network)],
                 level: SentenceLevel::Block,
-                reason: match by_operator {
-                    true => SentenceReason::Operator,
-                    false => SentenceReason::RapidRetries,
+                reason: if by_operator {
+                    SentenceReason::Operator
+                } else {
+                    SentenceReason::RapidRetries
                 },
                 since: Timestamp::from_millis(1),
                 until: Timestamp::from_millis(2),
