@@ -221,7 +221,7 @@ impl Store {
 
     /// Gives a sentence: an operator's, whatever the client's standing.
     ///
-    /// One that is in force is never shortened or softened by it. Returns the client's sentence as
+    /// One that is in force becomes one with it ([`Sentence::merge`]). Returns the client's sentence as
     /// it is now; [`None`] if there is no room for one more.
     pub fn punish(&self, sentence: Sentence) -> Option<Sentence> {
         let given = match self.sentences.give(sentence) {

@@ -24,7 +24,7 @@ pub(super) struct Sentences {
 /// What giving a sentence came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Given {
-    /// The client was not sentenced before, or less hard.
+    /// The client was not sentenced before, or at another level.
     New(Sentence),
     /// The client was sentenced already; this is the sentence now.
     Renewed(Sentence),
@@ -42,7 +42,7 @@ impl Sentences {
         }
     }
 
-    /// Gives `sentence`. One that is in force is never shortened or softened by it.
+    /// Gives `sentence`. One that is in force becomes one with it, and is never shortened.
     pub(super) fn give(&self, sentence: Sentence) -> Given {
         match self.by_client.entry(sentence.client) {
             Entry::Occupied(mut entry) => {
