@@ -76,6 +76,13 @@ fn what_was_only_observed_is_noted_and_lengthens_nothing() {
         (noted.persistence.drops, noted.until),
         (500, sentence.until)
     );
+
+    let dropped = |counter| {
+        store.heed([(sentence.client, counter)], true, fixture.clock.now());
+        the_one(&fixture, &store).until
+    };
+    assert_eq!(dropped(599), sentence.until, "99 of them were dropped");
+    assert!(dropped(600) > sentence.until);
 }
 
 #[test]

@@ -84,7 +84,10 @@ impl FromStr for Target {
         let address = text.parse().map(Self::Address);
         address
             .or_else(|_| text.parse().map(Self::Network))
-            .map_err(|_| InvalidTarget(text.to_owned()))
+            .ok()
+            // Nobody is ever seen with a network of IPv4 that is written as IPv6.
+            .filter(|it| !matches!(it, Self::Network(it) if it.addr().to_canonical() != it.addr()))
+            .ok_or_else(|| InvalidTarget(text.to_owned()))
     }
 }
 
@@ -115,6 +118,13 @@ impl fmt::Display for Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct OrderedLevel(pub SentenceLevel);
+
+impl OrderedLevel {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
 
 impl Default for OrderedLevel {
     fn default() -> Self {
@@ -238,6 +248,12 @@ mod tests {
             order.force = true;
             assert!(order.client(&policy()).is_err(), "{target}");
         }
+    }
+
+    #[test]
+    fn network_of_ipv4_written_as_ipv6_is_no_target() {
+        assert!("::ffff:192.0.2.7/128".parse::<Target>().is_err());
+        assert!("::ffff:192.0.2.7".parse::<Target>().is_ok());
     }
 
     #[test]

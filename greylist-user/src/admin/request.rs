@@ -70,8 +70,9 @@ pub struct PunishOrder {
     /// For how long, in seconds; without it, as long as `[punish] sentence`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<u64>,
-    /// How hard: `observe`, `rate` or `block`; without it, `block`.
-    #[serde(default)]
+    /// How hard: `observe`, `rate` or `block`; without it, `block`. A block is not written out, so
+    /// that a daemon which knows no levels yet understands it, and refuses any other.
+    #[serde(default, skip_serializing_if = "OrderedLevel::is_default")]
     pub level: OrderedLevel,
     /// Even if it is allow-listed, local or private.
     #[serde(default)]
@@ -201,13 +202,18 @@ impl XdpStatus {
     /// The filter's own status with the sentences in force at `now`, of which the first
     /// thousand are listed.
     pub fn of(filter: FilterStatus, mut sentences: Vec<Sentence>, now: Timestamp) -> Self {
-        sentences.sort_by_key(|sentence| (Reverse(sentence.until), sentence.client));
+        let rank = |sentence: &Sentence| (Reverse(sentence.until), sentence.client);
         let left_off = sentences.len().saturating_sub(LISTED);
+        if left_off > 0 {
+            // Of a million, not all have to be sorted.
+            sentences.select_nth_unstable_by_key(LISTED, rank);
+            sentences.truncate(LISTED);
+        }
+        sentences.sort_unstable_by_key(rank);
         Self {
             filter,
             sentences: sentences
                 .iter()
-                .take(LISTED)
                 .map(|sentence| SentenceLine::of(sentence, now))
                 .collect(),
             sentences_left_off: left_off as u64,
@@ -256,7 +262,7 @@ pub struct Punished {
     pub client: String,
     /// For how many seconds from now: no less than it was sentenced for already.
     pub seconds: u64,
-    /// How hard: `observe`, `rate` or `block`, and no softer than it was sentenced already.
+    /// How hard: `observe`, `rate` or `block`, and no softer than an operator sentenced it already.
     #[serde(default)]
     pub level: String,
     /// Why new connections are not dropped all the same, such as a filter that is off; empty when
@@ -347,12 +353,19 @@ mod tests {
     }
 
     #[test]
-    fn order_without_a_level_is_a_block() {
-        let json = r#"{"request":"punish","target":"192.0.2.0/24"}"#;
-        let Ok(Request::Punish(order)) = serde_json::from_str(json) else {
+    fn order_without_a_level_is_a_block_and_a_block_is_written_without_one() {
+        let json = r#"{"request":"punish","target":"192.0.2.0/24","force":false}"#;
+        let request = serde_json::from_str(json);
+        let Ok(Request::Punish(order)) = &request else {
             panic!("a script of before must be understood");
         };
         assert_eq!(order.level.0, SentenceLevel::Block);
+        let written = serde_json::to_string(&request.expect("it was read"));
+        assert_eq!(
+            written.expect("plain data"),
+            json,
+            "an older daemon reads it"
+        );
     }
 
     #[test]

@@ -172,6 +172,9 @@ fn filter_on(on: &OnStatus, paper: &mut Paper) {
     }
     let ports: Vec<_> = on.ports.iter().map(u16::to_string).collect();
     paper.row("ports", ports.join(", "));
+    if on.observes {
+        paper.row("action", "observe: what would be dropped is only counted");
+    }
     let capacity = number(on.capacity.into());
     for (family, entries) in [("IPv4", on.entries_ipv4), ("IPv6", on.entries_ipv6)] {
         paper.row(
@@ -284,6 +287,23 @@ mod tests {
             "192.0.2.7 is sentenced for 30m, at level block\n\
              but nothing is dropped: the kernel filter is off\n"
         );
+    }
+
+    #[test]
+    fn filter_that_only_observes_says_so() {
+        let status = |observes| {
+            on_paper(&Answer::XdpStatus(XdpStatus {
+                filter: FilterStatus::On(OnStatus {
+                    observes,
+                    ..OnStatus::default()
+                }),
+                sentences: Vec::new(),
+                sentences_left_off: 0,
+            }))
+        };
+        let row = "action        observe: what would be dropped is only counted\n";
+        assert!(status(true).contains(row), "{}", status(true));
+        assert!(!status(false).contains("observe"), "{}", status(false));
     }
 
     #[test]

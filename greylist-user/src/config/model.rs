@@ -229,7 +229,8 @@ impl Config {
         v.key(
             "action",
             &mut punish.action,
-            "\"enforce\" blocks; \"observe\" counts what would have been blocked.",
+            "\"enforce\" blocks offenders; \"observe\" counts what would have been blocked. Orders of \
+             `greygate punish` hold either way.",
         );
         v.bounded(
             "rapid_interval",
@@ -268,8 +269,9 @@ impl Config {
             "private",
             &mut punish.private,
             "Whether clients with private addresses (10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, \
-             100.64.0.0/10, fc00::/7) are sentenced like others. Behind such an address stands a \
-             neighbour, or a proxy with everybody behind it. Loopback and link-local never are.",
+             100.64.0.0/10, fc00::/7; of translators from IPv4, 64:ff9b::/96 and 64:ff9b:1::/48) are \
+             sentenced like others. Behind such an address stands a neighbour, or a proxy with \
+             everybody behind it. Loopback and link-local never are.",
         );
 
         v.section(
@@ -279,12 +281,14 @@ impl Config {
         v.key(
             "allow",
             &mut self.policy.allow,
-            "Never greylisted and never punished.",
+            "Never greylisted and never punished; in the kernel this and local win over every \
+             sentence, whoever gave it.",
         );
         v.key(
             "local",
             &mut self.policy.local,
-            "This site's own: backup MXs, proxies. Loopback always is.",
+            "This site's own: backup MXs, proxies. Loopback, this host's addresses and its gateways \
+             always are.",
         );
     }
 
@@ -411,8 +415,8 @@ impl Config {
             "sentences",
             &mut store.sentences,
             1_000..=64_000_000,
-            "Sentences held at most, some 200 bytes each when full. More offenders than that go free, and \
-             are counted.",
+            "Sentences held at most, some 200 bytes each. More offenders than that go free, and are \
+             counted.",
         );
         v.bounded(
             "snapshot_interval",

@@ -7,6 +7,7 @@ use nix::net::if_::if_nametoindex;
 
 use super::duration::format;
 use super::model::Config;
+use super::value::Setting;
 use crate::admin::MetricsListen;
 use crate::host;
 use crate::kernel;
@@ -84,10 +85,12 @@ impl Config {
         if xdp.action == Action::Observe {
             remarks.push("[xdp] only observes: nobody is blocked".to_owned());
         }
-        let tables = 2 * u64::from(xdp.capacity);
-        if (self.store.sentences as u64) < tables {
+        let tables = 2 * xdp.capacity as usize;
+        if self.store.sentences < tables {
             remarks.push(format!(
-                "[store] sentences: fewer than the {tables} that the kernel takes memory for"
+                "[store] sentences of {} are fewer than the {} that the kernel takes memory for",
+                self.store.sentences.show(),
+                tables.show()
             ));
         }
         let listed = [&self.policy.allow[..], &self.policy.local].concat();
@@ -209,7 +212,10 @@ mod tests {
             .collect();
         assert_eq!(config.remarks(), Vec::<String>::new(), "it is off");
         config.xdp.interfaces = vec!["lo".to_owned()];
-        assert_eq!(config.remarks().len(), 3, "{:?}", config.remarks());
+        let remarks = config.remarks();
+        assert_eq!(remarks.len(), 3, "{remarks:?}");
+        let fewer = "[store] sentences of 1_000 are fewer than the 262_144 that";
+        assert!(remarks[1].starts_with(fewer), "{remarks:?}");
     }
 
     #[test]

@@ -143,6 +143,13 @@ impl Setting for IpNet {
                 Fault::new(value, what)
             })?,
         };
+        if let Self::V6(network) = network
+            && let Some(address) = network.addr().to_ipv4_mapped()
+        {
+            // No client is ever seen with such an address: the line would do nothing, unsaid.
+            let what = format!("{network} is IPv4 written as IPv6; write {address} and its prefix");
+            return Err(Fault::new(value, what));
+        }
         let masked = network.trunc();
         if masked == network {
             Ok(network)

@@ -131,11 +131,7 @@ impl Control for Desk {
         let idle = self.projector.status().nothing_dropped_because();
         let without_effect = passes
             .map(|it| format!("{it} always passes in the kernel"))
-            .or(idle)
-            .or_else(|| {
-                let why = "[xdp] action is observe: what would be dropped is only counted";
-                (!self.sentences.drops).then(|| why.to_owned())
-            });
+            .or(idle);
         Ok(Punished {
             client: client.to_string(),
             seconds: given.until.since(now).as_secs(),
@@ -190,7 +186,7 @@ impl Desk {
             tuples: census.tuples as u64,
             capacity: census.capacity as u64,
             trusted: census.trusted as u64,
-            sentences: self.sentences.sentences(now).len() as u64,
+            sentences: self.sentences.count(now) as u64,
             snapshot_age: census.last_snapshot.map(age),
             restored: self.restored.clone(),
         }

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use crate::host;
 use crate::kernel::{self, SentenceSource};
-use crate::policy::{Policy, Sentence, Timestamp, ranges};
+use crate::policy::{Policy, Sentence, SentenceLevel, Timestamp, ranges};
 use crate::store::Store;
 
 /// The store's sentences, as far as the rules of the present uphold them.
@@ -35,13 +35,24 @@ impl SentenceSource for UpheldSentences {
 
     fn heed(&self, entries: &[kernel::Entry], now: Timestamp) {
         let knocking = entries.iter().filter(|entry| entry.drops > 0);
-        let readings = knocking.map(|entry| (entry.client, entry.drops));
         // What passed all the same is no persistence, but mail that came again.
-        self.store.heed(readings, self.drops, now);
+        let (dropped, passed): (Vec<&kernel::Entry>, Vec<_>) =
+            knocking.partition(|entry| self.drops && entry.level != SentenceLevel::Observe);
+        for (entries, dropped) in [(dropped, true), (passed, false)] {
+            let readings = entries.iter().map(|entry| (entry.client, entry.drops));
+            self.store.heed(readings, dropped, now);
+        }
     }
 }
 
 impl UpheldSentences {
+    /// How many there are.
+    pub(super) fn count(&self, now: Timestamp) -> usize {
+        let policy = self.policy.load();
+        let uphold = policy.upholding();
+        self.store.count_sentences(now, |it| uphold(it).is_some())
+    }
+
     /// Who is never dropped, and why; each network once.
     pub(super) fn allowances(&self) -> Vec<Allowance> {
         let policy = self.policy.load();
@@ -99,7 +110,7 @@ mod tests {
 
     use super::*;
     use crate::kernel::Entry;
-    use crate::policy::{Persistence, SentenceLevel, SentenceReason, SentencedClient};
+    use crate::policy::{Persistence, SentenceReason, SentencedClient};
     use crate::store::Settings;
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -165,8 +176,10 @@ mod tests {
     }
 
     #[test]
-    fn kernel_that_only_observes_lengthens_no_sentence() {
-        for (drops, minutes) in [(true, 20), (false, 10)] {
+    fn what_the_kernel_only_observes_lengthens_no_sentence() {
+        let (block, observe) = (SentenceLevel::Block, SentenceLevel::Observe);
+        for (drops, level, minutes) in [(true, block, 20), (true, observe, 10), (false, block, 10)]
+        {
             let (sentences, _directory) = sentences(drops);
             let client = SentencedClient::of([192, 0, 2, 7].into());
             let until = NOW.after(Duration::from_mins(10));
@@ -180,7 +193,7 @@ mod tests {
             });
             let entry = Entry {
                 client,
-                level: SentenceLevel::Block,
+                level,
                 until,
                 drops: 500,
             };
@@ -189,6 +202,8 @@ mod tests {
                 panic!("one is sentenced");
             };
             assert_eq!(held.persistence.drops, 500);
+            assert_eq!(sentences.count(NOW), 1);
+            assert_eq!(sentences.count(held.until), 0);
             assert_eq!(held.until, NOW.after(Duration::from_mins(minutes)));
         }
     }

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use aya::maps::{Array, Map, MapData, MapError, MapInfo, PerCpuArray};
-use greylist_ebpf::abi::{self, Counter, Level};
+use greylist_ebpf::abi::{self, Config, Counter, Level};
 
 use super::{
     FilterError, FilterStatus, InterfaceStatus, Loaded, ObtainedMode, OnStatus, Pinned,
@@ -114,6 +114,7 @@ pub fn look(settings: &Settings) -> Result<Option<Pinned>, FilterError> {
         .collect();
     let maps = pins::maps_in(directory);
     let frames = read_frames(&maps).map_err(unreadable(abi::map::COUNTERS))?;
+    let config = read_config(&maps).map_err(unreadable(abi::map::CONFIG))?;
     let sentences = Sentences::read(&maps);
     let (entries_ipv4, entries_ipv6) = sentences.lens();
     let drops = frames.iter().filter(|(counter, _)| counter.is_dropped());
@@ -127,6 +128,7 @@ pub fn look(settings: &Settings) -> Result<Option<Pinned>, FilterError> {
     let filter = OnStatus {
         interfaces,
         ports: read_ports(&maps).map_err(unreadable(abi::map::PORTS))?,
+        observes: config.flags & Config::OBSERVE != 0,
         entries_ipv4,
         entries_ipv6,
         capacity,
@@ -243,6 +245,12 @@ fn read_ports(maps: &Path) -> Result<Vec<u16>, MapError> {
             .is_some_and(|word| word & mask != 0)
     };
     Ok((0..=u16::MAX).filter(is_set).collect())
+}
+
+fn read_config(maps: &Path) -> Result<Config, MapError> {
+    let map = MapData::from_pin(maps.join(abi::map::CONFIG))?;
+    let map: Array<_, Config> = Map::from_map_data(map)?.try_into()?;
+    map.get(&0, 0)
 }
 
 fn unreadable(map: &'static str) -> impl FnOnce(MapError) -> FilterError {

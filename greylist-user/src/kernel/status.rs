@@ -26,7 +26,7 @@ impl FilterStatus {
             Self::On(on) => {
                 let is_on = |interface: &&InterfaceStatus| interface.mode != ObtainedMode::Detached;
                 match on.interfaces.iter().find(is_on) {
-                    Some(_) => None,
+                    Some(_) => on.observes.then(|| OBSERVES.to_owned()),
                     None => on.interfaces.iter().find_map(|it| it.why.clone()),
                 }
             }
@@ -34,13 +34,16 @@ impl FilterStatus {
     }
 }
 
-/// The status of a filter that was attached.
+/// The status of a filter that was attached. What another version does not tell has its default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct OnStatus {
     /// The interfaces of the configuration, in its order.
     pub interfaces: Vec<InterfaceStatus>,
     /// The protected ports.
     pub ports: Vec<u16>,
+    /// Whether what would be dropped is only counted, at every level: `[xdp] action`.
+    pub observes: bool,
     /// Sentences in the kernel's IPv4 table.
     pub entries_ipv4: u64,
     /// Sentences in the kernel's IPv6 table.
@@ -168,6 +171,8 @@ pub struct Panicked {
     pub pins: Vec<String>,
 }
 
+const OBSERVES: &str = "[xdp] action is observe: what would be dropped is only counted";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,13 +185,7 @@ mod tests {
         let json = serde_json::to_string(&off).expect("plain values");
         assert_eq!(json, r#"{"state":"off","why":"no root"}"#);
         let on = FilterStatus::On(OnStatus {
-            interfaces: vec![InterfaceStatus {
-                name: "eth0".to_owned(),
-                mode: ObtainedMode::Native,
-                why: None,
-                pinned: true,
-                why_unpinned: None,
-            }],
+            interfaces: vec![eth0()],
             ..OnStatus::default()
         });
         let json = serde_json::to_string(&on).expect("plain values");
@@ -198,5 +197,38 @@ mod tests {
         );
         let back: FilterStatus = serde_json::from_str(&json).expect("what was written");
         assert_eq!(back, on);
+    }
+
+    #[test]
+    fn status_of_a_daemon_that_tells_less_is_understood() {
+        let json = r#"{"state":"on","interfaces":[],"ports":[25]}"#;
+        let FilterStatus::On(on) = serde_json::from_str(json).expect("it is understood") else {
+            panic!("it is on");
+        };
+        assert_eq!((on.ports, on.memory, on.observes), (vec![25], 0, false));
+    }
+
+    #[test]
+    fn filter_that_only_observes_drops_nothing() {
+        let status = |observes| {
+            FilterStatus::On(OnStatus {
+                interfaces: vec![eth0()],
+                observes,
+                ..OnStatus::default()
+            })
+        };
+        assert_eq!(status(false).nothing_dropped_because(), None);
+        let why = status(true).nothing_dropped_because().unwrap_or_default();
+        assert!(why.starts_with("[xdp] action is observe"), "{why}");
+    }
+
+    fn eth0() -> InterfaceStatus {
+        InterfaceStatus {
+            name: "eth0".to_owned(),
+            mode: ObtainedMode::Native,
+            why: None,
+            pinned: true,
+            why_unpinned: None,
+        }
     }
 }

@@ -21,6 +21,8 @@ pub struct Persistence {
     pub counter: u64,
     /// Whether the sentence was lengthened for it.
     pub lengthened: bool,
+    /// Those of the drops that only would have been: they passed, and prove nothing.
+    pub observed: u64,
 }
 
 impl Persistence {
@@ -33,16 +35,18 @@ impl Persistence {
         }
     }
 
-    /// After the kernel's counter was read.
+    /// After the kernel's counter was read, of what `dropped` or only would have been.
     ///
     /// A counter that went back has begun again, and what it shows came since. One that began again
     /// and overtook what was read before is taken for less than it is.
     #[must_use]
-    pub fn read(self, counter: u64) -> Self {
+    pub fn read(self, counter: u64, dropped: bool) -> Self {
         let since = counter.checked_sub(self.counter).unwrap_or(counter);
+        let observed = if dropped { 0 } else { since };
         Self {
             drops: self.drops.saturating_add(since),
             counter,
+            observed: self.observed.saturating_add(observed),
             ..self
         }
     }
@@ -54,6 +58,7 @@ impl Persistence {
             drops: self.drops.max(other.drops),
             counter: self.counter.max(other.counter),
             lengthened: self.lengthened || other.lengthened,
+            observed: self.observed.max(other.observed),
         }
     }
 }
@@ -65,8 +70,11 @@ impl Persistence {
 /// [`Sentence::LONGEST`].
 pub fn lengthened(policy: &Policy, sentence: &Sentence, now: Timestamp) -> Option<Sentence> {
     let least = u64::from(policy.punish.persistent_drops);
+    let Persistence {
+        drops, observed, ..
+    } = sentence.persistence;
     let stays = least == 0
-        || sentence.persistence.drops < least
+        || drops.saturating_sub(observed) < least
         || sentence.persistence.lengthened
         || sentence.reason == SentenceReason::Operator
         || sentence.has_ended(now);
@@ -102,7 +110,7 @@ mod tests {
             reason: SentenceReason::RapidRetries,
             since: T0,
             until: T0.after(Duration::from_mins(20)),
-            persistence: Persistence::default().read(drops),
+            persistence: Persistence::default().read(drops, true),
         }
     }
 
@@ -114,7 +122,7 @@ mod tests {
         assert_eq!(longer.until, T0.after(Duration::from_mins(40)));
         assert_eq!(longer.since, T0);
         let more = Sentence {
-            persistence: longer.persistence.read(1_000_000),
+            persistence: longer.persistence.read(1_000_000, true),
             ..longer
         };
         assert_eq!(lengthened(&policy, &more, T0), None, "never twice");
@@ -142,6 +150,19 @@ mod tests {
             ..nearly
         };
         assert_eq!(lengthened(&policy, &longest, T0), None);
+    }
+
+    #[test]
+    fn what_passed_while_observing_counts_for_nothing_once_it_is_dropped() {
+        let policy = Policy::default();
+        let observed = Persistence::default().read(1_000, false);
+        let after = |counter| Sentence {
+            persistence: observed.read(counter, true),
+            ..earned(0)
+        };
+        assert_eq!(after(1_099).persistence.drops, 1_099);
+        assert_eq!(lengthened(&policy, &after(1_099), T0), None);
+        assert!(lengthened(&policy, &after(1_100), T0).is_some());
     }
 
     #[test]
@@ -182,11 +203,11 @@ mod tests {
 
     #[test]
     fn counts_on_over_kernel_tables_and_sentences() {
-        let first = Persistence::default().read(40).read(70);
+        let first = Persistence::default().read(40, true).read(70, true);
         assert_eq!((first.drops, first.counter), (70, 70));
-        let restarted = first.read(5);
+        let restarted = first.read(5, true);
         assert_eq!((restarted.drops, restarted.counter), (75, 5));
-        let renewed = restarted.renewed().read(9);
+        let renewed = restarted.renewed().read(9, true);
         assert_eq!((renewed.drops, renewed.counter), (4, 9));
     }
 

@@ -18,14 +18,17 @@ pub const UNTOUCHABLE: [IpNet; 4] = [
     v6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10),
 ];
 
-/// Private (RFC 1918), shared by a carrier's customers (RFC 6598) and unique local (RFC 4193):
-/// spared unless [`Punish::private`](super::Punish::private).
-pub(super) const PRIVATE: [IpNet; 5] = [
+/// Private (RFC 1918), shared by a carrier's customers (RFC 6598), unique local (RFC 4193), and those
+/// of translators, in one `/64` of which all of IPv4 lies (RFC 6052, 8215): spared unless
+/// [`Punish::private`](super::Punish::private).
+pub(super) const PRIVATE: [IpNet; 7] = [
     v4([10, 0, 0, 0], 8),
     v4([172, 16, 0, 0], 12),
     v4([192, 168, 0, 0], 16),
     v4([100, 64, 0, 0], 10),
     v6(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7),
+    v6(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96),
+    v6(Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48),
 ];
 
 /// Whether a loopback or link-local address falls under sentences of `client`.
@@ -72,6 +75,10 @@ mod tests {
             ("fc00::1", true),
             ("fdff::1", true),
             ("fe00::1", false),
+            ("64:ff9b::192.0.2.7", true), // a client of a translator
+            ("64:ff9b:0:1::1", false),
+            ("64:ff9b:1:ffff::1", true),
+            ("64:ff9b:2::1", false),
             ("::ffff:10.0.0.1", true),
         ] {
             assert_eq!(is_private(client(address)), private, "{address}");

@@ -127,9 +127,13 @@ impl Policy {
 
     /// What is left of `sentences`, each as by [`uphold`](Self::uphold).
     pub fn uphold_all(&self, sentences: Vec<Sentence>) -> Vec<Sentence> {
+        sentences.into_iter().filter_map(self.upholding()).collect()
+    }
+
+    /// [`uphold`](Self::uphold) for very many: some work now, and little for each.
+    pub fn upholding(&self) -> impl Fn(Sentence) -> Option<Sentence> {
         let shield = Shield::of(self.shielded());
-        let upheld = |it| self.uphold_unless(it, |client| shield.overlaps(client));
-        sentences.into_iter().filter_map(upheld).collect()
+        move |it| self.uphold_unless(it, |client| shield.overlaps(client))
     }
 
     fn uphold_unless(
@@ -204,7 +208,9 @@ impl Default for Punish {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use proptest::prelude::*;
 
     use crate::policy::{Persistence, Timestamp};
 
@@ -279,6 +285,40 @@ mod tests {
             .allow
             .push("192.0.2.25/32".parse().expect("a network"));
         assert_eq!(policy.uphold_all(vec![earned, ordered]), [ordered]);
+    }
+
+    proptest! {
+        #[test]
+        fn many_are_upheld_as_one_after_the_other(
+            allow in proptest::collection::vec((0..16_u32, 26..=32_u8), 0..4),
+            observes: bool,
+            clients in proptest::collection::vec((0..16_u32, any::<bool>(), any::<bool>()), 0..20),
+        ) {
+            let address = |number| IpAddr::from(Ipv4Addr::from(0xc000_0200 + number * 16));
+            let allow = allow.into_iter();
+            let mut policy = Policy {
+                allow: allow.map(|(number, bits)| IpNet::new_assert(address(number), bits).trunc()).collect(),
+                ..Policy::default()
+            };
+            if observes {
+                policy.punish.action = Action::Observe;
+            }
+            let given = |(number, by_operator, is_network)| Sentence {
+                client: SentencedClient::covering(address(number))[usize::from(is_network)],
+                level: SentenceLevel::Block,
+                reason: if by_operator {
+                    SentenceReason::Operator
+                } else {
+                    SentenceReason::RapidRetries
+                },
+                since: Timestamp::from_millis(1),
+                until: Timestamp::from_millis(2),
+                persistence: Persistence::default(),
+            };
+            let sentences: Vec<_> = clients.into_iter().map(given).collect();
+            let one_by_one: Vec<_> = sentences.iter().filter_map(|it| policy.uphold(*it)).collect();
+            prop_assert_eq!(policy.uphold_all(sentences), one_by_one);
+        }
     }
 
     #[test]

@@ -44,16 +44,32 @@ impl Sentence {
     /// One sentence out of two of the same client: the harder level, the earlier beginning, the later
     /// end, and an operator's reason before any other. So a repeat never shortens a sentence, and
     /// an operator's order stands whatever was there before.
+    ///
+    /// But an offence does not harden an order that ends later: half an hour earned would make a
+    /// block of weeks out of weeks that were to be observed.
     #[must_use]
     pub fn merge(self, other: Self) -> Self {
+        let level = if self.overrules(&other) {
+            self.level
+        } else if other.overrules(&self) {
+            other.level
+        } else {
+            self.level.max(other.level)
+        };
         Self {
             client: self.client,
-            level: self.level.max(other.level),
+            level,
             reason: self.reason.min(other.reason),
             since: self.since.min(other.since),
             until: self.until.max(other.until),
             persistence: self.persistence.merge(other.persistence),
         }
+    }
+
+    /// Whether this is an operator's order, `other` was earned, and this ends later.
+    fn overrules(&self, other: &Self) -> bool {
+        let by_operator = |it: &Self| it.reason == SentenceReason::Operator;
+        by_operator(self) && !by_operator(other) && self.until > other.until
     }
 }
 
@@ -268,7 +284,7 @@ mod tests {
         let long = Sentence {
             client: SentencedClient::from(Ipv4Addr::new(192, 0, 2, 7)),
             level: SentenceLevel::Observe,
-            reason: SentenceReason::Operator,
+            reason: SentenceReason::RapidRetries,
             since: at(1),
             until: at(100),
             persistence: Persistence::default(),
@@ -287,6 +303,35 @@ mod tests {
         assert_eq!(long.merge(hard), both);
         assert_eq!(hard.merge(long), both);
         assert_eq!(both.merge(both), both);
+    }
+
+    #[test]
+    fn offence_does_not_harden_an_order_that_ends_later() {
+        let at = Timestamp::from_millis;
+        let ordered = Sentence {
+            client: SentencedClient::from(Ipv4Addr::new(192, 0, 2, 7)),
+            level: SentenceLevel::Rate,
+            reason: SentenceReason::Operator,
+            since: at(1),
+            until: at(1_000),
+            persistence: Persistence::default(),
+        };
+        let earned = |until| Sentence {
+            level: SentenceLevel::Block,
+            reason: SentenceReason::RapidRetries,
+            since: at(2),
+            until: at(until),
+            ..ordered
+        };
+        assert_eq!(ordered.merge(earned(999)), ordered);
+        assert_eq!(earned(999).merge(ordered), ordered);
+        let blocked = ordered.merge(earned(1_000));
+        assert_eq!(blocked.level, SentenceLevel::Block);
+        let by_order = Sentence {
+            reason: SentenceReason::Operator,
+            ..earned(10)
+        };
+        assert_eq!(ordered.merge(by_order).level, SentenceLevel::Block);
     }
 
     #[test]

@@ -315,6 +315,7 @@ fn encode(row: &Row, to: &mut Vec<u8>) {
             to.extend_from_slice(&sentence.persistence.drops.to_le_bytes());
             to.extend_from_slice(&sentence.persistence.counter.to_le_bytes());
             to.push(sentence.persistence.lengthened.into());
+            to.extend_from_slice(&sentence.persistence.observed.to_le_bytes());
         }
         Row::Unknown => {}
     }
@@ -367,6 +368,7 @@ fn decode_sentence(fields: &mut Fields<'_>) -> Option<Row> {
         drops: fields.u64(),
         counter: fields.u64(),
         lengthened: fields.u8() != 0,
+        observed: fields.u64(),
     };
     let level = match level {
         b'o' => SentenceLevel::Observe,

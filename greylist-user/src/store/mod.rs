@@ -8,8 +8,8 @@
 //! The milter path takes one or two shard locks for well under a microsecond each and never waits
 //! for the disk, the kernel or a walk through the tables. When there is no room, mail passes.
 //!
-//! Log words: `punished` and `forgiven` (info), `lengthened` and `snapshot` (debug), `snapshot-failed`, `set-aside`,
-//! `store-full`, `open-directory` and `open-seed` (warn), `store-has-room` (info).
+//! Log words: `punished`, `forgiven` and `store-has-room` (info), `lengthened` and `snapshot`
+//! (debug), `snapshot-failed`, `set-aside`, `store-full`, `open-directory` and `open-seed` (warn).
 
 pub mod codec;
 mod keeper;
@@ -60,8 +60,8 @@ pub struct Settings {
     /// new tuples a second, and 300 MB when full, beside up to 380 MB of trust once as many senders
     /// have earned some.
     pub capacity: usize,
-    /// Most sentences held at once. Default 4,000,000: many times what the kernel's tables hold at
-    /// their default, and 800 MB at most when full.
+    /// Most sentences held at once. Default 1,000,000: several times what the kernel's tables hold at
+    /// their default, and some 200 MB when full.
     pub sentences: usize,
     /// Time from one snapshot to the next: what a crash may lose. Default 5 min.
     pub snapshot_interval: Duration,
@@ -77,7 +77,7 @@ impl Default for Settings {
             directory: PathBuf::from("/var/lib/greygate"),
             seed_file: PathBuf::from("/var/lib/greygate/seed"),
             capacity: 4_000_000,
-            sentences: 4_000_000,
+            sentences: 1_000_000,
             snapshot_interval: Duration::from_mins(5),
             sweep_messages: 1_500,
             sweep_interval: Duration::from_hours(12),
@@ -221,7 +221,7 @@ impl Store {
 
     /// Gives a sentence: an operator's, whatever the client's standing.
     ///
-    /// One that is in force is never shortened or softened by it. Returns the client's sentence as
+    /// One that is in force becomes one with it ([`Sentence::merge`]). Returns the client's sentence as
     /// it is now; [`None`] if there is no room for one more.
     pub fn punish(&self, sentence: Sentence) -> Option<Sentence> {
         let given = match self.sentences.give(sentence) {
@@ -277,16 +277,16 @@ impl Store {
     }
 
     /// Hears where the kernel's counters of sentenced clients stand. Those of `readings` that go on
-    /// knocking are sentenced for longer, once, if `lengthens`; otherwise it is only noted.
+    /// knocking are sentenced for longer, once, if they were `dropped`; otherwise it is only noted.
     pub fn heed(
         &self,
         readings: impl IntoIterator<Item = (SentencedClient, u64)>,
-        lengthens: bool,
+        dropped: bool,
         now: Timestamp,
     ) {
         let policy = self.policy.load();
         for (client, counter) in readings {
-            let policy = lengthens.then_some(&**policy);
+            let policy = dropped.then_some(&**policy);
             if let Some(longer) = self.sentences.heed(policy, client, counter, now) {
                 self.metrics.sentences_lengthened.inc();
                 tracing::debug!(
@@ -302,6 +302,12 @@ impl Store {
     /// The sentences in force at `now`.
     pub fn sentences(&self, now: Timestamp) -> Vec<Sentence> {
         self.sentences.in_force(now)
+    }
+
+    /// How many sentences are in force at `now` and are counted by `is_counted`. Copies none: a
+    /// million are a hundred megabytes.
+    pub fn count_sentences(&self, now: Timestamp, is_counted: impl Fn(Sentence) -> bool) -> usize {
+        self.sentences.count(now, is_counted)
     }
 
     /// Writes a snapshot of what has not lapsed at `now`. Judging goes on meanwhile: a record that

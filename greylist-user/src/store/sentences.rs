@@ -24,7 +24,7 @@ pub(super) struct Sentences {
 /// What giving a sentence came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Given {
-    /// The client was not sentenced before, or less hard.
+    /// The client was not sentenced before, or at another level.
     New(Sentence),
     /// The client was sentenced already; this is the sentence now.
     Renewed(Sentence),
@@ -42,7 +42,7 @@ impl Sentences {
         }
     }
 
-    /// Gives `sentence`. One that is in force is never shortened or softened by it.
+    /// Gives `sentence`. One that is in force becomes one with it, and is never shortened.
     pub(super) fn give(&self, sentence: Sentence) -> Given {
         match self.by_client.entry(sentence.client) {
             Entry::Occupied(mut entry) => {
@@ -91,7 +91,8 @@ impl Sentences {
     }
 
     /// Notes that the kernel's counter of `client` stands at `counter`, and lengthens the sentence
-    /// if there is a `policy` that wants that. Gives it back if so.
+    /// if there is a `policy` that wants that; without one, what was counted passed. Gives it back
+    /// if so.
     pub(super) fn heed(
         &self,
         policy: Option<&Policy>,
@@ -100,7 +101,7 @@ impl Sentences {
         now: Timestamp,
     ) -> Option<Sentence> {
         let mut sentence = self.by_client.get_mut(&client)?;
-        sentence.persistence = sentence.persistence.read(counter);
+        sentence.persistence = sentence.persistence.read(counter, policy.is_some());
         *sentence = policy::lengthened(policy?, &sentence, now)?;
         Some(*sentence)
     }
@@ -117,6 +118,14 @@ impl Sentences {
             .map(|entry| *entry)
             .filter(|sentence| !sentence.has_ended(now))
             .collect()
+    }
+
+    /// How many are in force at `now` and are counted by `is_counted`.
+    pub(super) fn count(&self, now: Timestamp, is_counted: impl Fn(Sentence) -> bool) -> usize {
+        self.by_client
+            .iter()
+            .filter(|sentence| !sentence.has_ended(now) && is_counted(**sentence))
+            .count()
     }
 
     /// Removes those that have ended at `now`, and says how many.

@@ -64,7 +64,7 @@ fn values_reach_their_rooms() {
         mode = "generic"
         [store]
         capacity = 10_000_000
-        sentences = 1_000_000
+        sentences = 2_000_000
         seed_file = "/etc/greygate/seed"
         [lists]
         allow = ["192.0.2.7", "2001:db8::/32"]
@@ -88,7 +88,7 @@ fn values_reach_their_rooms() {
     assert_eq!((config.xdp.rate, config.xdp.rate_burst), (10, 20));
     assert_eq!(config.xdp.block_interval, Duration::from_hours(2));
     assert!(!config.xdp.pin);
-    assert_eq!(config.store.sentences, 1_000_000);
+    assert_eq!(config.store.sentences, 2_000_000);
     assert_eq!(config.store.capacity, 10_000_000);
     assert_eq!(config.store.seed_file, Path::new("/etc/greygate/seed"));
     assert_eq!(config.policy.allow[0].to_string(), "192.0.2.7/32");
@@ -383,6 +383,12 @@ const ILLEGAL: &[(&str, &[&str])] = &[
         "[xdp]\nports = [25, 22]\n",
         &[
             "f:2: [xdp] ports: 22 is no port of a mail server; only 25, 465, 587 and 2525 can be protected, so that nothing but mail is ever blocked",
+        ],
+    ),
+    (
+        "[lists]\nallow = [\"192.0.2.1\", \"::ffff:192.0.2.7\"]\n",
+        &[
+            "f:2: [lists] allow: ::ffff:192.0.2.7/128 is IPv4 written as IPv6; write 192.0.2.7 and its prefix",
         ],
     ),
     (

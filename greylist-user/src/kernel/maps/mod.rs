@@ -121,6 +121,7 @@ impl Maps {
     pub(super) fn told(&self, status: OnStatus) -> OnStatus {
         let frames: Vec<(Counter, u64)> = self.frames().collect();
         OnStatus {
+            observes: self.rules.observes(),
             entries_ipv4: self.ipv4.len(),
             entries_ipv6: self.ipv6.len(),
             allowed_networks: self.allowed.len(),

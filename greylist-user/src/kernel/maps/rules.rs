@@ -72,6 +72,11 @@ impl Rules {
         self.write(config)
     }
 
+    /// Whether what would be dropped is only counted.
+    pub(super) fn observes(&self) -> bool {
+        self.config.flags & Config::OBSERVE != 0
+    }
+
     /// How long a blocked client waits for its first connection.
     pub(super) fn block_interval(&self) -> u64 {
         self.config.block.interval

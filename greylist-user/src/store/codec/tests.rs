@@ -73,6 +73,7 @@ fn sample() -> [Row; 3] {
                 drops: 140,
                 counter: 150,
                 lengthened: true,
+                observed: 30,
             },
         }),
         Row::Trust(
@@ -137,7 +138,7 @@ fn row() -> impl Strategy<Value = Row> {
         ]),
         any::<bool>(),
         (time(), time()),
-        (any::<u64>(), any::<u64>(), any::<bool>()),
+        (any::<u64>(), any::<u64>(), any::<bool>(), any::<u64>()),
     )
         .prop_map(
             |(client, level, by_operator, (since, until), persistence)| {
@@ -155,6 +156,7 @@ fn row() -> impl Strategy<Value = Row> {
                         drops: persistence.0,
                         counter: persistence.1,
                         lengthened: persistence.2,
+                        observed: persistence.3,
                     },
                 })
             },
