@@ -20,7 +20,7 @@ use super::{
     layout::{self, Sentences},
     maps::Maps,
     netlink::Netlink,
-    object,
+    object, panic,
     pins::{self, Pins},
 };
 use crate::policy::Timestamp;
@@ -195,12 +195,10 @@ impl XdpFilter {
     /// Refuses when `panic` was called meanwhile, which has seen nothing to detach then; takes off
     /// what was attached and pinned since.
     pub(super) fn obey_panic(&mut self) -> Result<(), FilterError> {
-        if !self.panic_file.exists() {
-            return Ok(());
-        }
-        self.unpin();
-        self.interfaces.clear();
-        Err(FilterError::Panicked(self.panic_file.clone()))
+        panic::obey(&self.panic_file).inspect_err(|_| {
+            self.unpin();
+            self.interfaces.clear();
+        })
     }
 
     /// How each interface is filtered.
@@ -395,10 +393,9 @@ impl XdpFilter {
 
     /// Why the program is not where it was attached.
     fn taken_off(&self) -> String {
-        if self.panic_file.exists() {
-            FilterError::Panicked(self.panic_file.clone()).chain()
-        } else {
-            TAKEN_OFF.to_owned()
+        match panic::obey(&self.panic_file) {
+            Err(error) => error.chain(),
+            Ok(()) => TAKEN_OFF.to_owned(),
         }
     }
 
@@ -408,7 +405,7 @@ impl XdpFilter {
         for position in 0..self.interfaces.len() {
             let Interface { name, tried, .. } = &self.interfaces[position];
             let index = attach::index_of(name).ok();
-            if index.is_none() || index == *tried || self.panic_file.exists() {
+            if index.is_none() || index == *tried || panic::obey(&self.panic_file).is_err() {
                 continue;
             }
             let name = name.clone();
@@ -423,10 +420,9 @@ impl XdpFilter {
                 );
             }
             self.interfaces[position] = interface;
-            if self.panic_file.exists() {
+            if let Err(error) = panic::obey(&self.panic_file) {
                 // It came in between, and has not seen this one.
-                self.interfaces[position].attached =
-                    Err(FilterError::Panicked(self.panic_file.clone()));
+                self.interfaces[position].attached = Err(error);
                 if let Pinning::On(pins) = &self.pinning {
                     let pin = pins.link(&self.interfaces[position].name);
                     // `panic` has removed the directory, or will.
