@@ -50,6 +50,9 @@ pub(super) fn attach(
     let device = netlink
         .device(index)
         .map_err(FilterError::io(format!("asking what is on `{interface}`")))?;
+    if !device.is_ethernet {
+        return Err(FilterError::NotEthernet(interface.to_owned()));
+    }
     refuse_occupied(interface, &device)?;
     let mut attach = |mode| attach_in_mode(program, interface, index, mode, &device);
     let (link, why) = match mode {
