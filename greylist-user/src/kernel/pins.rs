@@ -252,22 +252,28 @@ impl Pins {
 }
 
 /// Removes our pins and then their directory, whoever they belong to and whoever works on them;
-/// links first. Returns their names. A directory that somebody made for us, where we may not, stays.
+/// links first. Returns their names; one that resists keeps no other, and is the error. A directory that somebody made for us, where we may not, stays.
 pub(super) fn remove(directory: &Path) -> Result<Vec<String>, FilterError> {
     let Some(emptied) = Emptied::open(directory)? else {
         return Ok(Vec::new());
     };
     let mut removed = Vec::new();
+    let mut first_error = Ok(());
     for item in items(directory)? {
         let name = file_name(&item.path);
-        if let Kind::Maps { .. } = item.kind {
-            let maps = emptied.remove_all_in(&name)?;
-            removed.extend(maps.into_iter().map(|map| format!("{name}/{map}")));
-        } else {
-            emptied.remove(&name)?;
-            removed.push(name);
-        }
+        let done = match item.kind {
+            Kind::Maps { .. } => emptied.remove_all_in(&name).map(|maps| {
+                removed.extend(maps.into_iter().map(|map| format!("{name}/{map}")));
+            }),
+            Kind::Link | Kind::FirstMap => {
+                let done = emptied.remove(&name);
+                done.map(|()| removed.push(name))
+            }
+        };
+        // What resists does not keep the others.
+        first_error = first_error.and(done);
     }
+    first_error?;
     match remove_directory(directory) {
         Err(FilterError::Io { source, .. })
             if matches!(

@@ -174,13 +174,15 @@ impl XdpFilter {
         }
     }
 
-    /// Detaches what was attached anew, unless something is kept that was there before: then pins
-    /// that. For whoever wants everything or nothing.
+    /// Detaches what was attached anew, pinned or not, unless something is kept that was there
+    /// before: then pins that. For whoever wants everything or nothing.
     pub(super) fn give_up(mut self) {
         let is_adopted = |it: &Interface| it.attached.as_ref().is_ok_and(|it| it.is_adopted);
         if self.interfaces.iter().any(is_adopted) {
             self.interfaces.retain(is_adopted);
             self.pin();
+        } else if self.interfaces.iter().any(|it| it.pinned) {
+            self.unpin();
         }
     }
 
@@ -281,6 +283,8 @@ impl XdpFilter {
             }
             Err(error) => {
                 interface.why_unpinned = Some(error.chain());
+                // It may be pinned, and only not given away. What keeps it there was complained of.
+                let _ = pins::remove_file(&pin);
                 // Pinning takes the link, and it went with the attempt.
                 interface.attached = self.attach_to(&interface.name);
             }
