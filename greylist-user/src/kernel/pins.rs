@@ -198,18 +198,12 @@ impl Pins {
             map.pin(&pin).map_err(|error| pin_error(name, error))?;
             self.give_to_its_owner(&pin)?;
         }
-        let flags = if current.exists() {
-            RenameFlags::RENAME_EXCHANGE
-        } else {
-            RenameFlags::empty()
-        };
-        renameat2(AT_FDCWD, &new, AT_FDCWD, &current, flags).map_err(|errno| {
-            FilterError::io(format!(
-                "renaming {} to {}",
-                new.display(),
-                current.display()
-            ))(errno.into())
-        })
+        put_in_place(&new, &current)
+    }
+
+    /// Renames the link on `before` to that on `now`. What had that name has the other one then.
+    pub(super) fn rename_link(&self, before: &str, now: &str) -> Result<(), FilterError> {
+        put_in_place(&self.link(before), &self.link(now))
     }
 
     /// Gives what root has pinned to the owner of the directory: a daemon that runs as its own user
@@ -340,6 +334,19 @@ pub(super) fn remove_file(path: &Path) -> Result<(), FilterError> {
         ))(error)),
         _ => Ok(()),
     }
+}
+
+/// Renames `new` to `current`; what is there changes places with it.
+fn put_in_place(new: &Path, current: &Path) -> Result<(), FilterError> {
+    let flags = if current.exists() {
+        RenameFlags::RENAME_EXCHANGE
+    } else {
+        RenameFlags::empty()
+    };
+    renameat2(AT_FDCWD, new, AT_FDCWD, current, flags).map_err(|errno| {
+        let renaming = format!("renaming {} to {}", new.display(), current.display());
+        FilterError::io(renaming)(errno.into())
+    })
 }
 
 /// What lies in `directory` and is ours by its name, in the order in which it is removed.

@@ -105,6 +105,11 @@ impl XdpFilter {
     /// Loads and attaches, or takes over; pins nothing new.
     pub(super) fn attach(settings: &Settings, pinning: Pinning) -> Result<Self, FilterError> {
         let netlink = Netlink::open().map_err(FilterError::io("opening a netlink socket"))?;
+        if let Pinning::On(pins) | Pinning::Off(Some(pins)) = &pinning
+            && let Err(error) = attach::follow_renames(pins, &netlink)
+        {
+            tracing::warn!(why = error.chain(), "pin-ignored");
+        }
         let inheritance = Inheritance::of(&pinning, settings);
         let mut ebpf = object::load(settings, inheritance.same())?;
         let mut new_maps = object::maps(&ebpf)?;
@@ -170,7 +175,7 @@ impl XdpFilter {
         if let Pinning::On(pins) = &self.pinning
             && let Err(error) = self.remove_unwanted(pins)
         {
-            tracing::warn!(why = error.chain(), "pins left over");
+            tracing::warn!(why = error.chain(), "pins-left");
         }
     }
 
@@ -300,15 +305,15 @@ impl XdpFilter {
             let pin = pins.link(&interface);
             let pinned = attach::pinned(&interface, &pin, &self.netlink);
             if let Err(error @ FilterError::AlienPin(_)) = pinned {
-                tracing::warn!(why = error.chain(), "left alone");
+                tracing::warn!(why = error.chain(), "pin-ignored");
                 continue;
             }
             pins::remove_file(&pin)?;
-            tracing::info!(interface, "detached: not configured any more");
+            tracing::info!(interface, "let-go");
         }
         for directory in pins.newer()? {
             let directory = directory.display();
-            tracing::warn!(%directory, "left alone: maps of a newer greygate; `greygate xdp unload` removes them");
+            tracing::warn!(%directory, "newer-pins");
         }
         pins.sweep()
     }
@@ -322,7 +327,7 @@ impl XdpFilter {
         if let Pinning::On(pins) | Pinning::Off(Some(pins)) = pinning
             && let Err(error) = pins.remove()
         {
-            tracing::warn!(why = error.chain(), "pins left over");
+            tracing::warn!(why = error.chain(), "pins-left");
         }
     }
 
@@ -492,7 +497,7 @@ impl Inheritance {
             return Self::Nothing;
         };
         let (ipv4, ipv6) = sentences.lens();
-        tracing::info!(why, ipv4, ipv6, "maps made anew");
+        tracing::info!(why, ipv4, ipv6, "maps-renewed");
         Self::Changed(sentences)
     }
 
