@@ -157,7 +157,7 @@ fn trial_that_nobody_confirms_leaves_nothing() {
             kill(pid, signal).expect("our own child");
         }
     };
-    let endings: [(&str, &str, Ending); 5] = [
+    let endings: [(&str, &str, Ending); 7] = [
         ("1s", "not confirmed within 1s", Box::new(|_| ())),
         (
             "60s",
@@ -167,6 +167,13 @@ fn trial_that_nobody_confirms_leaves_nothing() {
         ("60s", "ended by SIGHUP", Box::new(send(Signal::SIGHUP))),
         ("60s", "ended by SIGINT", Box::new(send(Signal::SIGINT))),
         ("60s", "ended by SIGTERM", Box::new(send(Signal::SIGTERM))),
+        // A command that sleeps would never take the filter off.
+        ("60s", "ended by SIGTSTP", Box::new(send(Signal::SIGTSTP))),
+        (
+            "1s",
+            "not confirmed within 1s",
+            Box::new(send(Signal::SIGTTIN)),
+        ),
     ];
     for (time, why, ending) in endings {
         let mut trial = begin_trial(&stage, &settings, time);

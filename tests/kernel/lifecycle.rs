@@ -5,14 +5,18 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     path::Path,
+    process::Command,
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
     time::Duration,
 };
 
-use aya::maps::{HashMap, Map, MapData, MapInfo};
+use aya::{
+    maps::{HashMap, Map, MapData, MapInfo},
+    programs::loaded_links,
+};
 use greygate::{
-    clock::{Clock as _, SystemClock},
+    clock::{Clock as _, SystemClock, kernel_now},
     kernel::{
         self, Change, FilterError, FilterStatus, InterfaceStatus, KernelFilter, Mode, ObtainedMode,
         Settings,
@@ -23,7 +27,7 @@ use greylist_ebpf::abi::{self, ClientEntry, Ipv4Key};
 use support::{
     needs,
     netns::{End, join},
-    requirements,
+    process, requirements,
 };
 
 use crate::{
@@ -75,6 +79,48 @@ fn restart_takes_over_what_the_last_one_left() {
     assert_eq!(entries.len(), CASTS.len());
     assert!(entries.iter().all(|entry| entry.drops > 0), "{entries:?}");
     for Cast { sentenced, mx, .. } in &CASTS {
+        stage.assert_dropped(sentenced, mx);
+    }
+}
+
+/// What the kernel has counted of a client's connections is the kernel's: a restart gives nobody a
+/// burst again, nor an hour's first connection.
+#[test]
+fn restart_gives_nobody_a_new_burst() {
+    let ((), object) = needs!(
+        requirements::network_namespaces(),
+        requirements::xdp_object()
+    );
+    let stage = Stage::new();
+    let (settings, _bpffs) = with_bpffs(&stage, &object);
+    let mut settings = Settings {
+        rate: 1,
+        rate_burst: 2,
+        ..settings
+    };
+    let Cast { sentenced, mx, .. } = CASTS[0];
+    let mut filter = stage.open(&settings);
+    let rate = Change::Put(sentence(sentenced, SentenceLevel::Rate, HOUR));
+    filter
+        .apply(&[rate], SystemClock.now())
+        .expect("there is room");
+    for _ in 0..2 {
+        stage.assert_served(sentenced, mx, 25);
+    }
+    stage.assert_dropped(sentenced, mx);
+    let before = entry_of(&settings, sentenced);
+    assert!(before.arrival > kernel_now(), "its burst is used up");
+    drop(filter);
+
+    // The same maps, then larger ones; and the store's sentence once more, as the comparison does.
+    for capacity in [settings.capacity, 64] {
+        settings.capacity = capacity;
+        let mut filter = stage.open(&settings);
+        assert_eq!(entry_of(&settings, sentenced).arrival, before.arrival);
+        filter
+            .apply(&[rate], SystemClock.now())
+            .expect("there is room");
+        assert_eq!(entry_of(&settings, sentenced).arrival, before.arrival);
         stage.assert_dropped(sentenced, mx);
     }
 }
@@ -432,9 +478,10 @@ fn interface_that_comes_late_is_attached_to() {
 
 #[test]
 fn neither_the_panic_flag_nor_a_deliberate_detaching_is_overruled() {
-    let ((), object) = needs!(
+    let ((), object, bpftool) = needs!(
         requirements::network_namespaces(),
-        requirements::xdp_object()
+        requirements::xdp_object(),
+        requirements::program("bpftool")
     );
     let stage = Stage::new();
     let settings = stage.settings(&object, Mode::Generic);
@@ -450,11 +497,39 @@ fn neither_the_panic_flag_nor_a_deliberate_detaching_is_overruled() {
     fs::remove_file(&settings.panic_file).expect("our own file");
     stage.mx.run(|| filter.tend());
     assert!(stage.program().is_some());
+
+    // While the interface stays, detaching is somebody's will.
+    detach(&bpftool, stage.program());
+    stage.mx.run(|| filter.tend());
+    assert_eq!(stage.program(), None);
+    let detached = only(filter.as_ref());
+    assert_eq!(detached.mode, ObtainedMode::Detached);
+    let why = detached.why.unwrap_or_default();
+    assert!(
+        why.contains("somebody else") && why.contains("restart"),
+        "{why}"
+    );
+    drop(filter);
+    let filter = stage.open(&settings);
+    assert_eq!(only(filter.as_ref()).mode, ObtainedMode::Generic);
 }
 
-const SECOND: &str = "mx1";
+/// Ends the attachment of one program, as an operator does: `bpftool link detach`.
+fn detach(bpftool: &Path, program: Option<u64>) {
+    let program = program.expect("a program on the interface");
+    let link = loaded_links()
+        .filter_map(Result::ok)
+        .find(|link| u64::from(link.program_id()) == program)
+        .expect("root may look for its link");
+    let id = link.id().to_string();
+    process::run(Command::new(bpftool).args(["link", "detach", "id", &id]))
+        .expect("root may detach it");
+}
 
-fn lay_second_cable(stage: &Stage) {
+/// Another interface of the MX.
+pub(crate) const SECOND: &str = "mx1";
+
+pub(crate) fn lay_second_cable(stage: &Stage) {
     join(
         End {
             namespace: &stage.mx,
@@ -503,11 +578,15 @@ pub(crate) fn map_ids(settings: &Settings) -> Vec<u32> {
     abi::map::ALL.into_iter().map(id).collect()
 }
 
-fn drops_of(settings: &Settings, client: &str) -> u64 {
+fn entry_of(settings: &Settings, client: &str) -> ClientEntry {
     let map = MapData::from_pin(maps(settings).join(abi::map::IPV4)).expect("a map");
     let map: HashMap<_, Ipv4Key, ClientEntry> =
         Map::HashMap(map).try_into().expect("the ABI's types");
     let address: std::net::Ipv4Addr = client.parse().expect("an address");
     let entry = map.get(&Ipv4Key::host(address.octets()), 0);
-    entry.expect("it is sentenced").drops
+    entry.expect("it is sentenced")
+}
+
+fn drops_of(settings: &Settings, client: &str) -> u64 {
+    entry_of(settings, client).drops
 }

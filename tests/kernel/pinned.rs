@@ -1,7 +1,7 @@
 //! What outlives the process, and the way out of everything.
 
 use std::{
-    os::unix::fs::{MetadataExt as _, chown},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     path::PathBuf,
     time::Duration,
 };
@@ -22,7 +22,10 @@ use support::{
     requirements::{self, Missing},
 };
 
-use crate::stage::{CASTS, Cast, INTERFACE, Stage, on, sentence, with_bpffs};
+use crate::{
+    lifecycle::{SECOND, lay_second_cable, names},
+    stage::{CASTS, Cast, INTERFACE, Stage, on, sentence, with_bpffs},
+};
 
 fn load(stage: &Stage, settings: &Settings) -> Result<kernel::Loaded, FilterError> {
     stage.mx.run(|| kernel::load(settings))
@@ -135,6 +138,30 @@ fn load_that_fails_leaves_nothing_behind() {
     assert!(matches!(error, FilterError::UnknownInterface(_)), "{error}");
     assert_eq!(stage.program(), None);
     assert!(!settings.pin_directory.exists());
+}
+
+/// The first interface is pinned already when the second cannot be.
+#[test]
+fn load_that_cannot_pin_everything_leaves_nothing_on() {
+    let ((), object) = needs!(
+        requirements::network_namespaces(),
+        requirements::xdp_object()
+    );
+    let stage = Stage::new();
+    let (mut settings, _bpffs) = with_bpffs(&stage, &object);
+    lay_second_cable(&stage);
+    settings.interfaces.push(SECOND.to_owned());
+    let in_the_way = settings.pin_directory.join("link-mx1");
+    std::fs::create_dir_all(&in_the_way).expect("a bpffs has directories");
+    for directory in [&settings.pin_directory, &in_the_way] {
+        let rights = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(directory, rights).expect("our own directory");
+    }
+    let error = load(&stage, &settings).expect_err("there is no room for a pin");
+    assert!(matches!(error, FilterError::Unpinned(_)), "{error}");
+    assert!(error.to_string().contains("link-mx1"), "{error}");
+    assert_eq!((stage.program(), stage.program_on(SECOND)), (None, None));
+    assert_eq!(names(&settings.pin_directory), ["link-mx1"]);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::{
 
 use aya::{
     Ebpf,
-    programs::{Xdp, XdpMode},
+    programs::{Xdp, XdpMode, links::FdLink},
 };
 use greygate::{
     clock::{Clock as _, SystemClock},
@@ -25,7 +25,7 @@ use nix::{sys::stat::Mode as Rights, unistd::mkfifo};
 use object::{Object as _, ObjectSection as _};
 use support::{needs, process::copy_program, requirements};
 
-use crate::stage::{CASTS, INTERFACE, Stage, on, sentence};
+use crate::stage::{CASTS, INTERFACE, Stage, on, sentence, with_bpffs};
 
 /// Asserts that the filter is off for a reason that holds all of `words`, takes changes without an
 /// error, and leaves connections alone.
@@ -152,7 +152,76 @@ fn beside_somebody_elses_program() {
             &[INTERFACE, "`stranger`", &id.to_string(), "replaces none"],
         );
         assert_eq!(stage.program(), Some(id), "the stranger was left in place");
+
+        // Nor where there would be pins, which are then not made.
+        let (pinned, _bpffs) = with_bpffs(&stage, &object);
+        let pinned = Settings {
+            mode: ours,
+            ..pinned
+        };
+        let filter = stage.open(&pinned);
+        assert_off(&stage, filter, &[INTERFACE, "`stranger`", "replaces none"]);
+        assert_eq!(stage.program(), Some(id), "the stranger was left in place");
+        let load = || kernel::load(&pinned);
+        let error = stage.mx.run(load).expect_err("somebody is there");
+        assert!(error.to_string().contains("`stranger`"), "{error}");
+        assert!(!pinned.pin_directory.exists());
     }
+}
+
+/// What is pinned under the name of our link may be anything.
+#[test]
+fn with_a_strangers_link_for_a_pin() {
+    let ((), object) = needs!(
+        requirements::network_namespaces(),
+        requirements::xdp_object()
+    );
+    let stage = Stage::new();
+    let (settings, _bpffs) = with_bpffs(&stage, &object);
+    let mut stranger = stranger(&object);
+    let program: &mut Xdp = xdp(&mut stranger);
+    let link = stage
+        .mx
+        .run(|| program.attach(INTERFACE, XdpMode::Skb))
+        .expect("an empty interface");
+    let id = stage.program();
+    let link = program.take_link(link).expect("it was just attached");
+    let link = FdLink::try_from(link).expect("a kernel that has links");
+    std::fs::create_dir(&settings.pin_directory).expect("a bpffs has directories");
+    let rights = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(&settings.pin_directory, rights).expect("our own directory");
+    let pin = settings.pin_directory.join(format!("link-{INTERFACE}"));
+    link.pin(&pin).expect("a bpffs");
+    let filter = stage.open(&settings);
+    assert_off(&stage, filter, &["`stranger`", "replaces none"]);
+    assert_eq!(stage.program(), id, "the stranger was left in place");
+    assert!(pin.exists(), "and his pin");
+}
+
+/// A tunnel without Ethernet headers: generic mode would take the program, which would read an IP
+/// header for one.
+#[test]
+fn on_an_interface_without_ethernet_frames() {
+    let ((), object) = needs!(
+        requirements::network_namespaces(),
+        requirements::xdp_object()
+    );
+    let stage = Stage::new();
+    let mut settings = stage.settings(&object, Mode::NativePreferred);
+    let ip = |arguments: &[&str]| stage.mx.ip(arguments).expect("root may make devices");
+    ip(&["tuntap", "add", "mode", "tun", "name", "tun7"]);
+    settings.interfaces = vec!["tun7".to_owned()];
+    let filter = stage.open(&settings);
+    assert_off(&stage, filter, &["`tun7`", "no Ethernet header"]);
+    assert_eq!(stage.program_on("tun7"), None);
+
+    ip(&["tuntap", "add", "mode", "tap", "name", "tap7"]);
+    settings.interfaces = vec!["tap7".to_owned()];
+    let filter = stage.open(&settings);
+    assert_ne!(
+        on(filter.as_ref()).interfaces[0].mode,
+        ObtainedMode::Detached
+    );
 }
 
 #[test]

@@ -13,9 +13,9 @@ use greylist_ebpf::abi::{self, Ipv4Key, Ipv6Key, Level};
 use support::{needs, requirements};
 
 use crate::{
-    lifecycle::{map_ids, names, only, punish},
+    lifecycle::{SECOND, lay_second_cable, map_ids, names, only, punish},
     pinned::{maps, put},
-    stage::{CASTS, Cast, Stage, on, sentence, with_bpffs},
+    stage::{CASTS, Cast, INTERFACE, Stage, on, sentence, with_bpffs},
 };
 
 #[test]
@@ -120,6 +120,70 @@ fn pins_of_the_first_version_are_taken_over() {
     );
     let Cast { sentenced, mx, .. } = CASTS[0];
     stage.assert_dropped(sentenced, mx);
+}
+
+/// Interfaces are renamed by new kernels, new cards and administrators.
+#[test]
+fn interface_of_another_name_is_taken_over() {
+    let ((), object) = needs!(
+        requirements::network_namespaces(),
+        requirements::xdp_object()
+    );
+    let stage = Stage::new();
+    let (mut settings, _bpffs) = with_bpffs(&stage, &object);
+    drop(stage.open(&settings));
+    let Cast { sentenced, mx, .. } = CASTS[0];
+    put(&settings, sentenced);
+    rename(&stage, &[(INTERFACE, "lan0.7")]);
+    stage.assert_dropped(sentenced, mx);
+
+    settings.interfaces = vec!["lan0.7".to_owned()];
+    let filter = stage.open(&settings);
+    let interface = only(filter.as_ref());
+    assert_eq!(
+        (interface.mode, interface.pinned),
+        (ObtainedMode::Native, true),
+        "{interface:?}"
+    );
+    stage.assert_dropped(sentenced, mx);
+    assert_eq!(names(&settings.pin_directory), ["link-lan0%2e7", "v2"]);
+}
+
+#[test]
+fn interfaces_that_changed_names_are_taken_over() {
+    let ((), object) = needs!(
+        requirements::network_namespaces(),
+        requirements::xdp_object()
+    );
+    let stage = Stage::new();
+    let (mut settings, _bpffs) = with_bpffs(&stage, &object);
+    lay_second_cable(&stage);
+    settings.interfaces.push(SECOND.to_owned());
+    drop(stage.open(&settings));
+    rename(
+        &stage,
+        &[(INTERFACE, "aside"), (SECOND, INTERFACE), ("aside", SECOND)],
+    );
+    // One of them alone, so that a link of the wrong one is missed.
+    settings.interfaces = vec![INTERFACE.to_owned()];
+    let filter = stage.open(&settings);
+    let interface = only(filter.as_ref());
+    assert_eq!(
+        (interface.mode, interface.pinned),
+        (ObtainedMode::Native, true),
+        "{interface:?}"
+    );
+    assert!(stage.program().is_some());
+    assert_eq!(stage.program_on(SECOND), None);
+}
+
+fn rename(stage: &Stage, names: &[(&str, &str)]) {
+    for (before, now) in names {
+        let ip = |arguments: &[&str]| stage.mx.ip(arguments).expect("our own cable");
+        ip(&["link", "set", "dev", before, "down"]);
+        ip(&["link", "set", "dev", before, "name", now]);
+        ip(&["link", "set", "dev", now, "up"]);
+    }
 }
 
 /// Steps 1 to 3 of the module `pins`: maps in `v2-new`, while `v2` is what counts.

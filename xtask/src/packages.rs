@@ -23,6 +23,10 @@ impl Need {
         program: "ip",
         package: "iproute2",
     };
+    const BPFTOOL: Self = Self {
+        program: "bpftool",
+        package: "bpftool",
+    };
     const POSTFIX: Self = Self {
         program: "postfix",
         package: "postfix",
@@ -41,8 +45,8 @@ impl Need {
         package: "nftables",
     };
 
-    /// Network namespaces and links.
-    pub(crate) const KERNEL: [Self; 1] = [Self::IP];
+    /// Network namespaces and links, and an operator who takes a program off.
+    pub(crate) const KERNEL: [Self; 2] = [Self::IP, Self::BPFTOOL];
     /// An MTA with its load generator, and the reference implementation's test tool.
     pub(crate) const MTA: [Self; 3] = [Self::IP, Self::POSTFIX, Self::MILTERTEST];
     /// What the lab's story is played on.

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::termios::{FlushArg, tcflush};
 use serde::Serialize;
 
 use super::failure::Failure;
@@ -27,11 +28,16 @@ pub(super) fn load(file: &Path, json: bool) -> Result<(), Failure> {
 /// cannot. The program is held by this process alone meanwhile, so that whatever ends it detaches.
 pub(super) fn try_out(file: &Path, json: bool, time: Duration) -> Result<(), Failure> {
     let settings = config::read_anywhere(file)?.xdp;
-    // Blocked before any thread starts, so that none of them dies of one.
-    let ends = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM];
-    let ends: SigSet = ends.into_iter().collect();
-    ends.thread_block().map_err(io::Error::from)?;
+    // Blocked before any thread starts, so that none of them dies of one, or is stopped: a command
+    // that sleeps takes nothing off.
+    let ends: SigSet = ENDS.into_iter().collect();
+    let sleeps: SigSet = [Signal::SIGTTIN, Signal::SIGTTOU].into_iter().collect();
+    for signals in [ends, sleeps] {
+        signals.thread_block().map_err(io::Error::from)?;
+    }
     let trial = kernel::try_out(&settings).map_err(Failure::of)?;
+    // What was typed before the question is no answer to it. Only a terminal has such.
+    let _ = tcflush(io::stdin(), FlushArg::TCIFLUSH);
     eprintln!(
         "filtering {}; press Enter within {} to keep it",
         list(&trial.interfaces()),
@@ -193,3 +199,13 @@ fn say(json: bool, done: &impl Serialize, words: impl Fn() -> String) -> Result<
     }
     Ok(())
 }
+
+/// What ends a trial. In the background reading the terminal is an error, since the signal that stops
+/// whoever does is blocked.
+const ENDS: [Signal; 5] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGTSTP,
+];

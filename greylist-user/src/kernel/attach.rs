@@ -18,7 +18,8 @@ use nix::net::if_::{if_indextoname, if_nametoindex};
 use super::{
     FilterError, Mode, ObtainedMode,
     netlink::{Attached, Device, Netlink},
-    pins,
+    pins::{self, Pins},
+    sys,
 };
 
 /// The program's attachment to one interface.
@@ -39,6 +40,11 @@ pub(super) fn index_of(interface: &str) -> Result<u32, FilterError> {
     if_nametoindex(interface).map_err(|_| FilterError::UnknownInterface(interface.to_owned()))
 }
 
+fn name_of(index: u32) -> Option<String> {
+    let name = if_indextoname(index).ok()?;
+    Some(name.to_string_lossy().into_owned())
+}
+
 /// Attaches `program` to `interface` in the best mode that `mode` allows.
 pub(super) fn attach(
     program: &mut Xdp,
@@ -50,6 +56,9 @@ pub(super) fn attach(
     let device = netlink
         .device(index)
         .map_err(FilterError::io(format!("asking what is on `{interface}`")))?;
+    if !device.is_ethernet {
+        return Err(FilterError::NotEthernet(interface.to_owned()));
+    }
     refuse_occupied(interface, &device)?;
     let mut attach = |mode| attach_in_mode(program, interface, index, mode, &device);
     let (link, why) = match mode {
@@ -96,7 +105,7 @@ pub(super) fn adopt(
         ) => None,
         (Mode::NativePreferred, _) => Some(KEPT_GENERIC.to_owned()),
         _ => {
-            tracing::info!(interface, %obtained, wanted = %mode, "attaching anew");
+            tracing::info!(interface, %obtained, wanted = %mode, "reattaching");
             pins::remove_file(pin)?;
             return Ok(None);
         }
@@ -117,6 +126,24 @@ pub(super) fn adopt(
         is_adopted: true,
         why,
     }))
+}
+
+/// Gives each pinned link the name that its interface has by now: one that was renamed, or two that
+/// have changed names, are taken over like others.
+pub(super) fn follow_renames(pins: &Pins, netlink: &Netlink) -> Result<(), FilterError> {
+    for before in pins.interfaces()? {
+        let pin = pins.link(&before);
+        let index = sys::interface_of_link(&pin).ok();
+        let Some(now) = index.and_then(name_of).filter(|now| *now != before) else {
+            continue;
+        };
+        // In another network namespace the index would be another interface's.
+        if let Ok(Some(_)) = pinned(&now, &pin, netlink) {
+            pins.rename_link(&before, &now)?;
+            tracing::info!(interface = now, before, "renamed");
+        }
+    }
+    Ok(())
 }
 
 /// The link that is pinned at `pin`, and in which mode it is on `interface`; `None` when there is no
@@ -165,10 +192,7 @@ fn attach_in_mode(
                 XdpMode::Driver => "native",
                 _ => "generic",
             },
-            hint: hint(device, |index| {
-                let name = if_indextoname(index).ok()?;
-                Some(name.to_string_lossy().into_owned())
-            }),
+            hint: hint(device, name_of),
             source: os_error(error),
         })?;
     program

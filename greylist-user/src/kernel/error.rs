@@ -122,6 +122,11 @@ pub enum FilterError {
         path = .0.display()
     )]
     NoBpfFs(PathBuf),
+    /// The program reads Ethernet frames, and would take these for something else.
+    #[error(
+        "the frames of `{0}` have no Ethernet header, as in most tunnels: the filter cannot read them; name the interfaces with Ethernet frames, whose clients are filtered all the same"
+    )]
+    NotEthernet(String),
     /// The file is no kernel program of greygate's.
     #[error("{} is not greygate's kernel program: {detail}; `cargo xtask build` makes it", path.display())]
     NotOurObject {

@@ -12,7 +12,7 @@ use super::{
     PinnedSentence, Settings, Unloaded, attach,
     layout::Sentences,
     netlink::Netlink,
-    object,
+    panic,
     pins::{self, Pins},
     xdp::{Pinning, XdpFilter},
 };
@@ -172,7 +172,7 @@ fn attach_all(
     if settings.interfaces.is_empty() {
         return Err(FilterError::NoInterface);
     }
-    object::obey_panic(settings)?;
+    panic::obey(&settings.panic_file)?;
     let pins = Pins::make(&settings.pin_directory)?;
     check(&pins)?;
     let mut filter = XdpFilter::attach(settings, Pinning::On(pins))?;

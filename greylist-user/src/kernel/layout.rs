@@ -202,7 +202,7 @@ fn read<K: Pod, V: Pod>(path: &Path, entry: fn(V) -> Option<ClientEntry>) -> Vec
         Ok(entries)
     };
     read().unwrap_or_else(|error| {
-        tracing::warn!(map = %path.display(), %error, "sentences left to the store");
+        tracing::warn!(map = %path.display(), %error, "unread");
         Vec::new()
     })
 }
@@ -217,7 +217,7 @@ fn read_allowed<K: Pod>(path: &Path) -> Vec<(u32, K)> {
             .collect()
     };
     read().unwrap_or_else(|error| {
-        tracing::warn!(map = %path.display(), %error, "allowed networks left to the store");
+        tracing::warn!(map = %path.display(), %error, "unread");
         Vec::new()
     })
 }

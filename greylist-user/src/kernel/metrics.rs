@@ -21,6 +21,7 @@ pub struct Metrics {
     allowed: Gauge<u64, AtomicU64>,
     allowed_crowded_out: Gauge<u64, AtomicU64>,
     attached: Family<Attached, Gauge<u64, AtomicU64>>,
+    pinned: Family<Interface, Gauge<u64, AtomicU64>>,
     /// Sentences for which the kernel's table has no room.
     pub(super) crowded_out: Gauge<u64, AtomicU64>,
     /// Entries that a reconciliation found missing, wrong or too much.
@@ -43,6 +44,11 @@ struct AddressFamily {
 struct Attached {
     interface: String,
     mode: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Interface {
+    interface: String,
 }
 
 impl Metrics {
@@ -85,6 +91,11 @@ impl Metrics {
             self.attached.clone(),
         );
         registry.register(
+            "pinned",
+            "1 where the program on an interface outlives the daemon",
+            self.pinned.clone(),
+        );
+        registry.register(
             "crowded_out",
             "Sentences for which the kernel's table has no room",
             self.crowded_out.clone(),
@@ -104,6 +115,7 @@ impl Metrics {
     /// Takes over what the filter says of itself.
     pub(super) fn follow(&self, status: &FilterStatus) {
         self.attached.clear();
+        self.pinned.clear();
         let FilterStatus::On(status) = status else {
             return;
         };
@@ -134,6 +146,12 @@ impl Metrics {
             };
             let runs = interface.mode != ObtainedMode::Detached;
             self.attached.get_or_create(&attached).set(runs.into());
+            let pinned = Interface {
+                interface: interface.name.clone(),
+            };
+            self.pinned
+                .get_or_create(&pinned)
+                .set(interface.pinned.into());
         }
     }
 }
@@ -177,6 +195,7 @@ mod tests {
             "greygate_xdp_allowed 5",
             "greygate_xdp_allowed_crowded_out 2",
             r#"greygate_xdp_attached{interface="eth0",mode="native"} 1"#,
+            r#"greygate_xdp_pinned{interface="eth0"} 1"#,
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

@@ -34,6 +34,8 @@ mod attach;
 #[cfg(feature = "debug-log")]
 mod debug_log;
 #[cfg(feature = "xdp")]
+mod emptied;
+#[cfg(feature = "xdp")]
 mod hand;
 #[cfg(feature = "xdp")]
 mod layout;
@@ -43,6 +45,8 @@ mod maps;
 mod netlink;
 #[cfg(feature = "xdp")]
 mod object;
+#[cfg(feature = "xdp")]
+mod owner;
 #[cfg(feature = "xdp")]
 mod panic;
 #[cfg(feature = "xdp")]

@@ -37,6 +37,8 @@ pub(super) struct Attached {
 /// An interface, as far as it matters to whoever attaches a program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Device {
+    /// Whether its frames have an Ethernet header.
+    pub(super) is_ethernet: bool,
     /// The programs on it: none, or one for each mode in use.
     pub(super) programs: Vec<Attached>,
     /// What it is, such as `vlan`, `bond` or `veth`; empty for hardware.
@@ -103,10 +105,13 @@ fn parse_link(message: &[u8]) -> io::Result<Device> {
             format!("netlink answer of kind {kind}"),
         ));
     }
+    let hardware = u16_at(message, HARDWARE).ok_or_else(cut)?;
     let attributes = message.get(HEADERS..).ok_or_else(cut)?;
     let number = |kind| attribute(attributes, kind).and_then(|value| u32_at(value, 0));
     let info = attribute(attributes, IFLA_LINKINFO).unwrap_or_default();
     Ok(Device {
+        // The loopback makes itself an Ethernet header.
+        is_ethernet: matches!(hardware, libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK),
         programs: attribute(attributes, IFLA_XDP)
             .map(parse_xdp)
             .unwrap_or_default(),
@@ -159,6 +164,8 @@ fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
 
 /// `nlmsghdr` and `ifinfomsg`.
 const HEADERS: usize = 32;
+/// `ifi_type`, in the latter.
+const HARDWARE: usize = 18;
 
 const NLM_F_REQUEST: u16 = 1;
 /// The two upper bits of an attribute's kind are flags.
@@ -185,7 +192,8 @@ mod tests {
     fn loopback_can_be_asked() {
         // Whatever is attached to it, index 1 is the loopback of any network namespace.
         let netlink = Netlink::open().expect("netlink needs no rights");
-        netlink.attached(1).expect("the loopback exists");
+        let loopback = netlink.device(1).expect("the loopback exists");
+        assert!(loopback.is_ethernet, "{loopback:?}");
     }
 
     #[test]
@@ -228,6 +236,7 @@ mod tests {
         put(&mut info, IFLA_INFO_SLAVE_KIND, b"bond\0");
         let mut message = vec![0; HEADERS];
         message[4..6].copy_from_slice(&libc::RTM_NEWLINK.to_ne_bytes());
+        message[HARDWARE..HARDWARE + 2].copy_from_slice(&libc::ARPHRD_ETHER.to_ne_bytes());
         put(&mut message, IFLA_MTU, &9_000_u32.to_ne_bytes());
         put(&mut message, IFLA_LINK, &3_u32.to_ne_bytes());
         put(&mut message, IFLA_LINKINFO | 0x8000, &info);
@@ -235,6 +244,7 @@ mod tests {
         assert_eq!(
             device,
             Device {
+                is_ethernet: true,
                 programs: Vec::new(),
                 kind: "vlan".to_owned(),
                 member_of: "bond".to_owned(),

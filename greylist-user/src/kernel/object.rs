@@ -12,7 +12,7 @@ use aya::{
 use greylist_ebpf::abi;
 use object::{Object as _, ObjectSection as _, read::elf::ElfFile64};
 
-use super::{FilterError, Settings, release};
+use super::{FilterError, Settings, panic, release};
 
 /// Loads the program with new maps, sized but empty, or on those pinned in the directory `pinned`,
 /// which must be as the object wants them. Nothing is attached yet.
@@ -22,7 +22,7 @@ use super::{FilterError, Settings, release};
 /// When the panic flag forbids it, the kernel is too old, the object cannot be read, is of another
 /// ABI version, or the kernel does not take it.
 pub(super) fn load(settings: &Settings, pinned: Option<&Path>) -> Result<Ebpf, FilterError> {
-    obey_panic(settings)?;
+    panic::obey(&settings.panic_file)?;
     release::check()?;
     let bytes = read(&settings.object)?;
     let words = abi::presence_words(settings.capacity);
@@ -73,17 +73,6 @@ pub(super) fn maps(ebpf: &Ebpf) -> Result<Vec<(&'static str, MapData)>, FilterEr
                 .map_err(|error| failed(error.into()))
         })
         .collect()
-}
-
-/// Refuses while the flag of `panic` stands.
-///
-/// Asked before loading, and again once all is attached: a `panic` that came in between has seen
-/// nothing to detach, but its flag was there first.
-pub(super) fn obey_panic(settings: &Settings) -> Result<(), FilterError> {
-    if settings.panic_file.exists() {
-        return Err(FilterError::Panicked(settings.panic_file.clone()));
-    }
-    Ok(())
 }
 
 /// The program in a loaded object.

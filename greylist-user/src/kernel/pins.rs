@@ -30,7 +30,7 @@
 use std::{
     fs::{self, DirBuilder, File, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, lchown},
     path::{Path, PathBuf},
 };
 
@@ -40,10 +40,14 @@ use nix::{
     errno::Errno,
     fcntl::{AT_FDCWD, RenameFlags, renameat2},
     sys::statfs::{BPF_FS_MAGIC, statfs},
-    unistd::{User, geteuid},
+    unistd::geteuid,
 };
 
-use super::FilterError;
+use super::{
+    FilterError,
+    emptied::{Emptied, remove_directory},
+    owner,
+};
 
 /// The pin directory, locked until this is dropped.
 #[derive(Debug)]
@@ -112,10 +116,12 @@ impl Pins {
     ///
     /// When it may have been written by somebody else, or is locked by another greygate.
     pub(super) fn find(directory: &Path) -> Result<Option<Self>, FilterError> {
-        if !directory.exists() {
-            return Ok(None);
+        let looking = || FilterError::io(format!("looking for {}", directory.display()));
+        if directory.try_exists().map_err(looking())? {
+            Self::lock(directory).map(Some)
+        } else {
+            Ok(None)
         }
-        Self::lock(directory).map(Some)
     }
 
     fn lock(directory: &Path) -> Result<Self, FilterError> {
@@ -180,7 +186,7 @@ impl Pins {
             self.directory.join(new_directory()),
             maps_in(&self.directory),
         );
-        remove_maps(&new)?;
+        self.remove_maps(&new_directory())?;
         let making = || FilterError::io(format!("making {}", new.display()));
         DirBuilder::new()
             .mode(0o700)
@@ -192,18 +198,12 @@ impl Pins {
             map.pin(&pin).map_err(|error| pin_error(name, error))?;
             self.give_to_its_owner(&pin)?;
         }
-        let flags = if current.exists() {
-            RenameFlags::RENAME_EXCHANGE
-        } else {
-            RenameFlags::empty()
-        };
-        renameat2(AT_FDCWD, &new, AT_FDCWD, &current, flags).map_err(|errno| {
-            FilterError::io(format!(
-                "renaming {} to {}",
-                new.display(),
-                current.display()
-            ))(errno.into())
-        })
+        put_in_place(&new, &current)
+    }
+
+    /// Renames the link on `before` to that on `now`. What had that name has the other one then.
+    pub(super) fn rename_link(&self, before: &str, now: &str) -> Result<(), FilterError> {
+        put_in_place(&self.link(before), &self.link(now))
     }
 
     /// Gives what root has pinned to the owner of the directory: a daemon that runs as its own user
@@ -214,7 +214,8 @@ impl Pins {
         if owner.uid() == geteuid().as_raw() {
             return Ok(());
         }
-        chown(pin, Some(owner.uid()), Some(owner.gid())).map_err(giving())
+        // Whoever owns the directory may have put a symbolic link in the pin's place by now.
+        lchown(pin, Some(owner.uid()), Some(owner.gid())).map_err(giving())
     }
 
     /// Removes what a crash left, and the maps of older versions: all but what is in use.
@@ -222,13 +223,20 @@ impl Pins {
         for item in items(&self.directory)? {
             match item.kind {
                 Kind::Maps { version, in_use } if version < abi::VERSION || !in_use => {
-                    remove_maps(&item.path)?;
+                    self.remove_maps(&file_name(&item.path))?;
                 }
                 Kind::FirstMap => remove_file(&item.path)?,
                 Kind::Link | Kind::Maps { .. } => {}
             }
         }
         Ok(())
+    }
+
+    fn remove_maps(&self, name: &str) -> Result<(), FilterError> {
+        let Some(emptied) = Emptied::open(&self.directory)? else {
+            return Ok(());
+        };
+        emptied.remove_all_in(name).map(drop)
     }
 
     /// Removes every pin, then the directory. Returns their names.
@@ -238,19 +246,28 @@ impl Pins {
 }
 
 /// Removes our pins and then their directory, whoever they belong to and whoever works on them;
-/// links first. Returns their names. A directory that somebody made for us, where we may not, stays.
+/// links first. Returns their names; one that resists keeps no other, and is the error. A directory that somebody made for us, where we may not, stays.
 pub(super) fn remove(directory: &Path) -> Result<Vec<String>, FilterError> {
+    let Some(emptied) = Emptied::open(directory)? else {
+        return Ok(Vec::new());
+    };
     let mut removed = Vec::new();
+    let mut first_error = Ok(());
     for item in items(directory)? {
-        if let Kind::Maps { .. } = item.kind {
-            let group = file_name(&item.path);
-            let maps = remove_maps(&item.path)?;
-            removed.extend(maps.into_iter().map(|map| format!("{group}/{map}")));
-        } else {
-            remove_file(&item.path)?;
-            removed.push(file_name(&item.path));
-        }
+        let name = file_name(&item.path);
+        let done = match item.kind {
+            Kind::Maps { .. } => emptied.remove_all_in(&name).map(|maps| {
+                removed.extend(maps.into_iter().map(|map| format!("{name}/{map}")));
+            }),
+            Kind::Link | Kind::FirstMap => {
+                let done = emptied.remove(&name);
+                done.map(|()| removed.push(name))
+            }
+        };
+        // What resists does not keep the others.
+        first_error = first_error.and(done);
     }
+    first_error?;
     match remove_directory(directory) {
         Err(FilterError::Io { source, .. })
             if matches!(
@@ -287,12 +304,12 @@ pub(super) fn maps_in(directory: &Path) -> PathBuf {
 /// Refuses a directory of pins that others may have written, or pins in it. What does not exist is
 /// nobody's.
 pub(super) fn check_owners(directory: &Path) -> Result<(), FilterError> {
-    check_owner(directory)?;
+    owner::check(directory)?;
     for item in items(directory)? {
-        check_owner(&item.path)?;
+        owner::check(&item.path)?;
         if let Kind::Maps { .. } = item.kind {
             for path in paths(&item.path)? {
-                check_owner(&path)?;
+                owner::check(&path)?;
             }
         }
     }
@@ -319,28 +336,17 @@ pub(super) fn remove_file(path: &Path) -> Result<(), FilterError> {
     }
 }
 
-fn remove_maps(directory: &Path) -> Result<Vec<String>, FilterError> {
-    let paths = paths(directory)?;
-    for path in &paths {
-        remove_file(path)?;
-    }
-    remove_directory(directory)?;
-    Ok(paths.iter().map(|path| file_name(path)).collect())
-}
-
-fn remove_directory(directory: &Path) -> Result<(), FilterError> {
-    match fs::remove_dir(directory) {
-        Err(error)
-            if !matches!(
-                error.kind(),
-                // What else lies there is not ours to judge.
-                io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
-            ) =>
-        {
-            Err(FilterError::io(format!("removing {}", directory.display()))(error))
-        }
-        _ => Ok(()),
-    }
+/// Renames `new` to `current`; what is there changes places with it.
+fn put_in_place(new: &Path, current: &Path) -> Result<(), FilterError> {
+    let flags = if current.exists() {
+        RenameFlags::RENAME_EXCHANGE
+    } else {
+        RenameFlags::empty()
+    };
+    renameat2(AT_FDCWD, new, AT_FDCWD, current, flags).map_err(|errno| {
+        let renaming = format!("renaming {} to {}", new.display(), current.display());
+        FilterError::io(renaming)(errno.into())
+    })
 }
 
 /// What lies in `directory` and is ours by its name, in the order in which it is removed.
@@ -372,6 +378,12 @@ fn kind(name: &str) -> Option<Kind> {
     Some(Kind::Maps { version, in_use })
 }
 
+/// The names of what lies in `directory`; none when it does not exist.
+pub(super) fn names(directory: &Path) -> Result<Vec<String>, FilterError> {
+    let paths = paths(directory)?;
+    Ok(paths.iter().map(|path| file_name(path)).collect())
+}
+
 /// What lies in `directory`, by name; nothing when it does not exist.
 fn paths(directory: &Path) -> Result<Vec<PathBuf>, FilterError> {
     let reading = || FilterError::io(format!("reading {}", directory.display()));
@@ -399,40 +411,6 @@ fn on_bpffs(directory: &Path) -> Result<(), FilterError> {
             errno.into(),
         )),
     }
-}
-
-fn check_owner(path: &Path) -> Result<(), FilterError> {
-    let metadata = match fs::symlink_metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => {
-            return Err(FilterError::io(format!("looking at {}", path.display()))(
-                error,
-            ));
-        }
-    };
-    let owner = metadata.uid();
-    let mode = metadata.mode() & 0o7777;
-    if is_trusted(owner) && mode & 0o022 == 0 {
-        Ok(())
-    } else {
-        Err(FilterError::StrangeOwner {
-            path: path.to_owned(),
-            owner,
-            mode,
-        })
-    }
-}
-
-/// Whether pins of this user are as good as our own: root's, and for root the daemon's, whose user
-/// the package makes.
-fn is_trusted(owner: u32) -> bool {
-    let us = geteuid();
-    let is_daemon = || {
-        let daemon = User::from_name(DAEMON).ok().flatten();
-        daemon.is_some_and(|daemon| daemon.uid.as_raw() == owner)
-    };
-    owner == 0 || owner == us.as_raw() || us.is_root() && is_daemon()
 }
 
 /// The file name of the link on `interface`. bpffs keeps names with dots for itself, and a VLAN's
@@ -464,12 +442,10 @@ const FIRST_MAPS: [&str; 4] = [
     abi::map::COUNTERS,
     abi::map::PORTS,
 ];
-/// The user that the shipped unit runs the daemon as.
-const DAEMON: &str = "greygate";
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
 
@@ -524,9 +500,33 @@ mod tests {
         }
         let removed = remove(directory.path()).expect("it can be removed");
         assert_eq!(removed, ["link-eth0", abi::map::IPV4]);
-        let left = paths(directory.path()).expect("it can be read");
-        let left: Vec<_> = left.iter().map(|path| file_name(path)).collect();
+        let left = names(directory.path()).expect("it can be read");
         assert_eq!(left, ["somebody", "v", "vx"]);
+    }
+
+    /// Root empties a directory that greygate's own user may write.
+    #[test]
+    fn symbolic_link_is_removed_and_not_followed() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let elsewhere = tempfile::tempdir().expect("a temporary directory");
+        let precious = elsewhere.path().join("link-precious");
+        fs::write(&precious, "").expect("a writable directory");
+        symlink(elsewhere.path(), directory.path().join("v2")).expect("a writable directory");
+        let itself = directory.path().join("pins");
+        symlink(elsewhere.path(), &itself).expect("a writable directory");
+        remove(&itself).expect_err("it is no directory");
+        remove(directory.path()).expect("the link is removed");
+        assert!(precious.exists(), "what it leads to is not");
+        assert!(!maps_in(directory.path()).is_symlink());
+    }
+
+    #[test]
+    fn directory_that_cannot_be_looked_at_is_not_taken_for_none() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let unseen = directory.path().join("pins");
+        symlink(&unseen, &unseen).expect("a writable directory");
+        let error = Pins::find(&unseen).expect_err("it leads nowhere");
+        assert!(error.to_string().contains("looking for"), "{error}");
     }
 
     #[test]
@@ -546,8 +546,7 @@ mod tests {
         let newer = pins.newer().expect("it can be read");
         assert_eq!(newer, [directory.path().join("v77")]);
         pins.sweep().expect("it can be removed");
-        let left = paths(directory.path()).expect("it can be read");
-        let left: Vec<_> = left.iter().map(|path| file_name(path)).collect();
+        let left = names(directory.path()).expect("it can be read");
         assert_eq!(left, ["link-eth0", "v2", "v77"]);
     }
 

@@ -8,8 +8,13 @@
 )]
 
 use std::{
+    ffi::CString,
     io,
-    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    os::{
+        fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
 };
 
 use aya::Pod;
@@ -24,13 +29,36 @@ pub(super) fn detach_link(id: u32) -> io::Result<bool> {
     let fd = bpf(BPF_LINK_GET_FD_BY_ID, &[id, 0, 0])?;
     // SAFETY: the kernel has just made the descriptor for us, and nobody else knows it.
     let link = unsafe { OwnedFd::from_raw_fd(fd) };
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
+    // Without /proc it counts as attached: detaching twice does no harm.
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
     if info.lines().any(|line| line == "ifindex:\t0") {
         return Ok(false);
     }
     let fd = u32::try_from(link.as_raw_fd()).map_err(io::Error::other)?;
     bpf(BPF_LINK_DETACH, &[fd])?;
     Ok(true)
+}
+
+/// The index of the interface that the link pinned at `path` is on; 0 when it is on none any more.
+///
+/// # Errors
+///
+/// What the kernel says, or `InvalidData` for what is no link to an interface.
+pub(super) fn interface_of_link(path: &Path) -> io::Result<u32> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attributes = PinAttributes {
+        path: path.as_ptr() as u64,
+        ..PinAttributes::default()
+    };
+    // SAFETY: the kernel reads `path`, which ends with a zero and lives until it returns.
+    let fd = unsafe { bpf_with(BPF_OBJ_GET, &mut attributes)? };
+    // SAFETY: the kernel has just made the descriptor for us, and nobody else knows it.
+    let link = unsafe { OwnedFd::from_raw_fd(fd) };
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", link.as_raw_fd()))?;
+    info.lines()
+        .find_map(|line| line.strip_prefix("ifindex:\t"))
+        .and_then(|index| index.parse().ok())
+        .ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// A map whose entries are read and written many at once.
@@ -130,7 +158,7 @@ impl<'fd> BatchMap<'fd> {
         let result = unsafe { bpf_with(BPF_MAP_LOOKUP_BATCH, &mut attributes) };
         let count = usize::try_from(attributes.count).map_err(io::Error::other)?;
         match result {
-            Ok(()) => Ok(Looked {
+            Ok(_) => Ok(Looked {
                 count,
                 next: Some(next),
             }),
@@ -170,7 +198,8 @@ impl<'fd> BatchMap<'fd> {
         };
         // SAFETY: the kernel only reads, `count` keys and as many values, which live until the call
         // returns.
-        unsafe { bpf_with(command, &mut attributes) }.map_err(|error| {
+        let written = unsafe { bpf_with(command, &mut attributes) };
+        written.map(drop).map_err(|error| {
             let done = attributes.count;
             Stopped {
                 // Kernels before 6.8 leave the count as it was when they refuse the call itself.
@@ -237,6 +266,15 @@ struct InfoAttributes {
     info: u64,
 }
 
+/// `union bpf_attr` as `BPF_OBJ_GET` has it.
+#[derive(Default)]
+#[repr(C)]
+struct PinAttributes {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
 /// `union bpf_attr` as the batches have it.
 #[derive(Default)]
 #[repr(C)]
@@ -256,7 +294,7 @@ struct BatchAttributes {
 /// # Safety
 ///
 /// `attributes` is what `command` takes, without padding, and its pointers hold for the call.
-unsafe fn bpf_with<A>(command: libc::c_long, attributes: &mut A) -> io::Result<()> {
+unsafe fn bpf_with<A>(command: libc::c_long, attributes: &mut A) -> io::Result<i32> {
     // SAFETY: the caller's promise; `attributes` itself is borrowed for the call.
     let result = unsafe {
         libc::syscall(
@@ -269,7 +307,7 @@ unsafe fn bpf_with<A>(command: libc::c_long, attributes: &mut A) -> io::Result<(
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(())
+    i32::try_from(result).map_err(io::Error::other)
 }
 
 /// Calls bpf(2) with the head of a `union bpf_attr`; the kernel takes what is not given as zero.
@@ -290,6 +328,7 @@ fn bpf(command: libc::c_long, attributes: &[u32]) -> io::Result<i32> {
 }
 
 // enum bpf_cmd and enum bpf_map_type in include/uapi/linux/bpf.h
+const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;

@@ -20,7 +20,7 @@ use super::{
     layout::{self, Sentences},
     maps::Maps,
     netlink::Netlink,
-    object,
+    object, panic,
     pins::{self, Pins},
 };
 use crate::policy::Timestamp;
@@ -105,6 +105,11 @@ impl XdpFilter {
     /// Loads and attaches, or takes over; pins nothing new.
     pub(super) fn attach(settings: &Settings, pinning: Pinning) -> Result<Self, FilterError> {
         let netlink = Netlink::open().map_err(FilterError::io("opening a netlink socket"))?;
+        if let Pinning::On(pins) | Pinning::Off(Some(pins)) = &pinning
+            && let Err(error) = attach::follow_renames(pins, &netlink)
+        {
+            tracing::warn!(why = error.chain(), "pin-ignored");
+        }
         let inheritance = Inheritance::of(&pinning, settings);
         let mut ebpf = object::load(settings, inheritance.same())?;
         let mut new_maps = object::maps(&ebpf)?;
@@ -170,17 +175,19 @@ impl XdpFilter {
         if let Pinning::On(pins) = &self.pinning
             && let Err(error) = self.remove_unwanted(pins)
         {
-            tracing::warn!(why = error.chain(), "pins left over");
+            tracing::warn!(why = error.chain(), "pins-left");
         }
     }
 
-    /// Detaches what was attached anew, unless something is kept that was there before: then pins
-    /// that. For whoever wants everything or nothing.
+    /// Detaches what was attached anew, pinned or not, unless something is kept that was there
+    /// before: then pins that. For whoever wants everything or nothing.
     pub(super) fn give_up(mut self) {
         let is_adopted = |it: &Interface| it.attached.as_ref().is_ok_and(|it| it.is_adopted);
         if self.interfaces.iter().any(is_adopted) {
             self.interfaces.retain(is_adopted);
             self.pin();
+        } else if self.interfaces.iter().any(|it| it.pinned) {
+            self.unpin();
         }
     }
 
@@ -195,12 +202,10 @@ impl XdpFilter {
     /// Refuses when `panic` was called meanwhile, which has seen nothing to detach then; takes off
     /// what was attached and pinned since.
     pub(super) fn obey_panic(&mut self) -> Result<(), FilterError> {
-        if !self.panic_file.exists() {
-            return Ok(());
-        }
-        self.unpin();
-        self.interfaces.clear();
-        Err(FilterError::Panicked(self.panic_file.clone()))
+        panic::obey(&self.panic_file).inspect_err(|_| {
+            self.unpin();
+            self.interfaces.clear();
+        })
     }
 
     /// How each interface is filtered.
@@ -283,6 +288,8 @@ impl XdpFilter {
             }
             Err(error) => {
                 interface.why_unpinned = Some(error.chain());
+                // It may be pinned, and only not given away. What keeps it there was complained of.
+                let _ = pins::remove_file(&pin);
                 // Pinning takes the link, and it went with the attempt.
                 interface.attached = self.attach_to(&interface.name);
             }
@@ -298,15 +305,15 @@ impl XdpFilter {
             let pin = pins.link(&interface);
             let pinned = attach::pinned(&interface, &pin, &self.netlink);
             if let Err(error @ FilterError::AlienPin(_)) = pinned {
-                tracing::warn!(why = error.chain(), "left alone");
+                tracing::warn!(why = error.chain(), "pin-ignored");
                 continue;
             }
             pins::remove_file(&pin)?;
-            tracing::info!(interface, "detached: not configured any more");
+            tracing::info!(interface, "let-go");
         }
         for directory in pins.newer()? {
             let directory = directory.display();
-            tracing::warn!(%directory, "left alone: maps of a newer greygate; `greygate xdp unload` removes them");
+            tracing::warn!(%directory, "newer-pins");
         }
         pins.sweep()
     }
@@ -320,7 +327,7 @@ impl XdpFilter {
         if let Pinning::On(pins) | Pinning::Off(Some(pins)) = pinning
             && let Err(error) = pins.remove()
         {
-            tracing::warn!(why = error.chain(), "pins left over");
+            tracing::warn!(why = error.chain(), "pins-left");
         }
     }
 
@@ -395,10 +402,9 @@ impl XdpFilter {
 
     /// Why the program is not where it was attached.
     fn taken_off(&self) -> String {
-        if self.panic_file.exists() {
-            FilterError::Panicked(self.panic_file.clone()).chain()
-        } else {
-            TAKEN_OFF.to_owned()
+        match panic::obey(&self.panic_file) {
+            Err(error) => error.chain(),
+            Ok(()) => TAKEN_OFF.to_owned(),
         }
     }
 
@@ -408,7 +414,7 @@ impl XdpFilter {
         for position in 0..self.interfaces.len() {
             let Interface { name, tried, .. } = &self.interfaces[position];
             let index = attach::index_of(name).ok();
-            if index.is_none() || index == *tried || self.panic_file.exists() {
+            if index.is_none() || index == *tried || panic::obey(&self.panic_file).is_err() {
                 continue;
             }
             let name = name.clone();
@@ -423,10 +429,9 @@ impl XdpFilter {
                 );
             }
             self.interfaces[position] = interface;
-            if self.panic_file.exists() {
+            if let Err(error) = panic::obey(&self.panic_file) {
                 // It came in between, and has not seen this one.
-                self.interfaces[position].attached =
-                    Err(FilterError::Panicked(self.panic_file.clone()));
+                self.interfaces[position].attached = Err(error);
                 if let Pinning::On(pins) = &self.pinning {
                     let pin = pins.link(&self.interfaces[position].name);
                     // `panic` has removed the directory, or will.
@@ -492,7 +497,7 @@ impl Inheritance {
             return Self::Nothing;
         };
         let (ipv4, ipv6) = sentences.lens();
-        tracing::info!(why, ipv4, ipv6, "maps made anew");
+        tracing::info!(why, ipv4, ipv6, "maps-renewed");
         Self::Changed(sentences)
     }
 
