@@ -62,7 +62,7 @@ impl Rules {
     }
 
     /// Raises the generation, and so makes the program ask the tries about every entry that was
-    /// written before. It comes round after 65,535 changes of the list; no sentence lasts as long.
+    /// written before, as long as that one lasts. It comes round after 65,535 changes of the list; no sentence lasts as long.
     pub(super) fn raise_generation(&mut self) -> Result<(), FilterError> {
         let mut config = self.config;
         config.generation = match config.generation.wrapping_add(1) {
