@@ -184,8 +184,10 @@ impl Work {
     /// Carries effects out, and says within which time the table wants mending, if it does.
     fn carry_out(&mut self, effects: impl Iterator<Item = Effect>) -> Option<Duration> {
         let changes: Vec<Change> = effects.map(Change::from).collect();
-        let now = self.clock.now();
-        let applied = self.filter.lock().apply(&changes, now);
+        let applied = {
+            let mut filter = self.filter.lock();
+            filter.apply(&changes, self.clock.now())
+        };
         let failing = self.backoff.is_failing();
         self.settled &= applied.is_ok();
         match applied {
