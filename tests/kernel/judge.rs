@@ -238,6 +238,15 @@ impl Program {
             .expect("it is an XDP program")
     }
 
+    /// The program itself, to attach it.
+    pub(crate) fn xdp_mut(&mut self) -> &mut Xdp {
+        self.ebpf
+            .program_mut(abi::PROGRAM)
+            .expect("the program")
+            .try_into()
+            .expect("it is an XDP program")
+    }
+
     /// Runs the program on `frame`, so many `times`, and tells what it did the last time. Threads may
     /// do so at once.
     pub(crate) fn run(xdp: &Xdp, frame: &[u8], times: u32) -> Action {

@@ -3,6 +3,7 @@
 //!
 //! - [`table`]: one table of frames ([`cases`]), judged by the library on the host and by the object
 //!   in the kernel, under `BPF_PROG_TEST_RUN` ([`judge`]). The two must agree.
+//! - [`cable`]: the same table, sent over a cable to the attached program.
 //! - [`stories`]: what has a past, rates and repetitions, judged by both as well.
 //! - [`contention`]: what is promised when many CPUs look at one client.
 //! - [`traffic`]: real connections over a cable between two namespaces.
@@ -16,6 +17,7 @@
 //! - [`rights`]: a daemon that runs has none, and works.
 //! - [`debug_log`]: what the program says of frames, in a build that does.
 
+mod cable;
 mod capacity;
 mod cases;
 mod commands;

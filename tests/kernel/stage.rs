@@ -30,6 +30,8 @@ use tempfile::TempDir;
 pub(crate) const CAPACITY: u32 = 16;
 /// The MX's interface.
 pub(crate) const INTERFACE: &str = "mx0";
+/// The other end of the cable.
+pub(crate) const CLIENT_INTERFACE: &str = "client0";
 /// How long a client waits before it calls a connection dropped: a served one takes microseconds,
 /// and the first retransmission comes after a second.
 const DROPPED_AFTER: Duration = Duration::from_millis(600);
@@ -254,7 +256,7 @@ pub(crate) fn lay_cable(mx: &Namespace, clients: &Namespace) {
         },
         End {
             namespace: clients,
-            interface: "client0",
+            interface: CLIENT_INTERFACE,
             addresses: &[
                 "192.0.2.7/24",
                 "192.0.2.8/24",

@@ -211,7 +211,7 @@ fn micros_each(time: Duration, changes: usize) -> f64 {
 }
 
 /// Room for a million sentences and those that come meanwhile. The kernel rounds the buckets of a hash
-/// up to a power of two: this capacity has 2^21 of them, at 16 bytes, which it nearly fills.
+/// up to a power of two, here 2^21: two for each sentence, so that most chains are short.
 pub(crate) const CAPACITY: u32 = 1_600_000;
 /// Batches for nftables, whose every call begins by asking for the whole rule set.
 const NFT_BATCHES: usize = 2;
