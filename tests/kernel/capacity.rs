@@ -13,12 +13,14 @@ use aya::maps::{
 };
 use greygate::{
     clock::{Clock as _, SystemClock},
-    kernel::{Change, Entry, KernelFilter, Metrics, Mode, Projector, SentenceSource, reconcile},
+    kernel::{
+        Change, Entry, KernelFilter, Metrics, Mode, Projector, SentenceSource, Settings, reconcile,
+    },
     policy::{Sentence, SentenceLevel, SentencedClient, Timestamp},
 };
 use greylist_ebpf::abi::{
-    ALLOWED_NETWORKS, ClientEntry, Config, Ipv4Key, KernelTime, Level, Presence, map,
-    presence_words,
+    ALLOWED_NETWORKS, ClientEntry, Config, DESTINATIONS, Ipv4Key, KernelTime, Level, Presence, map,
+    mapped, presence_words,
 };
 use ipnet::IpNet;
 use nix::time::{ClockId, clock_gettime};
@@ -27,7 +29,7 @@ use proptest::{prelude::*, test_runner::TestRunner};
 use support::{interrupt::settle, needs, requirements};
 use tokio::sync::mpsc;
 
-use crate::stage::{CAPACITY, Stage, on, sentence};
+use crate::stage::{CAPACITY, Stage, on, sentence, with_bpffs};
 
 const HOUR: Duration = Duration::from_hours(1);
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -429,6 +431,30 @@ fn widest_allowed_networks_are_kept_where_not_all_fit() {
     let status = on(filter.as_ref());
     assert_eq!(status.allowed_networks, u64::from(ALLOWED_NETWORKS));
     assert_eq!(status.allowed_crowded_out, 0);
+}
+
+#[test]
+fn protected_addresses_make_room_for_all_others() {
+    let ((), object) = needs!(
+        requirements::network_namespaces(),
+        requirements::xdp_object()
+    );
+    let stage = Stage::new();
+    let (settings, _bpffs) = with_bpffs(&stage, &object);
+    let addresses = |first: u32| (0..DESTINATIONS).map(move |n| Ipv4Addr::from((first << 24) + n));
+    for first in [10, 11] {
+        let settings = Settings {
+            addresses: addresses(first).map(IpAddr::from).collect(),
+            ..settings.clone()
+        };
+        // The second takes the first one's maps over.
+        on(stage.open(&settings).as_ref());
+        let there: HashMap<MapData, [u8; 16], u8> =
+            stage.map(map::DESTINATIONS).try_into().expect("a table");
+        let there: BTreeSet<[u8; 16]> = there.keys().filter_map(Result::ok).collect();
+        let expected = addresses(first).map(|address| mapped(address.octets()));
+        assert_eq!(there, expected.collect());
+    }
 }
 
 /// The daemon may die between the two: an entry that vouches for itself would never ask the trie.

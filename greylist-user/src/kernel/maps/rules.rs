@@ -49,8 +49,12 @@ impl Rules {
                 IpAddr::V6(address) => address.octets(),
             })
             .collect();
-        // With the flag, what is missing is not judged: first the addresses, then the flag. Without
-        // it nobody asks for them any more once they go.
+        // With the flag, what is missing is not judged: stale addresses go, which makes room, then
+        // the new ones come, then the flag. Without it nobody asks for them any more, and only then
+        // the last of them go.
+        if !wanted.is_empty() {
+            destinations.keep(&wanted)?;
+        }
         destinations.add(&wanted)?;
         self.write(config_of(settings, generation))?;
         destinations.keep(&wanted)
