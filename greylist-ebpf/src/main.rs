@@ -87,7 +87,8 @@ mod program {
     fn greygate(context: XdpContext) -> u32 {
         let outcome = verdict::decide(&XdpFrame(&context), &Maps);
         if let Some(frames) = COUNTERS.get_ptr_mut(outcome.counter.index()) {
-            // SAFETY: the map gave the pointer, and no other program runs on this CPU meanwhile.
+            // SAFETY: the map gave the pointer. Programs on one CPU take turns, since they run with
+            // bottom halves off; where a kernel lets one into another, a count may be lost.
             unsafe { *frames += 1 };
         }
         match outcome.action {
@@ -244,8 +245,9 @@ mod program {
                 // SAFETY: the helper takes nothing and touches nothing.
                 return KernelTime::from_nanos(unsafe { bpf_ktime_get_coarse_ns() });
             };
-            // SAFETY: the map gave the pointer, and no other program runs on this CPU meanwhile;
-            // the helpers take nothing and touch nothing.
+            // SAFETY: the map gave the pointer; the helpers take nothing and touch nothing. Should a
+            // kernel let one program into another on this CPU, the time is wrong for a tick at most:
+            // the tick is written last.
             unsafe {
                 let tick = bpf_jiffies64();
                 if (*moment).tick != tick {
@@ -285,7 +287,8 @@ mod program {
             let Some(moment) = CLOCK.get_ptr_mut(0) else {
                 return;
             };
-            // SAFETY: the map gave the pointer, and no other program runs on this CPU meanwhile.
+            // SAFETY: the map gave the pointer; programs on one CPU take turns, and a sample may be
+            // one too many.
             unsafe {
                 if now.as_nanos() < (*moment).next_event {
                     return;

@@ -7,14 +7,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aya::maps::{Array, HashMap, MapData};
+use aya::maps::{
+    Array, HashMap, MapData,
+    lpm_trie::{Key, LpmTrie},
+};
 use greygate::{
     clock::{Clock as _, SystemClock},
-    kernel::{Change, Entry, KernelFilter, Metrics, Mode, Projector, SentenceSource, reconcile},
+    kernel::{
+        Change, Entry, KernelFilter, Metrics, Mode, Projector, SentenceSource, Settings, reconcile,
+    },
     policy::{Sentence, SentenceLevel, SentencedClient, Timestamp},
 };
 use greylist_ebpf::abi::{
-    ALLOWED_NETWORKS, ClientEntry, Ipv4Key, KernelTime, Level, Presence, map, presence_words,
+    ALLOWED_NETWORKS, ClientEntry, Config, DESTINATIONS, Ipv4Key, KernelTime, Level, Presence, map,
+    mapped, presence_words,
 };
 use ipnet::IpNet;
 use nix::time::{ClockId, clock_gettime};
@@ -23,7 +29,7 @@ use proptest::{prelude::*, test_runner::TestRunner};
 use support::{interrupt::settle, needs, requirements};
 use tokio::sync::mpsc;
 
-use crate::stage::{CAPACITY, Stage, on, sentence};
+use crate::stage::{CAPACITY, Stage, on, sentence, with_bpffs};
 
 const HOUR: Duration = Duration::from_hours(1);
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -425,6 +431,68 @@ fn widest_allowed_networks_are_kept_where_not_all_fit() {
     let status = on(filter.as_ref());
     assert_eq!(status.allowed_networks, u64::from(ALLOWED_NETWORKS));
     assert_eq!(status.allowed_crowded_out, 0);
+}
+
+#[test]
+fn protected_addresses_make_room_for_all_others() {
+    let ((), object) = needs!(
+        requirements::network_namespaces(),
+        requirements::xdp_object()
+    );
+    let stage = Stage::new();
+    let (settings, _bpffs) = with_bpffs(&stage, &object);
+    let addresses = |first: u32| (0..DESTINATIONS).map(move |n| Ipv4Addr::from((first << 24) + n));
+    for first in [10, 11] {
+        let settings = Settings {
+            addresses: addresses(first).map(IpAddr::from).collect(),
+            ..settings.clone()
+        };
+        // The second takes the first one's maps over.
+        on(stage.open(&settings).as_ref());
+        let there: HashMap<MapData, [u8; 16], u8> =
+            stage.map(map::DESTINATIONS).try_into().expect("a table");
+        let there: BTreeSet<[u8; 16]> = there.keys().filter_map(Result::ok).collect();
+        let expected = addresses(first).map(|address| mapped(address.octets()));
+        assert_eq!(there, expected.collect());
+    }
+}
+
+/// The daemon may die between the two: an entry that vouches for itself would never ask the trie.
+#[test]
+fn entries_are_made_to_ask_before_a_network_is_allowed() {
+    let ((), object) = needs!(
+        requirements::network_namespaces(),
+        requirements::xdp_object()
+    );
+    let stage = Stage::new();
+    let mut filter = stage.open(&stage.settings(&object, Mode::Generic));
+    let config: Array<MapData, Config> = stage.map(map::CONFIG).try_into().expect("an array");
+    let generation = || config.get(&0, 0).expect("readable").generation;
+    let network = |text: &str| text.parse::<IpNet>().expect("a network");
+    let before = generation();
+    filter
+        .allow(&[network("192.0.2.0/24")])
+        .expect("there is room");
+    assert_eq!(generation(), before + 1);
+    // Strangers leave no room, so the next network cannot be written: the step before is done.
+    let mut trie: LpmTrie<MapData, [u8; 4], u8> =
+        stage.map(map::ALLOWED_V4).try_into().expect("a trie");
+    let strangers = || (1..ALLOWED_NETWORKS).map(|n| Key::new(32, (10 << 24 | n).to_be_bytes()));
+    for stranger in strangers() {
+        trie.insert(&stranger, 0, 0).expect("there is room");
+    }
+    let more = [network("192.0.2.0/24"), network("198.51.100.0/24")];
+    filter.allow(&more).expect_err("there is no room");
+    assert_eq!(generation(), before + 2);
+    for stranger in strangers() {
+        trie.remove(&stranger).expect("it is there");
+    }
+    filter.allow(&more).expect("there is room");
+    assert_eq!(generation(), before + 3);
+    // What only shrinks, or stays, lets every entry go on vouching for itself.
+    filter.allow(&more).expect("nothing to do");
+    filter.allow(&more[..1]).expect("less");
+    assert_eq!(generation(), before + 3);
 }
 
 fn blocked(client: SentencedClient) -> Sentence {

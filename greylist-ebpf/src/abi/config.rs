@@ -32,8 +32,7 @@ pub struct Config {
     pub block: Limit,
     /// Least time in nanoseconds between two [`Event`](super::Event)s of one CPU; 0 for none at all.
     pub event_interval: u64,
-    /// Names the content of the tries of allowed networks: raised once it has grown, before it
-    /// shrinks. Never [`NO_GENERATION`](Self::NO_GENERATION).
+    /// Names the content of the tries of allowed networks: raised before they grow. Never [`NO_GENERATION`](Self::NO_GENERATION).
     pub generation: u16,
     /// [`OBSERVE`](Self::OBSERVE) and [`ONLY_DESTINATIONS`](Self::ONLY_DESTINATIONS).
     pub flags: u8,

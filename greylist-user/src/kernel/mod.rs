@@ -187,8 +187,8 @@ pub struct Settings {
     /// The flag that `panic` leaves: while it exists, nothing is attached. Default
     /// `/var/lib/greygate/xdp-panic`, which a reboot does not remove.
     pub panic_file: PathBuf,
-    /// Sentences per address family. Default 131,072: the memory is taken at start, 38 MB
-    /// for both families together (104 and 120 bytes a sentence, and 8 MiB for any capacity).
+    /// Sentences per address family. Default 131,072: the memory is taken at start, 31 MB
+    /// for both families together.
     pub capacity: u32,
 }
 

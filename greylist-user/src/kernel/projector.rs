@@ -69,6 +69,7 @@ impl Projector {
             backoff: Backoff::default(),
             watch: Watch::default(),
             settled: false,
+            took: Duration::ZERO,
         };
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
@@ -134,6 +135,8 @@ struct Work {
     watch: Watch,
     /// Whether the table was what the store said when it was last left, under the present rules.
     settled: bool,
+    /// How long the last reconciliation took.
+    took: Duration,
 }
 
 impl Work {
@@ -181,15 +184,17 @@ impl Work {
     /// Carries effects out, and says within which time the table wants mending, if it does.
     fn carry_out(&mut self, effects: impl Iterator<Item = Effect>) -> Option<Duration> {
         let changes: Vec<Change> = effects.map(Change::from).collect();
-        let now = self.clock.now();
-        let applied = self.filter.lock().apply(&changes, now);
+        let applied = {
+            let mut filter = self.filter.lock();
+            filter.apply(&changes, self.clock.now())
+        };
         let failing = self.backoff.is_failing();
         self.settled &= applied.is_ok();
         match applied {
             Ok(()) => None,
             // No failure: reconciliation takes out what has ended or has the least time left, and
             // says so when somebody is crowded out. In a flood this is every other batch.
-            Err(FilterError::Full { .. }) if !failing => Some(MAKING_ROOM),
+            Err(FilterError::Full { .. }) if !failing => Some(until_room_is_made(self.took)),
             Err(error) => {
                 self.report(&error);
                 (!failing).then(|| self.backoff.failed())
@@ -199,7 +204,9 @@ impl Work {
 
     /// Mends the table and says when to do so again.
     fn reconcile(&mut self, effects: &mpsc::Receiver<Effect>) -> Duration {
+        let begun = Instant::now();
         let mended = self.mend(effects);
+        self.took = begun.elapsed();
         self.settled = mended.is_ok();
         match mended {
             Ok(()) => {
@@ -276,6 +283,12 @@ fn note_drift(plan: &Plan) {
     }
 }
 
+/// How long a sentence waits for room in a full table. To make room the whole table is compared,
+/// which took so long the last time: in a flood that goes on it takes a tenth of a core and no more.
+fn until_room_is_made(took: Duration) -> Duration {
+    MAKING_ROOM.max(took * 9).min(RECONCILIATION_INTERVAL)
+}
+
 impl From<Effect> for Change {
     fn from(effect: Effect) -> Self {
         match effect {
@@ -292,7 +305,7 @@ const STEP: usize = 1 << 14;
 const BATCH: usize = 1_024;
 /// The longest time the table may differ from the store.
 const RECONCILIATION_INTERVAL: Duration = Duration::from_mins(1);
-/// How long a sentence waits for room in a full table. To make room the whole table is read.
+/// The least time that a sentence waits for room in a full table.
 const MAKING_ROOM: Duration = Duration::from_secs(2);
 /// Twice as often as a scraper asks.
 const METRICS_INTERVAL: Duration = Duration::from_secs(5);

@@ -55,8 +55,9 @@ pub fn plan(sentences: &[Sentence], entries: &[Entry], capacity: u32, now: Times
     }
 }
 
-/// How far an entry's end may lie off, and how fresh a sentence may be that has no entry yet: the clocks are read one after the other, and NTP slews by
-/// at most 30 ms in the minute between two reconciliations.
+/// How far an entry's end may lie off, and how fresh a sentence may be that has no entry yet: the
+/// clocks are read one after the other, and NTP slews by at most 30 ms in the minute between two
+/// reconciliations.
 pub const TOLERANCE: Duration = Duration::from_secs(1);
 
 /// When to try again after failures in a row.

@@ -56,9 +56,9 @@ pub struct OnStatus {
     pub allowed_crowded_out: u64,
     /// Bytes of kernel memory that the maps take.
     pub memory: u64,
-    /// Frames seen since the program was loaded, by what became of them; all CPUs together.
+    /// Frames seen since the maps were made, by what became of them; all CPUs together.
     pub frames: BTreeMap<String, u64>,
-    /// New connections dropped since the program was loaded.
+    /// New connections dropped since the maps were made.
     pub drops: u64,
 }
 

@@ -1,7 +1,8 @@
 //! The tries of allowed networks, and the generation that tells the program when to ask them.
 //!
-//! New networks are written first, then the generation is raised, and only then stale ones go: at
-//! no moment is a network that stays allowed without its entry.
+//! The generation is raised first: from then on the program asks the tries about every entry that is
+//! there. Then new networks are written, and only then stale ones go. At no moment is a network that
+//! stays allowed without its entry, and whoever dies on the way leaves none that nobody asks for.
 
 use std::{cmp::Reverse, collections::BTreeSet};
 
@@ -25,8 +26,6 @@ pub(super) struct Allowed {
     /// What is in the tries.
     present: BTreeSet<IpNet>,
     spans: Spans,
-    /// Whether the tries have grown without the generation being raised, since that failed.
-    grown: bool,
     crowded_out: u64,
 }
 
@@ -51,7 +50,6 @@ impl Allowed {
             ipv6,
             spans: Spans::of(&present),
             present,
-            grown: false,
             crowded_out: 0,
         })
     }
@@ -64,16 +62,16 @@ impl Allowed {
     ) -> Result<(), FilterError> {
         let (wanted, crowded_out) = fitting(networks, ALLOWED_NETWORKS as usize);
         self.note_crowding(crowded_out);
-        if wanted == self.present && !self.grown {
+        if wanted == self.present {
             return Ok(());
         }
         let new: Vec<IpNet> = wanted.difference(&self.present).copied().collect();
+        if !new.is_empty() {
+            rules.raise_generation()?;
+        }
         let mut outcome = Ok(());
         for network in new {
             outcome = outcome.and(self.insert(network, &wanted));
-        }
-        if self.grown {
-            outcome = outcome.and(rules.raise_generation().map(|()| self.grown = false));
         }
         let stale: Vec<IpNet> = self.present.difference(&wanted).copied().collect();
         for network in stale {
@@ -131,7 +129,6 @@ impl Allowed {
         }
         written.map_err(map_error(trie(network), "written"))?;
         self.present.insert(network);
-        self.grown = true;
         Ok(())
     }
 

@@ -49,8 +49,12 @@ impl Rules {
                 IpAddr::V6(address) => address.octets(),
             })
             .collect();
-        // With the flag, what is missing is not judged: first the addresses, then the flag. Without
-        // it nobody asks for them any more once they go.
+        // With the flag, what is missing is not judged: stale addresses go, which makes room, then
+        // the new ones come, then the flag. Without it nobody asks for them any more, and only then
+        // the last of them go.
+        if !wanted.is_empty() {
+            destinations.keep(&wanted)?;
+        }
         destinations.add(&wanted)?;
         self.write(config_of(settings, generation))?;
         destinations.keep(&wanted)
@@ -62,13 +66,10 @@ impl Rules {
     }
 
     /// Raises the generation, and so makes the program ask the tries about every entry that was
-    /// written before. It comes round after 65,535 changes of the list; no sentence lasts as long.
+    /// written before, as long as that one lasts. It comes round after 65,535 changes of the list; no sentence lasts as long.
     pub(super) fn raise_generation(&mut self) -> Result<(), FilterError> {
         let mut config = self.config;
-        config.generation = match config.generation.wrapping_add(1) {
-            Config::NO_GENERATION => Config::NO_GENERATION + 1,
-            generation => generation,
-        };
+        config.generation = after(config.generation);
         self.write(config)
     }
 
@@ -88,6 +89,14 @@ impl Rules {
             .map_err(map_error(map::CONFIG, "written"))?;
         self.config = config;
         Ok(())
+    }
+}
+
+/// The generation after this one.
+fn after(generation: u16) -> u16 {
+    match generation.wrapping_add(1) {
+        Config::NO_GENERATION => Config::NO_GENERATION + 1,
+        next => next,
     }
 }
 
@@ -176,6 +185,12 @@ mod tests {
         assert_eq!(config.rate, Limit::new(15_000_000_000, 8));
         assert_eq!(config.block, Limit::new(3_600_000_000_000, 1));
         assert_eq!((config.generation, config.flags), (7, 0));
+    }
+
+    #[test]
+    fn generations_come_round_without_the_one_that_is_none() {
+        assert_eq!([1, 2, u16::MAX].map(after), [2, 3, 1]);
+        assert_eq!(after(Config::NO_GENERATION), 1);
     }
 
     #[test]

@@ -161,8 +161,9 @@ impl<K: SentenceKey> Table<K> {
             .copied()
             .partition(|(key, _)| self.image.may_hold(key));
         // Without its bit an entry would lie there unseen, so it is not written.
-        self.announce(new.iter().map(|(key, _)| key))?;
-        let inserted = self.insert(new);
+        let inserted = self
+            .announce(new.iter().map(|(key, _)| key))
+            .and_then(|()| self.insert(new));
         perhaps
             .into_iter()
             .map(|(key, entry)| self.replace(key, entry, now))
@@ -212,7 +213,8 @@ impl<K: SentenceKey> Table<K> {
     /// Writes an entry that may replace another.
     ///
     /// An update installs a new element, so what the kernel wrote into the old one is carried over.
-    /// A connection it meets between the two calls is not counted; it is dropped all the same.
+    /// What it writes between the two calls is lost: a drop is not counted, or a connection that was
+    /// let through not charged.
     fn replace(&mut self, key: K, entry: ClientEntry, now: KernelTime) -> Result<(), FilterError> {
         let prior = unless_absent(self.entries.get(&key, 0))
             .map_err(map_error(self.names.entries, "read"))?;

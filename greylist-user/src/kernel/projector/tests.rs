@@ -289,6 +289,15 @@ fn makes_room_in_a_full_table_and_calls_it_no_failure() {
     projector.stop();
 }
 
+#[test]
+fn room_is_made_more_seldom_the_longer_it_takes() {
+    let waits = [0, 100, 3_000, 60_000].map(|took| {
+        let took = Duration::from_millis(took);
+        until_room_is_made(took).as_secs()
+    });
+    assert_eq!(waits, [2, 2, 27, 60]);
+}
+
 /// Without the word, the next comparison would come after a minute: beyond all patience.
 #[test]
 fn refreshed_projection_follows_the_store_at_once() {
