@@ -8,7 +8,7 @@ use std::{
 
 use aya::{
     maps::{Array, HashMap, Map, MapData},
-    programs::{loaded_links, loaded_programs},
+    programs::{links::LinkType, loaded_links, loaded_programs},
 };
 use greygate::{
     clock::{Clock as _, SystemClock},
@@ -266,22 +266,23 @@ fn panic_detaches_the_running_and_the_pinned_and_forbids_more() {
 
 /// `panic` means the whole machine: a filter that somebody relies on must not be detached by a
 /// test. Those of earlier tests may still be on their way out.
-fn no_other_greygate() -> Result<(), Missing> {
+pub(crate) fn no_other_greygate() -> Result<(), Missing> {
     let none = || (attachments() == 0).then_some(());
     settle(Duration::from_secs(10), none).ok_or_else(|| {
         Missing::new("a machine on which no other greygate filters; `panic` would end that")
     })
 }
 
-/// Links of greygate's programs, whoever holds them.
+/// Links of greygate's programs, whoever holds them; of all that have no name, to be careful.
 fn attachments() -> usize {
     let ours: Vec<u32> = loaded_programs()
         .filter_map(Result::ok)
-        .filter(|program| program.name() == abi::PROGRAM.as_bytes())
+        .filter(|program| [abi::PROGRAM.as_bytes(), b""].contains(&program.name()))
         .map(|program| program.id())
         .collect();
     loaded_links()
         .filter_map(Result::ok)
+        .filter(|link| link.link_type().ok() == Some(LinkType::Xdp))
         .filter(|link| ours.contains(&link.program_id()))
         .count()
 }

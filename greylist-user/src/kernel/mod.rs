@@ -38,6 +38,8 @@ mod emptied;
 #[cfg(feature = "xdp")]
 mod hand;
 #[cfg(feature = "xdp")]
+mod identity;
+#[cfg(feature = "xdp")]
 mod layout;
 #[cfg(feature = "xdp")]
 mod maps;
