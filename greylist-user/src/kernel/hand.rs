@@ -95,6 +95,23 @@ pub fn unload(settings: &Settings) -> Result<Unloaded, FilterError> {
     })
 }
 
+/// Takes off what an earlier daemon left pinned, for one that is to filter nowhere.
+///
+/// # Errors
+///
+/// When there is something, and it stays.
+pub(super) fn let_go(settings: &Settings) -> Result<(), FilterError> {
+    let directory = &settings.pin_directory;
+    // What cannot even be read was pinned by somebody else.
+    let links = pins::interfaces(directory).unwrap_or_default();
+    if links.is_empty() {
+        return Ok(());
+    }
+    unload(settings)?;
+    tracing::info!(interface = links.join(" "), "let-go");
+    Ok(())
+}
+
 /// What is pinned, read without changing anything; `None` when nothing is.
 ///
 /// # Errors
