@@ -202,14 +202,20 @@ impl XdpStatus {
     /// thousand are listed.
     pub fn of(filter: FilterStatus, mut sentences: Vec<Sentence>, now: Timestamp) -> Self {
         sentences.sort_by_key(|sentence| (Reverse(sentence.until), sentence.client));
+        let lines = sentences.iter();
+        Self::listing(filter, lines.map(|it| SentenceLine::of(it, now)))
+    }
+
+    /// The filter's own status with `sentences`, the longest first, of which the first thousand are
+    /// listed.
+    pub fn listing(
+        filter: FilterStatus,
+        sentences: impl ExactSizeIterator<Item = SentenceLine>,
+    ) -> Self {
         let left_off = sentences.len().saturating_sub(LISTED);
         Self {
             filter,
-            sentences: sentences
-                .iter()
-                .take(LISTED)
-                .map(|sentence| SentenceLine::of(sentence, now))
-                .collect(),
+            sentences: sentences.take(LISTED).collect(),
             sentences_left_off: left_off as u64,
         }
     }

@@ -125,7 +125,7 @@ pub struct Loaded {
 }
 
 /// What is pinned and filters without a daemon.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pinned {
     /// Where the pins are.
     pub directory: PathBuf,
@@ -136,7 +136,7 @@ pub struct Pinned {
 }
 
 /// A sentence as the kernel knows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PinnedSentence {
     /// The sentenced network.
     pub client: String,
