@@ -97,6 +97,9 @@ fn pins_of_the_first_version_are_taken_over() {
     let (settings, _bpffs) = with_bpffs(&stage, &object);
     leave_pins_of_the_first_version(&stage, &settings);
     let program = stage.program();
+    let look = || kernel::look(&settings);
+    let error = stage.mx.run(look).expect_err("nothing this one can read");
+    assert!(error.to_string().contains("another version's"), "{error}");
     let mut filter = stage.open(&settings);
     assert_ne!(
         stage.program(),

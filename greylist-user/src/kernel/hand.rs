@@ -116,7 +116,7 @@ pub(super) fn let_go(settings: &Settings) -> Result<(), FilterError> {
 ///
 /// # Errors
 ///
-/// When the pins belong to somebody else, or cannot be read.
+/// When the pins belong to somebody else or are another version's, or cannot be read.
 pub fn look(settings: &Settings) -> Result<Option<Pinned>, FilterError> {
     let directory = &settings.pin_directory;
     let names = pins::interfaces(directory)?;
@@ -124,12 +124,15 @@ pub fn look(settings: &Settings) -> Result<Option<Pinned>, FilterError> {
         return Ok(None);
     }
     pins::check_owners(directory)?;
+    let maps = pins::maps_in(directory);
+    if !maps.exists() {
+        return Err(FilterError::OtherVersion(directory.clone()));
+    }
     let netlink = Netlink::open().map_err(FilterError::io("opening a netlink socket"))?;
     let interfaces = names
         .into_iter()
         .map(|name| interface_status(name, directory, &netlink))
         .collect();
-    let maps = pins::maps_in(directory);
     let frames = read_frames(&maps).map_err(unreadable(abi::map::COUNTERS))?;
     let sentences = Sentences::read(&maps);
     let (entries_ipv4, entries_ipv6) = sentences.lens();
