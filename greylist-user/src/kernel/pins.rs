@@ -254,7 +254,8 @@ impl Pins {
 }
 
 /// Removes our pins and then their directory, whoever they belong to and whoever works on them;
-/// links first. Returns their names; one that resists keeps no other, and is the error. A directory that somebody made for us, where we may not, stays.
+/// links first. Returns their names; one that resists keeps no other, and is the error. A directory
+/// that somebody made for us, where we may not, stays.
 pub(super) fn remove(directory: &Path) -> Result<Vec<String>, FilterError> {
     let Some(emptied) = Emptied::open(directory)? else {
         return Ok(Vec::new());
