@@ -140,6 +140,32 @@ fn load_that_fails_leaves_nothing_behind() {
     assert!(!settings.pin_directory.exists());
 }
 
+/// Or the filter would drop on, and the daemon say that there is none.
+#[test]
+fn daemon_without_interfaces_takes_off_what_was_pinned() {
+    let ((), object) = needs!(
+        requirements::network_namespaces(),
+        requirements::xdp_object()
+    );
+    let stage = Stage::new();
+    let (pinned, _bpffs) = with_bpffs(&stage, &object);
+    let none = Settings {
+        interfaces: Vec::new(),
+        ..pinned.clone()
+    };
+    let why = || match stage.open(&none).status() {
+        FilterStatus::Off { why } => why,
+        FilterStatus::On(on) => panic!("no interface is configured: {on:?}"),
+    };
+    let held = stage.open(&pinned);
+    assert!(why().contains("another greygate holds"), "{}", why());
+    assert!(stage.program().is_some(), "it is somebody's");
+    drop(held);
+    assert!(!why().contains("but"), "{}", why());
+    assert_eq!(stage.program(), None);
+    assert!(!pinned.pin_directory.exists());
+}
+
 /// The first interface is pinned already when the second cannot be.
 #[test]
 fn load_that_cannot_pin_everything_leaves_nothing_on() {
