@@ -14,7 +14,8 @@ use aya::maps::{
 use greygate::{
     clock::{Clock as _, SystemClock},
     kernel::{
-        Change, Entry, KernelFilter, Metrics, Mode, Projector, SentenceSource, Settings, reconcile,
+        Change, Entry, FilterStatus, KernelFilter, Metrics, Mode, Projector, SentenceSource,
+        Settings, reconcile,
     },
     policy::{Sentence, SentenceLevel, SentencedClient, Timestamp},
 };
@@ -353,6 +354,10 @@ fn least_time_left_gives_way_in_a_full_table_and_an_alarm_rises() {
     assert!(settled.is_some(), "the shortest sentences did not give way");
     assert_eq!(scene.metric("xdp_crowded_out"), u64::from(over));
     assert_eq!(scene.metric("xdp_failures_total"), 0);
+    let FilterStatus::On(status) = scene.projector.status() else {
+        panic!("it is on");
+    };
+    assert_eq!(status.crowded_out, u64::from(over));
     scene.projector.stop();
 }
 
