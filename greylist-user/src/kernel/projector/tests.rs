@@ -390,7 +390,7 @@ fn panic_does_not_go_unnoticed() {
     assert!(projector.is_at_work());
     *store.all.lock().expect("nobody panicked") = vec![sentence(1)];
     projector.refresh();
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     while projector.is_at_work() {
         assert!(begun.elapsed() < PATIENCE, "it never wrote the sentence");
         std::thread::yield_now();
