@@ -73,6 +73,10 @@ mod program {
     #[unsafe(no_mangle)]
     static PRESENCE_WORDS: u32 = abi::MOST_PRESENCE_WORDS;
 
+    /// For whoever wants to know whose program this is.
+    #[unsafe(no_mangle)]
+    static GREYGATE_MARK: [u8; 16] = abi::MARK;
+
     #[unsafe(link_section = "greygate_abi")]
     #[unsafe(no_mangle)]
     static GREYGATE_ABI: [u8; 4] = abi::VERSION.to_le_bytes();

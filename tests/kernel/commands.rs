@@ -57,6 +57,10 @@ fn killed_daemon_leaves_a_filter_that_lapses_by_itself() {
     stage.assert_served(other, mx_for_other, 25);
     let status = say(&stage, &directory, &["xdp", "status", "--json"]);
     let status: Value = serde_json::from_str(&status).expect("JSON");
+    assert_eq!(
+        status["pinned_in"],
+        settings.pin_directory.to_str().expect("a plain path")
+    );
     let line = &status["sentences"][0];
     assert_eq!(
         (&line["client"], &line["level"]),

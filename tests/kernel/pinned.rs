@@ -8,7 +8,7 @@ use std::{
 
 use aya::{
     maps::{Array, HashMap, Map, MapData},
-    programs::{loaded_links, loaded_programs},
+    programs::{links::LinkType, loaded_links, loaded_programs},
 };
 use greygate::{
     clock::{Clock as _, SystemClock},
@@ -140,6 +140,32 @@ fn load_that_fails_leaves_nothing_behind() {
     assert!(!settings.pin_directory.exists());
 }
 
+/// Or the filter would drop on, and the daemon say that there is none.
+#[test]
+fn daemon_without_interfaces_takes_off_what_was_pinned() {
+    let ((), object) = needs!(
+        requirements::network_namespaces(),
+        requirements::xdp_object()
+    );
+    let stage = Stage::new();
+    let (pinned, _bpffs) = with_bpffs(&stage, &object);
+    let none = Settings {
+        interfaces: Vec::new(),
+        ..pinned.clone()
+    };
+    let why = || match stage.open(&none).status() {
+        FilterStatus::Off { why } => why,
+        FilterStatus::On(on) => panic!("no interface is configured: {on:?}"),
+    };
+    let held = stage.open(&pinned);
+    assert!(why().contains("another greygate holds"), "{}", why());
+    assert!(stage.program().is_some(), "it is somebody's");
+    drop(held);
+    assert!(!why().contains("but"), "{}", why());
+    assert_eq!(stage.program(), None);
+    assert!(!pinned.pin_directory.exists());
+}
+
 /// The first interface is pinned already when the second cannot be.
 #[test]
 fn load_that_cannot_pin_everything_leaves_nothing_on() {
@@ -266,22 +292,23 @@ fn panic_detaches_the_running_and_the_pinned_and_forbids_more() {
 
 /// `panic` means the whole machine: a filter that somebody relies on must not be detached by a
 /// test. Those of earlier tests may still be on their way out.
-fn no_other_greygate() -> Result<(), Missing> {
+pub(crate) fn no_other_greygate() -> Result<(), Missing> {
     let none = || (attachments() == 0).then_some(());
     settle(Duration::from_secs(10), none).ok_or_else(|| {
         Missing::new("a machine on which no other greygate filters; `panic` would end that")
     })
 }
 
-/// Links of greygate's programs, whoever holds them.
+/// Links of greygate's programs, whoever holds them; of all that have no name, to be careful.
 fn attachments() -> usize {
     let ours: Vec<u32> = loaded_programs()
         .filter_map(Result::ok)
-        .filter(|program| program.name() == abi::PROGRAM.as_bytes())
+        .filter(|program| [abi::PROGRAM.as_bytes(), b""].contains(&program.name()))
         .map(|program| program.id())
         .collect();
     loaded_links()
         .filter_map(Result::ok)
+        .filter(|link| link.link_type().ok() == Some(LinkType::Xdp))
         .filter(|link| ours.contains(&link.program_id()))
         .count()
 }

@@ -8,15 +8,18 @@ use std::{
     time::Duration,
 };
 
+use aya::programs::loaded_programs;
+use greygate::kernel::{self, FilterStatus, Mode, ObtainedMode, Settings};
 use support::{
     bpffs::BpfFs,
     error::Error,
-    greygate::{self, Greygate},
+    greygate::{self as daemon, Greygate},
     interrupt,
     mta::Mta,
     needs, process, requirements,
 };
 
+use crate::pinned::no_other_greygate;
 use crate::stage::{CASTS, Cast, INTERFACE, Stage, lay_cable};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -29,7 +32,7 @@ fn root_gives_everything_up_and_goes_on_working() -> Result<(), Error> {
     let ((), object, _) = needs!(
         requirements::network_namespaces(),
         requirements::xdp_object(),
-        greygate::binary()
+        daemon::binary()
     );
     let stage = Stage::new();
     let home = home(&stage);
@@ -54,7 +57,7 @@ fn user_of_the_unit_gives_its_two_up_and_goes_on_working() -> Result<(), Error> 
         requirements::network_namespaces(),
         requirements::xdp_object(),
         requirements::program("setpriv"),
-        greygate::binary()
+        daemon::binary()
     );
     let stage = Stage::new();
     let home = home(&stage);
@@ -70,7 +73,7 @@ fn user_of_the_unit_gives_its_two_up_and_goes_on_working() -> Result<(), Error> 
 /// Root has no right over the files of others once it has dropped it, so it must not begin on them.
 #[test]
 fn root_is_told_at_the_start_that_the_store_belongs_to_another() {
-    let ((), _) = needs!(requirements::network_namespaces(), greygate::binary());
+    let ((), _) = needs!(requirements::network_namespaces(), daemon::binary());
     let stage = Stage::new();
     let home = home(&stage);
     let store = home.join("state");
@@ -91,7 +94,7 @@ fn filter_of_the_unit_outlives_its_daemon_and_its_interface() -> Result<(), Erro
         requirements::network_namespaces(),
         requirements::xdp_object(),
         requirements::program("setpriv"),
-        greygate::binary()
+        daemon::binary()
     );
     let stage = Stage::new();
     let home = home(&stage);
@@ -132,6 +135,76 @@ fn filter_of_the_unit_outlives_its_daemon_and_its_interface() -> Result<(), Erro
     assert!(status.success(), "{}", greygate.log());
     assert!(stage.program().is_some(), "a stop leaves the filter");
     Ok(())
+}
+
+/// A program that was loaded with the unit's two rights has no name in the kernel; by its mark, root
+/// knows it all the same, to look at it, to take it over, and to end it.
+#[test]
+fn root_knows_the_nameless_program_of_the_unit() -> Result<(), Error> {
+    let ((), object, setpriv, _) = needs!(
+        requirements::network_namespaces(),
+        requirements::xdp_object(),
+        requirements::program("setpriv"),
+        daemon::binary()
+    );
+    let stage = Stage::alone();
+    needs!(no_other_greygate());
+    let home = home(&stage);
+    chown(&home, Some(NOBODY), Some(NOBODY)).expect("root may give it away");
+    let place = stage.path("bpf");
+    let _place = run_as_the_unit_does(&place)?;
+    let object = copy_for_everybody(&stage, &object);
+    let settings = Settings {
+        pin: true,
+        pin_directory: place.join("pins"),
+        capacity: Settings::default().capacity,
+        ..stage.settings(&object, Mode::NativePreferred)
+    };
+    let pins = format!("[xdp]\npin_directory = \"{}/pins\"\n", place.display());
+    let launcher = as_nobody(&setpriv, "-all,+bpf,+net_admin");
+    let mut greygate = Greygate::launch(&launcher, &stage.mx, &home, &[&xdp(&object), &pins])?;
+    assert_eq!(name_of_the_program(&stage), "");
+    let Cast { sentenced, mx, .. } = CASTS[0];
+    greygate.run(&["punish", sentenced, "--for", "10m"])?;
+    wait_until_dropped(&stage, sentenced, mx)?;
+    greygate.run(&["snapshot"])?;
+    greygate.kill()?;
+
+    let looked = stage.mx.run(|| kernel::look(&settings)).expect("ours");
+    let FilterStatus::On(on) = looked.expect("it is pinned").filter else {
+        panic!("it is on");
+    };
+    let [interface] = &on.interfaces[..] else {
+        panic!("one is configured: {:?}", on.interfaces);
+    };
+    assert_eq!(
+        (interface.mode, interface.pinned),
+        (ObtainedMode::Native, true)
+    );
+    let loaded = stage
+        .mx
+        .run(|| kernel::load(&settings))
+        .expect("it is ours");
+    assert_eq!(loaded.entries, 1);
+    stage.assert_dropped(sentenced, mx);
+
+    // The daemon swaps a nameless one in again.
+    greygate.resume(&stage.mx)?;
+    assert_eq!(name_of_the_program(&stage), "");
+    stage.assert_dropped(sentenced, mx);
+    kernel::panic(&settings).expect("root may");
+    assert_eq!(stage.program(), None);
+    stage.assert_served(sentenced, mx, 25);
+    greygate.stop()?;
+    Ok(())
+}
+
+/// The name that the kernel has for the program on the MX's interface.
+fn name_of_the_program(stage: &Stage) -> String {
+    let id = stage.program().expect("a program");
+    let programs = loaded_programs().filter_map(Result::ok);
+    let program = programs.into_iter().find(|it| u64::from(it.id()) == id);
+    String::from_utf8_lossy(program.expect("root sees all").name()).into_owned()
 }
 
 /// Does what the unit does before it starts the daemon, for another place and user; twice, as at a

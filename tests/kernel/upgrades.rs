@@ -15,7 +15,7 @@ use support::{needs, requirements};
 use crate::{
     lifecycle::{SECOND, lay_second_cable, map_ids, names, only, punish},
     pinned::{maps, put},
-    stage::{CASTS, Cast, INTERFACE, Stage, on, sentence, with_bpffs},
+    stage::{CASTS, Cast, INTERFACE, Stage, lay_cable, on, sentence, with_bpffs},
 };
 
 #[test]
@@ -97,6 +97,9 @@ fn pins_of_the_first_version_are_taken_over() {
     let (settings, _bpffs) = with_bpffs(&stage, &object);
     leave_pins_of_the_first_version(&stage, &settings);
     let program = stage.program();
+    let look = || kernel::look(&settings);
+    let error = stage.mx.run(look).expect_err("nothing this one can read");
+    assert!(error.to_string().contains("another version's"), "{error}");
     let mut filter = stage.open(&settings);
     assert_ne!(
         stage.program(),
@@ -184,6 +187,39 @@ fn rename(stage: &Stage, names: &[(&str, &str)]) {
         ip(&["link", "set", "dev", before, "name", now]);
         ip(&["link", "set", "dev", now, "up"]);
     }
+}
+
+/// Pinning takes the link, and a pin that fails takes it along: it is attached once more, unpinned.
+#[test]
+fn link_that_cannot_be_pinned_any_more_filters_on() {
+    let ((), object) = needs!(
+        requirements::network_namespaces(),
+        requirements::xdp_object()
+    );
+    let stage = Stage::new();
+    let (settings, _bpffs) = with_bpffs(&stage, &object);
+    let mut filter = stage.open(&settings);
+    let Cast { sentenced, mx, .. } = CASTS[0];
+    punish(filter.as_mut(), sentenced);
+    fs::remove_dir_all(&settings.pin_directory).expect("root may remove it");
+    stage.assert_dropped(sentenced, mx);
+    stage
+        .mx
+        .ip(&["link", "del", INTERFACE])
+        .expect("our own cable");
+    lay_cable(&stage.mx, &stage.clients);
+    stage.mx.run(|| filter.tend());
+    let back = only(filter.as_ref());
+    assert_eq!(
+        (back.mode, back.pinned),
+        (ObtainedMode::Native, false),
+        "{back:?}"
+    );
+    let why = back.why_unpinned.unwrap_or_default();
+    assert!(why.contains("pinning mx0"), "{why}");
+    stage.assert_dropped(sentenced, mx);
+    drop(filter);
+    assert_eq!(stage.program(), None);
 }
 
 /// Steps 1 to 3 of the module `pins`: maps in `v2-new`, while `v2` is what counts.

@@ -33,6 +33,10 @@ pub const VERSION_SECTION: &str = "greygate_abi";
 /// The name of the XDP program in the object and, cut to 15 characters, in the kernel.
 pub const PROGRAM: &str = "greygate";
 
+/// What lies among the constants of every greygate's object, in the kernel too: a program has no name
+/// there unless whoever loaded it had more rights than it needs.
+pub const MARK: [u8; 16] = *b"greygate program";
+
 /// The constant in the object that says how many elements the presence maps have, `u32`, so that
 /// the program knows it without asking.
 pub const PRESENCE_WORDS: &str = "PRESENCE_WORDS";

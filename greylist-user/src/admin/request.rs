@@ -203,19 +203,28 @@ impl XdpStatus {
     /// thousand are listed.
     pub fn of(filter: FilterStatus, mut sentences: Vec<Sentence>, now: Timestamp) -> Self {
         let rank = |sentence: &Sentence| (Reverse(sentence.until), sentence.client);
-        let left_off = sentences.len().saturating_sub(LISTED);
-        if left_off > 0 {
+        let all = sentences.len();
+        if all > LISTED {
             // Of a million, not all have to be sorted.
             sentences.select_nth_unstable_by_key(LISTED, rank);
             sentences.truncate(LISTED);
         }
         sentences.sort_unstable_by_key(rank);
+        let lines = sentences.iter().map(|it| SentenceLine::of(it, now));
+        Self::listing(filter, lines, all)
+    }
+
+    /// The filter's own status with the first thousand of `sentences`, the longest first, of which
+    /// there are `all`.
+    pub fn listing(
+        filter: FilterStatus,
+        sentences: impl Iterator<Item = SentenceLine>,
+        all: usize,
+    ) -> Self {
+        let left_off = all.saturating_sub(LISTED);
         Self {
             filter,
-            sentences: sentences
-                .iter()
-                .map(|sentence| SentenceLine::of(sentence, now))
-                .collect(),
+            sentences: sentences.take(LISTED).collect(),
             sentences_left_off: left_off as u64,
         }
     }

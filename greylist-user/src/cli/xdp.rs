@@ -1,7 +1,7 @@
 //! The kernel filter by hand, without a daemon.
 
 use std::io::{self, BufRead, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::paper::{Paper, wants_colour};
 use super::report;
 use crate::admin::{CallError, SentenceLine, XdpStatus};
 use crate::config::{self, ConfigError, format_duration};
-use crate::kernel::{self, InterfaceStatus, Loaded, Pinned};
+use crate::kernel::{self, InterfaceStatus, Loaded, Pinned, PinnedSentence};
 
 /// Attaches the filter so that it outlives this command.
 pub(super) fn load(file: &Path, json: bool) -> Result<(), Failure> {
@@ -91,38 +91,44 @@ pub(super) fn status(file: &Path, json: bool, no_daemon: CallError) -> Result<()
         return Err(no_daemon.into());
     };
     let Some(pinned) = kernel::look(&settings).map_err(Failure::of)? else {
+        let directory = settings.pin_directory.display();
+        eprintln!("greygate: nothing is pinned in {directory}, and");
         return Err(no_daemon.into());
     };
+    let (pinned_in, status) = (pinned.directory.clone(), as_of_a_daemon(pinned));
     if json {
-        return say(json, &pinned, String::new);
+        return say(json, &Alone { pinned_in, status }, String::new);
     }
-    let directory = pinned.directory.display();
+    let directory = pinned_in.display();
     writeln!(
         io::stdout(),
         "no daemon runs; this is what is pinned in {directory}"
     )?;
     let mut paper = Paper::new(wants_colour(&io::stdout()));
-    report::xdp_status(&as_of_a_daemon(pinned), &mut paper);
+    report::xdp_status(&status, &mut paper);
     Ok(write!(io::stdout(), "{}", paper.into_text())?)
+}
+
+/// What a daemon would answer, and the sign that none did.
+#[derive(Serialize)]
+struct Alone {
+    pinned_in: PathBuf,
+    #[serde(flatten)]
+    status: XdpStatus,
 }
 
 /// The kernel knows no reasons.
 fn as_of_a_daemon(pinned: Pinned) -> XdpStatus {
-    let sentences = pinned.sentences.into_iter();
-    XdpStatus {
-        filter: pinned.filter,
-        sentences: sentences
-            .map(|sentence| SentenceLine {
-                client: sentence.client,
-                level: sentence.level,
-                reason: "not known without a daemon".to_owned(),
-                left: sentence.left,
-                drops: sentence.drops,
-                ..SentenceLine::default()
-            })
-            .collect(),
-        sentences_left_off: 0,
-    }
+    let line = |sentence: PinnedSentence| SentenceLine {
+        client: sentence.client,
+        level: sentence.level,
+        reason: "not known without a daemon".to_owned(),
+        left: sentence.left,
+        drops: sentence.drops,
+        ..SentenceLine::default()
+    };
+    let all = pinned.sentences.len();
+    XdpStatus::listing(pinned.filter, pinned.sentences.into_iter().map(line), all)
 }
 
 fn words_of(loaded: &Loaded) -> String {
@@ -209,3 +215,32 @@ const ENDS: [Signal; 5] = [
     Signal::SIGTERM,
     Signal::SIGTSTP,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::{FilterStatus, OnStatus};
+
+    #[test]
+    fn status_without_a_daemon_has_the_shape_of_one_and_its_limit() {
+        let sentence = |left| PinnedSentence {
+            client: "192.0.2.7/32".to_owned(),
+            level: "block".to_owned(),
+            left,
+            drops: 5,
+        };
+        let status = as_of_a_daemon(Pinned {
+            directory: "/pins".into(),
+            filter: FilterStatus::On(OnStatus::default()),
+            sentences: (0..1_002).rev().map(sentence).collect(),
+        });
+        assert_eq!(status.sentences.len(), 1_000);
+        let pinned_in = PathBuf::from("/pins");
+        let json = serde_json::to_value(Alone { pinned_in, status }).expect("plain data");
+        assert_eq!(json["pinned_in"], "/pins");
+        assert_eq!(json["filter"]["state"], "on");
+        assert_eq!(json["sentences"][0]["left"], 1_001);
+        assert_eq!(json["sentences_left_off"], 2);
+        serde_json::from_value::<XdpStatus>(json).expect("a daemon's answer");
+    }
+}

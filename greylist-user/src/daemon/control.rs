@@ -96,6 +96,13 @@ impl Control for Desk {
             }
             FilterStatus::Off { .. } => {}
             FilterStatus::On(on) => {
+                if on.crowded_out > 0 {
+                    complaints.push(format!(
+                        "the kernel's table has no room for {} sentences, those with the least time \
+                         left; raise [xdp] capacity",
+                        on.crowded_out
+                    ));
+                }
                 for interface in on.interfaces {
                     if interface.mode == ObtainedMode::Detached {
                         let why = interface.why.unwrap_or_default();

@@ -9,14 +9,13 @@ use std::{io, path::Path};
 use aya::programs::{
     ProgramError, Xdp, XdpMode,
     links::{FdLink, LinkType, PinnedLink},
-    loaded_programs,
     xdp::XdpLink,
 };
-use greylist_ebpf::abi;
 use nix::net::if_::{if_indextoname, if_nametoindex};
 
 use super::{
     FilterError, Mode, ObtainedMode,
+    identity::{self, Identity},
     netlink::{Attached, Device, Netlink},
     pins::{self, Pins},
     sys,
@@ -164,7 +163,7 @@ pub(super) fn pinned(
         return Err(alien());
     }
     let id = info.program_id();
-    if program_name(id).is_some_and(|name| name != abi::PROGRAM) {
+    if matches!(identity::of(id), Identity::Foreign(_)) {
         return Err(alien());
     }
     let Ok(index) = index_of(interface) else {
@@ -236,28 +235,18 @@ fn refuse_occupied(interface: &str, device: &Device) -> Result<(), FilterError> 
     let Some(&Attached { program, .. }) = device.programs.first() else {
         return Ok(());
     };
-    Err(match program_name(program) {
-        Some(name) if name == abi::PROGRAM => FilterError::AttachedAlready {
-            interface: interface.to_owned(),
-            program,
-        },
-        Some(name) => FilterError::ForeignProgram {
-            interface: interface.to_owned(),
+    let interface = interface.to_owned();
+    Err(match identity::of(program) {
+        Identity::Ours => FilterError::AttachedAlready { interface, program },
+        Identity::Foreign(name) if !name.is_empty() => FilterError::ForeignProgram {
+            interface,
             program: format!("number {program}, `{name}`"),
         },
-        None => FilterError::ForeignProgram {
-            interface: interface.to_owned(),
+        Identity::Foreign(_) | Identity::Unknown => FilterError::ForeignProgram {
+            interface,
             program: format!("number {program}"),
         },
     })
-}
-
-/// The name of a program; `None` when it may not be read, which needs `CAP_SYS_ADMIN`.
-pub(super) fn program_name(id: u32) -> Option<String> {
-    loaded_programs()
-        .filter_map(Result::ok)
-        .find(|program| program.id() == id)
-        .and_then(|program| program.name_as_str().map(str::to_owned))
 }
 
 fn os_error(error: ProgramError) -> io::Error {

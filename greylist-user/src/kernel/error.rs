@@ -148,6 +148,12 @@ pub enum FilterError {
         "this kernel, {0}, is too old for a kernel filter: 6.1 is the oldest that has all it needs"
     )]
     OldKernel(String),
+    /// What is pinned cannot be read by this version.
+    #[error(
+        "what is pinned in {} is another version's of greygate: a start of this one takes it over, and `greygate xdp unload` takes it off",
+        .0.display()
+    )]
+    OtherVersion(PathBuf),
     /// `greygate xdp panic` was called, and its flag is still there.
     #[error("`greygate xdp panic` forbids it; remove {} and restart greygate to filter again", .0.display())]
     Panicked(PathBuf),

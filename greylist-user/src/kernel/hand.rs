@@ -95,11 +95,28 @@ pub fn unload(settings: &Settings) -> Result<Unloaded, FilterError> {
     })
 }
 
+/// Takes off what an earlier daemon left pinned, for one that is to filter nowhere.
+///
+/// # Errors
+///
+/// When there is something, and it stays.
+pub(super) fn let_go(settings: &Settings) -> Result<(), FilterError> {
+    let directory = &settings.pin_directory;
+    // What cannot even be read was pinned by somebody else.
+    let links = pins::interfaces(directory).unwrap_or_default();
+    if links.is_empty() {
+        return Ok(());
+    }
+    unload(settings)?;
+    tracing::info!(interface = links.join(" "), "let-go");
+    Ok(())
+}
+
 /// What is pinned, read without changing anything; `None` when nothing is.
 ///
 /// # Errors
 ///
-/// When the pins belong to somebody else, or cannot be read.
+/// When the pins belong to somebody else or are another version's, or cannot be read.
 pub fn look(settings: &Settings) -> Result<Option<Pinned>, FilterError> {
     let directory = &settings.pin_directory;
     let names = pins::interfaces(directory)?;
@@ -107,12 +124,15 @@ pub fn look(settings: &Settings) -> Result<Option<Pinned>, FilterError> {
         return Ok(None);
     }
     pins::check_owners(directory)?;
+    let maps = pins::maps_in(directory);
+    if !maps.exists() {
+        return Err(FilterError::OtherVersion(directory.clone()));
+    }
     let netlink = Netlink::open().map_err(FilterError::io("opening a netlink socket"))?;
     let interfaces = names
         .into_iter()
         .map(|name| interface_status(name, directory, &netlink))
         .collect();
-    let maps = pins::maps_in(directory);
     let frames = read_frames(&maps).map_err(unreadable(abi::map::COUNTERS))?;
     let config = read_config(&maps).map_err(unreadable(abi::map::CONFIG))?;
     let sentences = Sentences::read(&maps);

@@ -10,10 +10,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::programs::{loaded_links, loaded_programs};
-use greylist_ebpf::abi;
+use aya::programs::loaded_links;
 
-use super::{FilterError, Panicked, Settings, pins, sys};
+use super::{FilterError, Panicked, Settings, identity, pins, sys};
 
 /// Forbids attaching, detaches every program of greygate's from every interface, and removes the
 /// pins.
@@ -83,22 +82,13 @@ fn leave_flag(settings: &Settings) -> Result<PathBuf, FilterError> {
 fn detach_all() -> Result<usize, FilterError> {
     let asking =
         || FilterError::io("asking the kernel for its programs and links, as only root may,");
-    let mut first_error = Ok(());
-    let mut ours = Vec::new();
-    for program in loaded_programs() {
-        match program {
-            Ok(program) if program.name() == abi::PROGRAM.as_bytes() => ours.push(program.id()),
-            Ok(_) => {}
-            // One that was unloaded while we were looking is none of ours to detach.
-            Err(error) if is_gone(&error) => {}
-            Err(error) => first_error = first_error.and(Err(asking()(io::Error::other(error)))),
-        }
-    }
+    let (ours, looked) = identity::ours();
+    let mut first_error = looked.map_err(asking());
     let mut detached = 0;
     for link in loaded_links() {
         let link = match link {
             Ok(link) => link,
-            Err(error) if is_gone(&error) => continue,
+            Err(error) if identity::is_gone(&error) => continue,
             Err(error) => {
                 first_error = first_error.and(Err(asking()(io::Error::other(error))));
                 continue;
@@ -117,18 +107,6 @@ fn detach_all() -> Result<usize, FilterError> {
         }
     }
     first_error.map(|()| detached)
-}
-
-/// Whether an error says that what was listed a moment ago does not exist any more.
-fn is_gone(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return error.raw_os_error() == Some(libc::ENOENT);
-        }
-        cause = error.source();
-    }
-    false
 }
 
 const FLAG_TEXT: &str = "\

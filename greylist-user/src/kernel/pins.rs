@@ -30,7 +30,7 @@
 use std::{
     fs::{self, DirBuilder, File, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, lchown},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, lchown},
     path::{Path, PathBuf},
 };
 
@@ -127,7 +127,12 @@ impl Pins {
     fn lock(directory: &Path) -> Result<Self, FilterError> {
         check_owners(directory)?;
         let locking = || FilterError::io(format!("locking {}", directory.display()));
-        let lock = File::open(directory).map_err(locking())?;
+        let itself = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+        let lock = File::options()
+            .read(true)
+            .custom_flags(itself)
+            .open(directory)
+            .map_err(locking())?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -136,15 +141,18 @@ impl Pins {
             Err(TryLockError::Error(error)) => return Err(locking()(error)),
         }
         // Another greygate's `unload` may have removed it before it let go of the lock.
-        let is_locked = lock.metadata().map_err(locking())?.ino();
-        match fs::metadata(directory) {
-            Ok(there) if there.ino() == is_locked => Ok(Self {
-                directory: directory.to_owned(),
-                is_made: false,
-                _lock: lock,
-            }),
-            _ => Err(FilterError::PinsLocked(directory.to_owned())),
+        let locked = lock.metadata().map_err(locking())?;
+        match fs::symlink_metadata(directory) {
+            Ok(there) if (there.dev(), there.ino()) == (locked.dev(), locked.ino()) => {}
+            _ => return Err(FilterError::PinsLocked(directory.to_owned())),
         }
+        // Once more, for what was put there before it was locked.
+        check_owners(directory)?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            is_made: false,
+            _lock: lock,
+        })
     }
 
     /// Where the link on `interface` is pinned.
@@ -246,7 +254,8 @@ impl Pins {
 }
 
 /// Removes our pins and then their directory, whoever they belong to and whoever works on them;
-/// links first. Returns their names; one that resists keeps no other, and is the error. A directory that somebody made for us, where we may not, stays.
+/// links first. Returns their names; one that resists keeps no other, and is the error. A directory
+/// that somebody made for us, where we may not, stays.
 pub(super) fn remove(directory: &Path) -> Result<Vec<String>, FilterError> {
     let Some(emptied) = Emptied::open(directory)? else {
         return Ok(Vec::new());

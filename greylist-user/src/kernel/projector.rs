@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    Change, FilterError, FilterStatus, KernelFilter, Metrics, SentenceSource,
+    Change, FilterError, FilterStatus, KernelFilter, Metrics, OnStatus, SentenceSource,
     reconcile::{self, Backoff, Plan},
     watch::Watch,
 };
@@ -29,6 +29,7 @@ use crate::{clock::Clock, policy::Effect};
 #[derive(Debug)]
 pub struct Projector {
     filter: Arc<SharedFilter>,
+    metrics: Arc<Metrics>,
     refresh: Arc<Notify>,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
@@ -64,7 +65,7 @@ impl Projector {
             filter: Arc::clone(&filter),
             source,
             clock,
-            metrics,
+            metrics: Arc::clone(&metrics),
             refresh: Arc::clone(&refresh),
             backoff: Backoff::default(),
             watch: Watch::default(),
@@ -84,6 +85,7 @@ impl Projector {
             .expect("a thread can be started while the daemon starts");
         Self {
             filter,
+            metrics,
             refresh,
             stop,
             thread,
@@ -97,7 +99,13 @@ impl Projector {
 
     /// What the filter is doing and has done.
     pub fn status(&self) -> FilterStatus {
-        self.filter.lock().status()
+        match self.filter.lock().status() {
+            FilterStatus::On(on) => FilterStatus::On(OnStatus {
+                crowded_out: self.metrics.crowded_out.get(),
+                ..on
+            }),
+            off @ FilterStatus::Off { .. } => off,
+        }
     }
 
     /// Whether the thread is at work. Before [`stop`](Self::stop) only a panic ends it: then the

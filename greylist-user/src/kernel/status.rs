@@ -50,6 +50,8 @@ pub struct OnStatus {
     pub entries_ipv6: u64,
     /// Sentences that fit, for each address family.
     pub capacity: u32,
+    /// Sentences in force for which there was no room at the last comparison.
+    pub crowded_out: u64,
     /// Networks whose connections always pass, in both families; one within another is not counted.
     pub allowed_networks: u64,
     /// Allowed networks for which the kernel has no room.
@@ -128,7 +130,7 @@ pub struct Loaded {
 }
 
 /// What is pinned and filters without a daemon.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pinned {
     /// Where the pins are.
     pub directory: PathBuf,
@@ -139,7 +141,7 @@ pub struct Pinned {
 }
 
 /// A sentence as the kernel knows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PinnedSentence {
     /// The sentenced network.
     pub client: String,

@@ -28,6 +28,21 @@ pub(in crate::kernel) fn read<K: Pod, V: Pod>(
     })
 }
 
+/// The first value of a hash map or an array, of whatever size; nothing where there is none.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub(in crate::kernel) fn first(map: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+    let mut first = Vec::new();
+    each(BatchMap::new(map)?, 1, |_, value| {
+        if first.is_empty() {
+            first = value.to_vec();
+        }
+    })?;
+    Ok(first)
+}
+
 /// Writes entries in their order, over what is there; says how many were written before one could
 /// not be.
 ///

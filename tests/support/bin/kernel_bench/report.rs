@@ -1,6 +1,6 @@
 //! What was measured, beside what it was measured against: for people, and as JSON.
 
-use std::fmt;
+use std::{fmt, fs};
 
 use serde_json::json;
 
@@ -223,8 +223,20 @@ impl fmt::Display for Verdict {
     }
 }
 
+/// What one must know to read the table.
+fn preface() -> String {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!(
+        "Greygate's kernel filter on Linux {}; indented, its peers at the same. Nanoseconds are what a\n\
+         frame costs over a program that only passes; a clean client has no sentence. The best round\n\
+         is compared. docs/benchmarks.md says how each line is measured.",
+        kernel.trim()
+    )
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n", preface())?;
         writeln!(
             f,
             "{:WHAT$} {:>9} {:>9} {:>9}",
