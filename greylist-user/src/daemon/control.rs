@@ -83,6 +83,13 @@ impl Control for Desk {
             self.clock.now().since(since),
             self.snapshot_interval,
         ));
+        if !self.projector.is_at_work() {
+            complaints.push(
+                "the projector has panicked, which is a bug: neither sentences nor forgiveness \
+                 reach the kernel; restart greygate"
+                    .to_owned(),
+            );
+        }
         match self.projector.status() {
             FilterStatus::Off { why } if self.wants_filter => {
                 complaints.push(format!("nothing is filtered in the kernel: {why}"));

@@ -108,6 +108,12 @@ impl Projector {
         }
     }
 
+    /// Whether the thread is at work. Before [`stop`](Self::stop) only a panic ends it: then the
+    /// filter is on, and nothing that is done reaches it any more.
+    pub fn is_at_work(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
     /// Ends the thread, and with it the filter: nothing is dropped any more.
     pub fn stop(self) {
         // It has ended already when the send fails.

@@ -358,6 +358,50 @@ fn long_plan_is_carried_out_in_steps() {
 }
 
 #[test]
+fn panic_does_not_go_unnoticed() {
+    struct Broken;
+    impl KernelFilter for Broken {
+        fn apply(&mut self, _: &[Change], _: Timestamp) -> Result<(), FilterError> {
+            panic!("as this test wants it");
+        }
+        fn entries(&mut self, _: Timestamp) -> Result<Vec<Entry>, FilterError> {
+            Ok(Vec::new())
+        }
+        fn allow(&mut self, _: &[IpNet]) -> Result<(), FilterError> {
+            Ok(())
+        }
+        fn tend(&mut self) {}
+        fn capacity(&self) -> u32 {
+            CAPACITY
+        }
+        fn status(&self) -> FilterStatus {
+            FilterStatus::Off { why: String::new() }
+        }
+    }
+    let store = store(Vec::new());
+    let (_effects, received) = mpsc::channel(8);
+    let projector = Projector::start(
+        Box::new(Broken),
+        Arc::clone(&store) as Arc<dyn SentenceSource>,
+        Arc::new(Fixed),
+        received,
+        Arc::new(Metrics::default()),
+    );
+    assert!(projector.is_at_work());
+    *store.all.lock().expect("nobody panicked") = vec![sentence(1)];
+    projector.refresh();
+    let begun = Instant::now();
+    while projector.is_at_work() {
+        assert!(begun.elapsed() < PATIENCE, "it never wrote the sentence");
+        std::thread::yield_now();
+    }
+    let FilterStatus::Off { .. } = projector.status() else {
+        panic!("who asks is answered all the same");
+    };
+    projector.stop();
+}
+
+#[test]
 fn goes_on_when_nobody_sends_effects_any_more() {
     let (projector, effects, changes, _) = start(vec![sentence(1)], 1);
     drop(effects);

@@ -98,4 +98,4 @@ fn measure(rounds: u32, report: &mut Report) -> Result<(), Error> {
 }
 
 /// Steps of a run, for the bar.
-const STEPS: u64 = 18;
+const STEPS: u64 = 17;
