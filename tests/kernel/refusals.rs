@@ -402,17 +402,15 @@ fn inner_run_as_nobody() {
     }
 }
 
-/// Our own program under another name: to the kernel, and to greygate, somebody else's.
+/// Our own program under another name and without our mark: to the kernel, and to greygate, somebody
+/// else's.
 fn stranger(object: &Path) -> Ebpf {
     let mut bytes = std::fs::read(object).expect("a readable object");
-    let names = section(&bytes, ".strtab");
     let name = [b"\0", abi::PROGRAM.as_bytes(), b"\0"].concat();
-    let at = bytes[names.clone()]
-        .windows(name.len())
-        .position(|window| window == name)
-        .expect("the program's name in the table of symbols");
-    let at = names.start + at + 1;
+    let at = find(&bytes, ".strtab", &name) + 1;
     bytes[at..at + STRANGER.len()].copy_from_slice(STRANGER.as_bytes());
+    let at = find(&bytes, ".rodata", &abi::MARK);
+    bytes[at..at + abi::MARK.len()].fill(0);
     let mut ebpf = Ebpf::load(&bytes).expect("the same program");
     xdp(&mut ebpf).load().expect("the same program");
     ebpf
@@ -423,6 +421,15 @@ fn xdp(ebpf: &mut Ebpf) -> &mut Xdp {
         .expect("the program goes by the name in the table of symbols")
         .try_into()
         .expect("an XDP program")
+}
+
+/// Where in the file `what` lies, which is in the section `name`.
+fn find(object: &[u8], name: &str, what: &[u8]) -> usize {
+    let section = section(object, name);
+    let at = object[section.clone()]
+        .windows(what.len())
+        .position(|window| window == what);
+    section.start + at.unwrap_or_else(|| panic!("{what:?} is not in {name}"))
 }
 
 /// Where in the file a section of the object lies.

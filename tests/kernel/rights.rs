@@ -169,7 +169,8 @@ fn root_knows_the_nameless_program_of_the_unit() -> Result<(), Error> {
     wait_until_dropped(&stage, sentenced, mx)?;
     greygate.run(&["snapshot"])?;
     greygate.kill()?;
-
+    // Root trusts the unit's user by its name, which this one does not have.
+    give_to_root(&settings.pin_directory);
     let looked = stage.mx.run(|| kernel::look(&settings)).expect("ours");
     let FilterStatus::On(on) = looked.expect("it is pinned").filter else {
         panic!("it is on");
@@ -187,16 +188,29 @@ fn root_knows_the_nameless_program_of_the_unit() -> Result<(), Error> {
         .expect("it is ours");
     assert_eq!(loaded.entries, 1);
     stage.assert_dropped(sentenced, mx);
+    kernel::unload(&settings).expect("it is ours");
+    assert_eq!(stage.program(), None);
 
-    // The daemon swaps a nameless one in again.
     greygate.resume(&stage.mx)?;
     assert_eq!(name_of_the_program(&stage), "");
-    stage.assert_dropped(sentenced, mx);
+    wait_until_dropped(&stage, sentenced, mx)?;
     kernel::panic(&settings).expect("root may");
     assert_eq!(stage.program(), None);
     stage.assert_served(sentenced, mx, 25);
     greygate.stop()?;
     Ok(())
+}
+
+fn give_to_root(directory: &Path) {
+    chown(directory, Some(0), Some(0)).expect("root may take it");
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            give_to_root(&path);
+        } else {
+            chown(&path, Some(0), Some(0)).expect("root may take it");
+        }
+    }
 }
 
 /// The name that the kernel has for the program on the MX's interface.
