@@ -32,6 +32,8 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, lchown},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use aya::{maps::MapData, pin::PinError};
@@ -133,7 +135,7 @@ impl Pins {
             .custom_flags(itself)
             .open(directory)
             .map_err(locking())?;
-        match lock.try_lock() {
+        match lock_in_time(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(FilterError::PinsLocked(directory.to_owned()));
@@ -407,6 +409,18 @@ fn paths(directory: &Path) -> Result<Vec<PathBuf>, FilterError> {
     Ok(paths)
 }
 
+/// Locks `file`, with some patience for a holder that is just ending: a process that it started holds
+/// the lock as well until it has become another program.
+fn lock_in_time(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+            locked => return locked,
+        }
+    }
+    file.try_lock()
+}
+
 fn on_bpffs(directory: &Path) -> Result<(), FilterError> {
     let place = if directory.exists() {
         directory
@@ -441,6 +455,9 @@ fn new_directory() -> String {
     format!("v{}{NEW_SUFFIX}", abi::VERSION)
 }
 
+/// Half a second in all: a daemon that ends has let go by then, and one that does not is named.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(25);
 const LINK_PREFIX: &str = "link-";
 const NEW_SUFFIX: &str = "-new";
 const DOT: &str = "%2e";
