@@ -16,7 +16,7 @@ use aya::{
 use greygate::{
     clock::{Clock as _, SystemClock},
     kernel::{FilterStatus, KernelFilter, Mode, OnStatus, Settings},
-    policy::{Persistence, Sentence, SentenceLevel, SentenceReason, SentencedClient},
+    policy::{Offence, Persistence, Sentence, SentenceLevel, SentenceReason, SentencedClient},
 };
 use ipnet::IpNet;
 use socket2::{Domain, Socket, Type};
@@ -278,7 +278,7 @@ pub(crate) fn sentence(client: &str, level: SentenceLevel, lasts: Duration) -> S
     Sentence {
         client,
         level,
-        reason: SentenceReason::RapidRetries,
+        reason: SentenceReason::Offence(Offence::RapidRetries),
         since: now,
         until: now.after(lasts),
         persistence: Persistence::default(),

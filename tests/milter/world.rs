@@ -11,7 +11,10 @@ use std::{
 use arc_swap::ArcSwap;
 use greygate::{
     milter::{Endpoint, Metrics, Server, Settings},
-    policy::{Attempt, DeferReason, Judge, PassReason, Policy, Timestamp, Verdict},
+    policy::{
+        Attempt, DeferReason, Judge, Judgement, MessageHasher, PassReason, Policy, Seed, Timestamp,
+        Verdict,
+    },
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use support::{clock::TestClock, mta::Mta};
@@ -152,7 +155,21 @@ impl Table {
 }
 
 impl Judge for Table {
-    fn judge(&self, attempt: &Attempt<'_>, now: Timestamp) -> Verdict {
+    fn judge(&self, attempt: &Attempt<'_>, now: Timestamp) -> Judgement {
+        self.verdict(attempt, now).into()
+    }
+
+    fn message_hasher(&self) -> MessageHasher {
+        Seed::from_bytes([7; Seed::LENGTH]).message_hasher()
+    }
+
+    fn note_content(&self, _: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {}
+
+    fn note_rejected(&self, _: &Attempt<'_>, _: Timestamp) {}
+}
+
+impl Table {
+    fn verdict(&self, attempt: &Attempt<'_>, now: Timestamp) -> Verdict {
         let from = String::from_utf8_lossy(attempt.reverse_path);
         let to = String::from_utf8_lossy(attempt.recipient);
         assert!(!to.starts_with("panic@"), "a judge that falls over");

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use greygate::clock::Clock as _;
-use greygate::policy::{Attempt, Effect, Judge as _, Origin, Policy, Verdict};
+use greygate::policy::{
+    Attempt, Effect, Judge as _, Origin, Policy, ServerMark, Timestamp, Verdict,
+};
 use greygate::store::codec::{Reader, Row};
 use greygate::store::{Metrics, OpenError, Restored, Settings, Store};
 use support::clock::TestClock;
@@ -23,6 +25,8 @@ pub(crate) const ATTEMPT: Attempt<'static> = Attempt {
     reverse_path: b"s@sender.example",
     recipient: b"r@here.example",
     announced_size: 5_000,
+    connected: Timestamp::NEVER,
+    server: ServerMark::UNKNOWN,
     authenticated: false,
     origin: Origin::ThisHost,
 };
@@ -78,7 +82,7 @@ impl Fixture {
     }
 
     pub(crate) fn judge(&self, store: &Store, attempt: &Attempt<'_>) -> Verdict {
-        store.judge(attempt, self.clock.now())
+        store.judge(attempt, self.clock.now()).verdict
     }
 
     pub(crate) fn wait_hours(&self, hours: u64) {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use greygate::clock::Clock as _;
 use greygate::policy::{
-    Attempt, DeferReason, Effect, Origin, PassReason, Policy, SentenceReason, SentencedClient,
-    Verdict,
+    Attempt, DeferReason, Effect, Offence, Origin, PassReason, Policy, SentenceReason,
+    SentencedClient, Verdict,
 };
 use greygate::store::Store;
 
@@ -163,7 +163,10 @@ fn hammering_client_is_sentenced_and_the_kernel_told() {
         panic!("one sentence: {sentences:?}");
     };
     assert_eq!(sentence.client, SentencedClient::of(ATTEMPT.client));
-    assert_eq!(sentence.reason, SentenceReason::RapidRetries);
+    assert_eq!(
+        sentence.reason,
+        SentenceReason::Offence(Offence::RapidRetries)
+    );
     assert_eq!(
         fixture.effects.try_recv().ok(),
         Some(Effect::Punish(sentence))

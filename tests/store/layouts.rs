@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use greygate::clock::Clock as _;
 use greygate::policy::{
-    PassReason, Persistence, Sentence, SentenceLevel, SentenceReason, SentencedClient, Verdict,
+    Offence, PassReason, Persistence, Sentence, SentenceLevel, SentenceReason, SentencedClient,
+    Verdict,
 };
 use greygate::store::codec::Row;
 
@@ -50,7 +51,7 @@ fn older_sentence_loads_and_can_still_be_lengthened() {
     let sentence = Sentence {
         client: SentencedClient::of(ATTEMPT.client),
         level: SentenceLevel::Block,
-        reason: SentenceReason::RapidRetries,
+        reason: SentenceReason::Offence(Offence::RapidRetries),
         since,
         until: since.after(Duration::from_mins(30)),
         persistence: Persistence::default(),
@@ -99,7 +100,7 @@ fn newer_layout_with_appended_fields_loads() {
     let [Row::Tuple(_, record)] = rows[..] else {
         panic!("one record: {rows:?}");
     };
-    assert_eq!((record.attempts, record.run_size), (1, 5_000));
+    assert_eq!((record.attempts, record.run_evidence), (1, 5_000));
 }
 
 #[test]

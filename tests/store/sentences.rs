@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use greygate::clock::Clock as _;
-use greygate::policy::{Persistence, Policy, Sentence, SentenceLevel, SentenceReason};
+use greygate::policy::{Offence, Persistence, Policy, Sentence, SentenceLevel, SentenceReason};
 use greygate::store::Store;
 use ipnet::IpNet;
 
@@ -17,7 +17,7 @@ fn earned(fixture: &Fixture, network: &str) -> Sentence {
     Sentence {
         client: network.try_into().expect("it can be sentenced"),
         level: SentenceLevel::Block,
-        reason: SentenceReason::RapidRetries,
+        reason: SentenceReason::Offence(Offence::RapidRetries),
         since,
         until: since.after(Duration::from_mins(30)),
         persistence: Persistence::default(),

@@ -110,7 +110,7 @@ mod tests {
 
     use super::*;
     use crate::kernel::Entry;
-    use crate::policy::{Persistence, SentenceReason, SentencedClient};
+    use crate::policy::{Offence, Persistence, SentenceReason, SentencedClient};
     use crate::store::Settings;
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -186,7 +186,7 @@ mod tests {
             sentences.store.punish(Sentence {
                 client,
                 level: SentenceLevel::Block,
-                reason: SentenceReason::RapidRetries,
+                reason: SentenceReason::Offence(Offence::RapidRetries),
                 since: NOW,
                 until,
                 persistence: Persistence::default(),

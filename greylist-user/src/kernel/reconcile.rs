@@ -115,7 +115,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::policy::{Persistence, SentenceLevel, SentenceReason};
+    use crate::policy::{Offence, Persistence, SentenceLevel, SentenceReason};
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
@@ -123,7 +123,7 @@ mod tests {
         Sentence {
             client: SentencedClient::of([192, 0, 2, host].into()),
             level: SentenceLevel::Block,
-            reason: SentenceReason::RapidRetries,
+            reason: SentenceReason::Offence(Offence::RapidRetries),
             since: NOW,
             until: NOW.after(Duration::from_secs(seconds_left)),
             persistence: Persistence::default(),

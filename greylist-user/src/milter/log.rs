@@ -37,6 +37,7 @@ pub(super) fn judged(attempt: &Attempt<'_>, verdict: Verdict, addresses: Address
     match verdict {
         Verdict::Defer(DeferReason::Early { left }) => tell!(debug, "deferred", left),
         Verdict::Defer(_) => tell!(debug, "deferred"),
+        Verdict::Refuse(_) => tell!(info, "refused"),
         Verdict::Pass(PassReason::Waited { waited }) => tell!(info, "passed", waited),
         Verdict::Pass(_) => tell!(debug, "passed"),
     }

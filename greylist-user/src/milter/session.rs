@@ -14,7 +14,9 @@ use std::{mem, net::IpAddr, sync::Arc, time::Duration};
 
 use thiserror::Error;
 
-use crate::policy::{Attempt, Judge, Origin, PassReason, Policy, Timestamp, Verdict};
+use crate::policy::{
+    Attempt, Judge, Judgement, Origin, PassReason, Policy, ServerMark, Timestamp, Verdict,
+};
 
 use super::{
     command::{self, Command, CommandError, Connect, Path},
@@ -37,6 +39,7 @@ pub struct Session {
     origin: Origin,
     terms: Terms,
     client: Option<IpAddr>,
+    connected: Timestamp,
     envelope: Envelope,
     transaction: Option<Transaction>,
     /// Recipients of this session that were refused at RCPT.
@@ -56,6 +59,7 @@ impl Session {
             origin,
             terms: Terms::NONE,
             client: None,
+            connected: Timestamp::NEVER,
             envelope: Envelope::default(),
             transaction: None,
             refused: 0,
@@ -85,7 +89,7 @@ impl Session {
         }
         let context = Arc::clone(&self.context);
         let answer = match command {
-            Command::Connect(connect) => self.connect(&connect),
+            Command::Connect(connect) => self.connect(&connect, now),
             Command::Helo(argument) => self.helo(argument),
             Command::Macros(macros) => self.macros(&macros),
             Command::Mail(path) => self.mail(&path),
@@ -130,8 +134,9 @@ impl Session {
         }
     }
 
-    fn connect(&mut self, connect: &Connect<'_>) -> Answer<'static> {
+    fn connect(&mut self, connect: &Connect<'_>, now: Timestamp) -> Answer<'static> {
         self.new_client();
+        self.connected = now;
         self.client = connect.address;
         self.envelope.set_client_name(connect.name);
         Answer::CONTINUE
@@ -276,15 +281,17 @@ impl Session {
             reverse_path: self.envelope.reverse_path(),
             recipient,
             announced_size: transaction.announced_size,
+            connected: self.connected,
+            server: ServerMark::UNKNOWN,
             authenticated: transaction.authenticated,
             origin: self.origin,
         };
-        let verdict = self.context.judge.judge(&attempt, now);
+        let Judgement { verdict, .. } = self.context.judge.judge(&attempt, now);
         log::judged(&attempt, verdict, self.context.addresses);
         if let Verdict::Pass(PassReason::Waited { waited }) = verdict {
             transaction.waited = transaction.waited.max(Some(waited));
         }
-        matches!(verdict, Verdict::Defer(_))
+        matches!(verdict, Verdict::Defer(_) | Verdict::Refuse(_))
     }
 
     fn header_due<'c>(

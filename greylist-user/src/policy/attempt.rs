@@ -5,6 +5,8 @@
 
 use std::net::IpAddr;
 
+use super::time::Timestamp;
+
 /// One recipient that a client named, with what was said before it in the session.
 ///
 /// The texts are what the client sent, not necessarily UTF-8, without angle brackets.
@@ -22,6 +24,10 @@ pub struct Attempt<'a> {
     pub recipient: &'a [u8],
     /// `SIZE=` as announced at MAIL; 0 when none was announced.
     pub announced_size: u64,
+    /// When the session began.
+    pub connected: Timestamp,
+    /// Which address of this site the client connected to.
+    pub server: ServerMark,
     /// The client authenticated in this session.
     pub authenticated: bool,
     /// Where the attempt was reported from.
@@ -36,4 +42,33 @@ pub enum Origin {
     AnotherHost,
     /// The MTA on this host: a completed SMTP session, evidence for a sentence.
     ThisHost,
+}
+
+/// Which of this site's addresses a client connected to, as far as they need be told apart: a
+/// delivery round over all MX addresses is one attempt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerMark(u8);
+
+impl ServerMark {
+    /// The MTA did not say.
+    pub const UNKNOWN: Self = Self(0);
+    /// The most that are told apart; all further ones are [`UNKNOWN`](Self::UNKNOWN).
+    pub const MOST: u8 = 16;
+
+    /// The address that was seen as the `number`th, from 1 on.
+    pub const fn numbered(number: u8) -> Self {
+        if number > Self::MOST {
+            Self::UNKNOWN
+        } else {
+            Self(number)
+        }
+    }
+
+    /// One bit for it; none for the unknown.
+    pub const fn bit(self) -> u16 {
+        match self.0 {
+            0 => 0,
+            number => 1 << (number - 1),
+        }
+    }
 }

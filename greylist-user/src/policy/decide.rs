@@ -22,10 +22,12 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::attempt::Attempt;
+use super::hopping::Circumstances;
+use super::offence::Offence;
 use super::punish;
 use super::record::{Record, Standing};
 use super::rules::{Action, Policy};
-use super::sentence::{Sentence, SentencedClient};
+use super::sentence::SentencedClient;
 use super::time::Timestamp;
 use super::verdict::{DeferReason, PassReason, Verdict};
 
@@ -36,8 +38,10 @@ pub struct Decision {
     pub verdict: Verdict,
     /// What to remember of the tuple from now on.
     pub next: Record,
-    /// What the client is sentenced to, if this attempt completed an offence.
-    pub sentence: Option<Sentence>,
+    /// What the client has done, if this attempt completed it.
+    pub offence: Option<Offence>,
+    /// Whether only the content of the message can prove what it looks like.
+    pub wants_content: bool,
 }
 
 impl Decision {
@@ -70,8 +74,10 @@ pub fn decide(
     policy: &Policy,
     prior: Option<&Record>,
     attempt: &Attempt<'_>,
+    circumstances: &Circumstances,
     now: Timestamp,
 ) -> Decision {
+    let _ = circumstances;
     let Some(prior) = prior else {
         let next = Record::begun(1, now);
         return defer(policy, DeferReason::New, next, attempt, now);
@@ -102,7 +108,7 @@ fn defer(
     now: Timestamp,
 ) -> Decision {
     let offends = punish::note_deferred(policy, &mut next, attempt, now)
-        && !policy.shields(SentencedClient::of(attempt.client));
+        && !policy.shields(SentencedClient::host(attempt.client));
     if matches!(reason, DeferReason::Early { .. }) {
         next.note_attempt(now);
     }
@@ -112,7 +118,8 @@ fn defer(
             Action::Observe => Verdict::Pass(PassReason::Observed),
         },
         next,
-        sentence: offends.then(|| punish::sentence(policy, attempt, now)),
+        offence: offends.then_some(Offence::RapidRetries),
+        wants_content: false,
     }
 }
 
@@ -121,7 +128,8 @@ fn pass(reason: PassReason, mut next: Record, now: Timestamp) -> Decision {
     Decision {
         verdict: Verdict::Pass(reason),
         next,
-        sentence: None,
+        offence: None,
+        wants_content: false,
     }
 }
 

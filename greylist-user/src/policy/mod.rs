@@ -4,12 +4,22 @@
 //! verdicts are derived. It uses nothing else of greygate, and everything else may use it.
 
 mod attempt;
+mod client;
 mod decide;
 mod effect;
+mod failure;
+mod fingerprint;
+mod history;
+mod hopping;
+mod judge;
+mod neighbours;
+mod network;
+mod offence;
 mod persistence;
 mod punish;
 pub mod ranges;
 mod record;
+mod reputation;
 mod rules;
 mod sentence;
 mod shield;
@@ -21,25 +31,31 @@ mod verdict;
 #[cfg(test)]
 mod scenarios;
 
-pub use attempt::{Attempt, Origin};
+pub use attempt::{Attempt, Origin, ServerMark};
+pub use client::{
+    Accused, ClientRecord, Protection, Strike, Struck, protection, strike, turns_away,
+};
 pub use decide::{Decision, decide, exempt};
 pub use effect::Effect;
+pub use failure::Failure;
+pub use fingerprint::{Fingerprint, MessageHasher};
+pub use history::History;
+pub use hopping::{Circumstances, HoppingHelo};
+pub use judge::{Grounds, Judge, Judgement};
+pub use neighbours::{Neighbour, Neighbours};
+pub use network::ClientNetwork;
+pub use offence::Offence;
 pub use persistence::{Persistence, lengthened};
+pub use punish::note_content;
 pub use record::{Record, Standing};
-pub use rules::{Action, Policy, Punish};
+pub use reputation::{Reputation, Repute, refusal};
+pub use rules::{Action, Policy, Punish, Refusing, ReputationRules};
 pub use sentence::{
     Sentence, SentenceLevel, SentenceReason, SentencedClient, UnknownLevel, UnsentenceableNetwork,
 };
 pub use time::{Second, Timestamp};
 pub use trust::TrustRecord;
-pub use tuple::{HostMark, Seed, TrustKey, TupleKey};
-pub use verdict::{DeferReason, PassReason, Verdict};
-
-/// Who is asked about an attempt: the store in the daemon, a table in a test.
-///
-/// A wrong `Pass` costs an unwanted mail; a wrong `Defer` costs a delay. Neither loses mail, so an
-/// implementation that cannot tell must answer one of the two and never block on I/O.
-pub trait Judge: Send + Sync {
-    /// Records the attempt and says what it deserves.
-    fn judge(&self, attempt: &Attempt<'_>, now: Timestamp) -> Verdict;
-}
+pub use tuple::{
+    ClientKey, FailureKey, HeloKey, HostMark, NetworkKey, PairKey, Seed, TrustKey, TupleKey,
+};
+pub use verdict::{DeferReason, PassReason, RefuseReason, Verdict};

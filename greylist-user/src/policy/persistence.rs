@@ -99,7 +99,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::policy::{Action, SentencedClient};
+    use crate::policy::{Action, Offence, SentencedClient};
 
     const T0: Timestamp = Timestamp::from_millis(1_000_000_000);
 
@@ -107,7 +107,7 @@ mod tests {
         Sentence {
             client: SentencedClient::of([192, 0, 2, 7].into()),
             level: SentenceLevel::Block,
-            reason: SentenceReason::RapidRetries,
+            reason: SentenceReason::Offence(Offence::RapidRetries),
             since: T0,
             until: T0.after(Duration::from_mins(20)),
             persistence: Persistence::default().read(drops, true),

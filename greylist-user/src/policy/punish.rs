@@ -24,6 +24,9 @@ use std::time::Duration;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::attempt::{Attempt, Origin};
+use super::fingerprint::Fingerprint;
+use super::network::ClientNetwork;
+use super::offence::Offence;
 use super::persistence::Persistence;
 use super::record::Record;
 use super::rules::{Action, Policy};
@@ -44,16 +47,16 @@ pub(super) fn note_deferred(
     let continues = evidence != Evidence::NONE
         && evidence == Evidence::last_of(record)
         && gap <= policy.punish.rapid_interval;
-    record.run_size = evidence.size;
+    record.run_evidence = evidence.size;
     record.run_host = evidence.host;
     if continues {
-        let gap = u32::try_from(gap.as_millis()).unwrap_or(u32::MAX);
+        let gap = u16::try_from(gap.as_millis() / 100).unwrap_or(u16::MAX);
         record.run_span = record.run_span.saturating_add(gap);
         record.run_retries = record.run_retries.saturating_add(1);
     }
     let offends = continues
         && record.run_retries >= policy.punish.rapid_retries
-        && Duration::from_millis(record.run_span.into()) >= policy.punish.rapid_span;
+        && Duration::from_millis(u64::from(record.run_span) * 100) >= policy.punish.rapid_span;
     if offends || !continues {
         record.run_span = 0;
         record.run_retries = 0;
@@ -61,16 +64,34 @@ pub(super) fn note_deferred(
     offends
 }
 
-/// What the policy asks for an offence of `attempt`'s client at `now`.
-pub(super) fn sentence(policy: &Policy, attempt: &Attempt<'_>, now: Timestamp) -> Sentence {
-    let client = SentencedClient::of(attempt.client);
+/// Notes in `record` what the message of `attempt` turned out to be. Says what its client has done,
+/// if that completed it.
+pub fn note_content(
+    policy: &Policy,
+    record: &mut Record,
+    attempt: &Attempt<'_>,
+    fingerprint: Fingerprint,
+    now: Timestamp,
+) -> Option<Offence> {
+    let _ = (policy, record, attempt, fingerprint, now);
+    None
+}
+
+/// What the policy asks for an offence of the client at `address`, committed at `now`.
+pub(super) fn sentence(
+    policy: &Policy,
+    address: IpAddr,
+    offence: Offence,
+    now: Timestamp,
+) -> Sentence {
+    let client = SentencedClient::host(address);
     Sentence {
         client,
         level: match policy.punish.action {
             Action::Enforce => SentenceLevel::Block,
             Action::Observe => SentenceLevel::Observe,
         },
-        reason: SentenceReason::RapidRetries,
+        reason: SentenceReason::Offence(offence),
         since: now,
         until: now.after(spread(policy.punish.sentence, client, now)),
         persistence: Persistence::default(),
@@ -124,14 +145,14 @@ impl Evidence {
         }
         Self {
             size,
-            host: HostMark::of(policy, attempt.client),
+            host: HostMark::of(ClientNetwork::of(policy, attempt), attempt.client),
         }
     }
 
     /// What the latest attempt in `record` proved.
     fn last_of(record: &Record) -> Self {
         Self {
-            size: record.run_size,
+            size: record.run_evidence,
             host: record.run_host,
         }
     }

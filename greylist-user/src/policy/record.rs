@@ -22,14 +22,20 @@ pub struct Record {
     pub last_seen: Timestamp,
     /// When the tuple first passed in this life; [`Second::NEVER`] while it is pending.
     pub passed: Second,
-    /// `SIZE=` of the latest attempt, if it can be evidence; 0 otherwise.
-    pub run_size: u32,
-    /// Which host of the client network the latest attempt came from, if it can be evidence.
+    /// What tells the message of the latest attempt, if anything does: its `SIZE=`, or a part of
+    /// its fingerprint; 0 otherwise.
+    pub run_evidence: u32,
+    /// Which host of the client network the latest attempt came from.
     pub run_host: HostMark,
-    /// From the first attempt of the current run of rapid retries to its latest, in milliseconds.
-    pub run_span: u32,
+    /// From the first attempt of the current run of rapid retries to its latest, in tenths of a
+    /// second.
+    pub run_span: u16,
     /// Rapid retries in the current run.
     pub run_retries: u16,
+    /// What early retries have added to the delay, in seconds.
+    pub extra: u16,
+    /// Addresses of this site tried in the present delivery round, one bit each.
+    pub round: u16,
     /// Attempts in this life, the first included.
     pub attempts: u16,
     /// Attempts in this life that passed.
@@ -64,10 +70,12 @@ impl Record {
             first_seen: now,
             last_seen: now,
             passed: Second::NEVER,
-            run_size: 0,
+            run_evidence: 0,
             run_host: HostMark::from_bits(0),
             run_span: 0,
             run_retries: 0,
+            extra: 0,
+            round: 0,
             attempts: 1,
             passes: 0,
             life,
@@ -112,6 +120,11 @@ impl Record {
         self.passed != Second::NEVER
     }
 
+    /// What early retries have added to the delay.
+    pub fn extra(&self) -> Duration {
+        Duration::from_secs(self.extra.into())
+    }
+
     /// Notes one more attempt.
     pub(super) fn note_attempt(&mut self, now: Timestamp) {
         self.last_seen = self.last_seen.max(now);
@@ -146,18 +159,20 @@ impl Record {
             passed: self.passed.max(other.passed),
             attempts: self.attempts.max(other.attempts),
             passes: self.passes.max(other.passes),
+            extra: self.extra.max(other.extra),
             ..latest
         }
     }
 
     /// Orders the runs of two records; equal only if the runs are.
-    fn run_order(&self) -> (Timestamp, u16, u32, u32, HostMark) {
+    fn run_order(&self) -> (Timestamp, u16, u16, u32, HostMark, u16) {
         (
             self.last_seen,
             self.run_retries,
             self.run_span,
-            self.run_size,
+            self.run_evidence,
             self.run_host,
+            self.round,
         )
     }
 }
@@ -176,18 +191,21 @@ mod tests {
     prop_compose! {
         /// Small ranges, so that equal lives and times are common.
         fn record()(
-            first_seen in 1u64..5, last_seen in 1u64..5, passed in 0u64..3, run_size in 0u32..3,
-            run_host in 0u32..3, run_span in 0u32..3, run_retries in 0u16..3,
+            first_seen in 1u64..5, last_seen in 1u64..5, passed in 0u64..3,
+            run_evidence in 0u32..3, run_host in 0u16..3, run_span in 0u16..3,
+            run_retries in 0u16..3, extra in 0u16..3, round in 0u16..3,
             attempts in 1u16..4, passes in 0u16..3, life in 1u16..3,
         ) -> Record {
             Record {
                 first_seen: Timestamp::from_millis(first_seen),
                 last_seen: Timestamp::from_millis(last_seen),
                 passed: Second::from(Timestamp::from_millis(passed * 1_000)),
-                run_size,
+                run_evidence,
                 run_host: HostMark::from_bits(run_host),
                 run_span,
                 run_retries,
+                extra,
+                round,
                 attempts,
                 passes,
                 life,

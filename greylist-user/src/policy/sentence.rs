@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::offence::Offence;
 use super::persistence::Persistence;
 use super::time::Timestamp;
 
@@ -116,16 +117,22 @@ pub struct UnknownLevel(String);
 pub enum SentenceReason {
     /// An operator's `greygate punish`.
     Operator,
-    /// Retries of one message, seconds apart.
-    RapidRetries,
+    /// Several hosts of the network hold strikes.
+    Neighbours,
+    /// The client's own offence.
+    Offence(Offence),
 }
 
 impl SentenceReason {
-    /// The word for logs and answers: `operator` or `rapid-retries`.
+    /// The word for logs and answers, such as `operator` or `rapid-retries`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Operator => "operator",
-            Self::RapidRetries => "rapid-retries",
+            Self::Neighbours => "neighbours",
+            Self::Offence(Offence::RapidRetries) => "rapid-retries",
+            Self::Offence(Offence::RelayHopping) => "relay-hopping",
+            Self::Offence(Offence::RejectedRetries) => "rejected-retries",
+            Self::Offence(Offence::RejectedRecipients) => "rejected-recipients",
         }
     }
 }
@@ -137,7 +144,13 @@ impl SentenceReason {
 pub struct SentencedClient(IpNet);
 
 impl SentencedClient {
-    /// Who is sentenced when `address` hammers.
+    /// `address` alone: its `/32` or `/128`.
+    pub fn host(address: IpAddr) -> Self {
+        Self(IpNet::from(address.to_canonical()))
+    }
+
+    /// Who is meant when an operator names `address` and no network: the IPv4 address, or the
+    /// `/64`, which is the least that one host is given.
     pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self(IpNet::V4(Ipv4Net::from(address))),
@@ -157,7 +170,7 @@ impl SentencedClient {
                 [Self::from(address), Self(IpNet::V4(network))]
             }
             IpAddr::V6(address) => [
-                Self(IpNet::V6(Ipv6Net::from(address))),
+                Self::host(IpAddr::V6(address)),
                 Self::of(IpAddr::V6(address)),
             ],
         }
@@ -284,14 +297,14 @@ mod tests {
         let long = Sentence {
             client: SentencedClient::from(Ipv4Addr::new(192, 0, 2, 7)),
             level: SentenceLevel::Observe,
-            reason: SentenceReason::RapidRetries,
+            reason: SentenceReason::Offence(Offence::RapidRetries),
             since: at(1),
             until: at(100),
             persistence: Persistence::default(),
         };
         let hard = Sentence {
             level: SentenceLevel::Block,
-            reason: SentenceReason::RapidRetries,
+            reason: SentenceReason::Offence(Offence::RapidRetries),
             since: at(2),
             until: at(50),
             ..long
@@ -318,7 +331,7 @@ mod tests {
         };
         let earned = |until| Sentence {
             level: SentenceLevel::Block,
-            reason: SentenceReason::RapidRetries,
+            reason: SentenceReason::Offence(Offence::RapidRetries),
             since: at(2),
             until: at(until),
             ..ordered
@@ -339,7 +352,7 @@ mod tests {
         let observed = Sentence {
             client: SentencedClient::from(Ipv4Addr::new(192, 0, 2, 7)),
             level: SentenceLevel::Observe,
-            reason: SentenceReason::RapidRetries,
+            reason: SentenceReason::Offence(Offence::RapidRetries),
             since: Timestamp::from_millis(1),
             until: Timestamp::from_millis(100),
             persistence: Persistence::default(),
@@ -361,7 +374,7 @@ mod tests {
         let sentence = Sentence {
             client: SentencedClient::from(Ipv4Addr::new(192, 0, 2, 7)),
             level: SentenceLevel::Block,
-            reason: SentenceReason::RapidRetries,
+            reason: SentenceReason::Offence(Offence::RapidRetries),
             since: minutes(1_000),
             until: minutes(1_030),
             persistence: Persistence::default(),

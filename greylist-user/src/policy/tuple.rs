@@ -15,7 +15,8 @@ use std::net::IpAddr;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::attempt::Attempt;
-use super::rules::Policy;
+use super::network::ClientNetwork;
+use super::sentence::SentencedClient;
 
 /// The secret that keys are made with. Hosts that share records share one seed.
 #[derive(Clone, PartialEq, Eq)]
@@ -30,13 +31,33 @@ pub struct TupleKey([u8; 16]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TrustKey([u8; 16]);
 
+/// What a client network's reputation is remembered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NetworkKey([u8; 16]);
+
+/// What a client address, or the network around it, is remembered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClientKey([u8; 16]);
+
+/// What a HELO argument is remembered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HeloKey([u8; 16]);
+
+/// What a reverse-path and recipient are remembered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PairKey([u8; 16]);
+
+/// What a permanent failure is remembered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FailureKey([u8; 16]);
+
 /// Which host of its client network a client is, as far as a sentence tells hosts apart.
 ///
 /// A tuple belongs to a network, a sentence falls on one address: the mark says whether two
-/// attempts on a tuple came from the same offender. It holds only the bits that the network lacks,
-/// so it names nobody by itself.
+/// attempts on a tuple came from the same offender. It is made of the bits that the network lacks,
+/// folded, so it names nobody by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HostMark(u32);
+pub struct HostMark(u16);
 
 impl Seed {
     /// Bytes of a seed: the length of secret that XXH3 uses as it is, without stretching.
@@ -56,20 +77,60 @@ impl Seed {
     }
 
     /// The key of the tuple that `attempt` belongs to.
-    pub fn tuple_key(&self, policy: &Policy, attempt: &Attempt<'_>) -> TupleKey {
+    pub fn tuple_key(&self, network: ClientNetwork, attempt: &Attempt<'_>) -> TupleKey {
         let mut hasher = self.hasher(b'T');
-        hasher.client_network(policy, attempt.client);
+        network.feed(|piece| hasher.raw(piece));
         hasher.mailbox(attempt.reverse_path);
         hasher.mailbox(attempt.recipient);
         TupleKey(hasher.finish())
     }
 
     /// The key of the trust that `attempt` may enjoy or earn.
-    pub fn trust_key(&self, policy: &Policy, attempt: &Attempt<'_>) -> TrustKey {
+    pub fn trust_key(&self, network: ClientNetwork, attempt: &Attempt<'_>) -> TrustKey {
         let mut hasher = self.hasher(b'R');
-        hasher.client_network(policy, attempt.client);
+        network.feed(|piece| hasher.raw(piece));
         fold(attempt.reverse_path, |piece| hasher.raw(piece));
         TrustKey(hasher.finish())
+    }
+
+    /// The key of what `network` is reputed for.
+    pub fn network_key(&self, network: ClientNetwork) -> NetworkKey {
+        let mut hasher = self.hasher(b'N');
+        network.feed(|piece| hasher.raw(piece));
+        NetworkKey(hasher.finish())
+    }
+
+    /// The key of what is remembered of `client`, one address or the network around it.
+    pub fn client_key(&self, client: SentencedClient) -> ClientKey {
+        let network = client.network();
+        let cut = ClientNetwork::cut(network.addr(), network.prefix_len(), network.prefix_len());
+        let mut hasher = self.hasher(b'C');
+        cut.feed(|piece| hasher.raw(piece));
+        ClientKey(hasher.finish())
+    }
+
+    /// The key of a HELO argument, in any case.
+    pub fn helo_key(&self, helo: &[u8]) -> HeloKey {
+        let mut hasher = self.hasher(b'H');
+        lower_case(helo, |piece| hasher.raw(piece));
+        HeloKey(hasher.finish())
+    }
+
+    /// The key of a reverse-path and recipient, whoever sends.
+    pub fn pair_key(&self, attempt: &Attempt<'_>) -> PairKey {
+        let mut hasher = self.hasher(b'P');
+        hasher.mailbox(attempt.reverse_path);
+        hasher.mailbox(attempt.recipient);
+        PairKey(hasher.finish())
+    }
+
+    /// The key of a failure: client address, reverse-path and recipient.
+    pub fn failure_key(&self, attempt: &Attempt<'_>) -> FailureKey {
+        let mut hasher = self.hasher(b'F');
+        ClientNetwork::cut(attempt.client, 32, 128).feed(|piece| hasher.raw(piece));
+        hasher.mailbox(attempt.reverse_path);
+        hasher.mailbox(attempt.recipient);
+        FailureKey(hasher.finish())
     }
 
     /// A hasher whose input begins with `kind`, so that no two kinds of key can be equal.
@@ -88,26 +149,18 @@ impl std::fmt::Debug for Seed {
 }
 
 impl HostMark {
-    /// The mark of `client` in its client network.
-    pub fn of(policy: &Policy, client: IpAddr) -> Self {
-        match client.to_canonical() {
-            IpAddr::V4(address) => Self(u32::from(address) & !v4_mask(policy.ipv4_prefix)),
-            // A sentence falls on the `/64`, so what lies below makes no difference.
-            IpAddr::V6(address) => {
-                let host = u128::from(address) & !v6_mask(policy.ipv6_prefix);
-                let [high, low, ..] = quarters(host);
-                Self(high ^ low)
-            }
-        }
+    /// The mark of `client` in `network`, its client network.
+    pub fn of(network: ClientNetwork, client: IpAddr) -> Self {
+        Self(network.host_bits(client))
     }
 
     /// The mark as it is stored.
-    pub const fn to_bits(self) -> u32 {
+    pub const fn to_bits(self) -> u16 {
         self.0
     }
 
     /// The mark that was stored as `bits`.
-    pub const fn from_bits(bits: u32) -> Self {
+    pub const fn from_bits(bits: u16) -> Self {
         Self(bits)
     }
 }
@@ -141,6 +194,11 @@ macro_rules! key {
 
 key!(TupleKey);
 key!(TrustKey);
+key!(NetworkKey);
+key!(ClientKey);
+key!(HeloKey);
+key!(PairKey);
+key!(FailureKey);
 
 /// XXH3 fed with unambiguous fields. Nothing is allocated: pieces are hashed as they are made.
 struct KeyHasher(Xxh3);
@@ -148,22 +206,6 @@ struct KeyHasher(Xxh3);
 impl KeyHasher {
     fn raw(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
-    }
-
-    /// A client address cut to its network, with family and prefix length in front.
-    fn client_network(&mut self, policy: &Policy, client: IpAddr) {
-        match client.to_canonical() {
-            IpAddr::V4(address) => {
-                let network = u32::from(address) & v4_mask(policy.ipv4_prefix);
-                self.raw(&[4, policy.ipv4_prefix]);
-                self.raw(&network.to_be_bytes());
-            }
-            IpAddr::V6(address) => {
-                let network = u128::from(address) & v6_mask(policy.ipv6_prefix);
-                self.raw(&[6, policy.ipv6_prefix]);
-                self.raw(&network.to_be_bytes());
-            }
-        }
     }
 
     /// A reverse- or forward-path: its length, its local-part as it is and its domain in lower case
@@ -242,37 +284,12 @@ fn lower_case(text: &[u8], mut sink: impl FnMut(&[u8])) {
     }
 }
 
-fn v4_mask(prefix: u8) -> u32 {
-    u32::MAX
-        .checked_shl(32_u32.saturating_sub(prefix.into()))
-        .unwrap_or(0)
-}
-
-fn v6_mask(prefix: u8) -> u128 {
-    u128::MAX
-        .checked_shl(128_u32.saturating_sub(prefix.into()))
-        .unwrap_or(0)
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "each quarter is cut to 32 bits on purpose"
-)]
-fn quarters(value: u128) -> [u32; 4] {
-    [
-        (value >> 96) as u32,
-        (value >> 64) as u32,
-        (value >> 32) as u32,
-        value as u32,
-    ]
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::policy::Origin;
+    use crate::policy::{Origin, Policy, ServerMark, Timestamp};
 
     const SEED: Seed = seed(1);
 
@@ -295,23 +312,27 @@ mod tests {
             reverse_path: reverse_path.as_bytes(),
             recipient: recipient.as_bytes(),
             announced_size: 0,
+            connected: Timestamp::NEVER,
+            server: ServerMark::UNKNOWN,
             authenticated: false,
             origin: Origin::ThisHost,
         }
     }
 
     fn tuple(client: &str, reverse_path: &str, recipient: &str) -> TupleKey {
-        SEED.tuple_key(
+        key(
             &Policy::default(),
             &attempt(client, reverse_path, recipient),
         )
     }
 
     fn trust(client: &str, reverse_path: &str) -> TrustKey {
-        SEED.trust_key(
-            &Policy::default(),
-            &attempt(client, reverse_path, "r@example"),
-        )
+        let attempt = attempt(client, reverse_path, "r@example");
+        SEED.trust_key(ClientNetwork::of(&Policy::default(), &attempt), &attempt)
+    }
+
+    fn key(policy: &Policy, attempt: &Attempt<'_>) -> TupleKey {
+        SEED.tuple_key(ClientNetwork::of(policy, attempt), attempt)
     }
 
     fn folded(reverse_path: &str) -> String {
@@ -370,7 +391,6 @@ mod tests {
             ipv4_prefix: 0,
             ..Policy::default()
         };
-        let key = |policy, attempt| SEED.tuple_key(policy, attempt);
         assert_ne!(key(&exact, &sender), key(&exact, &neighbour));
         assert_eq!(key(&all, &sender), key(&all, &neighbour));
     }
@@ -381,8 +401,8 @@ mod tests {
         let attempt = attempt("192.0.2.7", "s@a.example", "r@b.example");
         let policy = Policy::default();
         assert_ne!(
-            SEED.tuple_key(&policy, &attempt),
-            other.tuple_key(&policy, &attempt)
+            key(&policy, &attempt),
+            other.tuple_key(ClientNetwork::of(&policy, &attempt), &attempt)
         );
         assert_ne!(SEED.fingerprint(), other.fingerprint());
         assert_eq!(format!("{SEED:?}"), "Seed(secret)");
@@ -390,16 +410,14 @@ mod tests {
 
     #[test]
     fn host_mark_tells_addresses_apart_where_a_sentence_does() {
-        let mark =
-            |address: &str| HostMark::of(&Policy::default(), address.parse().expect("an address"));
-        assert_ne!(mark("192.0.2.7"), mark("192.0.2.8"));
-        assert_eq!(mark("2001:db8:1:2::3"), mark("2001:db8:1:2::4"));
-        let wide = Policy {
-            ipv6_prefix: 48,
-            ..Policy::default()
+        let mark = |prefix, address: &str| {
+            let address = address.parse().expect("an address");
+            HostMark::of(ClientNetwork::cut(address, 24, prefix), address)
         };
-        let mark = |address: &str| HostMark::of(&wide, address.parse().expect("an address"));
-        assert_ne!(mark("2001:db8:1:2::3"), mark("2001:db8:1:3::3"));
+        assert_ne!(mark(64, "192.0.2.7"), mark(64, "192.0.2.8"));
+        assert_ne!(mark(64, "2001:db8:1:2::3"), mark(64, "2001:db8:1:2::4"));
+        assert_ne!(mark(48, "2001:db8:1:2::3"), mark(48, "2001:db8:1:3::3"));
+        assert_eq!(mark(48, "2001:db8:1:2::3"), mark(48, "2001:db8:9:2::3"));
     }
 
     #[test]

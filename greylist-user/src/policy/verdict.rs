@@ -11,6 +11,8 @@ pub enum Verdict {
     Defer(DeferReason),
     /// Let it through.
     Pass(PassReason),
+    /// Turn the client away, for what it has done.
+    Refuse(RefuseReason),
 }
 
 impl Verdict {
@@ -19,6 +21,7 @@ impl Verdict {
         match self {
             Self::Defer(_) => "deferred",
             Self::Pass(_) => "passed",
+            Self::Refuse(_) => "refused",
         }
     }
 
@@ -36,6 +39,8 @@ impl Verdict {
             Self::Pass(PassReason::Trusted) => "trusted",
             Self::Pass(PassReason::Unrecorded) => "unrecorded",
             Self::Pass(PassReason::Waited { .. }) => "waited",
+            Self::Refuse(RefuseReason::BadReputation { .. }) => "bad-reputation",
+            Self::Refuse(RefuseReason::Sentenced) => "sentenced",
         }
     }
 }
@@ -76,4 +81,16 @@ pub enum PassReason {
         /// From the first attempt to this one.
         waited: Duration,
     },
+}
+
+/// Why a client is turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefuseReason {
+    /// The reputation of its network is bad.
+    BadReputation {
+        /// Whether it is answered 5yz.
+        permanently: bool,
+    },
+    /// It is sentenced, and this session is its chance to read so: 421 with a contact.
+    Sentenced,
 }

@@ -21,7 +21,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::IpNet;
 
 use crate::policy::{
-    HostMark, Persistence, Record, Second, Sentence, SentenceLevel, SentenceReason,
+    HostMark, Offence, Persistence, Record, Second, Sentence, SentenceLevel, SentenceReason,
     SentencedClient, Timestamp, TrustKey, TrustRecord, TupleKey,
 };
 
@@ -282,9 +282,12 @@ fn encode(row: &Row, to: &mut Vec<u8>) {
             to.extend_from_slice(&record.passes.to_le_bytes());
             to.extend_from_slice(&record.life.to_le_bytes());
             to.extend_from_slice(&record.run_retries.to_le_bytes());
-            to.extend_from_slice(&record.run_span.to_le_bytes());
-            to.extend_from_slice(&record.run_size.to_le_bytes());
-            to.extend_from_slice(&record.run_host.to_bits().to_le_bytes());
+            let span = u32::from(record.run_span) * SPAN_UNIT;
+            to.extend_from_slice(&span.to_le_bytes());
+            to.extend_from_slice(&record.run_evidence.to_le_bytes());
+            to.extend_from_slice(&u32::from(record.run_host.to_bits()).to_le_bytes());
+            to.extend_from_slice(&record.extra.to_le_bytes());
+            to.extend_from_slice(&record.round.to_le_bytes());
         }
         Row::Trust(key, record) => {
             to.extend_from_slice(&key.to_bytes());
@@ -308,7 +311,8 @@ fn encode(row: &Row, to: &mut Vec<u8>) {
             });
             to.push(match sentence.reason {
                 SentenceReason::Operator => b'o',
-                SentenceReason::RapidRetries => b'r',
+                SentenceReason::Neighbours => b'n',
+                SentenceReason::Offence(offence) => code_of(offence),
             });
             to.extend_from_slice(&sentence.since.as_millis().to_le_bytes());
             to.extend_from_slice(&sentence.until.as_millis().to_le_bytes());
@@ -337,9 +341,11 @@ fn decode(kind: u8, bytes: &[u8]) -> Option<Row> {
                 passes: fields.u16(),
                 life: fields.u16().max(1),
                 run_retries: fields.u16(),
-                run_span: fields.u32(),
-                run_size: fields.u32(),
-                run_host: HostMark::from_bits(fields.u32()),
+                run_span: u16::try_from(fields.u32() / SPAN_UNIT).unwrap_or(u16::MAX),
+                run_evidence: fields.u32(),
+                run_host: HostMark::from_bits(u16::try_from(fields.u32()).unwrap_or(u16::MAX)),
+                extra: fields.u16(),
+                round: fields.u16(),
             };
             Some(Row::Tuple(key, record))
         }
@@ -357,6 +363,21 @@ fn decode(kind: u8, bytes: &[u8]) -> Option<Row> {
         SENTENCE => decode_sentence(&mut fields),
         _ => Some(Row::Unknown),
     }
+}
+
+/// The letter that an offence is written as.
+const fn code_of(offence: Offence) -> u8 {
+    match offence {
+        Offence::RapidRetries => b'r',
+        Offence::RelayHopping => b'h',
+        Offence::RejectedRetries => b'f',
+        Offence::RejectedRecipients => b'u',
+    }
+}
+
+/// The offence that was written as `code`; [`None`] for one that a newer greygate knows.
+fn offence_of(code: u8) -> Option<Offence> {
+    Offence::ALL.into_iter().find(|it| code_of(*it) == code)
 }
 
 fn decode_sentence(fields: &mut Fields<'_>) -> Option<Row> {
@@ -378,8 +399,11 @@ fn decode_sentence(fields: &mut Fields<'_>) -> Option<Row> {
     };
     let reason = match reason {
         b'o' => SentenceReason::Operator,
-        b'r' => SentenceReason::RapidRetries,
-        _ => return Some(Row::Unknown),
+        b'n' => SentenceReason::Neighbours,
+        code => match offence_of(code) {
+            Some(offence) => SentenceReason::Offence(offence),
+            None => return Some(Row::Unknown),
+        },
     };
     // A network of another size cannot be expressed, and nobody is punished on a guess.
     let Some(client) = IpNet::new(address, prefix)
@@ -462,6 +486,9 @@ fn fill(from: &mut impl Read, to: &mut [u8], at: u64) -> Result<(), Damage> {
 fn u16_of(length: usize) -> u16 {
     u16::try_from(length).expect("rows and headers are far shorter than 64 KiB")
 }
+
+/// Milliseconds that a record's span is counted in.
+const SPAN_UNIT: u32 = 100;
 
 const MAGIC: &[u8] = b"greygate";
 const VERSION: u16 = 1;

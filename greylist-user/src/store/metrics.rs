@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::policy::{DeferReason, PassReason, Verdict};
+use crate::policy::{DeferReason, PassReason, RefuseReason, Verdict};
 
 /// The store's counters and gauges. Cloning shares them.
 #[derive(Clone, Debug)]
@@ -149,7 +149,7 @@ struct VerdictLabels {
 }
 
 /// One of each kind of verdict, in the order that [`place`] gives; their times are of no account.
-const VERDICTS: [Verdict; 11] = [
+const VERDICTS: [Verdict; 13] = [
     Verdict::Defer(DeferReason::Early {
         left: Duration::ZERO,
     }),
@@ -165,6 +165,8 @@ const VERDICTS: [Verdict; 11] = [
     Verdict::Pass(PassReason::Waited {
         waited: Duration::ZERO,
     }),
+    Verdict::Refuse(RefuseReason::BadReputation { permanently: false }),
+    Verdict::Refuse(RefuseReason::Sentenced),
 ];
 
 /// Where verdicts like `verdict` stand in [`VERDICTS`].
@@ -181,6 +183,8 @@ const fn place(verdict: Verdict) -> usize {
         Verdict::Pass(PassReason::Trusted) => 8,
         Verdict::Pass(PassReason::Unrecorded) => 9,
         Verdict::Pass(PassReason::Waited { .. }) => 10,
+        Verdict::Refuse(RefuseReason::BadReputation { .. }) => 11,
+        Verdict::Refuse(RefuseReason::Sentenced) => 12,
     }
 }
 

@@ -11,10 +11,15 @@
 //! Log words: `punished`, `forgiven` and `store-has-room` (info), `lengthened` and `snapshot`
 //! (debug), `snapshot-failed`, `set-aside`, `store-full`, `open-directory` and `open-seed` (warn).
 
+mod clients;
 pub mod codec;
+mod failures;
+mod hops;
+mod judge;
 mod keeper;
 mod lock;
 mod metrics;
+mod reputations;
 mod restored;
 mod seed;
 mod sentences;
@@ -33,14 +38,18 @@ use ipnet::IpNet;
 use tokio::sync::mpsc;
 
 use crate::policy::{
-    self, Attempt, Effect, Judge, PassReason, Policy, Record, Seed, Sentence, SentencedClient,
-    Timestamp, TrustKey, TrustRecord, TupleKey, Verdict,
+    Effect, History, Policy, Record, Seed, Sentence, SentencedClient, Timestamp, TrustKey,
+    TrustRecord, TupleKey,
 };
 
+use clients::Clients;
 use codec::{Header, Row};
+use failures::Failures;
+use hops::Hops;
 pub use keeper::Keeper;
 use lock::{Lock, Locked};
 pub use metrics::Metrics;
+use reputations::Reputations;
 pub use restored::Restored;
 pub use seed::SeedError;
 use sentences::{Given, Sentences};
@@ -63,6 +72,9 @@ pub struct Settings {
     /// Most sentences held at once. Default 1,000,000: several times what the kernel's tables hold at
     /// their default, and some 200 MB when full.
     pub sentences: usize,
+    /// Most client addresses of which strikes or AUTH are remembered, and most client networks of
+    /// which a reputation is. Default 1,000,000: some 200 MB when full.
+    pub clients: usize,
     /// Time from one snapshot to the next: what a crash may lose. Default 5 min.
     pub snapshot_interval: Duration,
     /// Attempts from one slice of the sweep to the next. Default 1,500.
@@ -78,6 +90,7 @@ impl Default for Settings {
             seed_file: PathBuf::from("/var/lib/greygate/seed"),
             capacity: 4_000_000,
             sentences: 1_000_000,
+            clients: 1_000_000,
             snapshot_interval: Duration::from_mins(5),
             sweep_messages: 1_500,
             sweep_interval: Duration::from_hours(12),
@@ -94,6 +107,12 @@ pub struct Store {
     tuples: Table<TupleKey, Record>,
     trust: Table<TrustKey, TrustRecord>,
     sentences: Sentences,
+    clients: Clients,
+    reputations: Reputations,
+    hops: Hops,
+    failures: Failures,
+    /// Since when there is a history, in milliseconds.
+    begun: AtomicU64,
     effects: mpsc::Sender<Effect>,
     metrics: Arc<Metrics>,
     /// Attempts judged, for the sweep.
@@ -205,6 +224,11 @@ impl Store {
             tuples: Table::reserved(settings.capacity),
             trust: Table::growing(settings.capacity),
             sentences: Sentences::growing(settings.sentences),
+            clients: Clients::growing(settings.clients),
+            reputations: Reputations::growing(settings.clients),
+            hops: Hops::new(),
+            failures: Failures::new(),
+            begun: AtomicU64::new(now.as_millis()),
             judged: AtomicU64::new(0),
             writing: Mutex::new(()),
             last_snapshot: AtomicU64::new(0),
@@ -350,6 +374,13 @@ impl Store {
         }
     }
 
+    /// Since when there is a history.
+    pub fn history(&self) -> History {
+        History {
+            begun: Timestamp::from_millis(self.begun.load(Ordering::Relaxed)),
+        }
+    }
+
     /// Attempts judged so far.
     fn judged(&self) -> u64 {
         self.judged.load(Ordering::Relaxed)
@@ -358,53 +389,6 @@ impl Store {
     /// The share of the capacity that is taken, in percent.
     fn percent_full(&self) -> usize {
         self.tuples.len().saturating_mul(100) / self.tuples.capacity().max(1)
-    }
-
-    /// The verdict on `attempt`, down the ladder of `policy`.
-    fn verdict(&self, policy: &Policy, attempt: &Attempt<'_>, now: Timestamp) -> Verdict {
-        if let Some(reason) = policy::exempt(policy, attempt) {
-            return Verdict::Pass(reason);
-        }
-        let trust_key = self.seed.trust_key(policy, attempt);
-        if self.uses_trust(&trust_key, policy, now) {
-            return Verdict::Pass(PassReason::Trusted);
-        }
-        let tuple_key = self.seed.tuple_key(policy, attempt);
-        let decided = self.tuples.update(tuple_key, |prior| {
-            let decision = policy::decide(policy, prior, attempt, now);
-            (decision.next, decision)
-        });
-        let Ok(decision) = decided else {
-            return Verdict::Pass(PassReason::Unrecorded);
-        };
-        if decision.earns_trust() && policy.trust_after != 0 {
-            self.credit_trust(trust_key, policy, now);
-        }
-        if let Some(sentence) = decision.sentence {
-            self.punish(sentence);
-        }
-        decision.verdict
-    }
-
-    /// Whether trust holds; if so, it is renewed.
-    fn uses_trust(&self, key: &TrustKey, policy: &Policy, now: Timestamp) -> bool {
-        let used = self.trust.alter(key, |record| {
-            let trusted = record.is_trusted(policy, now);
-            if trusted {
-                *record = record.used(now);
-            }
-            trusted
-        });
-        used.unwrap_or(false)
-    }
-
-    fn credit_trust(&self, key: TrustKey, policy: &Policy, now: Timestamp) {
-        let credited = self
-            .trust
-            .update(key, |prior| (TrustRecord::credited(prior, policy, now), ()));
-        if credited.is_err() {
-            self.metrics.trust_unrecorded.inc();
-        }
     }
 
     /// Sends an effect unless that would mean waiting.
@@ -530,15 +514,6 @@ impl Store {
         self.metrics
             .sentence_capacity
             .set(show(census.sentence_capacity));
-    }
-}
-
-impl Judge for Store {
-    fn judge(&self, attempt: &Attempt<'_>, now: Timestamp) -> Verdict {
-        self.judged.fetch_add(1, Ordering::Relaxed);
-        let verdict = self.verdict(&self.policy.load(), attempt, now);
-        self.metrics.judged(verdict);
-        verdict
     }
 }
 

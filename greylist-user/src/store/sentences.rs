@@ -106,6 +106,15 @@ impl Sentences {
         Some(*sentence)
     }
 
+    /// The sentence of `client`, if it is in force at `now`.
+    pub(super) fn of(&self, client: SentencedClient, now: Timestamp) -> Option<Sentence> {
+        if self.len() == 0 {
+            return None;
+        }
+        let sentence = *self.by_client.get(&client)?;
+        (!sentence.has_ended(now)).then_some(sentence)
+    }
+
     /// Whether `client` has a sentence, ended or not.
     pub(super) fn holds(&self, client: SentencedClient) -> bool {
         self.by_client.contains_key(&client)
@@ -169,7 +178,7 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::time::Duration;
 
-    use crate::policy::{Persistence, SentenceLevel, SentenceReason};
+    use crate::policy::{Offence, Persistence, SentenceLevel, SentenceReason};
 
     use super::*;
 
@@ -183,7 +192,7 @@ mod tests {
         Sentence {
             client: SentencedClient::from(Ipv4Addr::new(192, 0, 2, 7)),
             level: SentenceLevel::Block,
-            reason: SentenceReason::RapidRetries,
+            reason: SentenceReason::Offence(Offence::RapidRetries),
             since,
             until: since.after(length),
             persistence: Persistence::default(),

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
-use crate::policy::{TrustKey, TupleKey};
+use crate::policy::{ClientKey, FailureKey, HeloKey, NetworkKey, PairKey, TrustKey, TupleKey};
 
 /// A bounded concurrent map.
 pub(super) struct Table<K, V> {
@@ -176,17 +176,17 @@ impl<K, V> std::fmt::Debug for Table<K, V> {
     }
 }
 
-impl Key for TupleKey {
-    fn spread(&self) -> u32 {
-        last_four(self.to_bytes())
-    }
+macro_rules! spread_by_last_four {
+    ($($key:ty)*) => {
+        $(impl Key for $key {
+            fn spread(&self) -> u32 {
+                last_four(self.to_bytes())
+            }
+        })*
+    };
 }
 
-impl Key for TrustKey {
-    fn spread(&self) -> u32 {
-        last_four(self.to_bytes())
-    }
-}
+spread_by_last_four!(TupleKey TrustKey NetworkKey ClientKey HeloKey PairKey FailureKey);
 
 fn last_four([.., a, b, c, d]: [u8; 16]) -> u32 {
     u32::from_le_bytes([a, b, c, d])

@@ -7,7 +7,7 @@ use std::sync::mpsc as std_mpsc;
 use tempfile::TempDir;
 use tracing_subscriber::layer::{Context as LayerContext, Layer, SubscriberExt as _};
 
-use crate::policy::Origin;
+use crate::policy::{self, Attempt, Judge as _, Origin, ServerMark, Verdict};
 
 use super::sweep::Sweep;
 use super::*;
@@ -46,10 +46,12 @@ fn judge(store: &Store, number: usize) -> Verdict {
         reverse_path: b"s@sender.example",
         recipient: recipient.as_bytes(),
         announced_size: 0,
+        connected: Timestamp::NEVER,
+        server: ServerMark::UNKNOWN,
         authenticated: false,
         origin: Origin::ThisHost,
     };
-    store.judge(&attempt, T0)
+    store.judge(&attempt, T0).verdict
 }
 
 #[test]

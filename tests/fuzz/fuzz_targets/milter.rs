@@ -9,7 +9,7 @@ use std::{
 
 use greygate::{
     milter::{Context, Frame, Metrics, Next, Session, Settings},
-    policy::{Attempt, DeferReason, Judge, Origin, PassReason, Policy, Timestamp, Verdict},
+    policy::{Attempt, DeferReason, Judge, Judgement, MessageHasher, Origin, PassReason, Policy, Seed, Timestamp, Verdict},
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -83,12 +83,21 @@ fn statuses_owed(kind: u8, steps: u32) -> usize {
 struct ByLength;
 
 impl Judge for ByLength {
-    fn judge(&self, attempt: &Attempt<'_>, _now: Timestamp) -> Verdict {
+    fn judge(&self, attempt: &Attempt<'_>, _now: Timestamp) -> Judgement {
         let waited = Duration::from_secs(200);
         match attempt.recipient.len() % 3 {
             0 => Verdict::Defer(DeferReason::New),
             1 => Verdict::Pass(PassReason::Passed),
             _ => Verdict::Pass(PassReason::Waited { waited }),
         }
+        .into()
     }
+
+    fn message_hasher(&self) -> MessageHasher {
+        Seed::from_bytes([7; Seed::LENGTH]).message_hasher()
+    }
+
+    fn note_content(&self, _: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {}
+
+    fn note_rejected(&self, _: &Attempt<'_>, _: Timestamp) {}
 }

@@ -19,7 +19,9 @@ use clap::{Parser, Subcommand};
 use greygate::{
     clock::SystemClock,
     milter::{Endpoint, Metrics, Server, Settings},
-    policy::{Attempt, DeferReason, Judge, Policy, Timestamp, Verdict},
+    policy::{
+        Attempt, DeferReason, Judge, Judgement, MessageHasher, Policy, Seed, Timestamp, Verdict,
+    },
 };
 use support::{
     load::{self, Load},
@@ -143,7 +145,15 @@ fn serve(endpoint: Endpoint, workers: usize) -> Result<(), Box<dyn Error>> {
 struct DeferAll;
 
 impl Judge for DeferAll {
-    fn judge(&self, _attempt: &Attempt<'_>, _now: Timestamp) -> Verdict {
-        Verdict::Defer(DeferReason::New)
+    fn judge(&self, _attempt: &Attempt<'_>, _now: Timestamp) -> Judgement {
+        Verdict::Defer(DeferReason::New).into()
     }
+
+    fn message_hasher(&self) -> MessageHasher {
+        Seed::from_bytes([7; Seed::LENGTH]).message_hasher()
+    }
+
+    fn note_content(&self, _: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {}
+
+    fn note_rejected(&self, _: &Attempt<'_>, _: Timestamp) {}
 }

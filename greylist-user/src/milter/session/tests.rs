@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     milter::negotiate::{Offer, step},
-    policy::DeferReason,
+    policy::{DeferReason, MessageHasher, Seed},
 };
 
 /// What Postfix offers.
@@ -31,7 +31,7 @@ struct Table {
 }
 
 impl Judge for Table {
-    fn judge(&self, attempt: &Attempt<'_>, _now: Timestamp) -> Verdict {
+    fn judge(&self, attempt: &Attempt<'_>, _now: Timestamp) -> Judgement {
         let recipient = String::from_utf8_lossy(attempt.recipient).into_owned();
         let verdict = match self.passes.get(recipient.as_str()) {
             Some(reason) => Verdict::Pass(*reason),
@@ -42,8 +42,16 @@ impl Judge for Table {
         let client = attempt.client;
         let line = format!("{client} <{from}> {recipient} {}", attempt.announced_size);
         self.asked.lock().expect("no judge panics").push(line);
-        verdict
+        verdict.into()
     }
+
+    fn message_hasher(&self) -> MessageHasher {
+        Seed::from_bytes([7; Seed::LENGTH]).message_hasher()
+    }
+
+    fn note_content(&self, _: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {}
+
+    fn note_rejected(&self, _: &Attempt<'_>, _: Timestamp) {}
 }
 
 /// A session and the MTA that talks to it.

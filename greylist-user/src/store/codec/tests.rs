@@ -58,15 +58,17 @@ fn sample() -> [Row; 3] {
     record.attempts = 4;
     record.passes = 1;
     record.passed = Second::from(since);
-    record.run_size = 5_000;
+    record.run_evidence = 5_000;
     record.run_host = HostMark::from_bits(9);
-    record.run_span = 8_000;
+    record.run_span = 80;
+    record.extra = 45;
+    record.round = 5;
     record.run_retries = 2;
     [
         Row::Sentence(Sentence {
             client: SentencedClient::from(std::net::Ipv4Addr::new(192, 0, 2, 7)),
             level: SentenceLevel::Block,
-            reason: SentenceReason::RapidRetries,
+            reason: SentenceReason::Offence(Offence::RapidRetries),
             since,
             until: since.after(std::time::Duration::from_mins(30)),
             persistence: Persistence {
@@ -96,23 +98,28 @@ fn row() -> impl Strategy<Value = Row> {
         any::<[u8; 16]>(),
         (time(), time(), 0..=u64::from(u32::MAX)),
         (1..=u16::MAX, any::<u16>(), 1..=u16::MAX),
-        (any::<u16>(), any::<u32>(), any::<u32>(), any::<u32>()),
+        (any::<u16>(), any::<u16>(), any::<u32>(), any::<u16>()),
+        (any::<u16>(), any::<u16>()),
     )
-        .prop_map(|(key, (first, last, passed), counts, run)| {
-            let record = Record {
-                first_seen: first.min(last),
-                last_seen: first.max(last),
-                passed: Second::from(Timestamp::from_millis(passed * 1_000)),
-                attempts: counts.0,
-                passes: counts.1,
-                life: counts.2,
-                run_retries: run.0,
-                run_span: run.1,
-                run_size: run.2,
-                run_host: HostMark::from_bits(run.3),
-            };
-            Row::Tuple(TupleKey::from_bytes(key), record)
-        });
+        .prop_map(
+            |(key, (first, last, passed), counts, run, (extra, round))| {
+                let record = Record {
+                    first_seen: first.min(last),
+                    last_seen: first.max(last),
+                    passed: Second::from(Timestamp::from_millis(passed * 1_000)),
+                    attempts: counts.0,
+                    passes: counts.1,
+                    life: counts.2,
+                    run_retries: run.0,
+                    run_span: run.1,
+                    run_evidence: run.2,
+                    run_host: HostMark::from_bits(run.3),
+                    extra,
+                    round,
+                };
+                Row::Tuple(TupleKey::from_bytes(key), record)
+            },
+        );
     let trust = (
         any::<[u8; 16]>(),
         time(),
@@ -148,7 +155,7 @@ fn row() -> impl Strategy<Value = Row> {
                     reason: if by_operator {
                         SentenceReason::Operator
                     } else {
-                        SentenceReason::RapidRetries
+                        SentenceReason::Offence(Offence::RapidRetries)
                     },
                     since,
                     until,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use greygate::policy::{
-    Persistence, Sentence, SentenceLevel, SentenceReason, SentencedClient, Timestamp,
+    Offence, Persistence, Sentence, SentenceLevel, SentenceReason, SentencedClient, Timestamp,
 };
 use ipnet::IpNet;
 
@@ -96,7 +96,7 @@ fn sentence(network: IpNet, level: SentenceLevel, now: Timestamp) -> Sentence {
     Sentence {
         client: SentencedClient::try_from(network).expect("all four prefixes can be sentenced"),
         level,
-        reason: SentenceReason::RapidRetries,
+        reason: SentenceReason::Offence(Offence::RapidRetries),
         since: now,
         until: now.after(Duration::from_hours(6)),
         persistence: Persistence::default(),

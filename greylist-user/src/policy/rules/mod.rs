@@ -11,6 +11,12 @@ use super::ranges;
 use super::sentence::{Sentence, SentenceLevel, SentenceReason, SentencedClient};
 use super::shield::Shield;
 
+mod punish;
+mod reputation;
+
+pub use punish::Punish;
+pub use reputation::{Refusing, ReputationRules};
+
 /// The rules of one policy. Immutable: a reload replaces it whole. Verdicts follow the new one at
 /// once; a session keeps what it began with of [`rcpt_deferrals`](Self::rcpt_deferrals) and
 /// [`probe_senders`](Self::probe_senders), so that its course does not change half-way.
@@ -36,37 +42,22 @@ pub struct Policy {
     /// Reverse-paths that probe rather than send, beside the null reverse-path: never refused at
     /// RCPT. A trailing `*` stands for the domain part. Default `double-bounce@*`, Postfix's probe.
     pub probe_senders: Vec<String>,
-    /// Bits of an IPv4 address that make the client network. Default 24.
+    /// Bits of an IPv4 address that make the client network, if its reverse name tells a server.
+    /// Default 24.
     pub ipv4_prefix: u8,
+    /// Bits of an IPv4 address that make the client network, if it has no reverse name or one that
+    /// looks dynamic. Default 32: its neighbours are other people's.
+    pub ipv4_prefix_unnamed: u8,
     /// Bits of an IPv6 address that make the client network. Default 64.
     pub ipv6_prefix: u8,
     /// Client networks that are never greylisted and never punished: the operator's word.
     pub allow: Vec<IpNet>,
     /// Client networks that are this site's own: backup MXs, proxies. Loopback always is.
     pub local: Vec<IpNet>,
-    /// When retries become an offence, and what it costs.
+    /// When behaviour becomes an offence, and what it costs.
     pub punish: Punish,
-}
-
-/// When retries of one message become an offence, and what it costs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Punish {
-    /// Whether offenders are blocked, or only counted.
-    pub action: Action,
-    /// Retries at most this far apart are rapid. Default 8 s: no queue retries that fast.
-    pub rapid_interval: Duration,
-    /// Rapid retries in a row that make an offence. Default 5.
-    pub rapid_retries: u16,
-    /// The least time those retries must span. Default 30 s, so that one burst is not enough.
-    pub rapid_span: Duration,
-    /// How long an offender is sentenced, up to a tenth more. Default 30 min.
-    pub sentence: Duration,
-    /// Connections dropped in the kernel during a sentence that lengthen it once, by at most its
-    /// own length. Default 100, some twenty tries: a SYN comes about five times; 0 means never.
-    pub persistent_drops: u32,
-    /// Whether clients with private addresses are sentenced like others. Default no: behind such
-    /// an address stands a neighbour, or a proxy with everybody behind it.
-    pub private: bool,
+    /// What a client network's past is worth.
+    pub reputation: ReputationRules,
 }
 
 /// Whether a consequence is carried out.
@@ -184,24 +175,12 @@ impl Default for Policy {
             rcpt_deferrals: 8,
             probe_senders: vec!["double-bounce@*".to_owned()],
             ipv4_prefix: 24,
+            ipv4_prefix_unnamed: 32,
             ipv6_prefix: 64,
             allow: Vec::new(),
             local: Vec::new(),
             punish: Punish::default(),
-        }
-    }
-}
-
-impl Default for Punish {
-    fn default() -> Self {
-        Self {
-            action: Action::Enforce,
-            rapid_interval: Duration::from_secs(8),
-            rapid_retries: 5,
-            rapid_span: Duration::from_secs(30),
-            sentence: Duration::from_mins(30),
-            persistent_drops: 100,
-            private: false,
+            reputation: ReputationRules::default(),
         }
     }
 }
@@ -212,7 +191,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use crate::policy::{Persistence, Timestamp};
+    use crate::policy::{Offence, Persistence, Timestamp};
 
     use super::*;
 
@@ -256,7 +235,7 @@ mod tests {
         let earned = Sentence {
             client: client("192.0.2.25"),
             level: SentenceLevel::Block,
-            reason: SentenceReason::RapidRetries,
+            reason: SentenceReason::Offence(Offence::RapidRetries),
             since: Timestamp::from_millis(1),
             until: Timestamp::from_millis(2),
             persistence: Persistence::default(),
@@ -309,7 +288,7 @@ mod tests {
                 reason: if by_operator {
                     SentenceReason::Operator
                 } else {
-                    SentenceReason::RapidRetries
+                    SentenceReason::Offence(Offence::RapidRetries)
                 },
                 since: Timestamp::from_millis(1),
                 until: Timestamp::from_millis(2),
