@@ -158,24 +158,30 @@ fn row() -> impl Strategy<Value = Row> {
         (time(), time()),
         (any::<u64>(), any::<u64>(), any::<bool>(), any::<u64>()),
     )
-        .prop_map(
-            |(client, level, reason, (since, until), persistence)| {
-                Row::Sentence(Sentence {
-                    client: SentencedClient::covering(client.0)[client.1],
-                    level,
-                    reason,
-                    since,
-                    until,
-                    persistence: Persistence {
-                        drops: persistence.0,
-                        counter: persistence.1,
-                        lengthened: persistence.2,
-                        observed: persistence.3,
-                    },
-                })
-            },
-        );
-    prop_oneof![tuple, trust, sentence, client(), neighbours(), reputation(), helo()]
+        .prop_map(|(client, level, reason, (since, until), persistence)| {
+            Row::Sentence(Sentence {
+                client: SentencedClient::covering(client.0)[client.1],
+                level,
+                reason,
+                since,
+                until,
+                persistence: Persistence {
+                    drops: persistence.0,
+                    counter: persistence.1,
+                    lengthened: persistence.2,
+                    observed: persistence.3,
+                },
+            })
+        });
+    prop_oneof![
+        tuple,
+        trust,
+        sentence,
+        client(),
+        neighbours(),
+        reputation(),
+        helo()
+    ]
 }
 
 fn second() -> impl Strategy<Value = Second> {
