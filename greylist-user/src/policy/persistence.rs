@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use super::history::History;
 use super::rules::Policy;
 use super::sentence::{Sentence, SentenceLevel, SentenceReason};
 use super::time::Timestamp;
@@ -66,9 +67,14 @@ impl Persistence {
 /// The longer sentence that `sentence` becomes at `now` for the persistence it shows; [`None`]
 /// where it stays as it is.
 ///
-/// Longer by what an offence costs, but by no more than its own length, and never beyond
-/// [`Sentence::LONGEST`].
-pub fn lengthened(policy: &Policy, sentence: &Sentence, now: Timestamp) -> Option<Sentence> {
+/// As long again, but by no more than a day, and never beyond [`Sentence::LONGEST`]: a hundred
+/// forged packets are not to make a fortnight of a week.
+pub fn lengthened(
+    policy: &Policy,
+    sentence: &Sentence,
+    history: History,
+    now: Timestamp,
+) -> Option<Sentence> {
     let least = u64::from(policy.punish.persistent_drops);
     let Persistence {
         drops, observed, ..
@@ -78,12 +84,12 @@ pub fn lengthened(policy: &Policy, sentence: &Sentence, now: Timestamp) -> Optio
         || sentence.persistence.lengthened
         || sentence.reason == SentenceReason::Operator
         || sentence.has_ended(now);
-    if stays || policy.uphold(*sentence)?.level == SentenceLevel::Observe {
+    if stays || policy.uphold(*sentence, history, now)?.level == SentenceLevel::Observe {
         return None;
     }
     let length = sentence.until.since(sentence.since);
     let room = Sentence::LONGEST.saturating_sub(length);
-    let more = length.min(policy.punish.sentence).min(room);
+    let more = length.min(MOST).min(room);
     (more > Duration::ZERO).then(|| Sentence {
         until: sentence.until.after(more),
         persistence: Persistence {
@@ -93,6 +99,9 @@ pub fn lengthened(policy: &Policy, sentence: &Sentence, now: Timestamp) -> Optio
         ..*sentence
     })
 }
+
+/// The most that a sentence is lengthened by.
+const MOST: Duration = Duration::from_hours(24);
 
 #[cfg(test)]
 mod tests {

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::history::History;
 use super::ranges;
 use super::sentence::{Sentence, SentenceLevel, SentenceReason, SentencedClient};
 use super::shield::Shield;
+use super::time::Timestamp;
 
 mod punish;
 mod reputation;
@@ -93,7 +95,7 @@ impl Policy {
     }
 
     /// Whether no offence may sentence `client`, because an allow-listed, local or private host
-    /// would be hit: an IPv6 sentence falls on a whole `/64`.
+    /// would be hit: the sentence of a network falls on all of it.
     pub fn shields(&self, client: SentencedClient) -> bool {
         self.shielded().any(|network| client.overlaps(*network))
     }
@@ -109,35 +111,51 @@ impl Policy {
         ranges::UNTOUCHABLE.iter().chain(private).chain(listed)
     }
 
-    /// What is left of a sentence under these rules, which may be newer than it: nothing where its
-    /// client is shielded now, and observing where punishing only observes now. An operator's own
-    /// sentence stands.
-    pub fn uphold(&self, sentence: Sentence) -> Option<Sentence> {
-        self.uphold_unless(sentence, |client| self.shields(client))
+    /// What is left of a sentence at `now` under these rules, which may be newer than it: nothing
+    /// where its client is shielded now, and observing where punishing only observes now or a block
+    /// comes before the `history` is long enough for one. An operator's own sentence stands.
+    pub fn uphold(&self, sentence: Sentence, history: History, now: Timestamp) -> Option<Sentence> {
+        let blocks = history.blocks(self, now);
+        self.uphold_unless(sentence, blocks, |client| self.shields(client))
     }
 
     /// What is left of `sentences`, each as by [`uphold`](Self::uphold).
-    pub fn uphold_all(&self, sentences: Vec<Sentence>) -> Vec<Sentence> {
-        sentences.into_iter().filter_map(self.upholding()).collect()
+    pub fn uphold_all(
+        &self,
+        sentences: Vec<Sentence>,
+        history: History,
+        now: Timestamp,
+    ) -> Vec<Sentence> {
+        let uphold = self.upholding(history, now);
+        sentences.into_iter().filter_map(uphold).collect()
     }
 
     /// [`uphold`](Self::uphold) for very many: some work now, and little for each.
-    pub fn upholding(&self) -> impl Fn(Sentence) -> Option<Sentence> {
+    pub fn upholding(
+        &self,
+        history: History,
+        now: Timestamp,
+    ) -> impl Fn(Sentence) -> Option<Sentence> {
         let shield = Shield::of(self.shielded());
-        move |it| self.uphold_unless(it, |client| shield.overlaps(client))
+        let blocks = history.blocks(self, now);
+        move |it| self.uphold_unless(it, blocks, |client| shield.overlaps(client))
     }
 
     fn uphold_unless(
         &self,
         sentence: Sentence,
+        blocks: bool,
         is_shielded: impl Fn(SentencedClient) -> bool,
     ) -> Option<Sentence> {
         if sentence.reason == SentenceReason::Operator {
             return Some(sentence);
         }
-        let level = match self.punish.action {
-            Action::Enforce => sentence.level,
-            Action::Observe => SentenceLevel::Observe,
+        let observes = self.punish.action == Action::Observe
+            || (sentence.level == SentenceLevel::Block && !blocks);
+        let level = if observes {
+            SentenceLevel::Observe
+        } else {
+            sentence.level
         };
         (!is_shielded(sentence.client)).then_some(Sentence { level, ..sentence })
     }

@@ -1,0 +1,233 @@
+//! The ladder of sentences: what a strike costs, how many it takes, and whom a sentence turns away.
+//!
+//! The first strike limits the rate for half an hour; each further one blocks for longer, a day
+//! first. A day is also the most for whoever has mail that passed on record, and while blocks are
+//! only observed: a client that has not felt the last rung is not sent up to the next for weeks.
+//! What a good record, a list or AUTH protects from is [`Protection`]'s; how the kernel's drops
+//! lengthen a sentence is `persistence`'s.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::attempt::Attempt;
+use super::client::{Accused, ClientRecord, Protection};
+use super::history::History;
+use super::offence::{Offence, Outcome};
+use super::persistence::Persistence;
+use super::rules::{Action, Policy};
+use super::sentence::{Sentence, SentenceLevel, SentenceReason, SentencedClient};
+use super::time::Timestamp;
+
+/// What an offence of a client that is liable comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Struck {
+    /// What to remember of the client.
+    pub next: ClientRecord,
+    /// What it is sentenced to; [`None`] if the offence belongs to the burst that it was struck for
+    /// already.
+    pub sentence: Option<Sentence>,
+}
+
+/// What becomes of an offence of `accused` that is no strike at `now`; [`None`] if it is one.
+pub fn excuse(
+    policy: &Policy,
+    accused: &Accused,
+    history: History,
+    now: Timestamp,
+) -> Option<Outcome> {
+    if accused.protection == Protection::FromAll {
+        Some(Outcome::Spared)
+    } else if !history.judges(policy, now) {
+        Some(Outcome::TooEarly)
+    } else if policy.punish.strike_action == Action::Observe {
+        Some(Outcome::Observed)
+    } else {
+        None
+    }
+}
+
+/// What `offence`, committed at `now` and not [excused](excuse), comes to for a client of which
+/// `prior` is remembered.
+///
+/// Two runs of rapid retries take [`rapid_span`](super::Punish::rapid_span) each, if they come one
+/// after the other. Offences that are closer are one burst: a message to two recipients, or an
+/// attempt that convicts its client twice. A burst is one strike.
+pub fn strike(
+    policy: &Policy,
+    prior: Option<&ClientRecord>,
+    accused: &Accused,
+    offence: Offence,
+    history: History,
+    now: Timestamp,
+) -> Struck {
+    let prior = prior.copied().unwrap_or(ClientRecord::EMPTY);
+    if prior.was_struck_within(policy.punish.rapid_span, now) {
+        return Struck {
+            next: prior,
+            sentence: None,
+        };
+    }
+    let next = prior.struck(policy, offence, now);
+    let rung = Rung::of(policy, accused, next.strikes, history, now);
+    Struck {
+        next,
+        sentence: Some(sentence(policy, accused.address, offence, rung, now)),
+    }
+}
+
+/// Whether `sentence`, in force, has the session of `attempt` turned away: at level block always,
+/// at level rate if the session is older than the sentence, since new ones are the kernel's part.
+///
+/// Of a session of which nobody knows when it began, or a sentence from before the clock was set
+/// back, nothing can be said to be older: the milder answer is given.
+pub fn turns_away(
+    policy: &Policy,
+    sentence: &Sentence,
+    attempt: &Attempt<'_>,
+    history: History,
+    now: Timestamp,
+) -> bool {
+    let Some(upheld) = policy.uphold(*sentence, history, now) else {
+        return false;
+    };
+    match upheld.level {
+        SentenceLevel::Observe => false,
+        SentenceLevel::Rate => {
+            let connected = attempt.connected;
+            connected != Timestamp::NEVER && connected < upheld.since && upheld.since <= now
+        }
+        SentenceLevel::Block => true,
+    }
+}
+
+/// How hard and how long, before it is [spread](spread).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rung {
+    level: SentenceLevel,
+    length: Duration,
+}
+
+impl Rung {
+    /// The rung that the last of `strikes` puts `accused` on.
+    fn of(
+        policy: &Policy,
+        accused: &Accused,
+        strikes: u16,
+        history: History,
+        now: Timestamp,
+    ) -> Self {
+        let punish = &policy.punish;
+        let block = usize::from(strikes)
+            .checked_sub(2)
+            .and_then(|further| punish.blocks.get(further).or(punish.blocks.last()));
+        let Some(block) = block.filter(|_| accused.protection == Protection::None) else {
+            return Self {
+                level: SentenceLevel::Rate,
+                length: punish.sentence,
+            };
+        };
+        let is_felt = punish.action == Action::Enforce && history.blocks(policy, now);
+        let most = if accused.has_passed || !is_felt {
+            DAY
+        } else {
+            Sentence::LONGEST
+        };
+        Self {
+            level: SentenceLevel::Block,
+            length: (*block).min(most),
+        }
+    }
+}
+
+/// The sentence of the client at `address` for an offence, committed at `now`, that put it on
+/// `rung`.
+fn sentence(
+    policy: &Policy,
+    address: IpAddr,
+    offence: Offence,
+    rung: Rung,
+    now: Timestamp,
+) -> Sentence {
+    let client = SentencedClient::host(address);
+    Sentence {
+        client,
+        level: match policy.punish.action {
+            Action::Enforce => rung.level,
+            Action::Observe => SentenceLevel::Observe,
+        },
+        reason: SentenceReason::Offence(offence),
+        since: now,
+        until: now.after(spread(rung.length, client, now)),
+        persistence: Persistence::default(),
+    }
+}
+
+/// `length`, or up to a tenth more, so that those who are sentenced at one time, as a botnet is,
+/// do not all come back at another. The same for the same client and time.
+///
+/// Not keyed: who finds out how long it will be has gained nothing.
+fn spread(length: Duration, client: SentencedClient, since: Timestamp) -> Duration {
+    let network = client.network();
+    let mut hasher = Xxh3::new();
+    match network.addr() {
+        IpAddr::V4(address) => hasher.update(&address.octets()),
+        IpAddr::V6(address) => hasher.update(&address.octets()),
+    }
+    hasher.update(&[network.prefix_len()]);
+    hasher.update(&since.as_millis().to_le_bytes());
+    let tenth = length.as_millis() / 10;
+    let more = (tenth * u128::from(hasher.digest())) >> 64;
+    let more = Duration::from_millis(u64::try_from(more).unwrap_or(u64::MAX));
+    length
+        .saturating_add(more)
+        .min(Sentence::LONGEST.max(length))
+}
+
+/// The longest block of a client with mail that passed on record.
+const DAY: Duration = Duration::from_hours(24);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+    fn ends(host: u32) -> Duration {
+        let client = std::net::Ipv4Addr::from(0xc000_0000 + host).into();
+        spread(Duration::from_mins(30), client, T0)
+    }
+
+    #[test]
+    fn sentences_of_one_moment_end_at_many() {
+        let mut minutes = std::collections::BTreeMap::new();
+        for host in 0..3_000 {
+            let length = ends(host);
+            assert!(length >= Duration::from_mins(30), "never shorter");
+            assert_eq!(length, ends(host), "the same every time");
+            *minutes.entry(length.as_secs() / 60).or_insert(0) += 1;
+        }
+        // A thousand each are expected, with a standard deviation of 26.
+        assert_eq!(minutes.keys().copied().collect::<Vec<_>>(), [30, 31, 32]);
+        for count in minutes.values() {
+            assert!((870..1_130).contains(count), "{minutes:?}");
+        }
+    }
+
+    #[test]
+    fn next_sentence_of_a_client_is_spread_anew() {
+        let client = std::net::Ipv4Addr::new(192, 0, 2, 7).into();
+        let length = |minute| {
+            let since = T0.after(Duration::from_mins(minute));
+            spread(Duration::from_mins(30), client, since)
+        };
+        assert_ne!(length(0), length(1));
+    }
+
+    #[test]
+    fn longest_sentence_is_not_spread_beyond_itself() {
+        let client = std::net::Ipv4Addr::new(192, 0, 2, 7).into();
+        assert_eq!(spread(Sentence::LONGEST, client, T0), Sentence::LONGEST);
+    }
+}
