@@ -354,6 +354,50 @@ mod tests {
     }
 
     #[test]
+    fn offence_that_hardens_an_order_is_the_reason_of_what_it_comes_to() {
+        let at = Timestamp::from_millis;
+        let ordered = Sentence {
+            client: SentencedClient::from(Ipv4Addr::new(192, 0, 2, 7)),
+            level: SentenceLevel::Rate,
+            reason: SentenceReason::Operator,
+            since: at(1),
+            until: at(100),
+            persistence: Persistence::default(),
+        };
+        let earned = Sentence {
+            level: SentenceLevel::Block,
+            reason: SentenceReason::Offence(Offence::RapidRetries),
+            since: at(2),
+            until: at(1_000),
+            ..ordered
+        };
+        let both = Sentence {
+            since: at(1),
+            ..earned
+        };
+        assert_eq!(ordered.merge(earned), both);
+        assert_eq!(earned.merge(ordered), both);
+    }
+
+    #[test]
+    fn block_of_a_day_takes_the_place_of_half_an_hour_at_rate_and_is_not_softened_by_it() {
+        let hours = |hours: u64| Timestamp::from_millis(hours * 3_600_000);
+        let sentence = |level, since, until| Sentence {
+            client: SentencedClient::from(Ipv4Addr::new(192, 0, 2, 7)),
+            level,
+            reason: SentenceReason::Offence(Offence::RapidRetries),
+            since,
+            until,
+            persistence: Persistence::default(),
+        };
+        let rate = sentence(SentenceLevel::Rate, hours(1), hours(2));
+        let block = sentence(SentenceLevel::Block, hours(1), hours(25));
+        assert_eq!(rate.merge(block), block);
+        let rate_again = sentence(SentenceLevel::Rate, hours(3), hours(4));
+        assert_eq!(block.merge(rate_again), block);
+    }
+
+    #[test]
     fn operators_order_stands_whatever_was_there_before() {
         let observed = Sentence {
             client: SentencedClient::from(Ipv4Addr::new(192, 0, 2, 7)),

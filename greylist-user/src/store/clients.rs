@@ -51,12 +51,12 @@ impl Clients {
     ) -> Result<(), Full> {
         let key = seed.client_key(SentencedClient::of(address));
         let known = self.by_address.get(&key).unwrap_or(ClientRecord::EMPTY);
-        if known.authenticated(now).is_none() {
+        if known.after_auth(now).is_none() {
             return Ok(());
         }
         self.by_address.update(key, |prior| {
             let known = *prior.unwrap_or(&ClientRecord::EMPTY);
-            (known.authenticated(now).unwrap_or(known), ())
+            (known.after_auth(now).unwrap_or(known), ())
         })
     }
 
@@ -141,7 +141,7 @@ impl Clients {
             *known = known.without(mark(address));
         });
         let forgiven = self.by_address.alter(&seed.client_key(host), |known| {
-            let counted = known.strikes(policy, now);
+            let counted = known.counted_strikes(policy, now);
             *known = known.forgiven();
             counted
         });

@@ -213,6 +213,12 @@ mod tests {
 
     use super::*;
 
+    const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+    /// Long enough for everything.
+    const OLD: History = History {
+        begun: Timestamp::NEVER,
+    };
+
     fn client(address: &str) -> SentencedClient {
         SentencedClient::of(address.parse::<IpAddr>().expect("an address"))
     }
@@ -262,26 +268,60 @@ mod tests {
             reason: SentenceReason::Operator,
             ..earned
         };
-        assert_eq!(Policy::default().uphold(earned), Some(earned));
+        assert_eq!(Policy::default().uphold(earned, OLD, T0), Some(earned));
         let mut policy = listing("192.0.2.0/24");
-        assert_eq!(policy.uphold(earned), None);
-        assert_eq!(policy.uphold(ordered), Some(ordered));
+        assert_eq!(policy.uphold(earned, OLD, T0), None);
+        assert_eq!(policy.uphold(ordered, OLD, T0), Some(ordered));
         policy.local.clear();
         policy.punish.action = Action::Observe;
         let observed = Sentence {
             level: SentenceLevel::Observe,
             ..earned
         };
-        assert_eq!(policy.uphold(earned), Some(observed));
-        assert_eq!(policy.uphold(ordered), Some(ordered));
+        assert_eq!(policy.uphold(earned, OLD, T0), Some(observed));
+        assert_eq!(policy.uphold(ordered, OLD, T0), Some(ordered));
         assert_eq!(
-            policy.uphold_all(vec![earned, ordered]),
+            policy.uphold_all(vec![earned, ordered], OLD, T0),
             [observed, ordered]
         );
         policy
             .allow
             .push("192.0.2.25/32".parse().expect("a network"));
-        assert_eq!(policy.uphold_all(vec![earned, ordered]), [ordered]);
+        assert_eq!(policy.uphold_all(vec![earned, ordered], OLD, T0), [ordered]);
+    }
+
+    #[test]
+    fn earned_block_is_observed_until_the_history_is_a_week_old() {
+        let policy = Policy::default();
+        let history = History { begun: T0 };
+        let earned = |level| Sentence {
+            client: client("192.0.2.25"),
+            level,
+            reason: SentenceReason::Neighbours,
+            since: T0,
+            until: T0.after(policy.punish.warmup * 2),
+            persistence: Persistence::default(),
+        };
+        let level_at = |sentence, now| policy.uphold(sentence, history, now).map(|it| it.level);
+        let (rate, block) = (SentenceLevel::Rate, SentenceLevel::Block);
+        let almost = T0.after(
+            policy
+                .punish
+                .warmup
+                .saturating_sub(Duration::from_millis(1)),
+        );
+        assert_eq!(
+            level_at(earned(block), almost),
+            Some(SentenceLevel::Observe)
+        );
+        assert_eq!(level_at(earned(rate), almost), Some(rate));
+        let warm = T0.after(policy.punish.warmup);
+        assert_eq!(level_at(earned(block), warm), Some(block));
+        let ordered = Sentence {
+            reason: SentenceReason::Operator,
+            ..earned(block)
+        };
+        assert_eq!(level_at(ordered, almost), Some(block));
     }
 
     proptest! {
@@ -289,6 +329,7 @@ mod tests {
         fn many_are_upheld_as_one_after_the_other(
             allow in proptest::collection::vec((0..16_u32, 26..=32_u8), 0..4),
             observes: bool,
+            warm: bool,
             clients in proptest::collection::vec((0..16_u32, any::<bool>(), any::<bool>()), 0..20),
         ) {
             let address = |number| IpAddr::from(Ipv4Addr::from(0xc000_0200 + number * 16));
@@ -300,6 +341,7 @@ mod tests {
             if observes {
                 policy.punish.action = Action::Observe;
             }
+            let history = if warm { OLD } else { History { begun: T0 } };
             let given = |(number, by_operator, is_network)| Sentence {
                 client: SentencedClient::covering(address(number))[usize::from(is_network)],
                 level: SentenceLevel::Block,
@@ -313,8 +355,8 @@ mod tests {
                 persistence: Persistence::default(),
             };
             let sentences: Vec<_> = clients.into_iter().map(given).collect();
-            let one_by_one: Vec<_> = sentences.iter().filter_map(|it| policy.uphold(*it)).collect();
-            prop_assert_eq!(policy.uphold_all(sentences), one_by_one);
+            let one_by_one: Vec<_> = sentences.iter().filter_map(|it| policy.uphold(*it, history, T0)).collect();
+            prop_assert_eq!(policy.uphold_all(sentences, history, T0), one_by_one);
         }
     }
 
