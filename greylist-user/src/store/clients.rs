@@ -141,7 +141,7 @@ impl Clients {
             *known = known.without(mark(address));
         });
         let forgiven = self.by_address.alter(&seed.client_key(host), |known| {
-            let counted = known.counted_strikes(policy, now);
+            let counted = known.strikes(policy, now);
             *known = known.forgiven();
             counted
         });

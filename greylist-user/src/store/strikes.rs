@@ -146,7 +146,7 @@ impl Store {
     }
 
     /// What the past of the client protects it from.
-    fn protection(
+    pub(super) fn protection(
         &self,
         policy: &Policy,
         address: IpAddr,
