@@ -7,5 +7,6 @@ mod disk;
 mod fixture;
 mod keeper;
 mod ladder;
+mod ladder_of_sentences;
 mod layouts;
 mod sentences;

@@ -1,6 +1,8 @@
 //! The reputations of client networks, and the watch over tuples that may never be retried.
 
-use crate::policy::{Attempt, NetworkKey, PairKey, Policy, Reputation, Repute, Seed, Timestamp};
+use crate::policy::{
+    Attempt, NetworkKey, PairKey, Policy, Reputation, Repute, Seed, SentencedClient, Timestamp,
+};
 
 use super::table::Table;
 
@@ -59,6 +61,11 @@ impl Reputations {
     /// Notes a strike of a client in the network.
     pub(super) fn note_strike(&self, policy: &Policy, key: NetworkKey, now: Timestamp) {
         let _ = (policy, key, now);
+    }
+
+    /// Forgets what `client`, an address or the network around it, is reputed for.
+    pub(super) fn forgive(&self, seed: &Seed, client: SentencedClient) {
+        let _ = (seed, client);
     }
 
     /// Watches a reverse-path and recipient that the network has begun to try: if they never pass,
