@@ -8,7 +8,7 @@
 //! The milter path takes one or two shard locks for well under a microsecond each and never waits
 //! for the disk, the kernel or a walk through the tables. When there is no room, mail passes.
 //!
-//! Log words: `punished`, `forgiven` and `store-has-room` (info), `lengthened` and `snapshot`
+//! Log words: `punished`, `forgiven`, `bad-reputation` and `store-has-room` (info), `lengthened` and `snapshot`
 //! (debug), `snapshot-failed`, `set-aside`, `store-full`, `open-directory` and `open-seed` (warn).
 
 mod clients;
@@ -26,6 +26,7 @@ mod sentences;
 mod snapshot;
 mod sweep;
 mod table;
+mod watch;
 
 use std::io;
 use std::path::PathBuf;
@@ -225,7 +226,7 @@ impl Store {
             trust: Table::growing(settings.capacity),
             sentences: Sentences::growing(settings.sentences),
             clients: Clients::growing(settings.clients),
-            reputations: Reputations::growing(settings.clients),
+            reputations: Reputations::growing(settings.clients, Arc::clone(&metrics)),
             hops: Hops::new(),
             failures: Failures::new(),
             begun: AtomicU64::new(now.as_millis()),
@@ -279,6 +280,8 @@ impl Store {
     /// Undoes the sentence of `client`.
     pub fn forgive(&self, client: SentencedClient, now: Timestamp) -> Forgiven {
         let lifted = self.sentences.lift(client, now);
+        self.reputations
+            .forgive(&self.policy.load(), &self.seed, client);
         if lifted.is_some() {
             self.metrics.sentences_forgiven.inc();
             tracing::info!(%client, "forgiven");
@@ -514,6 +517,7 @@ impl Store {
         self.metrics
             .sentence_capacity
             .set(show(census.sentence_capacity));
+        self.reputations.show_sizes();
     }
 }
 

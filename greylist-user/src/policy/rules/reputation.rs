@@ -17,7 +17,8 @@ pub struct ReputationRules {
     /// Default 100.
     pub established: u32,
     /// Passes until a sender from a network with a good record is trusted, if that is fewer than
-    /// [`trust_after`](super::Policy::trust_after). Default 2.
+    /// [`trust_after`](super::Policy::trust_after). Default 2; 0 means that a good record trusts
+    /// nobody earlier.
     pub trust_after: u16,
     /// Bad counts from which a reputation can be bad. Default 50.
     pub bad_counts: u32,
