@@ -47,7 +47,7 @@ pub struct Reputation {
     pub day: u16,
     /// The day of the latest strike that counted.
     pub struck_day: u16,
-    /// The day on which mail was last refused for this, or would have been.
+    /// The day on which mail was last refused for this, or would have been; 0 if it never was.
     pub refused_day: u16,
     /// Days with a good count.
     pub good_days: u8,
@@ -127,8 +127,14 @@ impl Reputation {
                 Repute::Good
             };
         }
-        let is_bad = bad >= counts(rules.bad_counts)
-            && bad * 100 >= u64::from(rules.bad_share) * (good + bad);
+        // Who is refused earns no more bad counts, and must not be let in again for an hour's
+        // fading, to earn the next.
+        let wanted = if self.refused_day == 0 {
+            counts(rules.bad_counts)
+        } else {
+            counts(rules.bad_counts) / 2
+        };
+        let is_bad = bad >= wanted && bad * 100 >= u64::from(rules.bad_share) * (good + bad);
         if is_bad { Repute::Bad } else { Repute::Unknown }
     }
 

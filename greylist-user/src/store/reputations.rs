@@ -112,8 +112,8 @@ impl Reputations {
             Verdict::Pass(PassReason::Waited { .. }) => {
                 self.note_pass(policy, key, mark(), now);
                 if let Some(watched) = self.watch.end(&seed.pair_key(attempt)) {
-                    for network in watched.networks() {
-                        self.note_pass(policy, *network, watched.mark(), now);
+                    for other in watched.networks().iter().filter(|it| **it != key) {
+                        self.note_pass(policy, *other, watched.mark(), now);
                     }
                 }
             }

@@ -295,6 +295,22 @@ fn bad_reputation_is_outlived() {
 }
 
 #[test]
+fn bad_reputation_that_cost_something_lasts_until_half_of_it_has_faded() {
+    let mut network = Network::new();
+    network.fails_for(50, T0);
+    let mut refused = network.record();
+    assert!(!refused.has_refused_today(T0));
+    refused.note_refused(T0);
+    assert!(refused.has_refused_today(T0));
+    assert!(!refused.has_refused_today(days(1)));
+    let said = |day| refused.standing(&network.policy, days(day));
+    assert_eq!(network.standing(hours(1)), Repute::Unknown);
+    assert_eq!((said(1), said(29)), (Repute::Bad, Repute::Bad));
+    assert_eq!(said(31), Repute::Unknown);
+    assert_eq!(refused.forgiven().refused_day, 0);
+}
+
+#[test]
 fn lone_count_lapses_after_two_half_lives_and_the_next_begins_a_life() {
     let mut network = Network::new();
     network.passes_for(1, T0);

@@ -20,7 +20,8 @@ pub struct ReputationRules {
     /// [`trust_after`](super::Policy::trust_after). Default 2; 0 means that a good record trusts
     /// nobody earlier.
     pub trust_after: u16,
-    /// Bad counts from which a reputation can be bad. Default 50.
+    /// Bad counts from which a reputation can be bad. Default 50. Once mail has been refused for it,
+    /// half as many keep it so.
     pub bad_counts: u32,
     /// The share of bad counts, in percent, from which it is. Default 95.
     pub bad_share: u8,
