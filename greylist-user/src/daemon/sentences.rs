@@ -25,7 +25,9 @@ pub(super) struct UpheldSentences {
 
 impl SentenceSource for UpheldSentences {
     fn sentences(&self, now: Timestamp) -> Vec<Sentence> {
-        self.policy.load().uphold_all(self.store.sentences(now))
+        let sentences = self.store.sentences(now);
+        let history = self.store.history();
+        self.policy.load().uphold_all(sentences, history, now)
     }
 
     fn allowed(&self) -> Vec<IpNet> {
@@ -49,7 +51,7 @@ impl UpheldSentences {
     /// How many there are.
     pub(super) fn count(&self, now: Timestamp) -> usize {
         let policy = self.policy.load();
-        let uphold = policy.upholding();
+        let uphold = policy.upholding(self.store.history(), now);
         self.store.count_sentences(now, |it| uphold(it).is_some())
     }
 

@@ -404,17 +404,6 @@ impl Repute {
             Self::Established => "established",
         }
     }
-
-    /// How much it speaks for the network: the most where it is not known which of two networks a
-    /// client belongs to.
-    pub const fn favour(self) -> u8 {
-        match self {
-            Self::Bad => 0,
-            Self::Unknown => 1,
-            Self::Good => 2,
-            Self::Established => 3,
-        }
-    }
 }
 
 impl Weights {

@@ -4,16 +4,15 @@
 //! What an attempt deserves is `policy`'s word; this knows where the facts lie, which of them are
 //! asked in which order, and who has to hear of what came of it.
 
-use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use crate::policy::{
-    self, Accused, Attempt, Circumstances, ClientNetwork, Decision, Grounds, Judge, Judgement,
+    self, Attempt, Circumstances, ClientNetwork, Decision, Grounds, Judge, Judgement,
     MessageHasher, NetworkKey, Offence, PassReason, Policy, RefuseReason, Repute, SentencedClient,
     Timestamp, TrustKey, TrustRecord, Verdict,
 };
 
-use super::{Store, reputations};
+use super::Store;
 
 impl Judge for Store {
     fn judge(&self, attempt: &Attempt<'_>, now: Timestamp) -> Judgement {
@@ -74,8 +73,12 @@ impl Store {
     fn judgement(&self, policy: &Policy, attempt: &Attempt<'_>, now: Timestamp) -> Judgement {
         if let Some(reason) = policy::exempt(policy, attempt) {
             if reason == PassReason::Authenticated {
-                self.clients
+                let noted = self
+                    .clients
                     .note_authenticated(&self.seed, attempt.client, now);
+                if noted.is_err() {
+                    self.note_unrecorded();
+                }
             }
             return Verdict::Pass(reason).into();
         }
@@ -172,63 +175,6 @@ impl Store {
             .into_iter()
             .filter_map(|client| self.sentences.of(client, now))
             .any(|sentence| policy::turns_away(policy, &sentence, attempt, history, now))
-    }
-
-    /// Notes an offence of the client of `attempt`, and sentences it if that is what follows.
-    pub(super) fn strike(
-        &self,
-        policy: &Policy,
-        attempt: &Attempt<'_>,
-        offence: Offence,
-        now: Timestamp,
-    ) {
-        let network = ClientNetwork::of(policy, attempt);
-        self.strike_address(policy, attempt.client, Some(network), offence, now);
-    }
-
-    /// The same for an address of which the client network may not be known.
-    fn strike_address(
-        &self,
-        policy: &Policy,
-        address: IpAddr,
-        network: Option<ClientNetwork>,
-        offence: Offence,
-        now: Timestamp,
-    ) {
-        let networks = network.map_or_else(
-            || reputations::possible_networks(policy, address),
-            |network| [network; 2],
-        );
-        let network_keys = networks.map(|network| self.seed.network_key(network));
-        let accused = Accused {
-            address,
-            protection: self.protection(policy, address, network_keys, now),
-            has_passed: network_keys
-                .iter()
-                .any(|key| self.reputations.has_passed(key)),
-        };
-        let struck =
-            self.clients
-                .strike(policy, &self.seed, &accused, offence, self.history(), now);
-        self.reputations.note_strike(policy, network_keys, now);
-        for sentence in struck {
-            self.punish(sentence);
-        }
-    }
-
-    /// What the past of the client protects it from.
-    fn protection(
-        &self,
-        policy: &Policy,
-        address: IpAddr,
-        network_keys: [NetworkKey; 2],
-        now: Timestamp,
-    ) -> policy::Protection {
-        let repute = self.reputations.best_standing(policy, network_keys, now);
-        let authenticated = self
-            .clients
-            .has_authenticated(policy, &self.seed, address, now);
-        policy::protection(policy, address, repute, authenticated)
     }
 
     /// Whether trust holds; if so, it is renewed.

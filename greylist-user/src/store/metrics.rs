@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::policy::{DeferReason, PassReason, RefuseReason, Verdict};
+use crate::policy::{DeferReason, Offence, Outcome, PassReason, RefuseReason, Verdict};
 
 /// The store's counters and gauges. Cloning shares them.
 #[derive(Clone, Debug)]
@@ -16,6 +16,17 @@ pub struct Metrics {
     verdicts: Family<VerdictLabels, Counter>,
     /// The members of `verdicts`, so that counting one takes no lock.
     by_place: [Counter; VERDICTS.len()],
+    offences: Family<OffenceLabels, Counter>,
+    /// The members of `offences`, offence by offence.
+    by_outcome: [[Counter; Outcome::ALL.len()]; Offence::ALL.len()],
+    /// Clients held of which strikes or AUTH are remembered.
+    pub clients: Gauge,
+    /// Client networks held of which struck hosts are remembered.
+    pub struck_networks: Gauge,
+    /// Clients that may be held, and struck networks.
+    pub client_capacity: Gauge,
+    /// Strikes and AUTH that were not recorded since the table of clients was full.
+    pub clients_unrecorded: Counter,
     /// Tuples held.
     pub tuples: Gauge,
     /// Tuples that may be held.
@@ -30,6 +41,8 @@ pub struct Metrics {
     pub sentence_capacity: Gauge,
     /// Sentences given, not counting those that only lengthened one.
     pub sentences_given: Counter,
+    /// Those of them that are not carried out yet: observed, or given before the warm-up is over.
+    pub sentences_observed: Counter,
     /// Sentences made longer since the client went on knocking.
     pub sentences_lengthened: Counter,
     /// Sentences not given since the table of sentences was full.
@@ -75,6 +88,11 @@ impl Metrics {
         }
         register! {
             verdicts "Attempts judged, by verdict and reason"
+            offences "Offences of clients, by what became of them"
+            clients "Clients held of which strikes or AUTH are remembered"
+            struck_networks "Client networks held of which struck hosts are remembered"
+            client_capacity "Clients that may be held, and struck networks"
+            clients_unrecorded "Strikes and AUTH not recorded since too many clients are held"
             tuples "Tuples held"
             tuple_capacity "Tuples that may be held"
             trusted "Senders that have earned trust or are earning it"
@@ -82,6 +100,7 @@ impl Metrics {
             sentences "Sentences held"
             sentence_capacity "Sentences that may be held"
             sentences_given "Sentences given"
+            sentences_observed "Sentences given and not carried out: observed, or before the warm-up is over"
             sentences_lengthened "Sentences made longer, once each, since the client went on knocking"
             sentences_unrecorded "Sentences not given since too many are in force"
             sentences_forgiven "Sentences undone by an operator"
@@ -118,6 +137,16 @@ impl Metrics {
         self.by_place[place(verdict)].inc();
     }
 
+    /// Counts an offence and what became of it.
+    pub(super) fn charged(&self, offence: Offence, outcome: Outcome) {
+        self.by_outcome[offence as usize][outcome as usize].inc();
+    }
+
+    /// How often `offence` came to `outcome`.
+    pub fn count_of_offence(&self, offence: Offence, outcome: Outcome) -> u64 {
+        self.by_outcome[offence as usize][outcome as usize].get()
+    }
+
     /// How often `verdict` was given, whatever times it carries.
     pub fn count_of(&self, verdict: Verdict) -> u64 {
         self.by_place[place(verdict)].get()
@@ -133,9 +162,24 @@ impl Default for Metrics {
                 reason: verdict.reason(),
             })
         });
+        let offences = Family::<OffenceLabels, Counter>::default();
+        let by_outcome = Offence::ALL.map(|offence| {
+            Outcome::ALL.map(|outcome| {
+                offences.get_or_create_owned(&OffenceLabels {
+                    offence: offence.as_str(),
+                    outcome: outcome.as_str(),
+                })
+            })
+        });
         Self {
             verdicts,
             by_place,
+            offences,
+            by_outcome,
+            clients: Gauge::default(),
+            struck_networks: Gauge::default(),
+            client_capacity: Gauge::default(),
+            clients_unrecorded: Counter::default(),
             tuples: Gauge::default(),
             tuple_capacity: Gauge::default(),
             trusted: Gauge::default(),
@@ -143,6 +187,7 @@ impl Default for Metrics {
             sentences: Gauge::default(),
             sentence_capacity: Gauge::default(),
             sentences_given: Counter::default(),
+            sentences_observed: Counter::default(),
             sentences_lengthened: Counter::default(),
             sentences_unrecorded: Counter::default(),
             sentences_forgiven: Counter::default(),
@@ -167,6 +212,12 @@ impl Default for Metrics {
 struct VerdictLabels {
     verdict: &'static str,
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OffenceLabels {
+    offence: &'static str,
+    outcome: &'static str,
 }
 
 /// One of each kind of verdict, in the order that [`place`] gives; their times are of no account.
@@ -212,6 +263,24 @@ const fn place(verdict: Verdict) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_each_offence_under_its_words() {
+        for (place, offence) in Offence::ALL.into_iter().enumerate() {
+            assert_eq!(offence as usize, place);
+        }
+        for (place, outcome) in Outcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome as usize, place);
+        }
+        let metrics = Metrics::default();
+        let mut registry = Registry::with_prefix("greygate");
+        metrics.register(&mut registry);
+        metrics.charged(Offence::RejectedRetries, Outcome::Spared);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).expect("text is written");
+        let counted = r#"greygate_offences_total{offence="rejected-retries",outcome="spared"} 1"#;
+        assert!(text.contains(counted), "{text}");
+    }
 
     #[test]
     fn counts_each_verdict_under_its_words() {

@@ -8,8 +8,9 @@
 //! The milter path takes one or two shard locks for well under a microsecond each and never waits
 //! for the disk, the kernel or a walk through the tables. When there is no room, mail passes.
 //!
-//! Log words: `punished`, `forgiven`, `bad-reputation` and `store-has-room` (info), `lengthened` and `snapshot`
-//! (debug), `snapshot-failed`, `set-aside`, `store-full`, `open-directory` and `open-seed` (warn).
+//! Log words: `struck`, `would-strike`, `punished`, `would-punish`, `forgiven`, `bad-reputation` and
+//! `store-has-room` (info), `spared`, `lengthened` and `snapshot` (debug), `snapshot-failed`,
+//! `set-aside`, `store-full`, `open-directory` and `open-seed` (warn).
 
 mod clients;
 pub mod codec;
@@ -24,6 +25,7 @@ mod restored;
 mod seed;
 mod sentences;
 mod snapshot;
+mod strikes;
 mod sweep;
 mod table;
 mod watch;
@@ -35,7 +37,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use ipnet::IpNet;
 use tokio::sync::mpsc;
 
 use crate::policy::{
@@ -56,6 +57,7 @@ pub use seed::SeedError;
 use sentences::{Given, Sentences};
 use snapshot::Forbidden;
 pub use snapshot::{SetAside, SnapshotError, SnapshotReport};
+pub use strikes::Forgiven;
 use table::Table;
 
 /// Where the store keeps its files, and how much it holds.
@@ -184,15 +186,6 @@ pub struct Census {
     pub last_snapshot: Option<u64>,
 }
 
-/// What forgiving undid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Forgiven {
-    /// Who was forgiven.
-    pub client: SentencedClient,
-    /// The sentence that was lifted; [`None`] if none was in force.
-    pub lifted: Option<Sentence>,
-}
-
 impl Store {
     /// Opens the store and restores what the latest usable snapshot holds.
     ///
@@ -249,25 +242,20 @@ impl Store {
     /// One that is in force becomes one with it ([`Sentence::merge`]). Returns the client's sentence as
     /// it is now; [`None`] if there is no room for one more.
     pub fn punish(&self, sentence: Sentence) -> Option<Sentence> {
-        let given = match self.sentences.give(sentence) {
-            Given::New(given) => {
-                self.metrics.sentences_given.inc();
-                tracing::info!(
-                    client = %given.client,
-                    level = given.level.as_str(),
-                    reason = given.reason.as_str(),
-                    seconds = given.until.since(sentence.since).as_secs(),
-                    "punished"
-                );
-                given
-            }
-            Given::Renewed(given) => given,
+        let (given, is_new) = match self.sentences.give(sentence) {
+            Given::New(given) => (given, true),
+            Given::Renewed(given) => (given, false),
             Given::Full => {
                 self.metrics.sentences_unrecorded.inc();
                 return None;
             }
         };
-        if let Some(upheld) = self.policy.load().uphold(given) {
+        let policy = self.policy.load();
+        let upheld = policy.uphold(given, self.history(), sentence.since);
+        if is_new {
+            self.note_given(given, upheld, sentence.since);
+        }
+        if let Some(upheld) = upheld {
             self.tell(Effect::Punish(upheld));
         }
         // Lifted since it was given, and told so before us: the last word must be the mild one.
@@ -277,30 +265,20 @@ impl Store {
         Some(given)
     }
 
-    /// Undoes the sentence of `client`.
-    pub fn forgive(&self, client: SentencedClient, now: Timestamp) -> Forgiven {
-        let lifted = self.sentences.lift(client, now);
-        self.reputations
-            .forgive(&self.policy.load(), &self.seed, client);
-        if lifted.is_some() {
-            self.metrics.sentences_forgiven.inc();
-            tracing::info!(%client, "forgiven");
+    /// Counts and logs that `given` was given at `now`, and what the rules leave of it.
+    fn note_given(&self, given: Sentence, upheld: Option<Sentence>, now: Timestamp) {
+        let is_softened = upheld.is_none_or(|it| it.level != given.level);
+        self.metrics.sentences_given.inc();
+        self.metrics.sentences_observed.inc_by(is_softened.into());
+        let client = given.client;
+        let level = given.level.as_str();
+        let reason = given.reason.as_str();
+        let seconds = given.until.since(now).as_secs();
+        if is_softened {
+            tracing::info!(%client, level, reason, seconds, "would-punish");
+        } else {
+            tracing::info!(%client, level, reason, seconds, "punished");
         }
-        // Told in any case: the kernel may still hold what the store does not.
-        self.tell(Effect::Forgive(client));
-        Forgiven { client, lifted }
-    }
-
-    /// Undoes every sentence of a client in `network`, and gives back those that were in force.
-    ///
-    /// Looks at all sentences: a tenth of a second's work for a million, of which nothing that
-    /// judges has to wait for more than a shard's share.
-    pub fn forgive_within(&self, network: IpNet, now: Timestamp) -> Vec<Sentence> {
-        let clients = self.sentences.within(network);
-        clients
-            .into_iter()
-            .filter_map(|client| self.forgive(client, now).lifted)
-            .collect()
     }
 
     /// Hears where the kernel's counters of sentenced clients stand. Those of `readings` that go on
@@ -312,9 +290,10 @@ impl Store {
         now: Timestamp,
     ) {
         let policy = self.policy.load();
+        let history = self.history();
         for (client, counter) in readings {
             let policy = dropped.then_some(&**policy);
-            if let Some(longer) = self.sentences.heed(policy, client, counter, now) {
+            if let Some(longer) = self.sentences.heed(policy, history, client, counter, now) {
                 self.metrics.sentences_lengthened.inc();
                 tracing::debug!(
                     client = %longer.client,
@@ -513,6 +492,12 @@ impl Store {
         self.metrics.tuples.set(show(census.tuples));
         self.metrics.tuple_capacity.set(show(census.capacity));
         self.metrics.trusted.set(show(census.trusted));
+        let clients = self.clients.by_address.len();
+        self.metrics.clients.set(show(clients));
+        let networks = self.clients.by_network.len();
+        self.metrics.struck_networks.set(show(networks));
+        let capacity = self.clients.by_address.capacity();
+        self.metrics.client_capacity.set(show(capacity));
         self.metrics.sentences.set(show(census.sentences));
         self.metrics
             .sentence_capacity

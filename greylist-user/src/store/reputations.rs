@@ -8,10 +8,8 @@
 //! listed that peer, the reputation it feeds decides what that peer is answered, and no entry in the
 //! kernel follows from a reputation alone.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
-
-use ipnet::IpNet;
 
 use crate::policy::{
     Attempt, ClientNetwork, DeferReason, NetworkKey, Origin, PassReason, Policy, RecipientMark,
@@ -70,21 +68,6 @@ impl Reputations {
     pub(super) fn standing(&self, policy: &Policy, key: &NetworkKey, now: Timestamp) -> Repute {
         let found = self.by_network.get(key);
         found.map_or(Repute::Unknown, |record| record.standing(policy, now))
-    }
-
-    /// What is said of a client that belongs to one of two networks, as far as it speaks for it.
-    pub(super) fn best_standing(
-        &self,
-        policy: &Policy,
-        keys: [NetworkKey; 2],
-        now: Timestamp,
-    ) -> Repute {
-        let [first, second] = keys.map(|key| self.standing(policy, &key, now));
-        if second.favour() > first.favour() {
-            second
-        } else {
-            first
-        }
     }
 
     /// Whether the network has passes on record.
@@ -183,22 +166,13 @@ impl Reputations {
         weights.flatten()
     }
 
-    /// Undoes what speaks against every network that a client in `client` may belong to.
+    /// Undoes what speaks against the networks that `client`, an address or the network around it, may
+    /// belong to.
     pub(super) fn forgive(&self, policy: &Policy, seed: &Seed, client: SentencedClient) {
-        let addresses: Vec<IpAddr> = match client.network() {
-            IpNet::V4(network) => {
-                let first = u32::from(network.network());
-                let last = u32::from(network.broadcast());
-                (first..=last).map(|it| Ipv4Addr::from(it).into()).collect()
-            }
-            IpNet::V6(network) => vec![network.addr().into()],
-        };
-        for address in addresses {
-            for network in possible_networks(policy, address) {
-                let key = seed.network_key(network);
-                if self.by_network.get(&key).is_some_and(|it| it.has_bad()) {
-                    self.by_network.alter(&key, |it| *it = it.forgiven());
-                }
+        for network in possible_networks(policy, client.network().addr()) {
+            let key = seed.network_key(network);
+            if self.by_network.get(&key).is_some_and(|it| it.has_bad()) {
+                self.by_network.alter(&key, |it| *it = it.forgiven());
             }
         }
     }

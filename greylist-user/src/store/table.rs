@@ -102,15 +102,15 @@ impl<K: Key, V: Copy> Table<K, V> {
         }
     }
 
+    /// The entry of `key` as it is now. Other look-ups of its shard need not wait meanwhile.
+    pub(super) fn get(&self, key: &K) -> Option<V> {
+        self.aisle(key).get(key).map(|entry| *entry)
+    }
+
     /// Changes the entry of `key` in one step, if there is one.
     pub(super) fn alter<R>(&self, key: &K, change: impl FnOnce(&mut V) -> R) -> Option<R> {
         let mut entry = self.aisle(key).get_mut(key)?;
         Some(change(&mut entry))
-    }
-
-    /// A copy of the entry of `key`, if there is one. Keeps out nobody who only reads.
-    pub(super) fn get(&self, key: &K) -> Option<V> {
-        self.aisle(key).get(key).map(|entry| *entry)
     }
 
     /// Removes the entry of `key`, if there is one, and gives it back. Without one it keeps out
