@@ -190,7 +190,7 @@ impl Reputations {
     }
 
     /// Sweeps aisle `number`: blames those whose mail never came again, and removes what says
-    /// nothing any more. When room is short, what says hardly anything goes, too.
+    /// nothing any more. While room is short, what says hardly anything goes, too.
     pub(super) fn sweep_aisle(&self, number: usize, policy: &Policy, now: Timestamp) -> Walked {
         if let Some(number) = number.checked_sub(self.watch.aisles()) {
             let capacity = self.by_network.capacity();
@@ -290,4 +290,166 @@ fn named_network(policy: &Policy, address: IpAddr, name: &[u8]) -> ClientNetwork
         origin: Origin::ThisHost,
     };
     ClientNetwork::of(policy, &attempt)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use super::*;
+
+    const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+    const SEED: Seed = Seed::from_bytes([7; Seed::LENGTH]);
+    const NEW: Verdict = Verdict::Defer(DeferReason::New);
+
+    fn hours(hours: u64) -> Timestamp {
+        T0.after(Duration::from_hours(hours))
+    }
+
+    fn key(number: u32) -> NetworkKey {
+        let address = Ipv4Addr::from(0xc000_0200 + number);
+        SEED.network_key(ClientNetwork::cut(address.into(), 32, 128))
+    }
+
+    fn attempt<'a>(reverse_path: &'a str, recipient: &'a str) -> Attempt<'a> {
+        Attempt {
+            client: Ipv4Addr::new(192, 0, 2, 7).into(),
+            client_name: b"",
+            helo: b"",
+            reverse_path: reverse_path.as_bytes(),
+            recipient: recipient.as_bytes(),
+            announced_size: 0,
+            connected: Timestamp::NEVER,
+            server: ServerMark::UNKNOWN,
+            authenticated: false,
+            origin: Origin::ThisHost,
+        }
+    }
+
+    fn hear(table: &Reputations, key: NetworkKey, sender: &str, verdict: Verdict, now: Timestamp) {
+        let attempt = attempt(sender, "r@here.example");
+        table.note_verdict(&Policy::default(), &SEED, key, &attempt, verdict, now);
+    }
+
+    fn sweep(table: &Reputations, now: Timestamp) -> usize {
+        let aisles = 0..table.aisles();
+        let swept = aisles.map(|aisle| table.sweep_aisle(aisle, &Policy::default(), now));
+        swept.map(|walked| walked.removed).sum()
+    }
+
+    fn weights(table: &Reputations, number: u32, now: Timestamp) -> Option<(u64, u64)> {
+        let record = table.by_network.get(&key(number))?;
+        let weights = record.weights(&Policy::default(), now);
+        Some((weights.good / 256, weights.bad / 256))
+    }
+
+    #[test]
+    fn sweep_blames_every_network_whose_mail_never_came_again() {
+        let table = Reputations::growing(100, Arc::default());
+        for number in 0..3 {
+            hear(&table, key(number), "s@a.example", NEW, T0);
+        }
+        hear(&table, key(3), "probe@a.example", NEW, T0);
+        let waited = Duration::from_hours(1);
+        let passed = Verdict::Pass(PassReason::Waited { waited });
+        hear(&table, key(4), "probe@a.example", passed, hours(1));
+        assert_eq!(sweep(&table, hours(23)), 0);
+        assert_eq!(weights(&table, 0, hours(23)), None);
+        assert_eq!(sweep(&table, hours(24)), 1);
+        for number in 0..3 {
+            assert_eq!(weights(&table, number, hours(24)), Some((0, 1)), "{number}");
+        }
+        assert_eq!(weights(&table, 3, hours(1)), Some((1, 0)));
+        assert_eq!(weights(&table, 4, hours(1)), Some((1, 0)));
+    }
+
+    #[test]
+    fn later_mail_of_a_known_correspondent_ends_the_watch_for_no_credit() {
+        for verdict in [
+            PassReason::Passed,
+            PassReason::Trusted,
+            PassReason::Observed,
+        ] {
+            let table = Reputations::growing(100, Arc::default());
+            hear(&table, key(0), "s@a.example", NEW, T0);
+            hear(
+                &table,
+                key(1),
+                "s@a.example",
+                Verdict::Pass(verdict),
+                hours(1),
+            );
+            assert_eq!(weights(&table, 0, hours(1)), None, "{verdict:?}");
+            assert_eq!(sweep(&table, hours(48)), 0, "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn probes_that_do_not_come_again_are_not_blamed() {
+        let table = Reputations::growing(100, Arc::default());
+        for sender in ["", "double-bounce@mx.example"] {
+            hear(&table, key(0), sender, NEW, T0);
+        }
+        assert_eq!(sweep(&table, hours(48)), 0);
+        assert_eq!(weights(&table, 0, hours(48)), None);
+    }
+
+    #[test]
+    fn what_says_hardly_anything_makes_way_when_room_is_short() {
+        let policy = Policy::default();
+        let table = Reputations::growing(16, Arc::default());
+        let mark = SEED.recipient_mark(b"r@here.example");
+        table.note_pass(&policy, key(0), mark, T0);
+        for number in 1..13 {
+            table.note_bad(&policy, key(number), mark, T0);
+        }
+        assert_eq!(sweep(&table, hours(1)), 0, "there is room");
+        for number in 13..100 {
+            table.note_bad(&policy, key(number), mark, T0);
+        }
+        assert_eq!(table.by_network.len(), 16);
+        assert_eq!(sweep(&table, hours(1)), 3, "no more than must");
+        assert!(table.has_passed(&key(0)));
+    }
+
+    #[test]
+    fn full_table_counts_what_it_cannot_record() {
+        let metrics = Arc::<Metrics>::default();
+        let table = Reputations::growing(1, Arc::clone(&metrics));
+        let mark = SEED.recipient_mark(b"r@here.example");
+        for number in 0..5 {
+            table.note_bad(&Policy::default(), key(number), mark, T0);
+        }
+        assert_eq!(metrics.reputations_unrecorded.get(), 4);
+        assert_eq!(weights(&table, 0, T0), Some((0, 1)));
+    }
+
+    #[test]
+    fn report_feeds_the_network_on_record_or_else_both() {
+        let policy = Policy::default();
+        let table = Reputations::growing(100, Arc::default());
+        let said = |number| {
+            let record = table.by_network.get(&key(number))?;
+            Some(record.weights(&policy, T0).spam / 256)
+        };
+        assert!(table.note_report(&policy, [key(0), key(1)], true, T0));
+        assert_eq!((said(0), said(1)), (Some(1), Some(1)));
+        assert!(table.note_report(&policy, [key(1), key(2)], true, T0));
+        assert_eq!((said(1), said(2)), (Some(2), None));
+        assert!(table.note_report(&policy, [key(2), key(2)], true, T0));
+        assert_eq!(said(2), Some(1));
+    }
+
+    #[test]
+    fn address_may_belong_to_two_networks_or_one() {
+        let policy = Policy::default();
+        let of = |address: &str| possible_networks(&policy, address.parse().expect("an address"));
+        let [wide, exact] = of("192.0.2.7");
+        assert_ne!(wide, exact);
+        assert_eq!(wide, of("192.0.2.8")[0]);
+        assert_ne!(exact, of("192.0.2.8")[1]);
+        let [one, same] = of("2001:db8:1:2::3");
+        assert_eq!(one, same);
+    }
 }
