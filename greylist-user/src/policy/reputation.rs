@@ -5,7 +5,7 @@
 //! them, and to `client` what a good record shields from.
 //!
 //! Strangers feed this, so no single one of them can do much: a recipient counts once a day, for
-//! and against, and what a day can hold against a good record is a quarter of what it can hold for
+//! and against, and what a day can hold against a good record is a third of what it can hold for
 //! it. Only the operator's own filter is taken at its word.
 
 use super::rules::{Policy, Refusing};

@@ -196,7 +196,8 @@ impl Reputations {
             let capacity = self.by_network.capacity();
             let is_short = self.by_network.len() >= capacity - capacity / 8;
             return self.by_network.retain_in_aisle(number, |record| {
-                !record.has_lapsed(policy, now) && !(is_short && record.is_negligible(policy, now))
+                let makes_way = is_short && record.is_negligible(policy, now);
+                !makes_way && !record.has_lapsed(policy, now)
             });
         }
         let (walked, lapsed) = self.watch.sweep_aisle(number, policy, now);
