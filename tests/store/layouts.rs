@@ -50,7 +50,7 @@ fn older_sentence_loads_and_can_still_be_lengthened() {
     let since = fixture.clock.now();
     let sentence = Sentence {
         client: SentencedClient::of(ATTEMPT.client),
-        level: SentenceLevel::Block,
+        level: SentenceLevel::Rate,
         reason: SentenceReason::Offence(Offence::RapidRetries),
         since,
         until: since.after(Duration::from_mins(30)),

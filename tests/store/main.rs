@@ -7,6 +7,7 @@ mod disk;
 mod fixture;
 mod keeper;
 mod ladder;
+mod ladder_of_sentences;
 mod layouts;
 mod reputation;
 mod sentences;

@@ -16,7 +16,7 @@ use super::time::{Second, Timestamp};
 pub struct ClientRecord {
     /// The latest successful AUTH; [`Second::NEVER`] if there was none.
     pub authenticated: Second,
-    /// Strikes of this life; [`counted_strikes`](Self::counted_strikes) says whether they still count.
+    /// Strikes of this life; [`strikes`](Self::strikes) says whether they still count.
     pub strikes: u16,
     /// The latest strikes, the newest first, those of former lives included.
     pub latest: [Option<Strike>; Self::REMEMBERED],
@@ -68,7 +68,7 @@ impl ClientRecord {
     };
 
     /// Strikes that count at `now`: none after a quiet month.
-    pub fn counted_strikes(&self, policy: &Policy, now: Timestamp) -> u16 {
+    pub fn strikes(&self, policy: &Policy, now: Timestamp) -> u16 {
         if self.was_struck_within(policy.punish.forgive_after, now) {
             self.strikes
         } else {
@@ -130,7 +130,7 @@ impl ClientRecord {
         };
         let mut this_one = [None; Self::REMEMBERED];
         this_one[0] = Some(strike);
-        let counted = self.counted_strikes(policy, now);
+        let counted = self.strikes(policy, now);
         let life = if counted == 0 && self.strikes > 0 {
             self.life.saturating_add(1)
         } else {
@@ -225,8 +225,8 @@ mod tests {
     fn quiet_month_forgives_and_the_history_stays() {
         let policy = Policy::default();
         let twice = struck_on(struck_on(ClientRecord::EMPTY, days(0)), days(3));
-        assert_eq!(twice.counted_strikes(&policy, days(32)), 2);
-        assert_eq!(twice.counted_strikes(&policy, days(33)), 0);
+        assert_eq!(twice.strikes(&policy, days(32)), 2);
+        assert_eq!(twice.strikes(&policy, days(33)), 0);
         let again = struck_on(twice, days(33));
         assert_eq!((again.strikes, again.life), (1, 2));
         let history: Vec<_> = again.latest.iter().flatten().map(|it| it.at).collect();
@@ -249,7 +249,7 @@ mod tests {
     fn strikes_are_shown_for_half_a_year_and_forgotten_then() {
         let policy = Policy::default();
         let record = struck_on(ClientRecord::EMPTY, days(0)).forgiven();
-        assert_eq!(record.counted_strikes(&policy, days(0)), 0);
+        assert_eq!(record.strikes(&policy, days(0)), 0);
         assert!(!record.has_lapsed(&policy, days(179)));
         assert!(record.has_lapsed(&policy, days(180)));
         assert!(ClientRecord::EMPTY.has_lapsed(&policy, days(0)));
@@ -275,12 +275,12 @@ mod tests {
         let policy = Policy::default();
         let ahead = struck_on(ClientRecord::EMPTY, days(3_000));
         let ahead = ahead.after_auth(days(3_000)).expect("it is the first");
-        assert_eq!(ahead.counted_strikes(&policy, days(0)), 0);
+        assert_eq!(ahead.strikes(&policy, days(0)), 0);
         assert!(!ahead.has_authenticated(&policy, days(0)));
         assert!(ahead.has_lapsed(&policy, days(0)));
         assert!(ahead.after_auth(days(0)).is_some(), "the new time is noted");
         let climbs = struck_on(struck_on(ahead, days(0)), days(1));
-        assert_eq!(climbs.counted_strikes(&policy, days(1)), 2);
+        assert_eq!(climbs.strikes(&policy, days(1)), 2);
     }
 
     #[test]

@@ -141,7 +141,7 @@ impl Clients {
             *known = known.without(mark(address));
         });
         let forgiven = self.by_address.alter(&seed.client_key(host), |known| {
-            let counted = known.counted_strikes(policy, now);
+            let counted = known.strikes(policy, now);
             *known = known.forgiven();
             counted
         });
@@ -170,4 +170,111 @@ impl Clients {
 /// Which host of its `/24` or `/64` the one at `address` is.
 fn mark(address: IpAddr) -> HostMark {
     HostMark::of(ClientNetwork::cut(address, 24, 64), address)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use crate::policy::SentenceLevel;
+
+    use super::*;
+
+    const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+    const OLD: History = History {
+        begun: Timestamp::NEVER,
+    };
+
+    struct Court {
+        clients: Clients,
+        seed: Seed,
+        policy: Policy,
+    }
+
+    impl Court {
+        fn with_room_for(clients: usize) -> Self {
+            Self {
+                clients: Clients::growing(clients),
+                seed: Seed::from_bytes([7; Seed::LENGTH]),
+                policy: Policy::default(),
+            }
+        }
+
+        /// What host `number` of a `/24`, thus protected, comes to on `day`.
+        fn strikes(&self, number: u8, protection: Protection, day: u64) -> Charged {
+            let accused = Accused {
+                address: Ipv4Addr::new(192, 0, 2, number).into(),
+                protection,
+                has_passed: true,
+            };
+            let now = T0.after(Duration::from_hours(24 * day));
+            let offence = Offence::RapidRetries;
+            self.clients
+                .strike(&self.policy, &self.seed, &accused, offence, OLD, now)
+        }
+    }
+
+    #[test]
+    fn client_with_passes_on_record_stays_at_a_day() {
+        let court = Court::with_room_for(10);
+        for day in 0..6 {
+            let charged = court.strikes(7, Protection::None, 2 * day);
+            assert_eq!(u64::from(charged.strikes), day + 1);
+            let sentence = charged.sentence.expect("it is struck");
+            let length = sentence.until.since(sentence.since);
+            assert!(length <= Duration::from_hours(27), "{sentence:?}");
+        }
+    }
+
+    #[test]
+    fn host_with_a_good_record_is_rated_at_most_and_does_not_blame_its_network() {
+        let court = Court::with_room_for(10);
+        for host in 0..6 {
+            for day in 0..3 {
+                let charged = court.strikes(host, Protection::FromBlock, day);
+                let sentence = charged.sentence.expect("it is struck");
+                assert_eq!(sentence.level, SentenceLevel::Rate);
+                assert_eq!(charged.of_network, Ok(None));
+            }
+        }
+        assert_eq!(court.clients.by_network.len(), 0);
+    }
+
+    #[test]
+    fn protected_client_leaves_no_record() {
+        let court = Court::with_room_for(10);
+        let charged = court.strikes(7, Protection::FromAll, 0);
+        assert_eq!((charged.outcome, charged.sentence), (Outcome::Spared, None));
+        assert_eq!(court.clients.by_address.len(), 0);
+    }
+
+    #[test]
+    fn network_that_does_not_fit_is_told_of_and_its_host_is_sentenced() {
+        let mut court = Court::with_room_for(10);
+        court.clients.by_network = Table::growing(0);
+        let charged = court.strikes(7, Protection::None, 0);
+        assert_eq!(charged.outcome, Outcome::Struck);
+        assert_eq!(charged.of_network, Err(Full));
+    }
+
+    #[test]
+    fn auth_is_written_once_an_hour() {
+        let court = Court::with_room_for(10);
+        let address = Ipv4Addr::new(192, 0, 2, 7).into();
+        let noted = |minute| {
+            let now = T0.after(Duration::from_mins(minute));
+            let noted = court.clients.note_authenticated(&court.seed, address, now);
+            noted.expect("there is room");
+            let key = court.seed.client_key(SentencedClient::of(address));
+            court
+                .clients
+                .by_address
+                .get(&key)
+                .map(|it| it.authenticated)
+        };
+        let first = noted(0);
+        assert_eq!(noted(59), first);
+        assert_ne!(noted(60), first);
+    }
 }

@@ -263,9 +263,9 @@ mod tests {
         let history = History {
             begun: Timestamp::NEVER,
         };
-        let heed =
+        let reading =
             |client, counter, at| sentences.heed(Some(&policy), history, client, counter, at);
-        let read = |counter| heed(first.client, counter, minutes(5));
+        let read = |counter| reading(first.client, counter, minutes(5));
         assert_eq!(read(99), None);
         let longer = read(100).expect("it kept knocking");
         assert_eq!(longer.until, minutes(60));
@@ -283,7 +283,7 @@ mod tests {
             (anew.persistence.drops, anew.persistence.lengthened),
             (0, false)
         );
-        let counted_since = heed(anew.client, 1_000_099, minutes(61));
+        let counted_since = reading(anew.client, 1_000_099, minutes(61));
         assert_eq!(counted_since, None, "99 since it was sentenced again");
     }
 

@@ -145,7 +145,7 @@ impl Store {
     }
 
     /// What the past of the client protects it from.
-    fn protection(
+    pub(super) fn protection(
         &self,
         policy: &Policy,
         address: IpAddr,
@@ -218,3 +218,19 @@ fn addresses(network: IpNet) -> impl Iterator<Item = IpAddr> {
 
 /// Bits of the widest network whose addresses are asked for one by one.
 const ASKED: u8 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asks_for_every_address_and_network_of_sixteen_bits_and_no_more() {
+        let count = |network: &str| clients_of(network.parse().expect("a network")).count();
+        assert_eq!(count("192.0.2.7/32"), 1);
+        assert_eq!(count("192.0.2.128/25"), 128);
+        assert_eq!(count("192.0.2.0/24"), 256 + 1);
+        assert_eq!(count("192.0.0.0/16"), 65_536 + 256);
+        assert_eq!(count("192.0.0.0/15"), 0);
+        assert_eq!(count("2001:db8::/64"), 0);
+    }
+}
