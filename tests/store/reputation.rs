@@ -69,9 +69,9 @@ fn hammer(fixture: &Fixture, store: &Store, attempt: &Attempt<'_>) {
     }
 }
 
-/// Mail to 60 recipients that is never tried again, two windows long. What is tried last finds that
-/// the first has lapsed.
-fn give_up_on_sixty(fixture: &Fixture, store: &Store, client: IpAddr) {
+/// Mail to 200 recipients that is tried once a day, when its window is over. What is tried then finds
+/// that the try before has lapsed.
+fn give_up_on_all(fixture: &Fixture, store: &Store, client: IpAddr) {
     for _ in 0..2 {
         for number in 0..200 {
             let recipient = format!("r{number}@here.example");
@@ -103,7 +103,7 @@ fn spammer_behind_an_established_relay_gets_it_no_sentence_and_waits_alone() {
 fn good_record_shields_from_block_but_not_from_rate() {
     let fixture = Fixture::new();
     let store = fixture.open();
-    relay_mail(&fixture, &store, 8, 11);
+    relay_mail(&fixture, &store, 5, 18);
     let spammer = mail(ATTEMPT.client, "spammer@b.example", "victim@here.example");
     for _ in 0..3 {
         hammer(&fixture, &store, &spammer);
@@ -180,7 +180,7 @@ fn bots_that_never_come_again_are_turned_away_before_trust_and_before_the_wait()
         fixture.judge(&store, &mail(bot, "a@b.example", "c@here.example")),
         NEW
     );
-    give_up_on_sixty(&fixture, &store, bot);
+    give_up_on_all(&fixture, &store, bot);
     let next = mail(bot, "a@b.example", "c@here.example");
     assert_eq!(fixture.judge(&store, &next), REJECTED);
     assert!(fixture.metrics.count_of(REJECTED) >= 1);
@@ -198,7 +198,7 @@ fn observed_bad_reputation_is_counted_and_nothing_else() {
     let fixture = Fixture::new();
     let store = fixture.open();
     let bot = address([113, 9]);
-    give_up_on_sixty(&fixture, &store, bot);
+    give_up_on_all(&fixture, &store, bot);
     let before = fixture.metrics.would_refuse.get();
     assert_eq!(
         fixture.judge(&store, &mail(bot, "a@b.example", "c@here.example")),
@@ -304,7 +304,7 @@ fn nobody_is_blamed_while_greylisting_only_observes() {
     for number in 0..60 {
         fixture.judge(&store, &mail(sender, "s@a.example", &to(number)));
     }
-    give_up_on_sixty(&fixture, &store, sender);
+    give_up_on_all(&fixture, &store, sender);
     for number in 0..60 {
         let verdict = fixture.judge(&store, &mail(sender, "s@a.example", &to(number)));
         assert_eq!(verdict, Verdict::Pass(PassReason::Observed));

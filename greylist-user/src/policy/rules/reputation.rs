@@ -11,7 +11,8 @@ pub struct ReputationRules {
     pub half_life: Duration,
     /// Days on which a good record must have had good counts. Default 3.
     pub good_days: u8,
-    /// Distinct recipients that a good record must have reached. Default 10, at most 32.
+    /// Distinct recipients that a good record must have reached. Default 10, at most 32. They are
+    /// told apart by 64 marks, so that one or two more may be needed.
     pub good_recipients: u8,
     /// Good counts from which a good record shields from every sentence, not from block alone.
     /// Default 100.
