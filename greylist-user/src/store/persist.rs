@@ -86,11 +86,17 @@ impl Store {
     fn restore_row(&self, row: Row, policy: &Policy, now: Timestamp, counts: &mut Restored) {
         macro_rules! restored {
             ($table:expr, $key:expr, $record:expr, $count:ident) => {
+                restored!($table, $key, $record, $count, |it, prior| it.merge(prior))
+            };
+            ($table:expr, $key:expr, $record:expr, $count:ident, |$it:ident, $prior:ident| $merged:expr) => {
                 if $record.has_lapsed(policy, now) {
                     (true, &mut counts.lapsed)
                 } else {
                     let merged = |prior: Option<&_>| match prior {
-                        Some(prior) => $record.merge(*prior),
+                        Some(&$prior) => {
+                            let $it = $record;
+                            $merged
+                        }
                         None => $record,
                     };
                     let kept = $table.update($key, |prior| (merged(prior), ()));
@@ -107,7 +113,13 @@ impl Store {
                 restored!(self.clients.by_network, key, record, clients)
             }
             Row::Reputation(key, record) => {
-                restored!(self.reputations.by_network, key, record, reputations)
+                restored!(
+                    self.reputations.by_network,
+                    key,
+                    record,
+                    reputations,
+                    |it, prior| it.merge(prior, policy)
+                )
             }
             Row::Helo(key, record) => restored!(self.hops.helos, key, record, helos),
             Row::Sentence(sentence) if sentence.has_ended(now) => (true, &mut counts.lapsed),

@@ -41,7 +41,10 @@ impl Sweep {
             hall!(store.trust),
             hall!(store.clients.by_address),
             hall!(store.clients.by_network),
-            hall!(store.reputations.by_network),
+            Hall {
+                aisles: store.reputations.aisles(),
+                sweep: &|aisle| store.reputations.sweep_aisle(aisle, policy, now),
+            },
             hall!(store.failures.by_message),
             hall!(store.hops.helos),
         ];

@@ -110,6 +110,10 @@ pub(super) fn encode(row: &Row, to: &mut Vec<u8>) {
             to.extend_from_slice(&record.since.as_seconds().to_le_bytes());
             to.extend_from_slice(&record.day.to_le_bytes());
             to.extend_from_slice(&[record.good_days, record.life]);
+            to.extend_from_slice(&record.ham.to_le_bytes());
+            to.extend_from_slice(&record.spam.to_le_bytes());
+            to.extend_from_slice(&record.struck_day.to_le_bytes());
+            to.extend_from_slice(&record.refused_day.to_le_bytes());
         }
         Row::Helo(key, record) => {
             to.extend_from_slice(&key.to_bytes());
@@ -222,6 +226,10 @@ pub(super) fn decode(kind: u8, bytes: &[u8]) -> Option<Row> {
                 day: fields.u16(),
                 good_days: fields.u8(),
                 life: fields.u8().max(1),
+                ham: fields.u32(),
+                spam: fields.u32(),
+                struck_day: fields.u16(),
+                refused_day: fields.u16(),
             };
             Some(Row::Reputation(key, record))
         }

@@ -235,23 +235,28 @@ fn reputation() -> impl Strategy<Value = Row> {
     (
         any::<[u8; 16]>(),
         any::<[u64; 3]>(),
-        any::<[u32; 2]>(),
+        any::<[u32; 4]>(),
         (second(), second()),
-        any::<u16>(),
+        any::<[u16; 3]>(),
         (any::<u8>(), 1..=u8::MAX),
     )
         .prop_map(
-            |(key, maps, [good, bad], (updated, since), day, (good_days, life))| {
+            |(key, maps, [good, bad, ham, spam], (updated, since), days, (good_days, life))| {
                 let [recipients, recipients_today, bad_today] = maps;
+                let [day, struck_day, refused_day] = days;
                 let record = Reputation {
                     recipients,
                     recipients_today,
                     bad_today,
                     good,
                     bad,
+                    ham,
+                    spam,
                     updated,
                     since,
                     day,
+                    struck_day,
+                    refused_day,
                     good_days,
                     life,
                 };
