@@ -121,9 +121,9 @@ impl Store {
         network: ClientNetwork,
         now: Timestamp,
     ) -> Judgement {
-        let hopped = self.hops.note(policy, &self.seed, attempt, now);
-        for address in hopped.struck {
-            self.strike_address(policy, address, None, Offence::RelayHopping, now);
+        let hopped = self.hops.note(policy, &self.seed, network, attempt, now);
+        for (address, network) in hopped.struck {
+            self.strike_address(policy, address, network, Offence::RelayHopping, now);
         }
         let failure_key = self.seed.failure_key(attempt);
         let failed = self
@@ -167,19 +167,18 @@ impl Store {
         now: Timestamp,
     ) {
         let network = ClientNetwork::of(policy, attempt);
-        self.strike_address(policy, attempt.client, Some(network), offence, now);
+        self.strike_address(policy, attempt.client, network, offence, now);
     }
 
-    /// The same for an address of which the client network may not be known.
+    /// The same for a client that need not be the one that is judged.
     fn strike_address(
         &self,
         policy: &Policy,
         address: IpAddr,
-        network: Option<ClientNetwork>,
+        network: ClientNetwork,
         offence: Offence,
         now: Timestamp,
     ) {
-        let network = network.unwrap_or_else(|| ClientNetwork::cut(address, 32, 128));
         let network_key = self.seed.network_key(network);
         let accused = Accused {
             address,

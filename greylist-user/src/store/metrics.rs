@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::policy::{DeferReason, PassReason, RefuseReason, Verdict};
+use crate::policy::{Action, DeferReason, PassReason, RefuseReason, Verdict};
 
 /// The store's counters and gauges. Cloning shares them.
 #[derive(Clone, Debug)]
@@ -36,6 +36,15 @@ pub struct Metrics {
     pub sentences_unrecorded: Counter,
     /// Sentences undone by an operator.
     pub sentences_forgiven: Counter,
+    hopping_caught: Family<ActionLabels, Counter>,
+    hopping_slowed: Family<ActionLabels, Counter>,
+    /// Sightings of the watch for relay hopping that still counted when newer ones took their
+    /// place.
+    pub hops_displaced: Counter,
+    /// HELO arguments remembered for relay hopping.
+    pub helos_remembered: Gauge,
+    /// HELO arguments that were not remembered since too many are.
+    pub helos_unrecorded: Counter,
     /// Effects that did not fit the channel to the kernel filter; reconciliation repairs them.
     pub effects_lost: Counter,
     /// Lapsed records removed by the sweep.
@@ -74,6 +83,11 @@ impl Metrics {
             sentences_lengthened "Sentences made longer, once each, since the client went on knocking"
             sentences_unrecorded "Sentences not given since too many are in force"
             sentences_forgiven "Sentences undone by an operator"
+            hopping_caught "Clients caught at relay hopping, by whether anything follows"
+            hopping_slowed "Attempts with a HELO argument caught at relay hopping, by whether it adds to their delay"
+            hops_displaced "Attempts forgotten by the watch for relay hopping before their time"
+            helos_remembered "HELO arguments remembered for relay hopping"
+            helos_unrecorded "HELO arguments of relay hopping not remembered since too many are"
             effects_lost "Changes of sentences that reach the kernel only by reconciliation"
             swept "Lapsed records removed by the sweep"
             sweep_seen "Records looked at by the sweep"
@@ -100,6 +114,16 @@ impl Metrics {
     /// Counts a verdict.
     pub(super) fn judged(&self, verdict: Verdict) {
         self.by_place[place(verdict)].inc();
+    }
+
+    /// Clients caught at relay hopping, whether anything follows being `action`'s word.
+    pub fn hopping_caught(&self, action: Action) -> Counter {
+        self.hopping_caught.get_or_create_owned(&action.into())
+    }
+
+    /// Attempts with a HELO argument that was caught at it.
+    pub fn hopping_slowed(&self, action: Action) -> Counter {
+        self.hopping_slowed.get_or_create_owned(&action.into())
     }
 
     /// How often `verdict` was given, whatever times it carries.
@@ -130,6 +154,11 @@ impl Default for Metrics {
             sentences_lengthened: Counter::default(),
             sentences_unrecorded: Counter::default(),
             sentences_forgiven: Counter::default(),
+            hopping_caught: by_action(),
+            hopping_slowed: by_action(),
+            hops_displaced: Counter::default(),
+            helos_remembered: Gauge::default(),
+            helos_unrecorded: Counter::default(),
             effects_lost: Counter::default(),
             swept: Counter::default(),
             sweep_seen: Counter::default(),
@@ -146,6 +175,28 @@ impl Default for Metrics {
 struct VerdictLabels {
     verdict: &'static str,
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ActionLabels {
+    action: &'static str,
+}
+
+impl From<Action> for ActionLabels {
+    fn from(action: Action) -> Self {
+        Self {
+            action: action.as_str(),
+        }
+    }
+}
+
+/// Counters that show a zero, too.
+fn by_action() -> Family<ActionLabels, Counter> {
+    let family = Family::default();
+    for action in [Action::Enforce, Action::Observe] {
+        drop(family.get_or_create(&action.into()));
+    }
+    family
 }
 
 /// One of each kind of verdict, in the order that [`place`] gives; their times are of no account.

@@ -8,7 +8,7 @@
 //! The milter path takes one or two shard locks for well under a microsecond each and never waits
 //! for the disk, the kernel or a walk through the tables. When there is no room, mail passes.
 //!
-//! Log words: `punished`, `forgiven` and `store-has-room` (info), `lengthened` and `snapshot`
+//! Log words: `punished`, `forgiven`, `caught`, `would-catch` and `store-has-room` (info), `lengthened` and `snapshot`
 //! (debug), `snapshot-failed`, `set-aside`, `store-full`, `open-directory` and `open-seed` (warn).
 
 mod clients;
@@ -226,7 +226,7 @@ impl Store {
             sentences: Sentences::growing(settings.sentences),
             clients: Clients::growing(settings.clients),
             reputations: Reputations::growing(settings.clients),
-            hops: Hops::new(),
+            hops: Hops::new(Arc::clone(&metrics)),
             failures: Failures::new(),
             begun: AtomicU64::new(now.as_millis()),
             judged: AtomicU64::new(0),
@@ -511,6 +511,8 @@ impl Store {
         self.metrics.tuple_capacity.set(show(census.capacity));
         self.metrics.trusted.set(show(census.trusted));
         self.metrics.sentences.set(show(census.sentences));
+        let helos = show(self.hops.helos.len());
+        self.metrics.helos_remembered.set(helos);
         self.metrics
             .sentence_capacity
             .set(show(census.sentence_capacity));
