@@ -89,7 +89,7 @@ pub fn strike(
     let next = *prior.unwrap_or(&ClientRecord::EMPTY);
     Struck {
         next,
-        sentence: Some(super::punish::sentence(
+        sentence: Some(super::ladder::sentence(
             policy,
             accused.address,
             offence,

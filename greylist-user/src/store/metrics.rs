@@ -16,6 +16,8 @@ pub struct Metrics {
     verdicts: Family<VerdictLabels, Counter>,
     /// The members of `verdicts`, so that counting one takes no lock.
     by_place: [Counter; VERDICTS.len()],
+    /// Attempts that passed, and would have had to wait on if the extra delay were not only observed.
+    pub would_wait: Counter,
     /// Tuples held.
     pub tuples: Gauge,
     /// Tuples that may be held.
@@ -64,6 +66,7 @@ impl Metrics {
         }
         register! {
             verdicts "Attempts judged, by verdict and reason"
+            would_wait "Attempts that passed, and would have waited on if the extra delay were enforced"
             tuples "Tuples held"
             tuple_capacity "Tuples that may be held"
             trusted "Senders that have earned trust or are earning it"
@@ -120,6 +123,7 @@ impl Default for Metrics {
         Self {
             verdicts,
             by_place,
+            would_wait: Counter::default(),
             tuples: Gauge::default(),
             tuple_capacity: Gauge::default(),
             trusted: Gauge::default(),
