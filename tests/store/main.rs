@@ -8,4 +8,5 @@ mod fixture;
 mod keeper;
 mod ladder;
 mod layouts;
+mod rhythm;
 mod sentences;
