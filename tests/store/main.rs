@@ -11,4 +11,5 @@ mod ladder;
 mod ladder_of_sentences;
 mod layouts;
 mod reputation;
+mod rhythm;
 mod sentences;

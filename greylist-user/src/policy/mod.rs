@@ -17,11 +17,11 @@ mod neighbours;
 mod network;
 mod offence;
 mod persistence;
-mod punish;
 pub mod ranges;
 mod record;
 mod registered;
 mod reputation;
+mod rhythm;
 mod rules;
 mod sentence;
 mod shield;
@@ -47,9 +47,9 @@ pub use neighbours::{Neighbour, Neighbours};
 pub use network::ClientNetwork;
 pub use offence::{Offence, Outcome};
 pub use persistence::{Persistence, lengthened};
-pub use punish::note_content;
 pub use record::{Record, Standing};
 pub use reputation::{RecipientMark, Reputation, Repute, Weights, refusal};
+pub use rhythm::note_content;
 pub use rules::{Action, Policy, Punish, Refusing, ReputationRules};
 pub use sentence::{
     Sentence, SentenceLevel, SentenceReason, SentencedClient, UnknownLevel, UnsentenceableNetwork,

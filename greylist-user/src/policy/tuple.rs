@@ -165,11 +165,19 @@ impl Seed {
     /// local-part, so that nobody who owns one mailbox owns many recipients.
     pub fn recipient_mark(&self, recipient: &[u8]) -> RecipientMark {
         let (local_part, domain) = split(recipient);
-        let mut hasher = self.hasher(b'M');
+        let mut hasher = self.hasher(b'Q');
         lower_case(without_extension(local_part), |piece| hasher.raw(piece));
         lower_case(domain, |piece| hasher.raw(piece));
         let [first, ..] = hasher.finish();
         RecipientMark::of_hash(first)
+    }
+
+    /// The key that messages are hashed with.
+    pub(super) fn message_key(&self) -> [u8; 16] {
+        let mut hasher = self.hasher(b'M');
+        // As in `fingerprint`: all of the secret.
+        hasher.raw(&[0; 256]);
+        hasher.finish()
     }
 
     /// A hasher whose input begins with `kind`, so that no two kinds of key can be equal.
@@ -248,18 +256,22 @@ impl KeyHasher {
         self.0.update(bytes);
     }
 
-    /// A reverse- or forward-path: its length, its local-part as it is and its domain in lower case
-    /// (RFC 5321, 2.4).
     fn mailbox(&mut self, path: &[u8]) {
-        self.raw(&(path.len() as u64).to_le_bytes());
-        let (local_part, domain) = split(path);
-        self.raw(local_part);
-        lower_case(domain, |piece| self.raw(piece));
+        feed_mailbox(path, |piece| self.raw(piece));
     }
 
     fn finish(&self) -> [u8; 16] {
         self.0.digest128().to_le_bytes()
     }
+}
+
+/// Hands a reverse- or forward-path to `sink`: its length, its local-part as it is and its domain in
+/// lower case (RFC 5321, 2.4).
+pub(super) fn feed_mailbox(path: &[u8], mut sink: impl FnMut(&[u8])) {
+    sink(&(path.len() as u64).to_le_bytes());
+    let (local_part, domain) = split(path);
+    sink(local_part);
+    lower_case(domain, sink);
 }
 
 /// Hands the pieces of `reverse_path` without what changes from mail to mail to `sink`.

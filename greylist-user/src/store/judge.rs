@@ -36,7 +36,7 @@ impl Judge for Store {
         let offence = self
             .tuples
             .alter(&tuple_key, |record| {
-                policy::note_content(&policy, record, attempt, fingerprint, now)
+                policy::note_content(&policy, record, attempt, fingerprint)
             })
             .flatten();
         let failure_key = self.seed.failure_key(attempt);
@@ -160,6 +160,9 @@ impl Store {
         let Ok(decision) = decided else {
             return Verdict::Pass(PassReason::Unrecorded).into();
         };
+        if !decision.would_wait.is_zero() {
+            self.metrics.would_wait.inc();
+        }
         for offence in decision.offence.into_iter().chain(failed.offence) {
             self.strike(policy, attempt, offence, now);
         }
@@ -210,6 +213,7 @@ fn judgement_of(decision: &Decision, circumstances: &Circumstances) -> Judgement
             attempts: decision.next.attempts,
             passes: decision.next.passes,
             extra: decision.next.extra(),
+            would_wait: decision.would_wait,
             helo_hops: circumstances.helo_hops,
         },
     }

@@ -27,6 +27,8 @@ pub struct Metrics {
     pub client_capacity: Gauge,
     /// Strikes and AUTH that were not recorded since the table of clients was full.
     pub clients_unrecorded: Counter,
+    /// Attempts that passed, and would have had to wait on if the extra delay were not only observed.
+    pub would_wait: Counter,
     /// Tuples held.
     pub tuples: Gauge,
     /// Tuples that may be held.
@@ -102,6 +104,7 @@ impl Metrics {
             struck_networks "Client networks held of which struck hosts are remembered"
             client_capacity "Clients that may be held, and struck networks"
             clients_unrecorded "Strikes and AUTH not recorded since too many clients are held"
+            would_wait "Attempts that passed, and would have waited on if the extra delay were enforced"
             tuples "Tuples held"
             tuple_capacity "Tuples that may be held"
             trusted "Senders that have earned trust or are earning it"
@@ -204,6 +207,7 @@ impl Default for Metrics {
             struck_networks: Gauge::default(),
             client_capacity: Gauge::default(),
             clients_unrecorded: Counter::default(),
+            would_wait: Counter::default(),
             tuples: Gauge::default(),
             tuple_capacity: Gauge::default(),
             trusted: Gauge::default(),

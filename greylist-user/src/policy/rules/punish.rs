@@ -14,7 +14,8 @@ pub struct Punish {
     pub action: Action,
     /// Whether offences are strikes, or only counted.
     pub strike_action: Action,
-    /// Whether early retries make their tuple wait longer, or are only counted.
+    /// Whether a tuple waits the extra delay that early retries, and relay hopping, have added, or
+    /// is only counted when it would.
     pub extra_delay_action: Action,
     /// Whether relay hopping is followed by anything, or only counted.
     pub hopping_action: Action,
