@@ -6,9 +6,11 @@
 mod attempt;
 mod client;
 mod decide;
+mod dynamic;
 mod effect;
 mod failure;
 mod fingerprint;
+mod fold;
 mod history;
 mod hopping;
 mod judge;
