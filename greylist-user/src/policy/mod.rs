@@ -21,6 +21,7 @@ mod persistence;
 mod punish;
 pub mod ranges;
 mod record;
+mod refusals;
 mod reputation;
 mod rules;
 mod sentence;
@@ -39,7 +40,7 @@ pub use client::{
 };
 pub use decide::{Decision, decide, exempt};
 pub use effect::Effect;
-pub use failure::Failure;
+pub use failure::{Bearing, Failure, counts_refusals};
 pub use fingerprint::{Fingerprint, MessageHasher};
 pub use history::History;
 pub use hopping::{Circumstances, HoppingHelo};
@@ -50,6 +51,7 @@ pub use offence::Offence;
 pub use persistence::{Persistence, lengthened};
 pub use punish::note_content;
 pub use record::{Record, Standing};
+pub use refusals::Refusals;
 pub use reputation::{Reputation, Repute, refusal};
 pub use rules::{Action, Policy, Punish, Refusing, ReputationRules};
 pub use sentence::{

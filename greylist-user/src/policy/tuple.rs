@@ -128,11 +128,11 @@ impl Seed {
     }
 
     /// The key of a failure: client address, reverse-path and recipient.
-    pub fn failure_key(&self, attempt: &Attempt<'_>) -> FailureKey {
+    pub fn failure_key(&self, client: IpAddr, reverse_path: &[u8], recipient: &[u8]) -> FailureKey {
         let mut hasher = self.hasher(b'F');
-        ClientNetwork::cut(attempt.client, 32, 128).feed(|piece| hasher.raw(piece));
-        hasher.mailbox(attempt.reverse_path);
-        hasher.mailbox(attempt.recipient);
+        ClientNetwork::cut(client, 32, 128).feed(|piece| hasher.raw(piece));
+        hasher.mailbox(reverse_path);
+        hasher.mailbox(recipient);
         FailureKey(hasher.finish())
     }
 

@@ -36,6 +36,11 @@ pub struct Metrics {
     pub sentences_unrecorded: Counter,
     /// Sentences undone by an operator.
     pub sentences_forgiven: Counter,
+    /// Permanent failures remembered.
+    pub failures: Gauge,
+    /// Permanent failures that were not remembered, or not counted against their client, since too
+    /// many are.
+    pub failures_unrecorded: Counter,
     /// Effects that did not fit the channel to the kernel filter; reconciliation repairs them.
     pub effects_lost: Counter,
     /// Lapsed records removed by the sweep.
@@ -74,6 +79,8 @@ impl Metrics {
             sentences_lengthened "Sentences made longer, once each, since the client went on knocking"
             sentences_unrecorded "Sentences not given since too many are in force"
             sentences_forgiven "Sentences undone by an operator"
+            failures "Permanent failures remembered, those of the last hour"
+            failures_unrecorded "Permanent failures not remembered since there were too many"
             effects_lost "Changes of sentences that reach the kernel only by reconciliation"
             swept "Lapsed records removed by the sweep"
             sweep_seen "Records looked at by the sweep"
@@ -130,6 +137,8 @@ impl Default for Metrics {
             sentences_lengthened: Counter::default(),
             sentences_unrecorded: Counter::default(),
             sentences_forgiven: Counter::default(),
+            failures: Gauge::default(),
+            failures_unrecorded: Counter::default(),
             effects_lost: Counter::default(),
             swept: Counter::default(),
             sweep_seen: Counter::default(),

@@ -108,6 +108,11 @@ impl<K: Key, V: Copy> Table<K, V> {
         Some(change(&mut entry))
     }
 
+    /// The entry of `key` as it is now. Waits for nobody who only reads.
+    pub(super) fn get(&self, key: &K) -> Option<V> {
+        self.aisle(key).get(key).map(|entry| *entry)
+    }
+
     /// Entries held.
     pub(super) fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed).min(self.capacity)
