@@ -18,61 +18,80 @@ pub(super) fn looks_dynamic(name: &[u8], address: Ipv4Addr) -> bool {
 
 /// Whether a part of any label but the last, which is a country's `mx` too, is a word for mail hosts.
 fn says_mail(name: &[u8]) -> bool {
-    parts(without_last_labels(name, 1)).any(|part| {
-        let stem = stem(part);
-        MAIL_WORDS.iter().any(|word| {
-            let after = strip_word(stem, word);
-            after.is_some_and(|rest| rest.is_empty() || is_any(rest, &MAIL_SUFFIXES))
-        }) || MAIL_SYLLABLES.iter().any(|word| {
-            let ending = stem.len().checked_sub(word.len()).map(|at| &stem[at..]);
-            strip_word(stem, word).is_some()
-                || ending.is_some_and(|ending| ending.eq_ignore_ascii_case(word))
-        })
-    })
+    stems(without_last_labels(name, 1)).any(|stem| stem.says_mail())
 }
 
 /// Whether a part before the registered domain, taken to be the last two labels, is a word of access
 /// networks.
 fn says_access(name: &[u8]) -> bool {
-    parts(without_last_labels(name, 2)).any(|part| is_any(stem(part), &ACCESS_WORDS))
+    stems(without_last_labels(name, 2)).any(|stem| stem.says_access())
 }
 
 /// Whether `name` carries `address`: its last two octets side by side in either order, which all
 /// ways to write four with punctuation have in common; or all four without any, decimal or
 /// hexadecimal, in either order.
 fn carries(name: &[u8], address: Ipv4Addr) -> bool {
-    let octets = address.octets();
-    let [a, b, c, d] = octets;
-    let reversed = [d, c, b, a];
-    has_neighbours(name, c, d)
-        || has_neighbours(name, d, c)
-        || [octets, reversed].into_iter().any(|octets| {
-            let hex = Digits::hex(octets);
-            let padded = Digits::decimal(octets, Padding::Zeros);
-            let bare = Digits::decimal(octets, Padding::None);
-            name.windows(8)
-                .any(|text| text.eq_ignore_ascii_case(hex.as_bytes()))
-                || numbers(name).any(|(text, _)| {
-                    text == padded.as_bytes() || (text.len() >= 7 && text == bare.as_bytes())
-                })
-        })
+    carries_decimal(name, address) || carries_hex(name, address)
 }
 
-/// Whether the numbers `one` and `other`, zeros in front or not, stand side by side with one
-/// character of punctuation between them.
-fn has_neighbours(name: &[u8], one: u8, other: u8) -> bool {
-    let mut before: Option<usize> = None;
-    for (text, at) in numbers(name) {
-        let value = octet(text);
-        let follows = before.is_some_and(|end| {
-            end + 1 == at && !name[end].is_ascii_alphabetic() && value == Some(other)
-        });
-        if follows {
+fn carries_decimal(name: &[u8], address: Ipv4Addr) -> bool {
+    let octets = address.octets();
+    let [a, b, c, d] = octets;
+    let mut before: Option<(u8, usize)> = None;
+    for (digits, at) in numbers(name) {
+        let value = octet(digits);
+        if let (Some((before, end)), Some(value)) = (before, value) {
+            let side_by_side = end + 1 == at && !name[end].is_ascii_alphabetic();
+            if side_by_side && ((before, value) == (c, d) || (before, value) == (d, c)) {
+                return true;
+            }
+        }
+        before = value.map(|value| (value, at + digits.len()));
+        if spells(digits, octets) || spells(digits, [d, c, b, a]) {
             return true;
         }
-        before = (value == Some(one)).then_some(at + text.len());
     }
     false
+}
+
+/// Whether `digits` are the decimal octets without punctuation, each filled up with zeros or none.
+fn spells(digits: &[u8], octets: [u8; 4]) -> bool {
+    if !(LEAST_DIGITS..=12).contains(&digits.len()) {
+        return false;
+    }
+    let is_padded = digits.len() == 12;
+    let mut rest = digits;
+    for octet in octets {
+        let hundreds = (is_padded || octet >= 100).then_some(octet / 100);
+        let tens = (is_padded || octet >= 10).then_some(octet / 10 % 10);
+        for digit in [hundreds, tens, Some(octet % 10)].into_iter().flatten() {
+            match rest.split_first() {
+                Some((&first, after)) if first == b'0' + digit => rest = after,
+                _ => return false,
+            }
+        }
+    }
+    rest.is_empty()
+}
+
+/// Whether eight hexadecimal digits in a row are `address`, its octets in either order.
+fn carries_hex(name: &[u8], address: Ipv4Addr) -> bool {
+    let address = u32::from(address);
+    let (mut value, mut digits) = (0_u32, 0);
+    name.iter().any(|&byte| {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            b'A'..=b'F' => byte - b'A' + 10,
+            _ => {
+                digits = 0;
+                return false;
+            }
+        };
+        value = value << 4 | u32::from(digit);
+        digits += 1;
+        digits >= 8 && (value == address || value == address.swap_bytes())
+    })
 }
 
 /// The runs of decimal digits, and where each begins.
@@ -91,64 +110,12 @@ fn numbers(name: &[u8]) -> impl Iterator<Item = (&[u8], usize)> {
 
 /// The octet that one to three digits spell.
 fn octet(digits: &[u8]) -> Option<u8> {
-    let spelled = (1..=3).contains(&digits.len());
-    let value = digits.iter().try_fold(0_u8, |value, digit| {
+    if !(1..=3).contains(&digits.len()) {
+        return None;
+    }
+    digits.iter().try_fold(0_u8, |value, digit| {
         value.checked_mul(10)?.checked_add(digit - b'0')
-    });
-    value.filter(|_| spelled)
-}
-
-/// Four octets written without punctuation.
-struct Digits {
-    text: [u8; 12],
-    length: usize,
-}
-
-/// How decimal octets are filled up.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Padding {
-    None,
-    Zeros,
-}
-
-impl Digits {
-    fn hex(octets: [u8; 4]) -> Self {
-        let mut digits = Self::NONE;
-        for octet in octets {
-            digits.push(octet >> 4);
-            digits.push(octet & 15);
-        }
-        digits
-    }
-
-    fn decimal(octets: [u8; 4], padding: Padding) -> Self {
-        let mut digits = Self::NONE;
-        for octet in octets {
-            let all = padding == Padding::Zeros;
-            if all || octet >= 100 {
-                digits.push(octet / 100);
-            }
-            if all || octet >= 10 {
-                digits.push(octet / 10 % 10);
-            }
-            digits.push(octet % 10);
-        }
-        digits
-    }
-
-    const NONE: Self = Self {
-        text: [0; 12],
-        length: 0,
-    };
-
-    fn push(&mut self, digit: u8) {
-        self.text[self.length] = b"0123456789abcdef"[usize::from(digit)];
-        self.length += 1;
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.text[..self.length]
-    }
+    })
 }
 
 /// `name` without its last `count` labels; empty if it has no more.
@@ -161,111 +128,137 @@ fn without_last_labels(name: &[u8], count: usize) -> &[u8] {
     rest
 }
 
-/// The runs of letters and digits.
-fn parts(name: &[u8]) -> impl Iterator<Item = &[u8]> {
-    name.split(|byte| !byte.is_ascii_alphanumeric())
-        .filter(|part| !part.is_empty())
+/// A run of letters and digits without the digits around it, in lower case.
+struct Stem {
+    text: [u8; LONGEST_WORD],
+    length: usize,
 }
 
-/// `part` without the digits around it.
-fn stem(part: &[u8]) -> &[u8] {
-    let begin = part.iter().position(|byte| !byte.is_ascii_digit());
-    let end = part.iter().rposition(|byte| !byte.is_ascii_digit());
-    match (begin, end) {
-        (Some(begin), Some(end)) => &part[begin..=end],
-        _ => b"",
+/// The stems in `name` that could be a word.
+fn stems(name: &[u8]) -> impl Iterator<Item = Stem> {
+    let parts = name.split(|byte| !byte.is_ascii_alphanumeric());
+    parts.filter_map(Stem::of)
+}
+
+impl Stem {
+    fn of(part: &[u8]) -> Option<Self> {
+        let begin = part.iter().position(|byte| !byte.is_ascii_digit())?;
+        let end = part.iter().rposition(|byte| !byte.is_ascii_digit())?;
+        let stem = &part[begin..=end];
+        let mut text = [0; LONGEST_WORD];
+        let lowered = text.get_mut(..stem.len())?;
+        lowered.copy_from_slice(stem);
+        lowered.make_ascii_lowercase();
+        Some(Self {
+            text,
+            length: stem.len(),
+        })
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.text[..self.length]
+    }
+
+    /// What mail hosts are called, some with what they do added, and what begins or ends the names
+    /// of others: `mailer`, `mailgun`, `webmail`.
+    fn says_mail(&self) -> bool {
+        let stem = self.as_bytes();
+        let added: [&[u8]; 8] = [
+            b"mail", b"mx", b"out", b"pool", b"gate", b"gw", b"host", b"server",
+        ];
+        let is_word = |text: &[u8]| {
+            matches!(
+                text,
+                b"mx"
+                    | b"vmx"
+                    | b"relay"
+                    | b"out"
+                    | b"outbound"
+                    | b"mout"
+                    | b"mta"
+                    | b"omta"
+                    | b"bounce"
+            )
+        };
+        stem.starts_with(b"mail")
+            || stem.starts_with(b"smtp")
+            || stem.ends_with(b"mail")
+            || stem.ends_with(b"smtp")
+            || is_word(stem)
+            || added
+                .iter()
+                .any(|added| stem.strip_suffix(*added).is_some_and(is_word))
+    }
+
+    /// What access networks call their lines.
+    fn says_access(&self) -> bool {
+        matches!(
+            self.as_bytes(),
+            b"abo"
+                | b"access"
+                | b"adsl"
+                | b"asdl"
+                | b"bredband"
+                | b"broadband"
+                | b"cable"
+                | b"cablep"
+                | b"catv"
+                | b"cbl"
+                | b"cgn"
+                | b"cgnat"
+                | b"client"
+                | b"clients"
+                | b"cpe"
+                | b"cust"
+                | b"customer"
+                | b"customers"
+                | b"dhcp"
+                | b"dial"
+                | b"dialin"
+                | b"dialup"
+                | b"dip"
+                | b"dsl"
+                | b"dup"
+                | b"dyn"
+                | b"dynadsl"
+                | b"dynamic"
+                | b"dynamicip"
+                | b"dynip"
+                | b"ftth"
+                | b"fttx"
+                | b"gpon"
+                | b"gprs"
+                | b"home"
+                | b"hsd"
+                | b"isdn"
+                | b"lte"
+                | b"mobile"
+                | b"modem"
+                | b"modemcable"
+                | b"nat"
+                | b"pool"
+                | b"ppp"
+                | b"pppoe"
+                | b"residential"
+                | b"sdsl"
+                | b"umts"
+                | b"user"
+                | b"users"
+                | b"vdsl"
+                | b"wifi"
+                | b"wimax"
+                | b"wireless"
+                | b"wlan"
+                | b"xdsl"
+        )
     }
 }
 
-fn is_any(text: &[u8], words: &[&[u8]]) -> bool {
-    words.iter().any(|word| text.eq_ignore_ascii_case(word))
-}
+/// Longer parts are no word, nor a word with what is added to it; `sparkpostmail` is one.
+const LONGEST_WORD: usize = 16;
 
-/// `text` after `word`, in any case.
-fn strip_word<'a>(text: &'a [u8], word: &[u8]) -> Option<&'a [u8]> {
-    let (begin, rest) = text.split_at_checked(word.len())?;
-    begin.eq_ignore_ascii_case(word).then_some(rest)
-}
-
-/// What mail hosts are called, alone or with one of [`MAIL_SUFFIXES`].
-const MAIL_WORDS: [&[u8]; 9] = [
-    b"mx",
-    b"vmx",
-    b"relay",
-    b"out",
-    b"outbound",
-    b"mout",
-    b"mta",
-    b"omta",
-    b"bounce",
-];
-
-const MAIL_SUFFIXES: [&[u8]; 8] = [
-    b"mail", b"mx", b"out", b"pool", b"gate", b"gw", b"host", b"server",
-];
-
-/// What begins or ends a part of a mail host's name: `mailer`, `mailgun`, `webmail`.
-const MAIL_SYLLABLES: [&[u8]; 2] = [b"mail", b"smtp"];
-
-/// What access networks call their lines.
-const ACCESS_WORDS: [&[u8]; 56] = [
-    b"abo",
-    b"access",
-    b"adsl",
-    b"asdl",
-    b"bredband",
-    b"broadband",
-    b"cable",
-    b"cablep",
-    b"catv",
-    b"cbl",
-    b"cgn",
-    b"cgnat",
-    b"client",
-    b"clients",
-    b"cpe",
-    b"cust",
-    b"customer",
-    b"customers",
-    b"dhcp",
-    b"dial",
-    b"dialin",
-    b"dialup",
-    b"dip",
-    b"dsl",
-    b"dup",
-    b"dyn",
-    b"dynadsl",
-    b"dynamic",
-    b"dynip",
-    b"dynamicip",
-    b"ftth",
-    b"fttx",
-    b"gpon",
-    b"gprs",
-    b"home",
-    b"hsd",
-    b"isdn",
-    b"lte",
-    b"mobile",
-    b"modem",
-    b"modemcable",
-    b"nat",
-    b"pool",
-    b"ppp",
-    b"pppoe",
-    b"residential",
-    b"sdsl",
-    b"umts",
-    b"user",
-    b"users",
-    b"vdsl",
-    b"wifi",
-    b"wimax",
-    b"wireless",
-    b"wlan",
-    b"xdsl",
-];
+/// Fewer digits without punctuation are a number of something else.
+const LEAST_DIGITS: usize = 7;
 
 #[cfg(test)]
 mod tests {

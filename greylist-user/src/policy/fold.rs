@@ -254,9 +254,14 @@ fn names_bounce(local_part: &[u8]) -> bool {
 }
 
 fn is_bounce_word(text: &[u8]) -> bool {
-    BOUNCE_WORDS
-        .iter()
-        .any(|word| text.eq_ignore_ascii_case(word))
+    // Most parts are not, and are told by their first letter.
+    let begins = text
+        .first()
+        .is_some_and(|first| b"brsv".contains(&first.to_ascii_lowercase()));
+    begins
+        && BOUNCE_WORDS
+            .iter()
+            .any(|word| text.eq_ignore_ascii_case(word))
 }
 
 /// `part` without the digits at its end.
@@ -345,13 +350,20 @@ impl<'a> Parts<'a> {
         token_length >= MACHINE_MADE
     }
 
+    /// Hands what stays to `sink`, in as few pieces as can be.
     fn write(self, sink: &mut dyn FnMut(&[u8])) {
+        let text = self.rest;
+        let (mut from, mut at) = (0, 0);
         for part in self {
-            lower_case(part.kept, &mut *sink);
+            let kept = at + part.kept.len();
+            at = kept + part.folded;
             if part.folded > 0 {
+                lower_case(&text[from..kept], &mut *sink);
                 sink(b"#");
+                from = at;
             }
         }
+        lower_case(&text[from..], sink);
     }
 }
 
@@ -384,7 +396,7 @@ fn split_once(text: &[u8]) -> Option<(&[u8], &[u8])> {
     (at > 0).then(|| (&text[..at], &text[at + 1..]))
 }
 
-/// What tagged local-parts begin with: BATV's word, SparkPost's and Barracuda's.
+/// What tagged local-parts begin with: the word of BATV and those of two makers.
 const TAGGING: [&[u8]; 3] = [b"prvs=", b"msprvs1=", b"btv1=="];
 
 /// What parts of a bounce address are called.
