@@ -337,6 +337,32 @@ mod tests {
     }
 
     #[test]
+    fn our_own_5yz_makes_retries_and_no_dictionary_attack() {
+        let watch = Watch::new();
+        let refused = |attempt: &Attempt<'_>, minute: u64| {
+            let now = T0.after(Duration::from_mins(minute));
+            watch
+                .failures
+                .note_refused(&watch.policy, &watch.seed, attempt, now)
+        };
+        let sized = Attempt {
+            announced_size: 5_000,
+            ..ATTEMPT
+        };
+        for number in 0..500 {
+            let recipient = format!("r{number}@here.example");
+            let attempt = Attempt {
+                recipient: recipient.as_bytes(),
+                ..sized
+            };
+            assert_eq!(refused(&attempt, 0), None);
+        }
+        assert_eq!(watch.failures.by_client.len(), 0);
+        let offences = (0..=6).filter(|&minute| refused(&sized, minute).is_some());
+        assert_eq!(offences.collect::<Vec<_>>(), [6]);
+    }
+
+    #[test]
     fn full_table_forgets_new_failures_counts_them_and_keeps_the_old() {
         let watch = Watch {
             failures: Failures {
