@@ -57,6 +57,12 @@ pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     path.split_at(at.unwrap_or(path.len()))
 }
 
+/// `local_part` up to its first `+`, unless it begins with it.
+pub(super) fn without_extension(local_part: &[u8]) -> &[u8] {
+    let extension = local_part.iter().skip(1).position(|&byte| byte == b'+');
+    extension.map_or(local_part, |position| &local_part[..=position])
+}
+
 /// Hands `text` in ASCII lower case to `sink`, in pieces that fit the stack.
 pub(super) fn lower_case(text: &[u8], mut sink: impl FnMut(&[u8])) {
     let mut buffer = [0; 64];
@@ -153,8 +159,7 @@ impl<'a> Forwarded<'a> {
 
 /// Folds a local-part that nobody rewrote or tagged.
 fn fold_local_part(local_part: &[u8], recipient: &[u8], sink: &mut dyn FnMut(&[u8])) {
-    let extension = local_part.iter().skip(1).position(|&byte| byte == b'+');
-    let local_part = extension.map_or(local_part, |position| &local_part[..=position]);
+    let local_part = without_extension(local_part);
     let embedded = embedded_address(local_part, recipient);
     let is_bounce = embedded.is_some() || names_bounce(local_part);
     let (before, after) = match &embedded {

@@ -17,6 +17,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::attempt::Attempt;
 use super::fold;
 use super::network::ClientNetwork;
+use super::reputation::RecipientMark;
 use super::sentence::SentencedClient;
 
 /// The secret that keys are made with. Hosts that share records share one seed.
@@ -134,6 +135,19 @@ impl Seed {
         hasher.mailbox(reverse_path);
         hasher.mailbox(recipient);
         FailureKey(hasher.finish())
+    }
+
+    /// The mark of a recipient: without regard to case, and to what follows the first `+` of its
+    /// local-part, so that nobody who owns one mailbox owns many recipients.
+    pub fn recipient_mark(&self, recipient: &[u8]) -> RecipientMark {
+        let (local_part, domain) = fold::split(recipient);
+        let mut hasher = self.hasher(b'M');
+        fold::lower_case(fold::without_extension(local_part), |piece| {
+            hasher.raw(piece)
+        });
+        fold::lower_case(domain, |piece| hasher.raw(piece));
+        let [first, ..] = hasher.finish();
+        RecipientMark::of_hash(first)
     }
 
     /// A hasher whose input begins with `kind`, so that no two kinds of key can be equal.
@@ -359,6 +373,18 @@ mod tests {
         assert_eq!(list, trust("192.0.2.9", "bounce-20932@L.example"));
         assert_ne!(list, trust("192.0.2.7", "other@l.example"));
         assert_ne!(list, trust("198.51.100.7", "bounce-20931@l.example"));
+    }
+
+    #[test]
+    fn one_mailbox_is_one_recipient_and_many_are_many() {
+        let mark = |recipient: &str| SEED.recipient_mark(recipient.as_bytes());
+        for same in ["R@here.example", "r+1@here.example", "r+2@HERE.example"] {
+            assert_eq!(mark(same), mark("r@here.example"), "{same}");
+        }
+        let marks: std::collections::BTreeSet<_> = (0..200)
+            .map(|number| mark(&format!("r{number}@here.example")))
+            .collect();
+        assert!(marks.len() > 50, "{} marks of 200 recipients", marks.len());
     }
 
     proptest! {
