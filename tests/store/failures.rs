@@ -5,12 +5,19 @@ use std::time::Duration;
 
 use greygate::clock::Clock as _;
 use greygate::policy::{
-    Attempt, DeferReason, Judge as _, Offence, Origin, PassReason, Policy, SentenceReason,
-    ServerMark, Verdict,
+    Attempt, DeferReason, Judge as _, Offence, Origin, PassReason, Policy, RefuseReason, Refusing,
+    SentenceReason, ServerMark, Verdict,
 };
 use greygate::store::Store;
 
 use crate::fixture::{ATTEMPT, Fixture, pass_once};
+
+/// The store of a host that has been up for longer than a cold start's grace.
+fn open(fixture: &Fixture) -> Store {
+    let store = fixture.open();
+    fixture.wait_minutes(5);
+    store
+}
 
 /// What the client of [`ATTEMPT`] is sentenced for.
 fn struck_for(fixture: &Fixture, store: &Store) -> Vec<Offence> {
@@ -56,7 +63,7 @@ fn names_recipients(fixture: &Fixture, store: &Store, count: u32, is_known: impl
 #[test]
 fn dictionary_attack_is_struck() {
     let fixture = Fixture::new();
-    let store = fixture.open();
+    let store = open(&fixture);
     names_recipients(&fixture, &store, 100, |_| false);
     assert_eq!(struck_for(&fixture, &store), [], "a hundred are none yet");
     names_recipients(&fixture, &store, 500, |number| number < 100);
@@ -66,7 +73,7 @@ fn dictionary_attack_is_struck() {
 #[test]
 fn guesses_that_hit_now_and_then_are_a_dictionary_attack_too() {
     let fixture = Fixture::new();
-    let store = fixture.open();
+    let store = open(&fixture);
     names_recipients(&fixture, &store, 500, |number| number % 10 == 3);
     assert_eq!(struck_for(&fixture, &store), [Offence::RejectedRecipients]);
 }
@@ -74,7 +81,7 @@ fn guesses_that_hit_now_and_then_are_a_dictionary_attack_too() {
 #[test]
 fn mailing_list_with_three_dead_addresses_is_not_struck() {
     let fixture = Fixture::new();
-    let store = fixture.open();
+    let store = open(&fixture);
     for _ in 0..7 {
         names_recipients(&fixture, &store, 500, |number| number % 170 != 20);
         fixture.wait_hours(24);
@@ -85,7 +92,7 @@ fn mailing_list_with_three_dead_addresses_is_not_struck() {
 #[test]
 fn large_list_with_more_dead_addresses_than_the_limit_is_not_struck() {
     let fixture = Fixture::new();
-    let store = fixture.open();
+    let store = open(&fixture);
     names_recipients(&fixture, &store, 2_000, |number| number % 10 != 0);
     assert_eq!(struck_for(&fixture, &store), []);
 }
@@ -96,7 +103,7 @@ fn trusted_recipients_are_among_those_a_client_named() {
         trust_after: 1,
         ..Policy::default()
     });
-    let store = fixture.open();
+    let store = open(&fixture);
     pass_once(&fixture, &store, &ATTEMPT);
     let trusted = Attempt {
         recipient: b"another@here.example",
@@ -114,7 +121,7 @@ fn trusted_sender_is_not_struck_for_what_the_mta_refuses() {
         trust_after: 1,
         ..Policy::default()
     });
-    let store = fixture.open();
+    let store = open(&fixture);
     pass_once(&fixture, &store, &ATTEMPT);
     reject_every(&fixture, &store, &ATTEMPT, 1, 30);
     assert_eq!(struck_for(&fixture, &store), []);
@@ -123,7 +130,7 @@ fn trusted_sender_is_not_struck_for_what_the_mta_refuses() {
 #[test]
 fn backscatter_of_a_good_relay_is_not_struck() {
     let fixture = Fixture::new();
-    let store = fixture.open();
+    let store = open(&fixture);
     for number in 0..1_000 {
         let recipient = format!("r{}@here.example", number % 400);
         let bounce = Attempt {
@@ -140,7 +147,7 @@ fn backscatter_of_a_good_relay_is_not_struck() {
 #[test]
 fn sixth_retry_within_the_hour_after_a_550_at_rcpt_is_struck() {
     let fixture = Fixture::new();
-    let store = fixture.open();
+    let store = open(&fixture);
     reject_every(&fixture, &store, &ATTEMPT, 9, 6);
     assert_eq!(struck_for(&fixture, &store), [], "five retries");
     reject(&fixture, &store, &ATTEMPT);
@@ -150,7 +157,7 @@ fn sixth_retry_within_the_hour_after_a_550_at_rcpt_is_struck() {
 #[test]
 fn retries_that_are_greylisted_or_pass_after_a_failure_count_as_well() {
     let fixture = Fixture::new();
-    let store = fixture.open();
+    let store = open(&fixture);
     reject(&fixture, &store, &ATTEMPT);
     let new = Verdict::Defer(DeferReason::New);
     assert_eq!(fixture.judge(&store, &ATTEMPT), new);
@@ -169,7 +176,7 @@ fn retries_that_are_greylisted_or_pass_after_a_failure_count_as_well() {
 fn sixth_retry_after_a_554_that_another_filter_reports_is_struck() {
     for told in [Some(ATTEMPT.announced_size), None] {
         let fixture = Fixture::new();
-        let store = fixture.open();
+        let store = open(&fixture);
         pass_once(&fixture, &store, &ATTEMPT);
         for retry in 0..=6 {
             let struck = struck_for(&fixture, &store);
@@ -190,9 +197,28 @@ fn sixth_retry_after_a_554_that_another_filter_reports_is_struck() {
 }
 
 #[test]
+fn sixth_retry_of_what_we_refuse_for_good_ourselves_is_struck() {
+    let mut policy = Policy::default();
+    policy.reputation.action = Refusing::Reject;
+    let fixture = Fixture::with_policy(policy);
+    let store = open(&fixture);
+    for _ in 0..100 {
+        let now = fixture.clock.now();
+        assert!(store.report_mail(ATTEMPT.client, Some(ATTEMPT.client_name), true, now));
+    }
+    let refused = Verdict::Refuse(RefuseReason::BadReputation { permanently: true });
+    for retry in 0..=6 {
+        assert_eq!(struck_for(&fixture, &store), [], "after {retry} attempts");
+        assert_eq!(fixture.judge(&store, &ATTEMPT), refused);
+        fixture.wait_minutes(5);
+    }
+    assert_eq!(struck_for(&fixture, &store), [Offence::RejectedRetries]);
+}
+
+#[test]
 fn daily_newsletter_to_a_dead_address_is_not_struck() {
     let fixture = Fixture::new();
-    let store = fixture.open();
+    let store = open(&fixture);
     reject_every(&fixture, &store, &ATTEMPT, 24 * 60, 90);
     assert_eq!(struck_for(&fixture, &store), []);
 }
@@ -200,7 +226,7 @@ fn daily_newsletter_to_a_dead_address_is_not_struck() {
 #[test]
 fn monitoring_job_that_mails_a_dead_address_every_five_minutes_is_not_struck() {
     let fixture = Fixture::new();
-    let store = fixture.open();
+    let store = open(&fixture);
     for number in 0..288 {
         let report = Attempt {
             announced_size: 5_000 + number * 37 % 113,
@@ -215,7 +241,7 @@ fn monitoring_job_that_mails_a_dead_address_every_five_minutes_is_not_struck() {
 #[test]
 fn retries_spread_over_two_hours_are_not_struck() {
     let fixture = Fixture::new();
-    let store = fixture.open();
+    let store = open(&fixture);
     reject_every(&fixture, &store, &ATTEMPT, 15, 8 * 12);
     assert_eq!(struck_for(&fixture, &store), []);
 }
@@ -223,7 +249,7 @@ fn retries_spread_over_two_hours_are_not_struck() {
 #[test]
 fn delivery_round_over_five_addresses_counts_once() {
     let fixture = Fixture::new();
-    let store = fixture.open();
+    let store = open(&fixture);
     let round = || {
         for number in 1..=5 {
             let attempt = Attempt {
@@ -246,7 +272,7 @@ fn delivery_round_over_five_addresses_counts_once() {
 #[test]
 fn hundred_retries_to_one_dead_address_are_no_dictionary_attack() {
     let fixture = Fixture::new();
-    let store = fixture.open();
+    let store = open(&fixture);
     for size in 0..200 {
         let attempt = Attempt {
             announced_size: 5_000 + size,
@@ -279,7 +305,7 @@ fn failures_count_for_nobody_above_the_last_rung() {
         (Policy::default(), reported, "reported by another host"),
     ] {
         let fixture = Fixture::with_policy(policy);
-        let store = fixture.open();
+        let store = open(&fixture);
         reject_every(&fixture, &store, &attempt, 1, 30);
         assert_eq!(struck_for(&fixture, &store), [], "{who}");
     }
