@@ -51,6 +51,11 @@ pub struct Metrics {
     pub sentences_unrecorded: Counter,
     /// Sentences undone by an operator.
     pub sentences_forgiven: Counter,
+    /// Permanent failures remembered.
+    pub failures: Gauge,
+    /// Permanent failures that were not remembered, or not counted against their client, since too
+    /// many are.
+    pub failures_unrecorded: Counter,
     /// Client networks with a reputation.
     pub reputations: Gauge,
     /// Counts for or against a network that were not recorded since the table was full.
@@ -116,6 +121,8 @@ impl Metrics {
             sentences_lengthened "Sentences made longer, once each, since the client went on knocking"
             sentences_unrecorded "Sentences not given since too many are in force"
             sentences_forgiven "Sentences undone by an operator"
+            failures "Permanent failures remembered, those of the last hour"
+            failures_unrecorded "Permanent failures not remembered since there were too many"
             reputations "Client networks with a reputation"
             reputations_unrecorded "Counts for or against a network not recorded since the table was full"
             would_refuse "Attempts that a bad reputation would have refused, were it not only observed"
@@ -219,6 +226,8 @@ impl Default for Metrics {
             sentences_lengthened: Counter::default(),
             sentences_unrecorded: Counter::default(),
             sentences_forgiven: Counter::default(),
+            failures: Gauge::default(),
+            failures_unrecorded: Counter::default(),
             reputations: Gauge::default(),
             reputations_unrecorded: Counter::default(),
             would_refuse: Counter::default(),

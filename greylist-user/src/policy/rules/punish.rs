@@ -51,8 +51,8 @@ pub struct Punish {
     /// The time after the failure within which they count. Default 1 h.
     pub rejected_window: Duration,
     /// Recipients that the MTA refused permanently to one client within
-    /// [`rejected_window`](Self::rejected_window) that are an offence, if they are nearly all it
-    /// named. Default 100; 0 means never.
+    /// [`rejected_window`](Self::rejected_window) that are still no offence; more are, if they are at
+    /// least four fifths of all it named. Default 100; 0 means never.
     pub rejected_recipients: u16,
     /// How long the first strike keeps a client at level rate, up to a tenth more; also how long an
     /// operator's sentence is if he says nothing. Default 30 min.
