@@ -8,8 +8,9 @@
 //! The milter path takes one or two shard locks for well under a microsecond each and never waits
 //! for the disk, the kernel or a walk through the tables. When there is no room, mail passes.
 //!
-//! Log words: `punished`, `forgiven`, `caught`, `would-catch` and `store-has-room` (info), `lengthened` and `snapshot`
-//! (debug), `snapshot-failed`, `set-aside`, `store-full`, `open-directory` and `open-seed` (warn).
+//! Log words: `punished`, `forgiven`, `caught`, `would-catch` and `store-has-room` (info),
+//! `lengthened` and `snapshot` (debug), `snapshot-failed`, `set-aside`, `store-full`,
+//! `open-directory` and `open-seed` (warn).
 
 mod clients;
 pub mod codec;
