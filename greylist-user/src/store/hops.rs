@@ -273,7 +273,7 @@ impl<S> std::fmt::Debug for Shelves<S> {
     }
 }
 
-/// HELO arguments remembered at once.
+/// HELO arguments remembered at once: up to 4 MB when full.
 const HELOS: usize = 65_536;
 
 /// Least time between two walks in search of room.
