@@ -47,14 +47,14 @@ pub struct Sightings([Sighting; Self::MOST]);
 /// What a sighting came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Whether this is relay hopping, whoever is known.
-    pub is_hopping: bool,
-    /// Networks that were counted.
+    /// Networks that count with it, its own included.
     pub networks: u8,
+    /// Whether they are enough for relay hopping.
+    pub is_hopping: bool,
+    /// Whether enough of them are known to be strangers, who are guilty of it then.
+    pub are_strangers: bool,
     /// Whether a sighting that still counted had to give way.
     pub displaced: bool,
-    /// Who is guilty of it.
-    suspects: [Option<Suspect>; Sightings::MOST_OF_ONE],
 }
 
 /// A client that takes part in relay hopping.
@@ -134,13 +134,6 @@ impl Sighting {
         self.key
     }
 
-    /// Whether it lies in the window around `now`. A clock that was set back does not make it last
-    /// longer.
-    fn counts(&self, policy: &Policy, now: Timestamp) -> bool {
-        let window = policy.punish.hopping_window;
-        now.since(self.at) < window && self.at.since(now) < window
-    }
-
     /// Whether the two count once: they may be one owner's.
     fn goes_with(&self, other: &Self) -> bool {
         let of_one_domain = self.domain.is_some() && self.domain == other.domain;
@@ -156,6 +149,31 @@ impl Sighting {
     }
 }
 
+/// The time in which sightings count.
+///
+/// It reaches as far ahead as back: threads take the time before they come here, and a clock that
+/// was set back must not make sightings last longer.
+#[derive(Clone, Copy)]
+struct Window {
+    opens: Timestamp,
+    closes: Timestamp,
+}
+
+impl Window {
+    fn around(now: Timestamp, policy: &Policy) -> Self {
+        let window = policy.punish.hopping_window;
+        let before = now.since(Timestamp::NEVER).saturating_sub(window);
+        Self {
+            opens: Timestamp::NEVER.after(before),
+            closes: now.after(window),
+        }
+    }
+
+    fn holds(self, sighting: &Sighting) -> bool {
+        sighting.at > self.opens && sighting.at < self.closes
+    }
+}
+
 impl Sightings {
     /// Sightings kept.
     pub const MOST: usize = 64;
@@ -166,50 +184,60 @@ impl Sightings {
 
     /// Notes `sighting`, made at `now`, and says what it comes to.
     pub fn note(&mut self, policy: &Policy, sighting: Sighting, now: Timestamp) -> Finding {
+        let window = Window::around(now, policy);
         let mut displaced = false;
-        if let Some(place) = self.place_for(policy, &sighting, now) {
+        if let Some(place) = self.place_for(&sighting, window) {
             let prior = std::mem::replace(&mut self.0[place], sighting);
-            displaced = prior.key != sighting.key && prior.counts(policy, now);
+            displaced = prior.key != sighting.key && window.holds(&prior);
         }
-        let counted = self
-            .0
-            .iter()
-            .filter(|it| it.key == sighting.key && it.counts(policy, now))
-            .take(Self::MOST_OF_ONE);
-        let mut suspects = [None; Self::MOST_OF_ONE];
         let (mut networks, mut known) = (0, 0);
-        for (place, it) in suspects.iter_mut().zip(counted) {
+        for it in self.counted(sighting.key, window) {
             networks += 1;
-            if it.domain.is_some() {
-                known += 1;
-                *place = Some(it.suspect());
-            }
+            known += u8::from(it.domain.is_some());
         }
         let enough = policy.punish.hopping_attempts;
         Finding {
-            is_hopping: networks >= enough,
             networks,
+            is_hopping: networks >= enough,
+            are_strangers: known >= enough,
             displaced,
-            suspects: if known >= enough {
-                suspects
-            } else {
-                [None; Self::MOST_OF_ONE]
-            },
         }
+    }
+
+    /// The clients with a known domain that count at `now` for one HELO argument and recipient.
+    pub fn suspects(
+        &self,
+        policy: &Policy,
+        key: HopKey,
+        now: Timestamp,
+    ) -> impl Iterator<Item = Suspect> {
+        let counted = self.counted(key, Window::around(now, policy));
+        counted
+            .filter(|it| it.domain.is_some())
+            .map(Sighting::suspect)
+    }
+
+    /// Those that count: no more than are kept of one, even if a longer window lets older ones
+    /// count again.
+    fn counted(&self, key: HopKey, window: Window) -> impl Iterator<Item = &Sighting> {
+        let of_one = self.0.iter().filter(move |it| it.key == key);
+        of_one
+            .filter(move |it| window.holds(it))
+            .take(Self::MOST_OF_ONE)
     }
 
     /// Where `sighting` belongs; [`None`] if it adds nothing to those that it is counted with.
     ///
     /// No two that are counted go with each other, so that their number is that of the strangers.
-    fn place_for(&self, policy: &Policy, sighting: &Sighting, now: Timestamp) -> Option<usize> {
+    fn place_for(&self, sighting: &Sighting, window: Window) -> Option<usize> {
         let mut of_one = 0;
         let mut akin = None;
         // The place, and what it is worth: the least goes first.
-        let mut least_of_one = (0, (true, Timestamp::from_millis(u64::MAX)));
-        let mut stalest = (0, (true, Timestamp::from_millis(u64::MAX)));
+        let mut least_of_one = (0, (true, LAST));
+        let mut stalest = (0, LAST);
         for (place, it) in self.0.iter().enumerate() {
-            let counts = it.counts(policy, now);
-            let worth = (counts, it.at);
+            let counts = window.holds(it);
+            let worth = if counts { it.at } else { Timestamp::NEVER };
             if worth < stalest.1 {
                 stalest = (place, worth);
             }
@@ -234,13 +262,6 @@ impl Sightings {
         // What is known does not give way to what is not.
         let loses = self.0[place].domain.is_some() && sighting.domain.is_none();
         (!loses).then_some(place)
-    }
-}
-
-impl Finding {
-    /// Those who are guilty of it: none unless enough of them are known to be strangers.
-    pub fn suspects(&self) -> impl Iterator<Item = Suspect> {
-        self.suspects.iter().copied().flatten()
     }
 }
 
@@ -333,6 +354,9 @@ const LOCAL: [&[u8]; 11] = [
     b"localhost",
     b"private",
 ];
+
+/// Later than every sighting.
+const LAST: Timestamp = Timestamp::from_millis(u64::MAX);
 
 /// Bytes of the longest name as it is written (RFC 1035, 2.3.4).
 const LONGEST_NAME: usize = 253;

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::log::field;
 use crate::policy::{
-    Action, Attempt, ClientKey, ClientNetwork, Finding, HeloKey, HoppingHelo, Origin, Policy, Seed,
+    Action, Attempt, ClientKey, ClientNetwork, HeloKey, HoppingHelo, Origin, Policy, Seed,
     SentencedClient, Sighting, Sightings, Suspect, Timestamp,
 };
 
@@ -70,14 +70,20 @@ impl Hops {
         let action = consequence(policy);
         let mut struck = Vec::new();
         if attempt.origin == Origin::ThisHost {
-            let mut watched = self.sightings.lock(&sighting.key());
+            let key = sighting.key();
+            let mut watched = self.sightings.lock(&key);
             let finding = watched.note(policy, sighting, now);
+            let suspects = finding.are_strangers.then(|| {
+                let suspects = watched.suspects(policy, key, now);
+                suspects.collect::<Vec<_>>()
+            });
             drop(watched);
             if finding.displaced {
                 self.metrics.hops_displaced.inc();
             }
             if finding.is_hopping {
-                struck = self.catch(policy, seed, attempt, &finding, now);
+                let suspects = suspects.unwrap_or_default();
+                struck = self.catch(policy, seed, attempt, suspects, now);
             }
         }
         let helo_hops = self.remembers(policy, seed, attempt, now);
@@ -90,19 +96,19 @@ impl Hops {
         }
     }
 
-    /// Remembers the HELO argument of `attempt`, which completes `finding` or adds to it, and gives
-    /// those who are convicted now.
+    /// Remembers the HELO argument of `attempt`, and gives those of `suspects` who are convicted
+    /// now.
     fn catch(
         &self,
         policy: &Policy,
         seed: &Seed,
         attempt: &Attempt<'_>,
-        finding: &Finding,
+        suspects: Vec<Suspect>,
         now: Timestamp,
     ) -> Vec<(IpAddr, ClientNetwork)> {
         let is_new = self.remember(policy, seed.helo_key(attempt.helo), now);
-        let convicted: Vec<_> = finding
-            .suspects()
+        let convicted: Vec<_> = suspects
+            .into_iter()
             .filter(|suspect| self.convict(policy, seed, suspect, now))
             .map(|suspect| (suspect.address, suspect.network))
             .collect();
@@ -114,12 +120,11 @@ impl Hops {
             .hopping_caught(action)
             .inc_by(convicted.len() as u64);
         let helo = field(attempt.helo);
-        let networks = finding.networks;
         let clients = convicted.iter().map(|(address, _)| address);
         let clients = clients.map(IpAddr::to_string).collect::<Vec<_>>().join(",");
         match action {
-            Action::Enforce => tracing::info!(%helo, networks, clients, "caught"),
-            Action::Observe => tracing::info!(%helo, networks, clients, "would-catch"),
+            Action::Enforce => tracing::info!(%helo, clients, "caught"),
+            Action::Observe => tracing::info!(%helo, clients, "would-catch"),
         }
         convicted
     }
@@ -268,7 +273,7 @@ impl<S> std::fmt::Debug for Shelves<S> {
     }
 }
 
-/// HELO arguments remembered at once.
+/// HELO arguments remembered at once: up to 4 MB when full.
 const HELOS: usize = 65_536;
 
 /// Least time between two walks in search of room.

@@ -33,11 +33,18 @@ impl Watch {
         Some(self.sightings.note(&self.policy, sighting, self.now))
     }
 
+    /// Who is guilty, if `finding` says that somebody is.
+    fn suspects(&self, finding: Finding) -> Vec<Suspect> {
+        let key = seed().hop_key(HELO.as_bytes(), b"r@here.example");
+        let suspects = self.sightings.suspects(&self.policy, key, self.now);
+        suspects.filter(|_| finding.are_strangers).collect()
+    }
+
     /// The client addresses that an attempt with [`HELO`] shows to be guilty.
     fn guilty(&mut self, client: &str, name: &str) -> Vec<String> {
         let finding = self.sees(client, name, HELO).expect("it tells something");
-        let suspects = finding.suspects().map(|it| it.address.to_string());
-        let mut suspects: Vec<_> = suspects.collect();
+        let suspects = self.suspects(finding).into_iter();
+        let mut suspects: Vec<_> = suspects.map(|it| it.address.to_string()).collect();
         suspects.sort_unstable();
         suspects
     }
@@ -152,7 +159,7 @@ fn unknown_make_it_hopping_and_nobody_guilty() {
     }
     let finding = watch.sees("10.1.0.7", "", HELO).expect("it tells");
     assert!(finding.is_hopping);
-    assert_eq!(finding.suspects().count(), 0, "four are known");
+    assert!(!finding.are_strangers, "four are known");
     let (client, name) = bot(5);
     let guilty = watch.guilty(&client, &name);
     assert_eq!(guilty.len(), 5);
@@ -363,7 +370,9 @@ fn guilty_client_is_named_with_its_own_network() {
         let (client, name) = bot(number);
         last = watch.sees(&client, &name, HELO);
     }
-    for suspect in last.expect("it tells").suspects() {
+    let guilty = watch.suspects(last.expect("it tells"));
+    assert_eq!(guilty.len(), 5);
+    for suspect in guilty {
         assert_eq!(
             suspect.network,
             ClientNetwork::cut(suspect.address, 32, 64),
@@ -395,10 +404,10 @@ proptest! {
             let recipient = format!("r{pair}@here.example");
             let seen = sighting(&client, &name, HELO, &recipient, now).expect("it tells");
             let finding = sightings.note(&policy, seen, now);
-            let guilty: Vec<_> = finding.suspects().collect();
-            prop_assert!(guilty.is_empty() || guilty.len() >= enough.into());
+            let guilty: Vec<_> = sightings.suspects(&policy, seen.key(), now).collect();
+            prop_assert_eq!(finding.are_strangers, guilty.len() >= enough.into());
             prop_assert!(guilty.len() <= finding.networks.into());
-            prop_assert!(finding.is_hopping || guilty.is_empty());
+            prop_assert!(finding.is_hopping || !finding.are_strangers);
             for suspect in guilty {
                 prop_assert!(now.since(suspect.at) < policy.punish.hopping_window);
             }
@@ -419,8 +428,8 @@ proptest! {
             let client = format!("10.0.{network}.7");
             let seen = sighting(&client, &name, HELO, "r@here.example", now).expect("it tells");
             sightings.note(&policy, seen, now);
-            let counted = sightings.0.iter().filter(|it| it.counts(&policy, now));
-            let counted: Vec<_> = counted.collect();
+            let window = Window::around(now, &policy);
+            let counted: Vec<_> = sightings.0.iter().filter(|it| window.holds(it)).collect();
             for (place, one) in counted.iter().enumerate() {
                 for other in &counted[place + 1..] {
                     prop_assert!(!one.goes_with(other), "{one:?} and {other:?}");
