@@ -9,4 +9,5 @@ mod keeper;
 mod ladder;
 mod ladder_of_sentences;
 mod layouts;
+mod reputation;
 mod sentences;

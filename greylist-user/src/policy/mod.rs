@@ -48,7 +48,7 @@ pub use offence::{Offence, Outcome};
 pub use persistence::{Persistence, lengthened};
 pub use punish::note_content;
 pub use record::{Record, Standing};
-pub use reputation::{Reputation, Repute, refusal};
+pub use reputation::{RecipientMark, Reputation, Repute, Weights, refusal};
 pub use rules::{Action, Policy, Punish, Refusing, ReputationRules};
 pub use sentence::{
     Sentence, SentenceLevel, SentenceReason, SentencedClient, UnknownLevel, UnsentenceableNetwork,

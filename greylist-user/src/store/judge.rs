@@ -7,9 +7,9 @@
 use std::sync::atomic::Ordering;
 
 use crate::policy::{
-    self, Attempt, Circumstances, ClientNetwork, Decision, DeferReason, Grounds, Judge, Judgement,
-    MessageHasher, Offence, PassReason, Policy, RefuseReason, SentencedClient, Timestamp, TrustKey,
-    TrustRecord, Verdict,
+    self, Attempt, Circumstances, ClientNetwork, Decision, Grounds, Judge, Judgement,
+    MessageHasher, NetworkKey, Offence, PassReason, Policy, RefuseReason, Repute, SentencedClient,
+    Timestamp, TrustKey, TrustRecord, Verdict,
 };
 
 use super::Store;
@@ -88,32 +88,48 @@ impl Store {
         let network = ClientNetwork::of(policy, attempt);
         let network_key = self.seed.network_key(network);
         let repute = self.reputations.standing(policy, &network_key, now);
-        if let Some(reason) = policy::refusal(policy, repute) {
+        if repute == Repute::Bad
+            && let Some(reason) = self.refuses(policy, &network_key, attempt, now)
+        {
             return Verdict::Refuse(reason).into();
         }
         let trust_key = self.seed.trust_key(network, attempt);
-        if self.uses_trust(&trust_key, policy, now) {
-            self.reputations
-                .note_pass(policy, network_key, attempt, &self.seed, now);
-            return Verdict::Pass(PassReason::Trusted).into();
+        let judgement = if self.uses_trust(&trust_key, policy, repute, now) {
+            Verdict::Pass(PassReason::Trusted).into()
+        } else {
+            self.judge_tuple(policy, attempt, network, now)
+        };
+        let verdict = judgement.verdict;
+        if let Verdict::Pass(PassReason::Waited { .. } | PassReason::Passed) = verdict {
+            self.credit_trust(trust_key, policy, now);
         }
-        let judgement = self.judge_tuple(policy, attempt, network, now);
-        match judgement.verdict {
-            Verdict::Pass(PassReason::Waited { .. } | PassReason::Passed) => {
-                self.credit_trust(trust_key, policy, now);
-                self.reputations
-                    .note_pass(policy, network_key, attempt, &self.seed, now);
-                let pair = self.seed.pair_key(attempt);
-                self.reputations
-                    .settle(policy, pair, attempt, &self.seed, now);
-            }
-            Verdict::Defer(DeferReason::New | DeferReason::Late) => {
-                let pair = self.seed.pair_key(attempt);
-                self.reputations.watch(policy, pair, network_key, now);
-            }
-            _ => {}
-        }
+        self.reputations
+            .note_verdict(policy, &self.seed, network_key, attempt, verdict, now);
         judgement
+    }
+
+    /// Whether a bad reputation turns `attempt` away, or only would.
+    fn refuses(
+        &self,
+        policy: &Policy,
+        network_key: &NetworkKey,
+        attempt: &Attempt<'_>,
+        now: Timestamp,
+    ) -> Option<RefuseReason> {
+        let refusal = policy::refusal(policy, Repute::Bad);
+        if refusal.is_none() {
+            self.metrics.would_refuse.inc();
+        }
+        if let Some(weights) = self.reputations.note_refused(policy, network_key, now) {
+            tracing::info!(
+                client = %attempt.client,
+                action = policy.reputation.action.as_str(),
+                good = (weights.good + weights.ham) / 256,
+                bad = (weights.bad + weights.spam) / 256,
+                "bad-reputation"
+            );
+        }
+        refusal
     }
 
     /// The rung of the tuple, and the offences that show there.
@@ -162,9 +178,9 @@ impl Store {
     }
 
     /// Whether trust holds; if so, it is renewed.
-    fn uses_trust(&self, key: &TrustKey, policy: &Policy, now: Timestamp) -> bool {
+    fn uses_trust(&self, key: &TrustKey, policy: &Policy, repute: Repute, now: Timestamp) -> bool {
         let used = self.trust.alter(key, |record| {
-            let trusted = record.is_trusted(policy, now);
+            let trusted = record.is_trusted(policy, repute, now);
             if trusted {
                 *record = record.used(now);
             }

@@ -49,6 +49,17 @@ pub struct Metrics {
     pub sentences_unrecorded: Counter,
     /// Sentences undone by an operator.
     pub sentences_forgiven: Counter,
+    /// Client networks with a reputation.
+    pub reputations: Gauge,
+    /// Counts for or against a network that were not recorded since the table was full.
+    pub reputations_unrecorded: Counter,
+    /// Attempts from networks with a bad reputation that passed on to the next rung, since that is
+    /// only observed.
+    pub would_refuse: Counter,
+    /// Reverse-paths and recipients watched until they pass.
+    pub pairs_watched: Gauge,
+    /// Those not watched since too many are.
+    pub pairs_unwatched: Counter,
     /// Effects that did not fit the channel to the kernel filter; reconciliation repairs them.
     pub effects_lost: Counter,
     /// Lapsed records removed by the sweep.
@@ -93,6 +104,11 @@ impl Metrics {
             sentences_lengthened "Sentences made longer, once each, since the client went on knocking"
             sentences_unrecorded "Sentences not given since too many are in force"
             sentences_forgiven "Sentences undone by an operator"
+            reputations "Client networks with a reputation"
+            reputations_unrecorded "Counts for or against a network not recorded since the table was full"
+            would_refuse "Attempts that a bad reputation would have refused, were it not only observed"
+            pairs_watched "Reverse-paths and recipients watched until they pass"
+            pairs_unwatched "Reverse-paths and recipients not watched since too many are"
             effects_lost "Changes of sentences that reach the kernel only by reconciliation"
             swept "Lapsed records removed by the sweep"
             sweep_seen "Records looked at by the sweep"
@@ -175,6 +191,11 @@ impl Default for Metrics {
             sentences_lengthened: Counter::default(),
             sentences_unrecorded: Counter::default(),
             sentences_forgiven: Counter::default(),
+            reputations: Gauge::default(),
+            reputations_unrecorded: Counter::default(),
+            would_refuse: Counter::default(),
+            pairs_watched: Gauge::default(),
+            pairs_unwatched: Counter::default(),
             effects_lost: Counter::default(),
             swept: Counter::default(),
             sweep_seen: Counter::default(),

@@ -8,9 +8,9 @@
 //! The milter path takes one or two shard locks for well under a microsecond each and never waits
 //! for the disk, the kernel or a walk through the tables. When there is no room, mail passes.
 //!
-//! Log words: `struck`, `would-strike`, `punished`, `would-punish`, `forgiven` and `store-has-room`
-//! (info), `spared`, `lengthened` and `snapshot` (debug), `snapshot-failed`, `set-aside`,
-//! `store-full`, `open-directory` and `open-seed` (warn).
+//! Log words: `struck`, `would-strike`, `punished`, `would-punish`, `forgiven`, `bad-reputation` and
+//! `store-has-room` (info), `spared`, `lengthened` and `snapshot` (debug), `snapshot-failed`,
+//! `set-aside`, `store-full`, `open-directory` and `open-seed` (warn).
 
 mod clients;
 pub mod codec;
@@ -28,6 +28,7 @@ mod snapshot;
 mod strikes;
 mod sweep;
 mod table;
+mod watch;
 
 use std::io;
 use std::path::PathBuf;
@@ -218,7 +219,7 @@ impl Store {
             trust: Table::growing(settings.capacity),
             sentences: Sentences::growing(settings.sentences),
             clients: Clients::growing(settings.clients),
-            reputations: Reputations::growing(settings.clients),
+            reputations: Reputations::growing(settings.clients, Arc::clone(&metrics)),
             hops: Hops::new(),
             failures: Failures::new(),
             begun: AtomicU64::new(now.as_millis()),
@@ -501,6 +502,7 @@ impl Store {
         self.metrics
             .sentence_capacity
             .set(show(census.sentence_capacity));
+        self.reputations.show_sizes();
     }
 }
 

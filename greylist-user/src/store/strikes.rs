@@ -12,7 +12,7 @@ use crate::policy::{
     SentencedClient, Timestamp,
 };
 
-use super::Store;
+use super::{Store, reputations};
 
 /// What forgiving undid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,10 +103,9 @@ impl Store {
         offence: Offence,
         now: Timestamp,
     ) {
-        let cut = |ipv4_prefix| ClientNetwork::cut(address, ipv4_prefix, policy.ipv6_prefix);
         let networks = match network {
             Some(network) => [network; 2],
-            None => [cut(policy.ipv4_prefix_unnamed), cut(policy.ipv4_prefix)],
+            None => reputations::possible_networks(policy, address),
         };
         let keys = networks.map(|network| self.seed.network_key(network));
         let protections = keys.map(|key| self.protection(policy, address, &key, now));
@@ -125,7 +124,7 @@ impl Store {
             Outcome::Struck => {
                 let strikes = charged.strikes;
                 tracing::info!(client = %address, offence, strikes, "struck");
-                self.reputations.note_strike(policy, keys[0], now);
+                self.reputations.note_strike(policy, keys, now);
             }
             Outcome::Observed => tracing::info!(client = %address, offence, "would-strike"),
             Outcome::Spared => tracing::debug!(client = %address, offence, "spared"),
@@ -188,8 +187,8 @@ impl Store {
 
     /// Undoes what is remembered of `client` besides its sentence.
     fn pardon(&self, client: SentencedClient, now: Timestamp) -> u16 {
-        self.reputations.forgive(&self.seed, client);
         let policy = self.policy.load();
+        self.reputations.forgive(&policy, &self.seed, client);
         self.clients.forgive(&policy, &self.seed, client, now)
     }
 }

@@ -15,7 +15,7 @@ use super::table::Walked;
 /// Where the sweep stands.
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
-    /// The next aisle: those of the tuples, then those of trust.
+    /// The next aisle: those of the tuples, then those of trust, then those of reputations.
     next: usize,
     /// When sentences were swept.
     sentences: Timestamp,
@@ -25,16 +25,21 @@ impl Sweep {
     /// Sweeps the next slice, at most all of the store once.
     pub(super) fn slice(&mut self, store: &Store, now: Timestamp) -> Walked {
         let policy = store.policy.load();
-        let aisles = store.tuples.aisles() + store.trust.aisles();
+        let (tuples, trust) = (store.tuples.aisles(), store.trust.aisles());
+        let aisles = tuples + trust + store.reputations.aisles();
         let mut slice = Walked::default();
         for _ in 0..aisles {
-            let step = match self.next.checked_sub(store.tuples.aisles()) {
-                None => store
+            let step = if self.next < tuples {
+                store
                     .tuples
-                    .retain_in_aisle(self.next, |record| !record.has_lapsed(&policy, now)),
-                Some(aisle) => store
-                    .trust
-                    .retain_in_aisle(aisle, |record| !record.has_lapsed(&policy, now)),
+                    .retain_in_aisle(self.next, |record| !record.has_lapsed(&policy, now))
+            } else if self.next < tuples + trust {
+                store.trust.retain_in_aisle(self.next - tuples, |record| {
+                    !record.has_lapsed(&policy, now)
+                })
+            } else {
+                let aisle = self.next - tuples - trust;
+                store.reputations.sweep_aisle(aisle, &policy, now)
             };
             slice.seen += step.seen;
             slice.removed += step.removed;
