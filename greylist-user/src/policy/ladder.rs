@@ -102,7 +102,7 @@ pub fn turns_away(
     }
 }
 
-/// How hard and how long, before it is [spread](spread).
+/// How hard and how long, before it is [`spread`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Rung {
     level: SentenceLevel,

@@ -267,8 +267,9 @@ mod tests {
             let outcomes = sessions.into_iter().map(|it| it.join().expect("no panic"));
             outcomes.collect::<Vec<_>>()
         });
-        let count = |outcome| outcomes.iter().filter(|it| **it == outcome).count();
-        assert_eq!((count(Outcome::Struck), count(Outcome::Repeated)), (1, 7));
+        let came_to = |outcome| outcomes.iter().filter(|it| **it == outcome).count();
+        assert_eq!(came_to(Outcome::Struck), 1);
+        assert_eq!(came_to(Outcome::Repeated), 7);
     }
 
     #[test]
