@@ -12,7 +12,7 @@ use greygate::policy::{
 };
 use greygate::store::Store;
 
-use crate::fixture::{ATTEMPT, Fixture};
+use crate::fixture::{ATTEMPT, Fixture, pass_once};
 
 const REFUSED: Verdict = Verdict::Refuse(RefuseReason::Sentenced);
 const RAPID: Offence = Offence::RapidRetries;
@@ -47,9 +47,17 @@ fn address(client: &str) -> IpAddr {
 
 /// Has `client` retry one message each second, in a session each, until that is an offence.
 fn offend(fixture: &Fixture, store: &Store, client: &str) {
+    offend_as(fixture, store, client, ATTEMPT.client_name);
+}
+
+fn offend_as(fixture: &Fixture, store: &Store, client: &str, client_name: &[u8]) {
     let recipient = format!("r{}@here.example", fixture.clock.now().as_millis());
     for _ in 0..=30 {
-        fixture.judge(store, &session(fixture, client, &recipient));
+        let attempt = Attempt {
+            client_name,
+            ..session(fixture, client, &recipient)
+        };
+        fixture.judge(store, &attempt);
         fixture.clock.advance(Duration::from_secs(1));
     }
 }
@@ -112,6 +120,45 @@ fn host_that_goes_quiet_is_served_again_and_after_a_month_forgiven() {
     fixture.wait_hours(30 * 24);
     offend(&fixture, &store, HOST);
     assert!(rated(&fixture, &store), "it begins again");
+}
+
+#[test]
+fn client_with_mail_that_passed_on_record_is_blocked_for_a_day_at_most() {
+    let (fixture, store) = warm();
+    pass_once(&fixture, &store, &session(&fixture, HOST, "a@here.example"));
+    offend(&fixture, &store, HOST);
+    assert!(rated(&fixture, &store));
+    for _ in 0..4 {
+        fixture.wait_hours(2 * 24);
+        offend(&fixture, &store, HOST);
+        assert!(blocked_for_days(&fixture, &store, 1));
+    }
+}
+
+#[test]
+fn network_of_a_relay_with_a_good_record_is_not_sentenced_for_its_nameless_neighbours() {
+    let (fixture, store) = warm();
+    for day in 0..4 {
+        for number in 0..10 {
+            let sender = format!("s{day}-{number}@sender.example");
+            let recipient = format!("r{day}-{number}@here.example");
+            let letter = Attempt {
+                reverse_path: sender.as_bytes(),
+                ..session(&fixture, "192.0.2.200", &recipient)
+            };
+            pass_once(&fixture, &store, &letter);
+        }
+        fixture.wait_hours(24);
+    }
+    for host in 1..=6 {
+        offend_as(&fixture, &store, &format!("192.0.2.{host}"), b"");
+    }
+    assert_eq!(counted(&fixture, Outcome::Struck), 6);
+    assert_eq!(
+        store.census().sentences,
+        6,
+        "each host, and not the network"
+    );
 }
 
 #[test]

@@ -31,14 +31,14 @@ mod tests {
     #[test]
     fn judges_after_a_minute_and_blocks_after_a_week() {
         let policy = Policy::default();
-        let begun = Timestamp::from_millis(1_700_000_000_000);
-        let history = History { begun };
-        let after = |time| begun.after(time);
-        let minute = Duration::from_mins(1);
-        assert!(!history.judges(&policy, after(minute - Duration::from_millis(1))));
-        assert!(history.judges(&policy, after(minute)));
-        let week = Duration::from_hours(7 * 24);
-        assert!(!history.blocks(&policy, after(week - minute)));
-        assert!(history.blocks(&policy, after(week)));
+        let history = History {
+            begun: Timestamp::from_millis(1_700_000_000_000),
+        };
+        let at = |seconds| history.begun.after(Duration::from_secs(seconds));
+        assert!(!history.judges(&policy, at(59)));
+        assert!(history.judges(&policy, at(60)));
+        let week = 7 * 24 * 3_600;
+        assert!(!history.blocks(&policy, at(week - 1)));
+        assert!(history.blocks(&policy, at(week)));
     }
 }

@@ -102,7 +102,7 @@ pub fn turns_away(
     }
 }
 
-/// How hard and how long, before it is [spread](spread).
+/// How hard and how long, before it is [`spread`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Rung {
     level: SentenceLevel,
@@ -190,6 +190,8 @@ const DAY: Duration = Duration::from_hours(24);
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::policy::{Origin, ServerMark};
 
@@ -511,5 +513,38 @@ mod tests {
     fn longest_sentence_is_not_spread_beyond_itself() {
         let client = std::net::Ipv4Addr::new(192, 0, 2, 7).into();
         assert_eq!(spread(Sentence::LONGEST, client, T0), Sentence::LONGEST);
+    }
+
+    proptest! {
+        /// Whatever comes when: half a minute between two strikes, no block without two of them
+        /// within a month, and nothing beyond the longest.
+        #[test]
+        fn no_schedule_of_offences_climbs_faster_than_the_ladder(
+            pauses in proptest::collection::vec(
+                prop_oneof![0..40_u64, 0..7_200_u64, 0..4_000_000_u64],
+                1..30,
+            ),
+        ) {
+            let policy = Policy::default();
+            let mut record = ClientRecord::EMPTY;
+            let mut now = T0;
+            let mut strikes: Vec<Timestamp> = Vec::new();
+            for pause in pauses {
+                now = now.after(Duration::from_secs(pause));
+                let struck = strike(&policy, Some(&record), &STRANGER, Offence::RapidRetries, OLD, now);
+                record = struck.next;
+                let Some(sentence) = struck.sentence else {
+                    let latest = strikes.last().expect("one was struck for");
+                    prop_assert!(now.since(*latest) < policy.punish.rapid_span);
+                    continue;
+                };
+                let prior = strikes.last().map(|latest| now.since(*latest));
+                prop_assert!(prior.is_none_or(|it| it >= policy.punish.rapid_span));
+                let in_a_row = prior.is_some_and(|it| it < policy.punish.forgive_after);
+                prop_assert_eq!(sentence.level == SentenceLevel::Block, in_a_row);
+                prop_assert!(sentence.until.since(sentence.since) <= Sentence::LONGEST);
+                strikes.push(now);
+            }
+        }
     }
 }

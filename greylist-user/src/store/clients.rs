@@ -259,6 +259,20 @@ mod tests {
     }
 
     #[test]
+    fn offences_of_one_moment_in_many_sessions_are_one_strike() {
+        let court = Court::with_room_for(10);
+        let outcomes = std::thread::scope(|scope| {
+            let session = || scope.spawn(|| court.strikes(7, Protection::None, 0).outcome);
+            let sessions: Vec<_> = std::iter::repeat_with(session).take(8).collect();
+            let outcomes = sessions.into_iter().map(|it| it.join().expect("no panic"));
+            outcomes.collect::<Vec<_>>()
+        });
+        let came_to = |outcome| outcomes.iter().filter(|it| **it == outcome).count();
+        assert_eq!(came_to(Outcome::Struck), 1);
+        assert_eq!(came_to(Outcome::Repeated), 7);
+    }
+
+    #[test]
     fn auth_is_written_once_an_hour() {
         let court = Court::with_room_for(10);
         let address = Ipv4Addr::new(192, 0, 2, 7).into();
