@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use greygate::clock::Clock as _;
 use greygate::policy::{
-    Attempt, DeferReason, Judge as _, PassReason, Policy, RefuseReason, Refusing, SentenceLevel,
-    SentencedClient, Verdict,
+    Action, Attempt, DeferReason, Judge as _, PassReason, Policy, RefuseReason, Refusing,
+    SentenceLevel, SentencedClient, Verdict,
 };
 use greygate::store::Store;
 
@@ -283,32 +283,29 @@ fn forging_known_correspondents_earns_nothing() {
 }
 
 #[test]
-fn nobody_is_blamed_while_greylisting_only_observes() {
-    let observing = Policy {
-        action: greygate::policy::Action::Observe,
-        ..Policy::default()
-    };
-    let fixture = Fixture::with_policy(observing);
+fn nobody_is_blamed_for_what_passed_while_greylisting_only_observed() {
+    let fixture = Fixture::with_policy(refusing(Refusing::Reject));
     let store = fixture.open();
-    // Deferred before, and taken since: it never comes again.
-    fixture.policy.store(std::sync::Arc::new(Policy::default()));
     let sender = address([113, 9]);
-    let to = |number: u32| format!("old{number}@here.example");
-    for number in 0..60 {
-        fixture.judge(&store, &mail(sender, "s@a.example", &to(number)));
-    }
-    fixture.policy.store(std::sync::Arc::new(Policy {
-        action: greygate::policy::Action::Observe,
-        ..refusing(Refusing::Reject)
-    }));
-    for number in 0..60 {
-        fixture.judge(&store, &mail(sender, "s@a.example", &to(number)));
-    }
-    give_up_on_all(&fixture, &store, sender);
-    for number in 0..60 {
-        let verdict = fixture.judge(&store, &mail(sender, "s@a.example", &to(number)));
-        assert_eq!(verdict, Verdict::Pass(PassReason::Observed));
-    }
+    let send_all = || -> Vec<_> {
+        let to = |number: u32| format!("r{number}@here.example");
+        let send = |number| fixture.judge(&store, &mail(sender, "s@a.example", &to(number)));
+        (0..200).map(send).collect()
+    };
+    // Deferred once; then the operator only observes, and the retries are taken.
+    send_all();
+    let mut observing = refusing(Refusing::Reject);
+    observing.action = Action::Observe;
+    fixture.policy.store(std::sync::Arc::new(observing));
+    let observed = Verdict::Pass(PassReason::Observed);
+    assert_eq!(send_all(), vec![observed; 200]);
+    fixture.wait_hours(25);
+    assert_eq!(send_all(), vec![observed; 200]);
+    // New mail after that is greylisted again, and nobody is refused.
+    fixture.wait_hours(25);
+    let enforcing = refusing(Refusing::Reject);
+    fixture.policy.store(std::sync::Arc::new(enforcing));
+    assert_eq!(send_all(), vec![Verdict::Defer(DeferReason::Late); 200]);
 }
 
 #[test]
