@@ -62,8 +62,9 @@ fn drops_an_ipv6_address_and_neither_its_neighbour_nor_the_same_host_over_ipv4()
     Ok(())
 }
 
+/// An established session is none of the kernel's business. The milter ends it, and says why.
 #[test]
-fn session_that_is_open_finishes_its_message() -> Result<(), Error> {
+fn session_that_is_open_is_told_421_and_the_next_one_does_not_come_about() -> Result<(), Error> {
     support::needs!(crate::equipment(), requirements::xdp_object());
     let turn = start(&Plan {
         kernel: true,
@@ -77,11 +78,9 @@ fn session_that_is_open_finishes_its_message() -> Result<(), Error> {
     let address = site.stranger().source.ip().to_string();
     site.greygate().run(&["punish", &address, "--for", "5m"])?;
     wait_until_served(site, false)?;
-    let message = Message::new("bob@sender.example", "another-message");
-    let round = session.attempt(&message, &[postfix::address("alice")])?;
-    assert!(round.is_queued(), "{round:?}");
-    session.quit()?;
-    site.postfix().wait_for_delivery("alice", &message.id)?;
+    session.command("MAIL FROM:<bob@sender.example>")?;
+    let reply = session.command(&format!("RCPT TO:<{}>", postfix::address("alice")))?;
+    assert_eq!(reply.code, 421, "{reply}");
     assert!(!is_served(site.stranger())?, "the next one is a new one");
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::fixture::{ATTEMPT, Fixture};
 /// Rewrites every row of the kind in the snapshot `bytes` as another version would have laid it
 /// out.
 fn relaid(bytes: &[u8], kind: u8, relay: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
-    const HEADER: usize = 8 + 2 + 2 + 24 + 4;
+    const HEADER: usize = 8 + 2 + 2 + 32 + 4;
     let (header, mut rest) = bytes.split_at(HEADER);
     let mut result = header.to_vec();
     while !rest.is_empty() {

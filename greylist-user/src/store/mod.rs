@@ -20,6 +20,7 @@ mod judge;
 mod keeper;
 mod lock;
 mod metrics;
+mod persist;
 mod reputations;
 mod restored;
 mod seed;
@@ -45,7 +46,7 @@ use crate::policy::{
 };
 
 use clients::Clients;
-use codec::{Header, Row};
+use codec::Header;
 use failures::Failures;
 use hops::Hops;
 pub use keeper::Keeper;
@@ -55,7 +56,6 @@ use reputations::Reputations;
 pub use restored::Restored;
 pub use seed::SeedError;
 use sentences::{Given, Sentences};
-use snapshot::Forbidden;
 pub use snapshot::{SetAside, SnapshotError, SnapshotReport};
 pub use strikes::Forgiven;
 use table::Table;
@@ -323,6 +323,7 @@ impl Store {
         let header = Header {
             seed: self.seed.fingerprint(),
             taken: now,
+            history: self.history(),
         };
         let written = snapshot::write(&self.settings.directory, &header, |writer| {
             self.give_rows(now, |row| writer.push(&row))
@@ -384,105 +385,6 @@ impl Store {
         let millis = taken.as_millis();
         self.last_snapshot.store(millis, Ordering::Relaxed);
         self.metrics.snapshot_taken.set(gauge(millis / 1_000));
-    }
-
-    fn restore(&self, now: Timestamp) -> Result<Restored, OpenError> {
-        let policy = self.policy.load();
-        let mut restored = Restored::default();
-        let directory = &self.settings.directory;
-        let counts = std::cell::RefCell::new(&mut restored);
-        let found = snapshot::read(
-            directory,
-            self.seed.fingerprint(),
-            now,
-            |row| self.restore_row(row, &policy, now, &mut counts.borrow_mut()),
-            || {
-                self.tuples.clear();
-                self.trust.clear();
-                self.sentences.clear();
-                **counts.borrow_mut() = Restored::default();
-            },
-        )
-        .map_err(|Forbidden { path, source }| OpenError::Snapshot { path, source })?;
-        for set_aside in &found.set_aside {
-            tracing::warn!(
-                file = %set_aside.found.display(),
-                kept = %set_aside.kept.display(),
-                why = set_aside.why,
-                "set-aside"
-            );
-        }
-        restored.age = found.taken.map(|taken| now.since(taken));
-        restored.set_aside = found.set_aside;
-        if let Some(taken) = found.taken {
-            self.note_snapshot(taken);
-        }
-        Ok(restored)
-    }
-
-    fn restore_row(&self, row: Row, policy: &Policy, now: Timestamp, counts: &mut Restored) {
-        let (kept, counted) = match row {
-            Row::Unknown => {
-                counts.unknown += 1;
-                return;
-            }
-            Row::Tuple(_, record) if record.has_lapsed(policy, now) => (true, &mut counts.lapsed),
-            Row::Trust(_, record) if record.has_lapsed(policy, now) => (true, &mut counts.lapsed),
-            Row::Sentence(sentence) if sentence.has_ended(now) => (true, &mut counts.lapsed),
-            Row::Tuple(key, record) => {
-                let merged = self
-                    .tuples
-                    .update(key, |prior| (prior.map_or(record, |p| p.merge(record)), ()));
-                (merged.is_ok(), &mut counts.tuples)
-            }
-            Row::Trust(key, record) => {
-                let merged = self
-                    .trust
-                    .update(key, |prior| (prior.map_or(record, |p| p.merge(record)), ()));
-                (merged.is_ok(), &mut counts.trusted)
-            }
-            Row::Sentence(sentence) => {
-                let given = self.sentences.give(sentence);
-                (given != Given::Full, &mut counts.sentences)
-            }
-        };
-        if kept {
-            *counted += 1;
-        } else {
-            counts.over_capacity += 1;
-        }
-    }
-
-    /// Hands everything that has not lapsed at `now` to `take`, aisle by aisle, with no lock held
-    /// while it takes.
-    fn give_rows(
-        &self,
-        now: Timestamp,
-        mut take: impl FnMut(Row) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let policy = self.policy.load_full();
-        for sentence in self.sentences(now) {
-            take(Row::Sentence(sentence))?;
-        }
-        let mut trust = Vec::new();
-        for aisle in 0..self.trust.aisles() {
-            self.trust.copy_aisle(aisle, &mut trust);
-            for (key, record) in trust.drain(..) {
-                if !record.has_lapsed(&policy, now) {
-                    take(Row::Trust(key, record))?;
-                }
-            }
-        }
-        let mut tuples = Vec::new();
-        for aisle in 0..self.tuples.aisles() {
-            self.tuples.copy_aisle(aisle, &mut tuples);
-            for (key, record) in tuples.drain(..) {
-                if !record.has_lapsed(&policy, now) {
-                    take(Row::Tuple(key, record))?;
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Brings the gauges up to date.
