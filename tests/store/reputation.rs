@@ -402,6 +402,35 @@ fn bad_name_fades_with_the_half_life() {
 }
 
 #[test]
+fn good_and_bad_counts_outlive_a_restart_and_go_on_fading() {
+    let fixture = Fixture::with_policy(refusing(Refusing::Reject));
+    let store = fixture.open();
+    relay_mail(&fixture, &store, 4, 20);
+    let bot = address([113, 9]);
+    for _ in 0..60 {
+        store.report_mail(bot, None, true, fixture.clock.now());
+    }
+    store.snapshot(fixture.clock.now()).expect("it is writable");
+    drop(store);
+    let store = fixture.open();
+    let attempt = mail(bot, "a@b.example", "r@here.example");
+    assert_eq!(fixture.judge(&store, &attempt), REJECTED);
+    for number in 0..2 {
+        let recipient = format!("q{number}@here.example");
+        let letter = mail(ATTEMPT.client, "f@b.example", &recipient);
+        pass_once(&fixture, &store, &letter);
+        fixture.wait_hours(1);
+    }
+    let next = mail(ATTEMPT.client, "f@b.example", "q9@here.example");
+    assert_eq!(fixture.judge(&store, &next), TRUSTED);
+    store.snapshot(fixture.clock.now()).expect("it is writable");
+    drop(store);
+    fixture.wait_hours(45 * 24);
+    let store = fixture.open();
+    assert_eq!(fixture.judge(&store, &attempt), NEW);
+}
+
+#[test]
 fn forgiving_an_address_clears_the_name_of_its_network() {
     let fixture = Fixture::with_policy(refusing(Refusing::Reject));
     let store = fixture.open();

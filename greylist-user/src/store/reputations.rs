@@ -443,6 +443,28 @@ mod tests {
     }
 
     #[test]
+    fn reports_from_many_threads_are_all_counted_and_a_recipient_once() {
+        let policy = Policy::default();
+        let table = Reputations::growing(100, Arc::default());
+        let mark = SEED.recipient_mark(b"r@here.example");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        table.note_report(&policy, [key(0), key(0)], true, T0);
+                        table.note_pass(&policy, key(0), mark, T0);
+                    }
+                });
+            }
+        });
+        let weights = table.by_network.get(&key(0)).expect("it is on record");
+        let weights = weights.weights(&policy, T0);
+        assert_eq!(weights.good, 256);
+        let reported = weights.spam / 256;
+        assert!((4_000..4_016).contains(&reported), "{reported}");
+    }
+
+    #[test]
     fn address_may_belong_to_two_networks_or_one() {
         let policy = Policy::default();
         let of = |address: &str| possible_networks(&policy, address.parse().expect("an address"));
