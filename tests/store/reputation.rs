@@ -352,6 +352,13 @@ fn filter_behind_teaches_who_is_bad_and_who_is_not() {
     report(address([114, 1]), named, true, 50);
     let by_name = mail(address([114, 1]), "a@b.example", "r@here.example");
     assert_eq!(fixture.judge(&store, &by_name), REJECTED);
+    // `unknown` is what Postfix logs of a client without a name.
+    report(address([115, 1]), Some(&b"unknown"[..]), true, 50);
+    let nameless = Attempt {
+        client_name: b"",
+        ..mail(address([115, 1]), "a@b.example", "r@here.example")
+    };
+    assert_eq!(fixture.judge(&store, &nameless), REJECTED);
     let ipv6 = "2001:db8:1:2::3".parse().expect("an address");
     report(ipv6, None, true, 50);
     let neighbour = "2001:db8:1:2::4".parse().expect("an address");

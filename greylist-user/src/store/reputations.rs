@@ -32,8 +32,8 @@ impl Store {
     /// Hears what a filter behind made of a mail from `client`. Returns whether there was room to
     /// note it.
     ///
-    /// The client network depends on the client's verified reverse name. With `name`, empty for a
-    /// client that has none, the report counts for that network. Without it the report counts for
+    /// The client network depends on the client's verified reverse name. With `name`, empty or
+    /// `unknown` for a client that has none, the report counts for that network. Without it the report counts for
     /// both that the address may belong to, as far as they are on record: mail that could be
     /// reported has passed, so one of them nearly always is, and the other only if neighbours are of
     /// the other kind. If none is, it counts for both.
@@ -276,11 +276,14 @@ pub(super) fn possible_networks(policy: &Policy, address: IpAddr) -> [ClientNetw
         .map(|ipv4_prefix| ClientNetwork::cut(address, ipv4_prefix, policy.ipv6_prefix))
 }
 
-/// The network of a client at `address` whose verified reverse name is `name`.
+/// The network of a client at `address` whose verified reverse name is `name`, as Postfix tells it.
 fn named_network(policy: &Policy, address: IpAddr, name: &[u8]) -> ClientNetwork {
     let attempt = Attempt {
         client: address.to_canonical(),
-        client_name: name,
+        client_name: match name {
+            b"unknown" | [b'[', ..] => b"",
+            name => name,
+        },
         helo: b"",
         reverse_path: b"",
         recipient: b"",
