@@ -5,6 +5,7 @@ mod concurrent;
 mod crash;
 mod disk;
 mod fixture;
+mod hopping;
 mod keeper;
 mod ladder;
 mod ladder_of_sentences;
