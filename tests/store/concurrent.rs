@@ -47,7 +47,7 @@ fn one_tuple_from_many_threads_is_one_record_with_every_count() {
 }
 
 #[test]
-fn concurrent_passes_count_once_towards_trust() {
+fn concurrent_passes_count_once_towards_trust_and_reputation() {
     let fixture = Fixture::new();
     let store = fixture.open();
     fixture.judge(&store, &ATTEMPT);
@@ -59,14 +59,17 @@ fn concurrent_passes_count_once_towards_trust() {
     });
     let rows = fixture.rows(&store);
     let [
-        Row::Reputation(..),
+        Row::Reputation(_, reputation),
         Row::Trust(_, trust),
         Row::Tuple(_, record),
     ] = rows[..]
     else {
         panic!("one record of each: {rows:?}");
     };
-    assert_eq!(trust.passes, 1);
+    assert_eq!((reputation.good_days, trust.passes), (1, 1));
+    let policy = fixture.policy.load();
+    let good = reputation.weights(&policy, fixture.clock.now()).good;
+    assert_eq!(good, 256, "one recipient, one day");
     assert_eq!(usize::from(record.passes), THREADS * ATTEMPTS);
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use greygate::clock::Clock as _;
 use greygate::policy::{
-    Attempt, DeferReason, Judge as _, PassReason, Policy, RefuseReason, Refusing, SentenceLevel,
-    SentencedClient, Verdict,
+    Action, Attempt, DeferReason, Judge as _, PassReason, Policy, RefuseReason, Refusing,
+    SentenceLevel, SentencedClient, Verdict,
 };
 use greygate::store::Store;
 
@@ -283,32 +283,29 @@ fn forging_known_correspondents_earns_nothing() {
 }
 
 #[test]
-fn nobody_is_blamed_while_greylisting_only_observes() {
-    let observing = Policy {
-        action: greygate::policy::Action::Observe,
-        ..Policy::default()
-    };
-    let fixture = Fixture::with_policy(observing);
+fn nobody_is_blamed_for_what_passed_while_greylisting_only_observed() {
+    let fixture = Fixture::with_policy(refusing(Refusing::Reject));
     let store = fixture.open();
-    // Deferred before, and taken since: it never comes again.
-    fixture.policy.store(std::sync::Arc::new(Policy::default()));
     let sender = address([113, 9]);
-    let to = |number: u32| format!("old{number}@here.example");
-    for number in 0..60 {
-        fixture.judge(&store, &mail(sender, "s@a.example", &to(number)));
-    }
-    fixture.policy.store(std::sync::Arc::new(Policy {
-        action: greygate::policy::Action::Observe,
-        ..refusing(Refusing::Reject)
-    }));
-    for number in 0..60 {
-        fixture.judge(&store, &mail(sender, "s@a.example", &to(number)));
-    }
-    give_up_on_all(&fixture, &store, sender);
-    for number in 0..60 {
-        let verdict = fixture.judge(&store, &mail(sender, "s@a.example", &to(number)));
-        assert_eq!(verdict, Verdict::Pass(PassReason::Observed));
-    }
+    let send_all = || -> Vec<_> {
+        let to = |number: u32| format!("r{number}@here.example");
+        let send = |number| fixture.judge(&store, &mail(sender, "s@a.example", &to(number)));
+        (0..200).map(send).collect()
+    };
+    // Deferred once; then the operator only observes, and the retries are taken.
+    send_all();
+    let mut observing = refusing(Refusing::Reject);
+    observing.action = Action::Observe;
+    fixture.policy.store(std::sync::Arc::new(observing));
+    let observed = Verdict::Pass(PassReason::Observed);
+    assert_eq!(send_all(), vec![observed; 200]);
+    fixture.wait_hours(25);
+    assert_eq!(send_all(), vec![observed; 200]);
+    // New mail after that is greylisted again, and nobody is refused.
+    fixture.wait_hours(25);
+    let enforcing = refusing(Refusing::Reject);
+    fixture.policy.store(std::sync::Arc::new(enforcing));
+    assert_eq!(send_all(), vec![Verdict::Defer(DeferReason::Late); 200]);
 }
 
 #[test]
@@ -355,6 +352,13 @@ fn filter_behind_teaches_who_is_bad_and_who_is_not() {
     report(address([114, 1]), named, true, 50);
     let by_name = mail(address([114, 1]), "a@b.example", "r@here.example");
     assert_eq!(fixture.judge(&store, &by_name), REJECTED);
+    // `unknown` is what Postfix logs of a client without a name.
+    report(address([115, 1]), Some(&b"unknown"[..]), true, 50);
+    let nameless = Attempt {
+        client_name: b"",
+        ..mail(address([115, 1]), "a@b.example", "r@here.example")
+    };
+    assert_eq!(fixture.judge(&store, &nameless), REJECTED);
     let ipv6 = "2001:db8:1:2::3".parse().expect("an address");
     report(ipv6, None, true, 50);
     let neighbour = "2001:db8:1:2::4".parse().expect("an address");
@@ -401,6 +405,35 @@ fn bad_name_fades_with_the_half_life() {
         assert_eq!(fixture.judge(&store, &attempt), REJECTED);
     }
     fixture.wait_hours(10 * 24);
+    assert_eq!(fixture.judge(&store, &attempt), NEW);
+}
+
+#[test]
+fn good_and_bad_counts_outlive_a_restart_and_go_on_fading() {
+    let fixture = Fixture::with_policy(refusing(Refusing::Reject));
+    let store = fixture.open();
+    relay_mail(&fixture, &store, 4, 20);
+    let bot = address([113, 9]);
+    for _ in 0..60 {
+        store.report_mail(bot, None, true, fixture.clock.now());
+    }
+    store.snapshot(fixture.clock.now()).expect("it is writable");
+    drop(store);
+    let store = fixture.open();
+    let attempt = mail(bot, "a@b.example", "r@here.example");
+    assert_eq!(fixture.judge(&store, &attempt), REJECTED);
+    for number in 0..2 {
+        let recipient = format!("q{number}@here.example");
+        let letter = mail(ATTEMPT.client, "f@b.example", &recipient);
+        pass_once(&fixture, &store, &letter);
+        fixture.wait_hours(1);
+    }
+    let next = mail(ATTEMPT.client, "f@b.example", "q9@here.example");
+    assert_eq!(fixture.judge(&store, &next), TRUSTED);
+    store.snapshot(fixture.clock.now()).expect("it is writable");
+    drop(store);
+    fixture.wait_hours(45 * 24);
+    let store = fixture.open();
     assert_eq!(fixture.judge(&store, &attempt), NEW);
 }
 

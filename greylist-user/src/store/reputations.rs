@@ -32,8 +32,8 @@ impl Store {
     /// Hears what a filter behind made of a mail from `client`. Returns whether there was room to
     /// note it.
     ///
-    /// The client network depends on the client's verified reverse name. With `name`, empty for a
-    /// client that has none, the report counts for that network. Without it the report counts for
+    /// The client network depends on the client's verified reverse name. With `name`, empty or
+    /// `unknown` for a client that has none, the report counts for that network. Without it the report counts for
     /// both that the address may belong to, as far as they are on record: mail that could be
     /// reported has passed, so one of them nearly always is, and the other only if neighbours are of
     /// the other kind. If none is, it counts for both.
@@ -274,11 +274,14 @@ pub(super) fn possible_networks(policy: &Policy, address: IpAddr) -> [ClientNetw
         .map(|ipv4_prefix| ClientNetwork::cut(address, ipv4_prefix, policy.ipv6_prefix))
 }
 
-/// The network of a client at `address` whose verified reverse name is `name`.
+/// The network of a client at `address` whose verified reverse name is `name`, as Postfix tells it.
 fn named_network(policy: &Policy, address: IpAddr, name: &[u8]) -> ClientNetwork {
     let attempt = Attempt {
         client: address.to_canonical(),
-        client_name: name,
+        client_name: match name {
+            b"unknown" | [b'[', ..] => b"",
+            name => name,
+        },
         helo: b"",
         reverse_path: b"",
         recipient: b"",
@@ -438,6 +441,28 @@ mod tests {
         assert_eq!((said(1), said(2)), (Some(2), None));
         assert!(table.note_report(&policy, [key(2), key(2)], true, T0));
         assert_eq!(said(2), Some(1));
+    }
+
+    #[test]
+    fn reports_from_many_threads_are_all_counted_and_a_recipient_once() {
+        let policy = Policy::default();
+        let table = Reputations::growing(100, Arc::default());
+        let mark = SEED.recipient_mark(b"r@here.example");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        table.note_report(&policy, [key(0), key(0)], true, T0);
+                        table.note_pass(&policy, key(0), mark, T0);
+                    }
+                });
+            }
+        });
+        let weights = table.by_network.get(&key(0)).expect("it is on record");
+        let weights = weights.weights(&policy, T0);
+        assert_eq!(weights.good, 256);
+        let reported = weights.spam / 256;
+        assert!((4_000..4_016).contains(&reported), "{reported}");
     }
 
     #[test]
