@@ -141,11 +141,14 @@ impl Record {
     /// The delay and what has been added to it, as far as these rules, which may be newer, have it
     /// count. The window it leaves is never closed.
     pub fn lengthened_delay(&self, policy: &Policy) -> Duration {
-        let rules = &policy.punish;
-        let most = rules.extra_delay_limit.max(rules.hopping_delay);
+        // As of nearly all: not worth the arithmetic.
+        if self.extra == 0 {
+            return policy.delay;
+        }
+        let extra = self.extra.min(rhythm::most_extra(policy));
         policy
             .delay
-            .saturating_add(self.extra().min(most).min(rhythm::usable_extra(policy)))
+            .saturating_add(Duration::from_secs(extra.into()))
     }
 
     /// Notes one more attempt, at the given address of this site.

@@ -24,8 +24,8 @@
 //! begins anew, and the tuple waits 1 s and 15 s longer by turns. What another host reports breaks
 //! a run and begins none, since the sentence falls on the connections of this one.
 //!
-//! Attempts without `SIZE=` make a run that proves nothing. Once it is as long as an offence, the
-//! content of the next is asked for, and of the one after it: if they are one message, they are the
+//! Attempts without `SIZE=` make a run that proves nothing. The attempt with which it is as long as
+//! an offence is asked for its content, and so is the next: if they are one message, they are the
 //! proof. If they are two, the run was one of several mails, and begins anew; so it does when the
 //! second is not shown within [`Punish::rapid_interval`].
 //!
@@ -141,8 +141,8 @@ pub(super) fn note_early(
 /// Notes in `record` that the client of its tuple uses a HELO argument that relay hopping was done
 /// with.
 pub(super) fn note_hopping(policy: &Policy, record: &mut Record) {
-    let extra = policy.punish.hopping_delay.min(usable_extra(policy));
-    record.extra = record.extra.max(whole_seconds(extra));
+    let extra = whole_seconds(policy.punish.hopping_delay).min(usable_extra(policy));
+    record.extra = record.extra.max(extra);
 }
 
 /// Notes in `record` what the message of `attempt` turned out to be. Says what its client has done,
@@ -184,10 +184,18 @@ pub fn note_content(
     repeats.then_some(Offence::RapidRetries)
 }
 
-/// The most that may be added to the delay: of what is left of the retry window, one half. A sender
-/// that retries at all must find it open.
-pub(super) fn usable_extra(policy: &Policy) -> Duration {
-    policy.retry_window.saturating_sub(policy.delay) / 2
+/// The most that these rules have a tuple wait beyond the delay, in seconds, whatever was added
+/// under others.
+pub(super) fn most_extra(policy: &Policy) -> u16 {
+    let rules = &policy.punish;
+    whole_seconds(rules.extra_delay_limit.max(rules.hopping_delay)).min(usable_extra(policy))
+}
+
+/// One half of what the delay leaves of the retry window, in seconds. The other half stays open: a
+/// sender that retries at all must be able to pass.
+fn usable_extra(policy: &Policy) -> u16 {
+    let left = policy.retry_window.saturating_sub(policy.delay);
+    u16::try_from(left.as_secs() / 2).unwrap_or(u16::MAX)
 }
 
 /// Adds to the delay of `record` for a message that was tried at `earlier` and again at `later`.
@@ -200,9 +208,11 @@ fn lengthen(policy: &Policy, record: &mut Record, earlier: Timestamp, later: Tim
         millis.saturating_mul(rules.extra_delay_share.into()) / (100 * 1_000)
     };
     let share = share_at(later).saturating_sub(share_at(earlier));
-    let most = rules.extra_delay.as_millis().div_ceil(1_000);
-    let more = u16::try_from(most.min(share.into())).unwrap_or(u16::MAX);
-    let limit = whole_seconds(rules.extra_delay_limit.min(usable_extra(policy)));
+    // A part of a second counts as one: nothing at all would be another setting.
+    let part = u64::from(rules.extra_delay.subsec_nanos() > 0);
+    let most = rules.extra_delay.as_secs().saturating_add(part);
+    let more = u16::try_from(most.min(share)).unwrap_or(u16::MAX);
+    let limit = whole_seconds(rules.extra_delay_limit).min(usable_extra(policy));
     let longer = record.extra.saturating_add(more).min(limit);
     // Relay hopping may have brought it above the limit of early retries.
     record.extra = record.extra.max(longer);

@@ -60,6 +60,15 @@ fn retry_each_second_pays_half_of_its_time_though_half_a_second_is_none() {
 }
 
 #[test]
+fn part_of_a_second_is_added_as_one() {
+    let policy = punishing(Punish {
+        extra_delay: Duration::from_millis(1),
+        ..Punish::default()
+    });
+    assert_eq!(passes(&policy, 60), (240, 3));
+}
+
+#[test]
 fn two_and_seventy_seconds_by_turns_pay_by_turns() {
     let mut story = Story::new(Policy::default());
     let charged: Vec<_> = [0, 2, 72, 74, 144, 146]
@@ -194,6 +203,12 @@ fn half_of_the_window_stays_open_whatever_is_added() {
         ..Policy::default()
     };
     assert_eq!(passes(&policy, 30), (180 + 300, 300));
+    let mut roomy = Story::new(Policy {
+        retry_window: Duration::from_hours(24),
+        ..policy.clone()
+    });
+    roomy.hears_amid(&HOPPING, &ATTEMPT, seconds(0));
+    assert_eq!(u64::from(roomy.extra()), (24 * 3_600 - 180) / 2);
     let mut story = Story::new(policy);
     let left = seconds(180 + 300);
     story.hears_amid(&HOPPING, &ATTEMPT, seconds(0));
