@@ -52,6 +52,7 @@ pub struct Session {
     origin: Origin,
     terms: Terms,
     client: Option<IpAddr>,
+    /// When the client came: when the MTA did, since Postfix tells connect only with the first RCPT.
     connected: Timestamp,
     /// Known from the macros of a connect to come on.
     server: ServerMark,
@@ -107,6 +108,7 @@ impl Session {
         if let Command::Negotiate(offer) = command {
             self.terms = Terms::agree(&Needs::GREYLISTING, offer)?;
             self.terms.encode(out);
+            self.connected = now;
             return Ok(Next::Command);
         }
         let debt = Debt::of(&command, &self.terms);
@@ -136,7 +138,10 @@ impl Session {
                 self.end_transaction();
                 return Ok(Next::Close);
             }
-            Command::QuitNewClient => self.new_client(),
+            Command::QuitNewClient => {
+                self.connected = Timestamp::NEVER;
+                self.new_client()
+            }
             Command::Negotiate(_) | Command::EndOfHeaders | Command::Unknown(_) => Said::Continue,
         };
         self.pay(debt, said, out)?;
@@ -194,7 +199,9 @@ impl Session {
         let server = self.server;
         self.new_client();
         self.server = server;
-        self.connected = now;
+        if self.connected == Timestamp::NEVER {
+            self.connected = now;
+        }
         self.client = connect.address;
         self.envelope.set_client_name(connect.name);
         Said::Continue

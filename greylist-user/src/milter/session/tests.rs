@@ -38,6 +38,7 @@ struct Table {
     passes: HashMap<&'static str, PassReason>,
     asked: Mutex<Vec<String>>,
     servers: Mutex<Vec<ServerMark>>,
+    connected: Mutex<Vec<u64>>,
     /// What it was told, beginning with `content` or `rejected`.
     told: Mutex<Vec<String>>,
 }
@@ -78,6 +79,10 @@ impl Judge for Table {
             .lock()
             .expect("no judge panics")
             .push(attempt.server);
+        self.connected
+            .lock()
+            .expect("no judge panics")
+            .push(attempt.connected.as_millis());
         Judgement {
             wants_content,
             ..verdict.into()
@@ -102,6 +107,7 @@ struct Talk {
     session: Session,
     table: Arc<Table>,
     metrics: Arc<Metrics>,
+    now: Timestamp,
 }
 
 impl Talk {
@@ -125,6 +131,7 @@ impl Talk {
             session: Session::new(context, Arc::new(policy), Origin::ThisHost),
             table,
             metrics,
+            now: Timestamp::from_millis(1),
         };
         let answer = talk.says(b'O', &offer_payload(offer));
         assert!(answer.starts_with('O'), "{answer}");
@@ -144,8 +151,7 @@ impl Talk {
         payload: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<Next, SessionError> {
-        let now = Timestamp::from_millis(1);
-        self.session.receive(Frame { kind, payload }, now, out)
+        self.session.receive(Frame { kind, payload }, self.now, out)
     }
 
     fn greets(&mut self) {
@@ -296,6 +302,23 @@ fn server_addresses_are_told_apart() {
     let servers = talk.table.servers.lock().expect("no judge panics");
     let bits: Vec<_> = servers.iter().map(|server| server.bit()).collect();
     assert_eq!(bits, [1, 2, 0, 2, 0, 1, 0]);
+}
+
+#[test]
+fn session_begins_when_the_mta_connects_not_when_it_tells_so() {
+    let mut talk = Talk::new(POSTFIX, &[]);
+    // Postfix tells all of it with the first RCPT.
+    talk.now = Timestamp::from_millis(5_000);
+    talk.greets();
+    talk.mails("a@x.example");
+    talk.rcpts("b@y");
+    talk.says(b'K', b"");
+    talk.now = Timestamp::from_millis(9_000);
+    talk.greets();
+    talk.mails("a@x.example");
+    talk.rcpts("b@y");
+    let connected = talk.table.connected.lock().expect("no judge panics");
+    assert_eq!(*connected, [1, 9_000], "the next client comes later");
 }
 
 #[test]
