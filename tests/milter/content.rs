@@ -13,8 +13,9 @@ fn message_that_is_to_be_read_is_deferred_at_its_end() {
         assert!(mta.rcpt("read@y.example").expect("an answer").is_continue());
         assert!(mta.data().expect("an answer").is_continue());
         mta.hold(b'L', b"Message-ID\0 <1@x.example>\0");
+        let piece = vec![b'x'; 65_535];
         for _ in 0..40 {
-            mta.hold(b'B', &[b'x'; 65_535]);
+            mta.hold(b'B', &piece);
         }
         assert!(mta.end_of_message().expect("an answer").is_deferral());
         mta.quit().expect("a clean end");

@@ -122,7 +122,8 @@ fn buffer_of_a_body_is_given_back_with_it() {
     connection
         .answer(&conversation()[..17], &mut out)
         .expect("terms");
-    let chunk = [b"\0\x01\0\0B".as_slice(), &[b'x'; 65_535]].concat();
+    let mut chunk = b"\0\x01\0\0B".to_vec();
+    chunk.resize(5 + 65_535, b'x');
     let mut most = 0;
     for piece in chunk.repeat(20).chunks(50_000) {
         connection.answer(piece, &mut out).expect("in order");

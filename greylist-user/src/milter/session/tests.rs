@@ -571,7 +571,7 @@ fn commands() -> impl Strategy<Value = Vec<(u8, &'static [u8])>> {
         Just((b'B', b"chunk".as_slice())),
         Just((b'C', b"mx\x004\x30\x39192.0.2.7\0".as_slice())),
         Just((b'D', b"M{auth_authen}\0joe\0".as_slice())),
-        Just((b'D', b"C{daemon_addr}\0192.0.2.1\0".as_slice())),
+        Just((b'D', b"C{daemon_addr}\x00192.0.2.1\0".as_slice())),
         Just((b'D', b"R{rcpt_mailer}\0error\0".as_slice())),
         Just((
             b'D',
