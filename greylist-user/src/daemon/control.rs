@@ -170,6 +170,7 @@ impl Control for Desk {
                 // First, and whether the store has it or not: the kernel may.
                 let itself = SentencedClient::try_from(network).ok().and_then(named);
                 let within = self.store.forgive_within(network.trunc(), now);
+                let within = within.into_iter().filter_map(|it| it.lifted);
                 itself.into_iter().chain(within).collect()
             }
         };

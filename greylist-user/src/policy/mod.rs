@@ -12,6 +12,7 @@ mod fingerprint;
 mod history;
 mod hopping;
 mod judge;
+mod ladder;
 mod neighbours;
 mod network;
 mod offence;
@@ -19,6 +20,7 @@ mod persistence;
 mod punish;
 pub mod ranges;
 mod record;
+mod registered;
 mod reputation;
 mod rules;
 mod sentence;
@@ -32,23 +34,22 @@ mod verdict;
 mod scenarios;
 
 pub use attempt::{Attempt, Origin, ServerMark};
-pub use client::{
-    Accused, ClientRecord, Protection, Strike, Struck, protection, strike, turns_away,
-};
+pub use client::{Accused, ClientRecord, Protection, Strike, protection};
 pub use decide::{Decision, decide, exempt};
 pub use effect::Effect;
 pub use failure::Failure;
 pub use fingerprint::{Fingerprint, MessageHasher};
 pub use history::History;
-pub use hopping::{Circumstances, HoppingHelo};
+pub use hopping::{Circumstances, Finding, HoppingHelo, Sighting, Sightings, Suspect};
 pub use judge::{Grounds, Judge, Judgement};
+pub use ladder::{Struck, excuse, strike, turns_away};
 pub use neighbours::{Neighbour, Neighbours};
 pub use network::ClientNetwork;
-pub use offence::Offence;
+pub use offence::{Offence, Outcome};
 pub use persistence::{Persistence, lengthened};
 pub use punish::note_content;
 pub use record::{Record, Standing};
-pub use reputation::{Reputation, Repute, refusal};
+pub use reputation::{RecipientMark, Reputation, Repute, Weights, refusal};
 pub use rules::{Action, Policy, Punish, Refusing, ReputationRules};
 pub use sentence::{
     Sentence, SentenceLevel, SentenceReason, SentencedClient, UnknownLevel, UnsentenceableNetwork,
@@ -56,6 +57,7 @@ pub use sentence::{
 pub use time::{Second, Timestamp};
 pub use trust::TrustRecord;
 pub use tuple::{
-    ClientKey, FailureKey, HeloKey, HostMark, NetworkKey, PairKey, Seed, TrustKey, TupleKey,
+    ClientKey, DomainMark, FailureKey, HeloKey, HopKey, HostMark, NetworkKey, PairKey, Seed,
+    TrustKey, TupleKey,
 };
 pub use verdict::{DeferReason, PassReason, RefuseReason, Verdict};

@@ -39,6 +39,11 @@ impl ClientNetwork {
         }
     }
 
+    /// Bits of its prefix.
+    pub(super) const fn prefix(self) -> u8 {
+        self.prefix
+    }
+
     /// Hands the network to `sink`, in bytes that no other network has.
     pub(super) fn feed(self, mut sink: impl FnMut(&[u8])) {
         sink(&[self.family, self.prefix]);

@@ -49,8 +49,8 @@ pub struct SetAside {
 /// What reading the snapshots came to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
-    /// When the snapshot that was used had been taken, if there was one.
-    pub(super) taken: Option<Timestamp>,
+    /// What the snapshot that was used says of itself, if there was one.
+    pub(super) header: Option<Header>,
     /// Snapshots that were not used.
     pub(super) set_aside: Vec<SetAside>,
 }
@@ -125,8 +125,8 @@ pub(super) fn read(
     for name in [LATEST, PREVIOUS] {
         let path = directory.join(name);
         match read_file(&path, seed, &mut sink) {
-            Ok(taken) => {
-                found.taken = Some(taken);
+            Ok(header) => {
+                found.header = Some(header);
                 break;
             }
             Err(Unusable::Absent) => {}
@@ -160,22 +160,19 @@ enum Unusable {
     OtherSeed,
 }
 
-fn read_file(path: &Path, seed: [u8; 16], sink: impl FnMut(Row)) -> Result<Timestamp, Unusable> {
+fn read_file(path: &Path, seed: [u8; 16], sink: impl FnMut(Row)) -> Result<Header, Unusable> {
     let file = File::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Unusable::Absent,
         io::ErrorKind::PermissionDenied => Unusable::Forbidden(error),
         _ => Unusable::Damaged(Damage::Io(error)),
     })?;
     let reader = Reader::begin(BufReader::with_capacity(BUFFER, file))?;
-    let Header {
-        seed: made_with,
-        taken,
-    } = *reader.header();
-    if made_with != seed {
+    let header = *reader.header();
+    if header.seed != seed {
         return Err(Unusable::OtherSeed);
     }
     reader.for_each(sink)?;
-    Ok(taken)
+    Ok(header)
 }
 
 fn set_aside(found: PathBuf, why: &Unusable, now: Timestamp) -> SetAside {
@@ -235,6 +232,7 @@ mod tests {
     use nix::unistd::{Uid, setfsuid};
 
     use super::*;
+    use crate::policy::History;
     use crate::policy::{Record, TupleKey};
 
     const SEED: [u8; 16] = [7; 16];
@@ -252,6 +250,7 @@ mod tests {
         let header = Header {
             seed: SEED,
             taken: at(millis),
+            history: History { begun: at(millis) },
         };
         write(directory, &header, |writer| writer.push(&row(millis))).expect("it is writable")
     }
@@ -284,7 +283,7 @@ mod tests {
             take(directory.path(), millis);
         }
         let (found, rows) = restore(directory.path(), SEED);
-        assert_eq!(found.taken, Some(at(3)));
+        assert_eq!(found.header.map(|it| it.taken), Some(at(3)));
         assert_eq!(rows, [row(3)]);
         let mut names: Vec<_> = fs::read_dir(directory.path())
             .expect("it can be listed")
@@ -319,7 +318,7 @@ mod tests {
         file.set_len(length - 1).expect("it can be cut");
         let (found, rows) = restore(directory.path(), SEED);
         assert_eq!(rows, [row(1)], "nothing of the damaged one remains");
-        assert_eq!(found.taken, Some(at(1)));
+        assert_eq!(found.header.map(|it| it.taken), Some(at(1)));
         let [aside] = &found.set_aside[..] else {
             panic!("one is set aside: {found:?}");
         };
@@ -365,7 +364,7 @@ mod tests {
         take(directory.path(), 1);
         take(directory.path(), 2);
         let (found, rows) = restore(directory.path(), [8; 16]);
-        assert_eq!((found.taken, rows), (None, Vec::new()));
+        assert_eq!((found.header.map(|it| it.taken), rows), (None, Vec::new()));
         assert_eq!(found.set_aside.len(), 2);
         assert!(found.set_aside[0].why.contains("another seed"));
     }
@@ -377,6 +376,7 @@ mod tests {
         let header = Header {
             seed: SEED,
             taken: at(2),
+            history: History { begun: at(2) },
         };
         let error = write(directory.path(), &header, |_| {
             Err(io::Error::from(io::ErrorKind::StorageFull))
