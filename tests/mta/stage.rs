@@ -15,7 +15,7 @@ use greygate::policy::{
 };
 use support::error::Error;
 use support::netns::{self, End, Namespace};
-use support::postfix::Postfix;
+use support::postfix::{Postfix, World};
 use support::smtp::Client;
 
 /// The mailboxes, each with the word on mail for it: passed before; passes now, after waiting;
@@ -65,11 +65,14 @@ impl Stage {
         let metrics = Arc::<Metrics>::default();
         let server = mx.run(|| serve(Arc::clone(&script), Arc::clone(&metrics)));
         let endpoint = &server.endpoints()[0];
-        let mailboxes = [KNOWN, WAITED, READ, NEW].map(str::to_owned);
+        let world = World {
+            mailboxes: [KNOWN, WAITED, READ, NEW].map(str::to_owned).into(),
+            ..World::default()
+        };
         // Should the milter fail, mail flows, and the test sees that.
         let milters = format!("{{ {endpoint}, default_action=accept }}");
         let home = directory.path().join("postfix");
-        let postfix = Postfix::start(&mx, &home, &mailboxes, &milters)?;
+        let postfix = Postfix::start(&mx, &home, &world, &milters)?;
         Ok(Self {
             postfix,
             _server: server,
