@@ -65,11 +65,11 @@ fn known_recipient_is_accepted_at_data() {
 fn options_agreed_with_postfix_leave_two_round_trips() {
     let world = World::new();
     let (_, terms) = Mta::negotiate(world.inet(), POSTFIX).expect("terms");
-    assert_eq!(terms, [6, 0x101, 0x10_7970]);
+    assert_eq!(terms, [6, 0x101, 0x18_79c0]);
 }
 
 #[test]
-fn recipient_refused_by_the_mta_is_only_counted() {
+fn recipient_refused_by_the_mta_is_not_judged_but_told() {
     let world = World::new();
     let mut mta = world.session();
     mta.mail("a@x.example").expect("held");
@@ -77,6 +77,10 @@ fn recipient_refused_by_the_mta_is_only_counted() {
     assert!(answer.is_continue());
     mta.quit().expect("a clean end");
     assert!(world.table.seen().is_empty());
+    assert_eq!(
+        world.table.heard(),
+        ["rejected <a@x.example> nobody@y.example"]
+    );
     assert_eq!(world.metric("milter_recipients_rejected_total"), 1);
 }
 
@@ -216,6 +220,11 @@ fn ancient_mta_gets_an_answer_to_everything() {
     assert!(mta.helo("helo").expect("an answer").is_continue());
     assert!(mta.mail("").expect("an answer").is_continue());
     assert!(mta.rcpt("b@y.example").expect("an answer").is_continue());
+    let header = mta.command(b'L', b"Subject\0x\0").expect("an answer");
+    assert!(header.is_deferral(), "the envelope is complete");
+    mta.abort();
+    assert!(mta.mail("a@x.example").expect("an answer").is_continue());
+    assert!(mta.rcpt("read@y.example").expect("an answer").is_continue());
     for (kind, payload) in [
         (b'L', b"Subject\0x\0".as_slice()),
         (b'N', b""),

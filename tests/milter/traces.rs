@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use greygate::{
     milter::Endpoint,
-    policy::{PassReason, Verdict},
+    policy::{PassReason, RefuseReason, Verdict},
 };
 use support::mta::Mta;
 
@@ -16,6 +16,8 @@ fn recorded_sessions_get_the_recorded_replies_at_every_split() {
     let waited = Duration::from_secs(187);
     let verdict = Verdict::Pass(PassReason::Waited { waited });
     world.table.tell("waited@lab.example", verdict);
+    let sentenced = Verdict::Refuse(RefuseReason::Sentenced);
+    world.table.tell("sentenced@lab.example", sentenced);
     let mut replayed = 0;
     for entry in fs::read_dir(directory()).expect("traces are there") {
         let path = entry.expect("a file").path();
@@ -33,7 +35,7 @@ fn recorded_sessions_get_the_recorded_replies_at_every_split() {
         }
         replayed += 1;
     }
-    assert_eq!(replayed, 8, "a trace was lost or added");
+    assert_eq!(replayed, 11, "a trace was lost or added");
 }
 
 struct Trace {

@@ -126,13 +126,14 @@ impl World {
 
 /// A greylist of one rule: a tuple passes once [`DELAY`] has gone by. Recipients `known@…` always
 /// pass, and so does who has logged in; at `panic@…` the judge falls over, and at `slow@…` it waits
-/// at the gate.
+/// at the gate. Recipients `read@…` want the content of their message.
 #[derive(Default)]
 pub(crate) struct Table {
     /// Held by a test that wants the judge to wait.
     pub(crate) gate: Mutex<()>,
     first_seen: Mutex<HashMap<String, Timestamp>>,
     told: Mutex<HashMap<String, Verdict>>,
+    heard: Mutex<Vec<String>>,
 }
 
 impl Table {
@@ -140,6 +141,21 @@ impl Table {
     pub(crate) fn tell(&self, recipient: &str, verdict: Verdict) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.insert(recipient.to_owned(), verdict);
+    }
+
+    /// What it heard beside the attempts: `content` of a message and `rejected` recipients.
+    pub(crate) fn heard(&self) -> Vec<String> {
+        self.heard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn hear(&self, what: &str, attempt: &Attempt<'_>) {
+        let from = String::from_utf8_lossy(attempt.reverse_path);
+        let to = String::from_utf8_lossy(attempt.recipient);
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.push(format!("{what} <{from}> {to}"));
     }
 
     /// Tuples seen, in order of their names.
@@ -156,16 +172,23 @@ impl Table {
 
 impl Judge for Table {
     fn judge(&self, attempt: &Attempt<'_>, now: Timestamp) -> Judgement {
-        self.verdict(attempt, now).into()
+        Judgement {
+            wants_content: attempt.recipient.starts_with(b"read@"),
+            ..self.verdict(attempt, now).into()
+        }
     }
 
     fn message_hasher(&self) -> MessageHasher {
         Seed::from_bytes([7; Seed::LENGTH]).message_hasher()
     }
 
-    fn note_content(&self, _: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {}
+    fn note_content(&self, attempt: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {
+        self.hear("content", attempt);
+    }
 
-    fn note_rejected(&self, _: &Attempt<'_>, _: Timestamp) {}
+    fn note_rejected(&self, attempt: &Attempt<'_>, _: Timestamp) {
+        self.hear("rejected", attempt);
+    }
 }
 
 impl Table {

@@ -1,16 +1,20 @@
 //! Greygate behind a real Postfix.
 //!
-//! Every test has a site of its own: namespaces, Postfix, daemon. Nothing of the machine's own mail
+//! Every test has a site of its own: namespaces, Postfix, daemon; or a stage, where the daemon is the
+//! milter alone. Nothing of the machine's own mail
 //! system is used. Run by `cargo xtask test`; needs root, Postfix and the daemon's binary.
 
 mod away;
 mod cleanup;
+mod content;
 mod deferral;
 mod kernel;
 mod load;
 mod miltertest;
+mod refusal;
 mod reload;
 mod session;
+mod stage;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,12 +25,18 @@ use support::site::{Plan, Site};
 use support::smtp::{Client, Message, Round};
 use support::{greygate, interrupt, postfix};
 
-/// What every test of this suite needs.
+/// What a site needs.
 pub(crate) fn equipment() -> Result<(), Missing> {
+    mta()?;
+    greygate::binary()?;
+    Ok(())
+}
+
+/// What a Postfix of one's own needs.
+pub(crate) fn mta() -> Result<(), Missing> {
     requirements::network_namespaces()?;
     requirements::program("ip")?;
     requirements::program("postfix")?;
-    greygate::binary()?;
     Ok(())
 }
 

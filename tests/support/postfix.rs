@@ -251,6 +251,8 @@ virtual_mailbox_maps = texthash:{directory}/etc/mailboxes
 virtual_mailbox_base = {directory}/mail
 virtual_uid_maps = static:{MAILBOX_OWNER}
 virtual_gid_maps = static:{MAILBOX_OWNER}
+# Room for a body of many pieces.
+message_size_limit = 30000000
 smtpd_milters = {milters}
 "
     ))

@@ -166,7 +166,7 @@ pub enum CommandError {
 
 /// An address as Postfix writes it, or Sendmail (`IPv6:` in front), or a link-local one with its
 /// zone behind.
-fn parse_address(text: &[u8]) -> Option<IpAddr> {
+pub(super) fn parse_address(text: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(text).ok()?;
     let text = match text.split_at_checked(5) {
         Some((prefix, rest)) if prefix.eq_ignore_ascii_case("IPv6:") => rest,

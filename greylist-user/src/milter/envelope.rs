@@ -40,8 +40,8 @@ impl Envelope {
         self.kept_end = self.path_end;
     }
 
-    /// Keeps a recipient until the message is judged; false when there is no room for it.
-    pub(super) fn keep_recipient(&mut self, recipient: &[u8]) -> bool {
+    /// Keeps a recipient until the end of the message; false when there is no room for it.
+    pub(super) fn keep_recipient(&mut self, recipient: &[u8], due: Due) -> bool {
         let Ok(length) = u16::try_from(recipient.len()) else {
             return false;
         };
@@ -49,6 +49,7 @@ impl Envelope {
             return false;
         }
         self.text.truncate(self.kept_end);
+        self.text.push(due as u8);
         self.text.extend_from_slice(&length.to_be_bytes());
         self.text.extend_from_slice(recipient);
         self.kept_end = self.text.len();
@@ -81,15 +82,41 @@ impl Envelope {
         &self.text[self.helo_end..self.path_end]
     }
 
-    /// The kept recipients, in the order they were named.
-    pub(super) fn kept(&self) -> impl Iterator<Item = &[u8]> {
-        let mut rest = &self.text[self.path_end..self.kept_end];
+    /// The kept recipients for whom `due` is to come, in the order they were named.
+    pub(super) fn kept(&self, due: Due) -> impl Iterator<Item = Kept<'_>> {
+        let mut next = Place::FIRST;
         std::iter::from_fn(move || {
-            let (length, tail) = rest.split_first_chunk()?;
-            let (recipient, tail) = tail.split_at_checked(u16::from_be_bytes(*length).into())?;
-            rest = tail;
-            Some(recipient)
+            let kept = self.next_kept(due, next)?;
+            next = kept.next;
+            Some(kept)
         })
+    }
+
+    /// The first recipient from `place` on for whom `due` is to come.
+    pub(super) fn next_kept(&self, due: Due, place: Place) -> Option<Kept<'_>> {
+        let mut rest = self.text.get(self.path_end + place.0..self.kept_end)?;
+        let mut place = place;
+        loop {
+            let (mark, tail) = rest.split_first()?;
+            let (length, tail) = tail.split_first_chunk()?;
+            let length = usize::from(u16::from_be_bytes(*length));
+            let (recipient, tail) = tail.split_at_checked(length)?;
+            let next = Place(place.0 + PREFIX + length);
+            if *mark == due as u8 {
+                return Some(Kept {
+                    recipient,
+                    place,
+                    next,
+                });
+            }
+            rest = tail;
+            place = next;
+        }
+    }
+
+    /// Says what is to come for the recipient at `place` from now on.
+    pub(super) fn mark(&mut self, place: Place, due: Due) {
+        self.text[self.path_end + place.0] = due as u8;
     }
 
     /// Empty until the MTA has told it.
@@ -98,6 +125,37 @@ impl Envelope {
     }
 }
 
+/// What is to come for a kept recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Nothing more.
+    Nothing = 0,
+    /// Its judgement.
+    Judgement = 1,
+    /// What the content of the message says.
+    Content = 2,
+}
+
+/// A kept recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kept<'a> {
+    pub(super) recipient: &'a [u8],
+    /// Where it lies.
+    pub(super) place: Place,
+    /// Where the one after it would lie.
+    pub(super) next: Place,
+}
+
+/// Where a kept recipient lies; good until the transaction is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place(usize);
+
+impl Place {
+    pub(super) const FIRST: Self = Self(0);
+}
+
+/// Bytes before a kept recipient: what is due, and its length.
+const PREFIX: usize = 3;
 /// Bytes of recipients kept for one message: Postfix's 1,000 at 64 bytes each.
 const KEPT_LIMIT: usize = 64 * 1024;
 /// What an idle session may hold on to; longer texts give their memory back.
@@ -118,27 +176,27 @@ mod tests {
     #[test]
     fn texts_lie_side_by_side() {
         let mut envelope = envelope();
-        assert!(envelope.keep_recipient(b"b@example"));
+        assert!(envelope.keep_recipient(b"b@example", Due::Judgement));
         envelope.set_queue_id(b"4AB");
-        assert!(envelope.keep_recipient(b""));
+        assert!(envelope.keep_recipient(b"", Due::Judgement));
         envelope.set_queue_id(b"4ABC");
         assert_eq!(envelope.client_name(), b"mx.example");
         assert_eq!(envelope.helo(), b"helo.example");
         assert_eq!(envelope.reverse_path(), b"a@example");
-        let kept: Vec<_> = envelope.kept().collect();
-        assert_eq!(kept, [b"b@example".as_slice(), b""]);
+        let kept = envelope.kept(Due::Judgement).map(|kept| kept.recipient);
+        assert_eq!(kept.collect::<Vec<_>>(), [b"b@example".as_slice(), b""]);
         assert_eq!(envelope.queue_id(), b"4ABC");
     }
 
     #[test]
     fn nothing_of_a_transaction_outlives_it() {
         let mut envelope = envelope();
-        envelope.keep_recipient(b"b@example");
+        envelope.keep_recipient(b"b@example", Due::Content);
         envelope.set_queue_id(b"4ABC");
         envelope.reset();
         assert_eq!(envelope.helo(), b"helo.example");
         assert_eq!(envelope.reverse_path(), b"");
-        assert_eq!(envelope.kept().count(), 0);
+        assert_eq!(envelope.kept(Due::Content).count(), 0);
         assert_eq!(envelope.queue_id(), b"");
     }
 
@@ -152,14 +210,38 @@ mod tests {
     }
 
     #[test]
+    fn kept_recipient_is_found_by_what_is_due() {
+        let mut envelope = envelope();
+        for recipient in ["1", "22", "333"] {
+            assert!(envelope.keep_recipient(recipient.as_bytes(), Due::Judgement));
+        }
+        envelope.set_queue_id(b"4AB");
+        let first = envelope.next_kept(Due::Judgement, Place::FIRST);
+        let first = first.expect("three are due");
+        let second = envelope.next_kept(Due::Judgement, first.next);
+        let place = second.expect("two are due").place;
+        envelope.mark(place, Due::Content);
+        let due = |due| {
+            envelope
+                .kept(due)
+                .map(|kept| kept.recipient)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(due(Due::Judgement), [b"1".as_slice(), b"333"]);
+        assert_eq!(due(Due::Content), [b"22"]);
+        assert!(due(Due::Nothing).is_empty());
+        assert_eq!(envelope.queue_id(), b"4AB");
+    }
+
+    #[test]
     fn kept_recipients_are_bounded_and_give_their_memory_back() {
         let mut envelope = envelope();
         let recipient = [b'x'; 1_000];
         let kept = (0..100)
-            .filter(|_| envelope.keep_recipient(&recipient))
+            .filter(|_| envelope.keep_recipient(&recipient, Due::Content))
             .count();
         assert_eq!(kept, 65);
-        assert_eq!(envelope.kept().count(), 65);
+        assert_eq!(envelope.kept(Due::Content).count(), 65);
         envelope.reset();
         assert!(envelope.text.capacity() <= 2 * IDLE_CAPACITY);
     }

@@ -97,7 +97,7 @@ pub(super) fn put(out: &mut Vec<u8>, kind: u8, write_payload: impl FnOnce(&mut V
 /// Greatest length field of a frame of this kind.
 const fn limit_of(kind: u8) -> u32 {
     match kind {
-        b'B' | b'L' => CONTENT_LIMIT,
+        b'B' | b'E' | b'L' => CONTENT_LIMIT,
         _ => COMMAND_LIMIT,
     }
 }
@@ -106,8 +106,8 @@ const fn limit_of(kind: u8) -> u32 {
 const LENGTH_BYTES: usize = 4;
 /// Bytes before the payload.
 pub(super) const HEADER_LENGTH: usize = LENGTH_BYTES + 1;
-/// A body chunk is at most 65,535 bytes (Postfix, libmilter), a header less; with the kind byte
-/// and one to spare.
+/// A body chunk is at most 65,535 bytes (Postfix, libmilter), also where it comes with the end of
+/// the message; a header is less. With the kind byte and one to spare.
 pub(super) const CONTENT_LIMIT: u32 = 65_537;
 /// Everything else is made of SMTP command lines and macros.
 const COMMAND_LIMIT: u32 = 16_384;

@@ -63,6 +63,11 @@ impl Debt {
         }
     }
 
+    /// Whether the MTA waits for a status.
+    pub(super) fn owes_status(&self) -> bool {
+        self.status
+    }
+
     /// Appends what is owed to `out`. An answer that says nothing but *go on* is silent where
     /// nothing is owed.
     pub(super) fn pay(self, answer: Answer<'_>, out: &mut Vec<u8>) -> Result<(), LedgerError> {
@@ -110,7 +115,7 @@ mod tests {
             actions,
             steps,
         };
-        Terms::agree(&Needs::ENVELOPE, offer).expect("terms")
+        Terms::agree(&Needs::GREYLISTING, offer).expect("terms")
     }
 
     #[test]
@@ -133,7 +138,7 @@ mod tests {
     fn status_that_is_not_owed_is_refused() {
         let mut out = Vec::new();
         let reply = ReplyText::default();
-        for status in [Status::Accept, Status::Defer(&reply)] {
+        for status in [Status::Accept, Status::Reply(&reply)] {
             let debt = Debt::of(&Command::Helo(b""), &terms(0x1ff, 0x1f_ffff));
             let refused = debt.pay(Answer::of(status), &mut out);
             assert_eq!(refused, Err(LedgerError::StatusNotOwed));

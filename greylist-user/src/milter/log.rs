@@ -5,6 +5,9 @@
 //! | `deferred` | debug | a recipient is pending |
 //! | `passed` | info | a recipient passes for the first time, after waiting |
 //! | `passed` | debug | a recipient passes for another reason |
+//! | `refused` | info | a client is turned away, for what `reason` says |
+//! | `rejected` | debug | the MTA itself refused a recipient for good |
+//! | `read` | debug | headers and body of a message were read for what they prove |
 //! | `held` | debug | a message was deferred whole, at DATA or end of message |
 //! | `delayed` | debug | a message that waited was let through with its header |
 //!
@@ -15,11 +18,16 @@ use std::time::Duration;
 
 pub(super) use crate::log::Addresses;
 use crate::log::field;
-use crate::policy::{Attempt, DeferReason, PassReason, Verdict};
+use crate::policy::{Attempt, DeferReason, Judgement, PassReason, Verdict};
 
 use super::metrics::Stage;
 
-pub(super) fn judged(attempt: &Attempt<'_>, verdict: Verdict, addresses: Addresses) {
+/// Grounds are told where there are any: `attempts` on the tuple, `extra` delay, and that the
+/// HELO argument is remembered for relay hopping.
+pub(super) fn judged(attempt: &Attempt<'_>, judgement: &Judgement, addresses: Addresses) {
+    let Judgement {
+        verdict, grounds, ..
+    } = *judgement;
     macro_rules! tell {
         ($level:ident, $word:literal $(, $extra:ident)?) => {
             tracing::$level!(
@@ -29,6 +37,9 @@ pub(super) fn judged(attempt: &Attempt<'_>, verdict: Verdict, addresses: Address
                 reverse_path = %addresses.show(attempt.reverse_path),
                 recipient = %addresses.show(attempt.recipient),
                 reason = verdict.reason(),
+                attempts = Some(grounds.attempts).filter(|attempts| *attempts > 0),
+                extra = Some(grounds.extra.as_secs()).filter(|extra| *extra > 0),
+                helo_hops = grounds.helo_hops.then_some(true),
                 $($extra = $extra.as_secs(),)?
                 $word
             )
@@ -41,6 +52,21 @@ pub(super) fn judged(attempt: &Attempt<'_>, verdict: Verdict, addresses: Address
         Verdict::Pass(PassReason::Waited { waited }) => tell!(info, "passed", waited),
         Verdict::Pass(_) => tell!(debug, "passed"),
     }
+}
+
+pub(super) fn rejected(attempt: &Attempt<'_>, addresses: Addresses) {
+    tracing::debug!(
+        client = %attempt.client,
+        name = %field(attempt.client_name),
+        helo = %field(attempt.helo),
+        reverse_path = %addresses.show(attempt.reverse_path),
+        recipient = %addresses.show(attempt.recipient),
+        "rejected"
+    );
+}
+
+pub(super) fn read(queue_id: &[u8]) {
+    tracing::debug!(queue_id = %field(queue_id), "read");
 }
 
 pub(super) fn held(queue_id: &[u8], stage: Stage) {

@@ -38,10 +38,14 @@ impl<'a> Macros<'a> {
     }
 }
 
+/// The address of ours that the client connected to.
+pub(super) const DAEMON_ADDR: &[u8] = b"daemon_addr";
 /// The client's SASL login name, at MAIL.
 pub(super) const AUTH_AUTHEN: &[u8] = b"auth_authen";
 /// The delivery agent, at RCPT; `error` for a recipient that the MTA refuses itself.
 pub(super) const RCPT_MAILER: &[u8] = b"rcpt_mailer";
+/// What it is delivered to; for a refused recipient the enhanced status code.
+pub(super) const RCPT_HOST: &[u8] = b"rcpt_host";
 /// The queue id, from DATA on.
 pub(super) const QUEUE_ID: &[u8] = b"i";
 

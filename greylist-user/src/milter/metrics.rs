@@ -19,6 +19,8 @@ pub struct Metrics {
     pub connections_open: Gauge,
     /// The cap on open connections.
     pub connections_limit: Gauge,
+    /// Messages of which headers and body were read for what they prove.
+    pub contents_read: Counter,
     /// Deferrals told, by stage.
     pub deferrals: Deferrals,
     /// Connections ended, by reason: `quit` and `eof` are the MTA's way, everything else is a
@@ -32,10 +34,18 @@ pub struct Metrics {
     pub recipients_rejected: Counter,
     /// Recipients of a probe sender beyond what is kept until DATA; not judged.
     pub recipients_unkept: Counter,
+    /// Recipients whose message should have been read, beyond what is kept until its end.
+    pub recipients_unread: Counter,
     /// Recipients not judged since their client has no address to judge it by.
     pub recipients_without_address: Counter,
     /// Connections closed before the first byte, by reason.
     pub refused: Family<Reason, Counter>,
+    /// Replies to clients of bad reputation.
+    pub refusals: Counter,
+    /// Sessions at further addresses of this site than are told apart.
+    pub servers_unmarked: Counter,
+    /// Sessions of sentenced clients that were told 421.
+    pub turned_away: Counter,
 }
 
 impl Metrics {
@@ -46,14 +56,19 @@ impl Metrics {
             connections,
             connections_open,
             connections_limit,
+            contents_read,
             deferrals,
             ended,
             headers_added,
             probes_quit,
             recipients_rejected,
             recipients_unkept,
+            recipients_unread,
             recipients_without_address,
             refused,
+            refusals,
+            servers_unmarked,
+            turned_away,
         } = self.clone();
         let registry = registry.sub_registry_with_prefix("milter");
         registry.register("accept_errors", "Errors of accept(2)", accept_errors);
@@ -63,6 +78,11 @@ impl Metrics {
             "connections_limit",
             "Cap on open connections",
             connections_limit,
+        );
+        registry.register(
+            "contents_read",
+            "Messages read to their end for what they prove",
+            contents_read,
         );
         registry.register("deferrals", "Deferrals told, by stage", deferrals.by_stage);
         registry.register("ended", "Connections ended, by reason", ended);
@@ -83,6 +103,11 @@ impl Metrics {
             recipients_unkept,
         );
         registry.register(
+            "recipients_unread",
+            "Recipients whose message should have been read, beyond what is kept",
+            recipients_unread,
+        );
+        registry.register(
             "recipients_without_address",
             "Recipients of clients without an address, not judged",
             recipients_without_address,
@@ -91,6 +116,17 @@ impl Metrics {
             "refused",
             "Connections closed before the first byte, by reason",
             refused,
+        );
+        registry.register("refusals", "Replies to clients of bad reputation", refusals);
+        registry.register(
+            "servers_unmarked",
+            "Sessions at more addresses of this site than are told apart",
+            servers_unmarked,
+        );
+        registry.register(
+            "turned_away",
+            "Sessions of sentenced clients, told 421",
+            turned_away,
         );
     }
 

@@ -2,7 +2,7 @@
 //!
 //! From the wire inward: `frame` (where a message begins and ends), `command` and `macros` (what
 //! it says), `negotiate` (what both sides agreed on), `session` (what follows from it), `ledger`
-//! and `reply` (what is said back). These do no I/O. Around them: `connection` (bytes and
+//! `reply` and `refusal` (what is said back). These do no I/O. Around them: `connection` (bytes and
 //! deadlines), `worker` (accepting and draining), `admission` (who may come in), `listener` (sockets)
 //! and `server`, which plugs them together.
 
@@ -10,6 +10,7 @@ mod admission;
 mod command;
 mod complaint;
 mod connection;
+mod context;
 mod endpoint;
 mod envelope;
 mod frame;
@@ -19,13 +20,16 @@ mod log;
 mod macros;
 mod metrics;
 mod negotiate;
+mod refusal;
 mod reply;
 mod server;
+mod servers;
 mod session;
 mod settings;
 mod worker;
 
 pub use command::{Command, CommandError, Connect, Path};
+pub use context::Context;
 pub use endpoint::{Endpoint, EndpointError};
 pub use frame::{Frame, FrameError};
 pub use ledger::LedgerError;
@@ -33,7 +37,8 @@ pub use listener::ListenError;
 pub use macros::Macros;
 pub use metrics::Metrics;
 pub use negotiate::{MacroStage, Needs, NegotiationError, Offer, Terms, action, step};
+pub use refusal::RefusalText;
 pub use reply::{HeaderName, HeaderNameError, ReplyText, ReplyTextError, Status};
 pub use server::{BoundServer, Server};
-pub use session::{Context, Next, Session, SessionError};
+pub use session::{Next, Session, SessionError};
 pub use settings::{Settings, SettingsError};

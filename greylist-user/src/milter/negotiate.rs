@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::{
     command::{self, Command},
     frame,
-    macros::{AUTH_AUTHEN, QUEUE_ID, RCPT_MAILER},
+    macros::{AUTH_AUTHEN, DAEMON_ADDR, QUEUE_ID, RCPT_HOST, RCPT_MAILER},
 };
 
 /// What an MTA offers.
@@ -49,26 +49,28 @@ pub struct Needs {
 }
 
 impl Needs {
-    /// Deciding by the envelope: neither headers nor body are sent.
+    /// Everything up to the end of message, and an answer only where one decides: at RCPT, at DATA,
+    /// at the end.
     ///
-    /// DATA is answered, though a flag could save that: without the answer Postfix's next write on
-    /// TCP waits for a delayed acknowledgement, 40 ms a message.
-    pub const ENVELOPE: Self = Self {
+    /// Headers and body are sent unanswered, and only of messages that were not ended at DATA. DATA
+    /// is answered, though a flag could save that: without the answer Postfix's next write on TCP
+    /// waits for a delayed acknowledgement, 40 ms a message.
+    pub const GREYLISTING: Self = Self {
         actions: action::ADD_HEADERS,
-        steps: step::NO_BODY
-            | step::NO_HEADERS
-            | step::NO_END_OF_HEADERS
+        steps: step::NO_END_OF_HEADERS
             | step::NO_UNKNOWN
             | step::NO_REPLY_CONNECT
             | step::NO_REPLY_HELO
             | step::NO_REPLY_MAIL
+            | step::NO_REPLY_HEADER
+            | step::NO_REPLY_BODY
             | step::REJECTED_RCPT
             | step::HEADER_LEADING_SPACE,
         macros: &[
-            (MacroStage::Connect, NO_MACRO),
+            (MacroStage::Connect, &[DAEMON_ADDR]),
             (MacroStage::Helo, NO_MACRO),
             (MacroStage::Mail, &[AUTH_AUTHEN]),
-            (MacroStage::Rcpt, &[RCPT_MAILER]),
+            (MacroStage::Rcpt, &[RCPT_MAILER, RCPT_HOST]),
             (MacroStage::Data, &[QUEUE_ID]),
             (MacroStage::EndOfMessage, NO_MACRO),
             (MacroStage::EndOfHeaders, NO_MACRO),
@@ -270,11 +272,12 @@ mod tests {
 
     #[test]
     fn takes_of_postfix_what_it_needs() {
-        let terms = Terms::agree(&Needs::ENVELOPE, POSTFIX).expect("terms");
+        let terms = Terms::agree(&Needs::GREYLISTING, POSTFIX).expect("terms");
         assert_eq!(terms.version, 6);
         assert_eq!(terms.actions, 0x101);
-        assert_eq!(terms.steps, 0x10_7970);
+        assert_eq!(terms.steps, 0x18_79c0);
         assert!(!terms.owe_status(&Command::Helo(b"")));
+        assert!(!terms.owe_status(&Command::Body(b"")));
         assert!(terms.owe_status(&Command::Data));
         assert!(terms.owe_status(&Command::EndOfMessage(b"")));
         assert!(!terms.owe_status(&Command::Abort));
@@ -287,7 +290,7 @@ mod tests {
             actions: 0,
             steps: 0,
         };
-        let terms = Terms::agree(&Needs::ENVELOPE, offer).expect("terms");
+        let terms = Terms::agree(&Needs::GREYLISTING, offer).expect("terms");
         assert_eq!((terms.version, terms.actions, terms.steps), (2, 0, 0));
         assert!(terms.macros.is_empty());
         assert!(terms.owe_status(&Command::Helo(b"")));
@@ -300,7 +303,7 @@ mod tests {
             version: 7,
             ..POSTFIX
         };
-        let terms = Terms::agree(&Needs::ENVELOPE, offer).expect("terms");
+        let terms = Terms::agree(&Needs::GREYLISTING, offer).expect("terms");
         assert_eq!(terms.version, 6);
     }
 
@@ -310,17 +313,17 @@ mod tests {
             version: 1,
             ..POSTFIX
         };
-        let error = Terms::agree(&Needs::ENVELOPE, offer).expect_err("too old");
+        let error = Terms::agree(&Needs::GREYLISTING, offer).expect_err("too old");
         assert_eq!(error, NegotiationError::TooOld { version: 1 });
     }
 
     #[test]
     fn answer_carries_the_macro_lists() {
         let mut out = Vec::new();
-        let terms = Terms::agree(&Needs::ENVELOPE, POSTFIX).expect("terms");
+        let terms = Terms::agree(&Needs::GREYLISTING, POSTFIX).expect("terms");
         terms.encode(&mut out);
         let payload = &out[5..];
-        assert_eq!(&payload[..12], b"\0\0\0\x06\0\0\x01\x01\0\x10\x79\x70");
+        assert_eq!(&payload[..12], b"\0\0\0\x06\0\0\x01\x01\0\x18\x79\xc0");
         let lists = payload[12..].escape_ascii().to_string();
         assert!(
             lists.contains(r"\x00\x00\x00\x02{auth_authen}\x00"),

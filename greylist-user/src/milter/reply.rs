@@ -17,7 +17,7 @@ pub enum Status<'a> {
     /// Go on.
     Continue,
     /// Give the client this SMTP reply.
-    Defer(&'a ReplyText),
+    Reply(&'a ReplyText),
 }
 
 impl Status<'_> {
@@ -26,16 +26,17 @@ impl Status<'_> {
         match self {
             Self::Accept => frame::put(out, ACCEPT, |_| ()),
             Self::Continue => frame::put(out, CONTINUE, |_| ()),
-            Self::Defer(reply) => out.extend_from_slice(&reply.frame),
+            Self::Reply(reply) => out.extend_from_slice(&reply.frame),
         }
     }
 }
 
-/// An SMTP reply that defers: code 4yz but not 421, on which MTAs hang up; an enhanced status code
-/// of class 4; printable ASCII; at most 32 lines of at most 512 bytes.
+/// An SMTP reply: a code, an enhanced status code of the same class, printable ASCII in at most 32
+/// lines of at most 512 bytes.
 ///
-/// It is read from `451 4.7.1 text`, or from a text alone, which gets `451 4.7.1`. Lines are
-/// divided by a line feed.
+/// Read from text it is one that defers: `451 4.7.1 text`, or a text alone, which gets
+/// `451 4.7.1`. Its code is 4yz but not 421, on which MTAs hang up. Lines are divided by a line
+/// feed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ReplyText {
     text: String,
@@ -43,17 +44,18 @@ pub struct ReplyText {
 }
 
 impl ReplyText {
+    /// A reply of `lines` behind codes of ours.
+    pub(super) fn with_codes(codes: Codes, lines: &str) -> Result<Self, ReplyTextError> {
+        let (code, status) = codes.as_strs();
+        Self::build(code, status, lines)
+    }
+
     /// The SMTP reply before encoding: code, enhanced status code and lines.
     pub fn as_str(&self) -> &str {
         &self.text
     }
-}
 
-impl FromStr for ReplyText {
-    type Err = ReplyTextError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (code, status, lines) = split_codes(text.trim())?;
+    fn build(code: &str, status: &str, lines: &str) -> Result<Self, ReplyTextError> {
         check_lines(lines)?;
         let mut frame = Vec::new();
         frame::put(&mut frame, REPLY_CODE, |out| {
@@ -63,6 +65,37 @@ impl FromStr for ReplyText {
             text: format!("{code} {status} {lines}"),
             frame: frame.into_boxed_slice(),
         })
+    }
+}
+
+/// The codes of replies that refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Codes {
+    /// The MTA gives the reply and hangs up.
+    Closing,
+    /// The client must not come again with this message.
+    RefusedForGood,
+    /// The client may come again.
+    RefusedForNow,
+}
+
+impl Codes {
+    /// Code and enhanced status code (RFC 3463), which are of one class.
+    const fn as_strs(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Closing => ("421", "4.7.0"),
+            Self::RefusedForGood => ("550", "5.7.1"),
+            Self::RefusedForNow => ("451", "4.7.1"),
+        }
+    }
+}
+
+impl FromStr for ReplyText {
+    type Err = ReplyTextError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (code, status, lines) = split_codes(text.trim())?;
+        Self::build(code, status, lines)
     }
 }
 
@@ -89,6 +122,12 @@ impl fmt::Debug for ReplyText {
 /// Why a text is no reply.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ReplyTextError {
+    /// A code where only words are the operator's.
+    #[error("the codes of a refusal are set already; begin with the words, not with {code}")]
+    CodeGiven {
+        /// The code found.
+        code: String,
+    },
     /// A byte that an SMTP reply must not hold.
     #[error("a reply must be printable ASCII, {byte:?} is not")]
     NotPrintable {
@@ -293,15 +332,16 @@ mod tests {
         let text = std::str::from_utf8(text).map_err(|_| "not UTF-8")?;
         let lines: Vec<&str> = text.split("\r\n").collect();
         let code = text.get(..3).ok_or("no code")?;
-        if !code.starts_with('4') || !code.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err("the code is not 4yz");
+        if !code.starts_with(['4', '5']) || !code.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err("the code is neither 4yz nor 5yz");
         }
+        let class = &code[..1];
         for (index, line) in lines.iter().enumerate() {
             let divider = if index + 1 == lines.len() { ' ' } else { '-' };
             if !line.starts_with(code) || line.chars().nth(3) != Some(divider) {
                 return Err("code or divider differ");
             }
-            if !line[4..].starts_with("4.") {
+            if !line[4..].starts_with(&format!("{class}.")) {
                 return Err("the enhanced class differs");
             }
             if line.bytes().any(|byte| byte.is_ascii_control()) {
@@ -383,7 +423,17 @@ mod tests {
         fn every_reply_that_is_taken_satisfies_postfix(text in "([45][0-9]{2} )?([45]\\.[0-9]{1,3}\\.[0-9] )?[ -~\n]{0,80}|\\PC{0,40}|[\0-\u{ff}]{0,40}") {
             if let Ok(reply) = text.parse::<ReplyText>() {
                 prop_assert_eq!(satisfies_postfix(payload(&reply)), Ok(()));
+                prop_assert!(reply.as_str().starts_with('4') && !reply.as_str().starts_with("421"));
                 prop_assert_eq!(reply.to_string().parse::<ReplyText>(), Ok(reply));
+            }
+        }
+
+        #[test]
+        fn every_refusal_that_is_taken_satisfies_postfix(lines in "[ -~\n]{0,80}|\\PC{0,40}") {
+            for codes in [Codes::Closing, Codes::RefusedForGood, Codes::RefusedForNow] {
+                if let Ok(reply) = ReplyText::with_codes(codes, &lines) {
+                    prop_assert_eq!(satisfies_postfix(payload(&reply)), Ok(()));
+                }
             }
         }
     }

@@ -17,10 +17,10 @@ use crate::{
 use super::{
     admission::Admission,
     connection::Limits,
+    context::Context,
     endpoint::Endpoint,
     listener::{Bound, ListenError},
     metrics::Metrics,
-    session::Context,
     settings::Settings,
     worker::{self, Shared},
 };

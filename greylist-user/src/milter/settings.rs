@@ -12,6 +12,7 @@ use crate::log::Addresses;
 
 use super::{
     endpoint::Endpoint,
+    refusal::RefusalText,
     reply::{HeaderName, ReplyText},
 };
 
@@ -43,6 +44,13 @@ pub struct Settings {
     pub drain: Duration,
     /// The SMTP reply that defers. Default `451 4.7.1 Greylisted, please try again later`.
     pub reply: ReplyText,
+    /// What a sentenced client is told behind `421 4.7.0` before the MTA hangs up; `{contact}`
+    /// stands for [`Punish::contact`](crate::policy::Punish::contact). Default `Your host is blocked
+    /// for a while for how it behaves here; contact {contact} if this is wrong`.
+    pub reply_sentenced: RefusalText,
+    /// What a client of bad reputation is told behind `550 5.7.1` or `451 4.7.1`. Default `The
+    /// network of your host has a bad reputation here; contact {contact} if this is wrong`.
+    pub reply_refused: RefusalText,
     /// The header that tells how long a message was delayed; `None` adds none. Default
     /// `X-Greylist`.
     pub header: Option<HeaderName>,
@@ -86,6 +94,8 @@ impl Default for Settings {
             idle_timeout: Duration::from_mins(130),
             drain: Duration::from_secs(10),
             reply: ReplyText::default(),
+            reply_sentenced: RefusalText::for_sentenced(),
+            reply_refused: RefusalText::for_bad_reputation(),
             header: Some(HeaderName::default()),
             host: host_name(),
             addresses: Addresses::default(),

@@ -38,9 +38,10 @@ use super::{
     admission::{Admission, Peer, Permit},
     complaint::Complaint,
     connection::{Connection, End, Limits},
+    context::Context,
     listener,
     metrics::{self, Metrics},
-    session::{Context, Session},
+    session::Session,
 };
 
 /// What all workers share.

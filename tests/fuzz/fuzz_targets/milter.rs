@@ -9,7 +9,7 @@ use std::{
 
 use greygate::{
     milter::{Context, Frame, Metrics, Next, Session, Settings},
-    policy::{Attempt, DeferReason, Judge, Judgement, MessageHasher, Origin, PassReason, Policy, Seed, Timestamp, Verdict},
+    policy::{Attempt, DeferReason, Judge, Judgement, MessageHasher, Origin, PassReason, Policy, RefuseReason, Seed, Timestamp, Verdict},
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -26,6 +26,7 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let mut session = Session::new(CONTEXT.clone(), Arc::new(policy), Origin::ThisHost);
     let mut steps = 0;
+    let mut is_turned_away = false;
     let mut rest = bytes;
     let mut out = Vec::new();
     while let Ok(Some(frame)) = Frame::first_of(rest) {
@@ -47,6 +48,15 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(replies.iter().all(|kind| b"achy".contains(kind)));
         assert!(!replies.contains(&b'h') || frame.kind == b'E');
         assert!(!replies.contains(&b'a') || frame.kind != b'R');
+        // Who was told 421 hears nothing else, should the MTA not hang up.
+        let is_421 = out.get(5..8) == Some(b"421");
+        if matches!(frame.kind, b'C' | b'K') {
+            is_turned_away = false;
+        }
+        if matches!(frame.kind, b'R' | b'T' | b'E') && statuses > 0 {
+            assert!(is_421 || !is_turned_away, "{replies:?}");
+        }
+        is_turned_away |= is_421;
     }
 });
 
@@ -79,18 +89,26 @@ fn statuses_owed(kind: u8, steps: u32) -> usize {
     usize::from(steps & waived_by == 0)
 }
 
-/// All verdicts there are, by the length of the recipient.
+/// All verdicts there are, by the length of the recipient, and each with and without the wish to read
+/// the message.
 struct ByLength;
 
 impl Judge for ByLength {
     fn judge(&self, attempt: &Attempt<'_>, _now: Timestamp) -> Judgement {
         let waited = Duration::from_secs(200);
-        match attempt.recipient.len() % 3 {
+        let bad = |permanently| Verdict::Refuse(RefuseReason::BadReputation { permanently });
+        let verdict = match attempt.recipient.len() % 6 {
             0 => Verdict::Defer(DeferReason::New),
             1 => Verdict::Pass(PassReason::Passed),
-            _ => Verdict::Pass(PassReason::Waited { waited }),
+            2 => Verdict::Pass(PassReason::Waited { waited }),
+            3 => Verdict::Refuse(RefuseReason::Sentenced),
+            4 => bad(true),
+            _ => bad(false),
+        };
+        Judgement {
+            wants_content: attempt.recipient.len() % 12 < 6,
+            ..verdict.into()
         }
-        .into()
     }
 
     fn message_hasher(&self) -> MessageHasher {

@@ -5,7 +5,7 @@ use tokio::io::{Empty, Join, Sink, empty, join, sink};
 
 use super::*;
 use crate::{
-    milter::{metrics::Metrics, session::Context, settings::Settings},
+    milter::{context::Context, metrics::Metrics, settings::Settings},
     policy::{
         Attempt, DeferReason, Judge, Judgement, MessageHasher, Origin, PassReason, Policy, Seed,
         Timestamp, Verdict,
@@ -113,6 +113,24 @@ fn idle_connection_holds_no_buffer() {
     }
     assert_eq!(connection.partial.capacity(), 0);
     assert_eq!(connection.wait, Wait::Silence);
+}
+
+#[test]
+fn buffer_of_a_body_is_given_back_with_it() {
+    let mut connection = connection();
+    let mut out = Vec::new();
+    connection
+        .answer(&conversation()[..17], &mut out)
+        .expect("terms");
+    let mut chunk = b"\0\x01\0\0B".to_vec();
+    chunk.resize(5 + 65_535, b'x');
+    let mut most = 0;
+    for piece in chunk.repeat(20).chunks(50_000) {
+        connection.answer(piece, &mut out).expect("in order");
+        most = most.max(connection.partial.capacity());
+    }
+    assert!((50_000..200_000).contains(&most), "{most} bytes at most");
+    assert_eq!(connection.partial.capacity(), 0);
 }
 
 #[test]

@@ -1,13 +1,20 @@
 //! The session against a table judge, and against a model of an MTA's reader.
 
+mod content;
+mod refusals;
+
 use std::{collections::HashMap, sync::Mutex};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    milter::negotiate::{Offer, step},
-    policy::{DeferReason, MessageHasher, Seed},
+    milter::{
+        metrics::Metrics,
+        negotiate::{Offer, step},
+        settings::Settings,
+    },
+    policy::{DeferReason, Judge, PassReason, Seed},
 };
 
 /// What Postfix offers.
@@ -23,35 +30,76 @@ const ANCIENT: Offer = Offer {
     steps: 0,
 };
 
-/// Passes whom it knows, defers everybody else, and remembers whom it was asked about.
+/// Passes whom it knows, defers everybody else, and remembers whom it was asked about and what it
+/// was told. It refuses what is for `sentenced@`, `bad@` and `poor@`, and wants the content of what
+/// is for `read@` and `heard@`.
 #[derive(Default)]
 struct Table {
     passes: HashMap<&'static str, PassReason>,
     asked: Mutex<Vec<String>>,
+    servers: Mutex<Vec<ServerMark>>,
+    connected: Mutex<Vec<u64>>,
+    /// What it was told, beginning with `content` or `rejected`.
+    told: Mutex<Vec<String>>,
+}
+
+impl Table {
+    fn verdict(&self, attempt: &Attempt<'_>, recipient: &str) -> Verdict {
+        let bad = |permanently| Verdict::Refuse(RefuseReason::BadReputation { permanently });
+        if let Some(reason) = self.passes.get(recipient) {
+            return Verdict::Pass(*reason);
+        }
+        match recipient.split('@').next() {
+            Some("sentenced") => Verdict::Refuse(RefuseReason::Sentenced),
+            Some("bad") => bad(true),
+            Some("poor") => bad(false),
+            _ if attempt.authenticated => Verdict::Pass(PassReason::Authenticated),
+            _ => Verdict::Defer(DeferReason::New),
+        }
+    }
+
+    fn hear(&self, what: &str, attempt: &Attempt<'_>) {
+        let from = String::from_utf8_lossy(attempt.reverse_path);
+        let to = String::from_utf8_lossy(attempt.recipient);
+        let line = format!("{what} <{from}> {to} {}", attempt.announced_size);
+        self.told.lock().expect("no judge panics").push(line);
+    }
 }
 
 impl Judge for Table {
     fn judge(&self, attempt: &Attempt<'_>, _now: Timestamp) -> Judgement {
         let recipient = String::from_utf8_lossy(attempt.recipient).into_owned();
-        let verdict = match self.passes.get(recipient.as_str()) {
-            Some(reason) => Verdict::Pass(*reason),
-            None if attempt.authenticated => Verdict::Pass(PassReason::Authenticated),
-            None => Verdict::Defer(DeferReason::New),
-        };
+        let wants_content = recipient.starts_with("read@") || recipient.starts_with("heard@");
+        let verdict = self.verdict(attempt, &recipient);
         let from = String::from_utf8_lossy(attempt.reverse_path).into_owned();
         let client = attempt.client;
         let line = format!("{client} <{from}> {recipient} {}", attempt.announced_size);
         self.asked.lock().expect("no judge panics").push(line);
-        verdict.into()
+        self.servers
+            .lock()
+            .expect("no judge panics")
+            .push(attempt.server);
+        self.connected
+            .lock()
+            .expect("no judge panics")
+            .push(attempt.connected.as_millis());
+        Judgement {
+            wants_content,
+            ..verdict.into()
+        }
     }
 
     fn message_hasher(&self) -> MessageHasher {
         Seed::from_bytes([7; Seed::LENGTH]).message_hasher()
     }
 
-    fn note_content(&self, _: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {}
+    fn note_content(&self, attempt: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {
+        self.hear("content", attempt);
+    }
 
-    fn note_rejected(&self, _: &Attempt<'_>, _: Timestamp) {}
+    fn note_rejected(&self, attempt: &Attempt<'_>, _: Timestamp) {
+        self.hear("rejected", attempt);
+    }
 }
 
 /// A session and the MTA that talks to it.
@@ -59,6 +107,7 @@ struct Talk {
     session: Session,
     table: Arc<Table>,
     metrics: Arc<Metrics>,
+    now: Timestamp,
 }
 
 impl Talk {
@@ -69,7 +118,7 @@ impl Talk {
     fn under(offer: Offer, passes: &[(&'static str, PassReason)], policy: Policy) -> Self {
         let table = Arc::new(Table {
             passes: passes.iter().copied().collect(),
-            asked: Mutex::default(),
+            ..Table::default()
         });
         let metrics = Arc::new(Metrics::default());
         let settings = Settings {
@@ -82,6 +131,7 @@ impl Talk {
             session: Session::new(context, Arc::new(policy), Origin::ThisHost),
             table,
             metrics,
+            now: Timestamp::from_millis(1),
         };
         let answer = talk.says(b'O', &offer_payload(offer));
         assert!(answer.starts_with('O'), "{answer}");
@@ -101,8 +151,7 @@ impl Talk {
         payload: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<Next, SessionError> {
-        let now = Timestamp::from_millis(1);
-        self.session.receive(Frame { kind, payload }, now, out)
+        self.session.receive(Frame { kind, payload }, self.now, out)
     }
 
     fn greets(&mut self) {
@@ -120,6 +169,10 @@ impl Talk {
 
     fn asked(&self) -> Vec<String> {
         self.table.asked.lock().expect("no judge panics").clone()
+    }
+
+    fn told(&self) -> Vec<String> {
+        self.table.told.lock().expect("no judge panics").clone()
     }
 }
 
@@ -199,6 +252,84 @@ fn recipient_refused_by_the_mta_is_counted_not_judged() {
     assert_eq!(talk.metrics.recipients_rejected.get(), 1);
     talk.says(b'D', b"R{rcpt_mailer}\0local\0");
     assert_eq!(talk.rcpts("b@y"), DEFERRED);
+    assert!(talk.told().is_empty(), "nobody said that it was for good");
+}
+
+#[test]
+fn recipient_refused_for_good_is_told_to_the_judge() {
+    for (status, sender, told) in [
+        (
+            "5.1.1",
+            "a@x.example",
+            vec!["rejected <a@x.example> nobody@y 42"],
+        ),
+        ("5.1.1", "", vec!["rejected <> nobody@y 42"]),
+        ("4.3.2", "a@x.example", vec![]),
+        ("", "a@x.example", vec![]),
+    ] {
+        let mut talk = Talk::new(POSTFIX, &[]);
+        talk.greets();
+        talk.mails(sender);
+        let macros = format!("R{{rcpt_mailer}}\0error\0{{rcpt_host}}\0{status}\0");
+        talk.says(b'D', macros.as_bytes());
+        assert_eq!(talk.rcpts("nobody@y"), "c");
+        assert_eq!(talk.told(), told, "{status}");
+        assert!(talk.asked().is_empty());
+    }
+}
+
+#[test]
+fn server_addresses_are_told_apart() {
+    let mut talk = Talk::new(POSTFIX, &[("b@y", PassReason::Passed)]);
+    for address in [
+        "192.0.2.1",
+        "IPv6:2001:db8::1",
+        "0.0.0.0",
+        "2001:db8::1",
+        "what",
+        "192.0.2.1",
+    ] {
+        let macros = format!("C{{daemon_addr}}\0{address}\0");
+        talk.says(b'D', macros.as_bytes());
+        talk.greets();
+        talk.mails("a@x.example");
+        talk.rcpts("b@y");
+        talk.says(b'K', b"");
+    }
+    talk.greets();
+    talk.mails("a@x.example");
+    talk.rcpts("b@y");
+    let servers = talk.table.servers.lock().expect("no judge panics");
+    let bits: Vec<_> = servers.iter().map(|server| server.bit()).collect();
+    assert_eq!(bits, [1, 2, 0, 2, 0, 1, 0]);
+}
+
+#[test]
+fn session_begins_when_the_mta_connects_not_when_it_tells_so() {
+    let mut talk = Talk::new(POSTFIX, &[]);
+    // Postfix tells all of it with the first RCPT.
+    talk.now = Timestamp::from_millis(5_000);
+    talk.greets();
+    talk.mails("a@x.example");
+    talk.rcpts("b@y");
+    talk.says(b'K', b"");
+    talk.now = Timestamp::from_millis(9_000);
+    talk.greets();
+    talk.mails("a@x.example");
+    talk.rcpts("b@y");
+    let connected = talk.table.connected.lock().expect("no judge panics");
+    assert_eq!(*connected, [1, 9_000], "the next client comes later");
+}
+
+#[test]
+fn addresses_beyond_the_marks_are_counted() {
+    let mut talk = Talk::new(POSTFIX, &[]);
+    for last in 1..=18 {
+        let macros = format!("C{{daemon_addr}}\0192.0.2.{last}\0");
+        talk.says(b'D', macros.as_bytes());
+        talk.greets();
+    }
+    assert_eq!(talk.metrics.servers_unmarked.get(), 2);
 }
 
 #[test]
@@ -370,7 +501,7 @@ fn client_without_address_passes() {
 }
 
 #[test]
-fn ancient_mta_is_answered_at_every_stage_and_deferred_at_the_end() {
+fn ancient_mta_is_answered_at_every_stage_and_deferred_at_the_first_header() {
     let policy = Policy {
         rcpt_deferrals: 0,
         ..Policy::default()
@@ -384,10 +515,21 @@ fn ancient_mta_is_answered_at_every_stage_and_deferred_at_the_end() {
     assert_eq!(talk.says(b'H', b"helo\0"), "c");
     assert_eq!(talk.mails("a@x.example"), "c");
     assert_eq!(talk.rcpts("b@y"), "c");
-    assert_eq!(talk.says(b'L', b"Subject\0x\0"), "c");
-    assert_eq!(talk.says(b'N', b""), "c");
-    assert_eq!(talk.says(b'B', b"body"), "c");
-    assert_eq!(talk.says(b'E', b""), DEFERRED);
+    // It would be DATA, had it been told.
+    assert_eq!(talk.says(b'L', b"Subject\0x\0"), DEFERRED);
+    assert_eq!(talk.says(b'A', b""), "");
+    talk.mails("");
+    assert_eq!(talk.rcpts("b@y"), "c");
+    assert_eq!(talk.says(b'E', b""), DEFERRED, "an empty message");
+}
+
+#[test]
+fn ancient_mta_may_keep_what_nobody_needs() {
+    let mut talk = Talk::new(ANCIENT, &[("b@y", PassReason::Passed)]);
+    talk.greets();
+    talk.mails("a@x.example");
+    assert_eq!(talk.rcpts("b@y"), "c");
+    assert_eq!(talk.says(b'L', b"Subject\0x\0"), "a");
 }
 
 #[test]
@@ -429,9 +571,15 @@ fn commands() -> impl Strategy<Value = Vec<(u8, &'static [u8])>> {
         Just((b'B', b"chunk".as_slice())),
         Just((b'C', b"mx\x004\x30\x39192.0.2.7\0".as_slice())),
         Just((b'D', b"M{auth_authen}\0joe\0".as_slice())),
+        Just((b'D', b"C{daemon_addr}\x00192.0.2.1\0".as_slice())),
         Just((b'D', b"R{rcpt_mailer}\0error\0".as_slice())),
+        Just((
+            b'D',
+            b"R{rcpt_mailer}\0error\0{rcpt_host}\x005.1.1\0".as_slice()
+        )),
         Just((b'D', b"Ti\0".as_slice())),
         Just((b'E', b"".as_slice())),
+        Just((b'E', b"the last piece".as_slice())),
         Just((b'H', b"helo\0".as_slice())),
         Just((b'K', b"".as_slice())),
         Just((b'L', b"Subject\0x\0".as_slice())),
@@ -441,6 +589,11 @@ fn commands() -> impl Strategy<Value = Vec<(u8, &'static [u8])>> {
         Just((b'R', b"<new@y>\0".as_slice())),
         Just((b'R', b"<known@y>\0".as_slice())),
         Just((b'R', b"<waited@y>\0".as_slice())),
+        Just((b'R', b"<read@y>\0".as_slice())),
+        Just((b'R', b"<heard@y>\0".as_slice())),
+        Just((b'R', b"<bad@y>\0".as_slice())),
+        Just((b'R', b"<poor@y>\0".as_slice())),
+        Just((b'R', b"<sentenced@y>\0".as_slice())),
         Just((b'T', b"".as_slice())),
         Just((b'U', b"XYZZY\0".as_slice())),
     ];
@@ -453,6 +606,52 @@ fn offers() -> impl Strategy<Value = Offer> {
         actions,
         steps,
     })
+}
+
+/// What an MTA's reader and a judge may find out from one command to the next.
+#[derive(Default)]
+struct Model {
+    /// 421 was said: an MTA would have hung up, and hears nothing else if it did not.
+    is_turned_away: bool,
+    /// What ends the message was said since it began, so that nothing can be held any more.
+    is_over: bool,
+}
+
+impl Model {
+    /// Whether `status`, and what the judge was `told`, may follow from a command of this kind.
+    fn hears(&mut self, kind: u8, status: Option<&str>, told: &[String]) -> bool {
+        match kind {
+            b'C' | b'K' => *self = Self::default(),
+            b'M' => self.is_over = false,
+            b'A' | b'H' => self.is_over = true,
+            _ => {}
+        }
+        let was_over = self.is_over;
+        self.is_over |= kind == b'E' || status == Some("a");
+        let told_in_time = told.iter().all(|line| match kind {
+            b'E' => line.starts_with("content") && !was_over,
+            b'R' => line.starts_with("rejected"),
+            _ => false,
+        });
+        let answers = matches!(kind, b'R' | b'T' | b'E' | b'L' | b'B');
+        let Some(status) = status else {
+            return told_in_time;
+        };
+        let is_421 = status.starts_with("y421 4.7.0 ");
+        let in_order = match kind {
+            b'R' | b'T' | b'E' if self.is_turned_away => is_421,
+            _ => true,
+        };
+        self.is_turned_away |= is_421;
+        let is_legal = match status {
+            "c" | "a" => true,
+            status => {
+                let replies = ["y421 4.7.0 ", "y451 4.7.1 ", "y550 5.7.1 "];
+                answers && replies.iter().any(|codes| status.starts_with(codes))
+            }
+        };
+        told_in_time && in_order && is_legal
+    }
 }
 
 /// How many statuses a reader of the MTA's kind waits for after a command, by the flags alone.
@@ -481,7 +680,11 @@ proptest! {
     #[test]
     fn every_status_owed_is_sent_and_no_other(offer in offers(), commands in commands(), limit in 0..3_u32) {
         let policy = Policy { rcpt_deferrals: limit, ..Policy::default() };
-        let passes = [("known@y", PassReason::Passed), ("waited@y", waited(9))];
+        let passes = [
+            ("known@y", PassReason::Passed),
+            ("waited@y", waited(9)),
+            ("heard@y", PassReason::Passed),
+        ];
         let mut talk = Talk::under(offer, &passes, policy);
         let context = Arc::clone(&talk.session.context);
         talk.session = Session::new(context, Arc::clone(&talk.session.policy), Origin::ThisHost);
@@ -491,8 +694,10 @@ proptest! {
         prop_assert_eq!(terms.actions & !offer.actions, 0);
         prop_assert_eq!(terms.steps & !offer.steps, 0);
         prop_assert!(terms.version <= offer.version && terms.version <= 6);
+        let mut model = Model::default();
         for (kind, payload) in commands {
             out.clear();
+            let told_before = talk.told().len();
             match talk.try_says(kind, payload, &mut out) {
                 Ok(_) => {}
                 Err(SessionError::OutOfOrder { kind: b'R' }) => break,
@@ -505,8 +710,8 @@ proptest! {
             prop_assert_eq!(statuses.len(), statuses_expected(kind, terms.steps), "after {}: {}", kind as char, shown);
             prop_assert!(actions.is_empty() || (kind == b'E' && terms.actions & 1 != 0));
             prop_assert!(kind != b'R' || shown != "a", "ACCEPT at RCPT hides the other recipients");
-            let legal = statuses.iter().all(|it| ["c", "a", DEFERRED].contains(it));
-            prop_assert!(legal, "{}", shown);
+            let told = &talk.told()[told_before..];
+            prop_assert!(model.hears(kind, statuses.first().copied(), told), "after {}: {} {:?}", kind as char, shown, told);
         }
     }
 
@@ -521,7 +726,8 @@ proptest! {
         }
         talk.says(b'A', b"");
         prop_assert!(talk.session.is_between_transactions());
-        talk.session.refused = 0;
+        talk.session.deferred = 0;
+        talk.session.is_turned_away = false;
         talk.greets();
         talk.mails("fresh@x.example");
         prop_assert_eq!(talk.rcpts("known@y"), "c");

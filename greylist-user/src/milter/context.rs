@@ -1,0 +1,71 @@
+//! What all sessions share: who judges, what is counted, and the words of this site.
+
+use std::sync::Arc;
+
+use crate::policy::Judge;
+
+use super::log;
+use super::metrics::Metrics;
+use super::refusal::Refusals;
+use super::reply::{HeaderName, ReplyText};
+use super::servers::Servers;
+use super::settings::Settings;
+
+/// What all sessions share.
+pub struct Context {
+    pub(super) judge: Arc<dyn Judge>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) reply: ReplyText,
+    pub(super) refusals: Refusals,
+    pub(super) header: Option<HeaderName>,
+    pub(super) host: String,
+    pub(super) addresses: log::Addresses,
+    pub(super) servers: Servers,
+}
+
+impl Context {
+    /// What sessions need of `settings`.
+    pub fn new(settings: &Settings, judge: Arc<dyn Judge>, metrics: Arc<Metrics>) -> Self {
+        let host = header_safe(&settings.host);
+        Self {
+            judge,
+            metrics,
+            reply: settings.reply.clone(),
+            refusals: Refusals::new(
+                settings.reply_sentenced.clone(),
+                settings.reply_refused.clone(),
+                host.clone(),
+            ),
+            header: settings.header.clone(),
+            host,
+            addresses: settings.addresses,
+            servers: Servers::default(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context")
+            .field("reply", &self.reply)
+            .field("refusals", &self.refusals)
+            .field("header", &self.header)
+            .field("host", &self.host)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A host name as it may stand in a header; anything else becomes `?`.
+fn header_safe(host: &str) -> String {
+    let safe = |it: char| {
+        if it.is_ascii_alphanumeric() || ".-_[]:".contains(it) {
+            it
+        } else {
+            '?'
+        }
+    };
+    host.chars().take(HOST_LIMIT).map(safe).collect()
+}
+
+/// The longest domain name.
+const HOST_LIMIT: usize = 255;
