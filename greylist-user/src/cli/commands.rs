@@ -76,6 +76,7 @@ fn check_config(cli: &Cli, file: &Path) -> Result<(), Failure> {
                 "legal": true,
                 "new_tuples_per_second": config.sustained_new_tuples(),
                 "kernel_memory": config.kernel_memory(),
+                "clients_memory": config.clients_memory(),
                 "remarks": remarks(config),
             }),
             Err(ConfigError::Illegal(problems)) => json!({"legal": false, "problems": problems}),
@@ -114,6 +115,14 @@ fn summary(file: &Path, config: &Config, paper: &mut Paper) {
             config.store.directory.display(),
             number(config.store.capacity as u64),
             config.sustained_new_tuples()
+        ),
+    );
+    paper.row(
+        "clients",
+        format_args!(
+            "{} remembered, and as many networks: up to {} MB as they come",
+            number(config.store.clients as u64),
+            config.clients_memory().div_ceil(1_000_000)
         ),
     );
     let interfaces = &config.xdp.interfaces;

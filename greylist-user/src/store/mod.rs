@@ -18,6 +18,7 @@ mod hops;
 mod judge;
 mod keeper;
 mod lock;
+mod memory;
 mod metrics;
 mod reputations;
 mod restored;
