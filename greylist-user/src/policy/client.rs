@@ -74,6 +74,17 @@ impl ClientRecord {
         latest: [None; Self::REMEMBERED],
         life: 1,
     };
+
+    /// Strikes that count at `now`: none after a quiet month.
+    pub fn strikes(&self, policy: &Policy, now: Timestamp) -> u16 {
+        let latest = self.latest.iter().flatten().map(|it| it.at).max();
+        let counts = |at: Second| now.since(at.into()) < policy.punish.forgive_after;
+        if latest.is_some_and(counts) {
+            self.strikes
+        } else {
+            0
+        }
+    }
 }
 
 /// What `offence`, committed at `now`, comes to for a client of which `prior` is remembered.

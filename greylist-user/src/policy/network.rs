@@ -39,6 +39,11 @@ impl ClientNetwork {
         }
     }
 
+    /// The bits of an address that make it.
+    pub const fn prefix(self) -> u8 {
+        self.prefix
+    }
+
     /// Hands the network to `sink`, in bytes that no other network has.
     pub(super) fn feed(self, mut sink: impl FnMut(&[u8])) {
         sink(&[self.family, self.prefix]);

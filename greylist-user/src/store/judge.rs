@@ -150,7 +150,12 @@ impl Store {
     /// Whether a sentence has the session of `attempt` turned away: at level block always, so that
     /// the one connection let through an hour hears why; at any level if the session is older than
     /// the sentence.
-    fn turns_away(&self, policy: &Policy, attempt: &Attempt<'_>, now: Timestamp) -> bool {
+    pub(super) fn turns_away(
+        &self,
+        policy: &Policy,
+        attempt: &Attempt<'_>,
+        now: Timestamp,
+    ) -> bool {
         let history = self.history();
         SentencedClient::covering(attempt.client)
             .into_iter()
@@ -196,7 +201,7 @@ impl Store {
     }
 
     /// What the past of the client protects it from.
-    fn protection(
+    pub(super) fn protection(
         &self,
         policy: &Policy,
         address: IpAddr,
