@@ -349,7 +349,12 @@ impl Why {
             strikes_until: latest
                 .filter(|_| strikes > 0)
                 .map(|at| seconds(Timestamp::from(at).after(policy.punish.forgive_after))),
-            latest_strikes: record.latest.iter().flatten().map(StrikeFact::of).collect(),
+            latest_strikes: record
+                .latest
+                .into_iter()
+                .flatten()
+                .map(StrikeFact::of)
+                .collect(),
             around: around.to_string(),
             neighbours: neighbours
                 .map(|it| it.struck)
@@ -372,7 +377,7 @@ impl Why {
 }
 
 impl StrikeFact {
-    fn of(strike: &Strike) -> Self {
+    fn of(strike: Strike) -> Self {
         Self {
             at: second(strike.at),
             offence: strike.offence.as_str().to_owned(),

@@ -102,7 +102,7 @@ fn punishment(config: &Config, document: &mut Document<'_>) {
     ] {
         // A window that is no longer than the delay has been refused already.
         if policy.delay < policy.retry_window && policy.delay + extra >= policy.retry_window {
-            let room = policy.retry_window - policy.delay;
+            let room = policy.retry_window.saturating_sub(policy.delay);
             let what = format!(
                 "{} and the delay of {} are not less than the retry_window of {}, so that some mail \
                  would never pass; write less than {}, or raise retry_window",

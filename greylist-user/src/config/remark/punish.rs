@@ -122,9 +122,12 @@ mod tests {
         assert_eq!(remarks(&Policy::default()), Vec::<String>::new());
     }
 
+    /// How a rule is changed, and a part of what is said of it.
+    type Case = (fn(&mut Punish), &'static str);
+
     #[test]
     fn names_each_protection_that_a_value_makes_void() {
-        let cases: [(fn(&mut Punish), &str); 16] = [
+        let cases: [Case; 16] = [
             (|it| it.action = Action::Observe, "nobody is blocked"),
             (|it| it.strike_action = Action::Observe, "strike_action"),
             (
