@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use support::Error;
+use support::postfix::World;
 use support::site::{Endpoint, Plan};
 use support::smtp::Message;
 
@@ -99,7 +100,10 @@ fn answers_at_data_once_enough_recipients_were_refused() -> Result<(), Error> {
     support::needs!(crate::equipment());
     let mailboxes = ["ann", "ben", "cat", "dan"];
     let turn = start(&Plan {
-        mailboxes: mailboxes.map(str::to_owned).into(),
+        world: World {
+            mailboxes: mailboxes.map(str::to_owned).into(),
+            ..World::default()
+        },
         tweaks: "[greylist]\nrcpt_deferrals = 2\n".to_owned(),
         ..Plan::default()
     })?;
@@ -122,7 +126,10 @@ fn many_recipients_stay_below_postfix_error_limits() -> Result<(), Error> {
     support::needs!(crate::equipment());
     let mailboxes: Vec<_> = (0..45).map(|number| format!("member{number}")).collect();
     let turn = start(&Plan {
-        mailboxes: mailboxes.clone(),
+        world: World {
+            mailboxes: mailboxes.clone(),
+            ..World::default()
+        },
         tweaks: SHORT_DELAY.to_owned(),
         ..Plan::default()
     })?;

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use support::Error;
+use support::postfix::World;
 use support::process;
 use support::requirements;
 use support::site::Plan;
@@ -18,7 +19,10 @@ fn defers_every_session_of_smtp_source_and_counts_them() -> Result<(), Error> {
     // `-N` numbers the recipients from 1 on.
     let mailboxes = (0..=SESSIONS).map(|number| format!("{number}load"));
     let turn = start(&Plan {
-        mailboxes: mailboxes.collect(),
+        world: World {
+            mailboxes: mailboxes.collect(),
+            ..World::default()
+        },
         ..Plan::default()
     })?;
     let site = &turn.site;

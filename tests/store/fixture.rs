@@ -93,6 +93,12 @@ impl Fixture {
         self.clock.advance(Duration::from_mins(minutes));
     }
 
+    /// Watches for as long as it takes until offences are judged and blocks carried out.
+    pub(crate) fn warm_up(&self) {
+        let punish = &self.policy.load().punish;
+        self.clock.advance(punish.warmup.max(punish.grace));
+    }
+
     /// The file that the latest snapshot is in.
     pub(crate) fn snapshot_file(&self) -> PathBuf {
         self.settings.directory.join("snapshot")

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use greygate::clock::Clock as _;
 use greygate::policy::{
-    Attempt, DeferReason, Effect, Offence, Origin, PassReason, Policy, SentenceReason,
-    SentencedClient, Verdict,
+    Attempt, DeferReason, Effect, Offence, Origin, PassReason, Policy, SentenceLevel,
+    SentenceReason, SentencedClient, Verdict,
 };
 use greygate::store::Store;
 
@@ -157,12 +157,14 @@ fn large_mail_is_greylisted_like_any_other() {
 fn hammering_client_is_sentenced_and_the_kernel_told() {
     let mut fixture = Fixture::new();
     let store = fixture.open();
+    fixture.warm_up();
     hammer(&fixture, &store, &ATTEMPT);
     let sentences = store.sentences(fixture.clock.now());
     let [sentence] = sentences[..] else {
         panic!("one sentence: {sentences:?}");
     };
     assert_eq!(sentence.client, SentencedClient::of(ATTEMPT.client));
+    assert_eq!(sentence.level, SentenceLevel::Rate, "the first");
     assert_eq!(
         sentence.reason,
         SentenceReason::Offence(Offence::RapidRetries)
@@ -209,6 +211,7 @@ fn nobody_above_the_last_rung_is_sentenced() {
     ] {
         let fixture = Fixture::with_policy(policy);
         let store = fixture.open();
+        fixture.warm_up();
         hammer(&fixture, &store, &attempt);
         assert_eq!(store.census().sentences, 0, "{who}");
     }
@@ -227,6 +230,7 @@ fn trusted_client_is_not_sentenced() {
 fn ten_alerts_in_ten_seconds_are_ten_mails() {
     let fixture = Fixture::new();
     let store = fixture.open();
+    fixture.warm_up();
     for size in 5_000..5_010 {
         let alert = Attempt {
             announced_size: size,
@@ -242,6 +246,7 @@ fn ten_alerts_in_ten_seconds_are_ten_mails() {
 fn forgiving_lifts_the_sentence_and_tells_the_kernel() {
     let mut fixture = Fixture::new();
     let store = fixture.open();
+    fixture.warm_up();
     hammer(&fixture, &store, &ATTEMPT);
     while fixture.effects.try_recv().is_ok() {}
     let now = fixture.clock.now();
@@ -269,8 +274,9 @@ fn forgiving_lifts_the_sentence_and_tells_the_kernel() {
 fn full_channel_loses_the_effect_and_keeps_the_sentence() {
     let fixture = Fixture::new();
     let store = fixture.open();
+    fixture.warm_up();
     for last in 0..20 {
-        let client = std::net::Ipv4Addr::new(198, 51, 100, last);
+        let client = std::net::Ipv4Addr::new(198, 51, last, 7);
         hammer(
             &fixture,
             &store,

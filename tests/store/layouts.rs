@@ -15,7 +15,7 @@ use crate::fixture::{ATTEMPT, Fixture};
 /// Rewrites every row of the kind in the snapshot `bytes` as another version would have laid it
 /// out.
 fn relaid(bytes: &[u8], kind: u8, relay: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
-    const HEADER: usize = 8 + 2 + 2 + 24 + 4;
+    const HEADER: usize = 8 + 2 + 2 + 32 + 4;
     let (header, mut rest) = bytes.split_at(HEADER);
     let mut result = header.to_vec();
     while !rest.is_empty() {
@@ -50,7 +50,7 @@ fn older_sentence_loads_and_can_still_be_lengthened() {
     let since = fixture.clock.now();
     let sentence = Sentence {
         client: SentencedClient::of(ATTEMPT.client),
-        level: SentenceLevel::Block,
+        level: SentenceLevel::Rate,
         reason: SentenceReason::Offence(Offence::RapidRetries),
         since,
         until: since.after(Duration::from_mins(30)),

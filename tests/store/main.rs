@@ -8,5 +8,7 @@ mod explain;
 mod fixture;
 mod keeper;
 mod ladder;
+mod ladder_of_sentences;
 mod layouts;
+mod reputation;
 mod sentences;

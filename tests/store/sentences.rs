@@ -36,7 +36,10 @@ fn the_one(fixture: &Fixture, store: &Store) -> Sentence {
 fn client_that_goes_on_knocking_is_sentenced_for_longer_once_even_over_a_restart() {
     let fixture = Fixture::new();
     let store = fixture.open();
-    let first = earned(&fixture, "192.0.2.7/32");
+    let first = Sentence {
+        level: SentenceLevel::Rate,
+        ..earned(&fixture, "192.0.2.7/32")
+    };
     store.punish(first);
     let heed = |store: &Store, counter| {
         store.heed([(first.client, counter)], true, fixture.clock.now());
@@ -68,6 +71,7 @@ fn client_that_goes_on_knocking_is_sentenced_for_longer_once_even_over_a_restart
 fn what_was_only_observed_is_noted_and_lengthens_nothing() {
     let fixture = Fixture::new();
     let store = fixture.open();
+    fixture.warm_up();
     let sentence = earned(&fixture, "192.0.2.7/32");
     store.punish(sentence);
     store.heed([(sentence.client, 500)], false, fixture.clock.now());
@@ -171,9 +175,14 @@ fn newer_rules_void_the_sentence_of_a_private_client() {
         policy
     });
     let store = fixture.open();
+    fixture.warm_up();
     store.punish(earned(&fixture, "10.0.0.7/32"));
     let sentence = the_one(&fixture, &store);
-    assert_eq!(fixture.policy.load().uphold(sentence), Some(sentence));
+    let upheld = |sentence| {
+        let (history, now) = (store.history(), fixture.clock.now());
+        fixture.policy.load().uphold(sentence, history, now)
+    };
+    assert_eq!(upheld(sentence), Some(sentence));
     fixture.policy.store(std::sync::Arc::default());
-    assert_eq!(fixture.policy.load().uphold(sentence), None);
+    assert_eq!(upheld(sentence), None);
 }

@@ -148,13 +148,23 @@ impl Greygate {
 
     /// Who is sentenced at present.
     pub fn sentenced(&self) -> Result<Vec<String>, Error> {
+        self.sentences("client")
+    }
+
+    /// How hard those who are sentenced are.
+    pub fn levels(&self) -> Result<Vec<String>, Error> {
+        self.sentences("level")
+    }
+
+    /// One field of each sentence.
+    fn sentences(&self, field: &str) -> Result<Vec<String>, Error> {
         let status = self.ask(&["xdp", "status"])?;
         let sentences = status.get("sentences").and_then(Value::as_array);
-        let clients = sentences.map(|sentences| {
-            let clients = sentences.iter().map(|sentence| sentence.get("client"));
-            clients.map(|client| client.and_then(Value::as_str).map(str::to_owned))
+        let fields = sentences.map(|sentences| {
+            let fields = sentences.iter().map(|sentence| sentence.get(field));
+            fields.map(|field| field.and_then(Value::as_str).map(str::to_owned))
         });
-        clients
+        fields
             .and_then(Iterator::collect)
             .ok_or_else(|| Error::unexpected("the sentences should be listed", status))
     }

@@ -17,6 +17,7 @@ pub mod mta;
 pub mod netns;
 pub mod postfix;
 pub mod process;
+pub mod promises;
 pub mod requirements;
 pub mod site;
 pub mod smtp;

@@ -5,6 +5,7 @@
 //! greylister has to live with.
 
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,6 +32,18 @@ const MAILBOX_OWNER: u32 = 65_534;
 /// How long a start or a stop may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What it knows of the world outside.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// The mailboxes of [`DOMAIN`].
+    pub mailboxes: Vec<String>,
+    /// The reverse names of clients, each of which leads back to its address. With none, names are
+    /// not looked up.
+    pub names: Vec<(IpAddr, String)>,
+    /// `Subject:` of messages that are rejected when they are complete, as a content filter would.
+    pub forbidden_subject: Option<String>,
+}
+
 /// A running Postfix. Dropping it stops it.
 #[derive(Debug)]
 pub struct Postfix {
@@ -41,12 +54,12 @@ impl Postfix {
     /// Starts one inside `namespace`, with everything it writes under `directory`, which must not
     /// exist yet and whose parents everybody may enter.
     ///
-    /// It listens on every address of the namespace, takes mail for `mailboxes` at [`DOMAIN`] and
+    /// It listens on every address of the namespace, takes mail for the mailboxes at [`DOMAIN`] and
     /// asks `milters` (Postfix's `smtpd_milters`) first.
     pub fn start(
         namespace: &Namespace,
         directory: &Path,
-        mailboxes: &[String],
+        world: &World,
         milters: &str,
     ) -> Result<Self, Error> {
         let postfix = Self {
@@ -64,15 +77,32 @@ impl Postfix {
         chown(&data, Some(user), Some(group))
             .map_err(Error::io(format!("giving {} away", data.display())))?;
 
-        postfix.write("etc/main.cf", &main_cf(directory, milters)?)?;
+        postfix.write("etc/main.cf", &main_cf(directory, world, milters)?)?;
         postfix.write("etc/master.cf", MASTER_CF)?;
-        let known = mailboxes.iter().fold(String::new(), |table, mailbox| {
-            table + &format!("{} {mailbox}/\n", address(mailbox))
-        });
+        let known = world
+            .mailboxes
+            .iter()
+            .fold(String::new(), |table, mailbox| {
+                table + &format!("{} {mailbox}/\n", address(mailbox))
+            });
         postfix.write("etc/mailboxes", &known)?;
+        let hosts = world.names.iter().fold(String::new(), |hosts, (ip, name)| {
+            hosts + &format!("{ip} {name}\n")
+        });
+        postfix.write("etc/hosts", &hosts)?;
+        postfix.write("etc/nsswitch.conf", "hosts: files\n")?;
+        let forbidden = world.forbidden_subject.iter();
+        let checks = forbidden.fold(String::new(), |checks, subject| {
+            checks + &format!("/^Subject: {subject}$/ REJECT 5.7.1 This is spam\n")
+        });
+        postfix.write("etc/header_checks", &checks)?;
 
-        process::run_in(namespace, &mut postfix.command("start"))
-            .map_err(|error| postfix.explain(error))?;
+        let mut start = if world.names.is_empty() {
+            postfix.command("start")
+        } else {
+            postfix.command_with_names("start")
+        };
+        process::run_in(namespace, &mut start).map_err(|error| postfix.explain(error))?;
         interrupt::wait_for("Postfix's start", PATIENCE, || {
             Ok(postfix.log().contains("daemon started").then_some(()))
         })
@@ -131,6 +161,22 @@ impl Postfix {
         command
     }
 
+    /// The same in a mount namespace of its own, where names are those of `etc/hosts`. What it starts
+    /// stays there.
+    fn command_with_names(&self, verb: &str) -> Command {
+        let etc = self.directory.join("etc");
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "--propagation", "private", "sh", "-e", "-c"])
+            .arg(
+                "for file in hosts nsswitch.conf; do mount --bind \"$0/$file\" \"/etc/$file\"; done; \
+                 exec postfix -c \"$0\" \"$1\"",
+            )
+            .arg(etc)
+            .arg(verb);
+        command
+    }
+
     fn explain(&self, error: Error) -> Error {
         if matches!(error, Error::Interrupted) {
             return error;
@@ -178,10 +224,11 @@ fn mail_owner() -> Result<(u32, u32), Error> {
     Ok((user.uid.as_raw(), user.gid.as_raw()))
 }
 
-fn main_cf(directory: &Path, milters: &str) -> Result<String, Error> {
+fn main_cf(directory: &Path, world: &World, milters: &str) -> Result<String, Error> {
     let directory = directory
         .to_str()
         .ok_or_else(|| Error::Path(directory.to_owned()))?;
+    let lookup = if world.names.is_empty() { "no" } else { "yes" };
     Ok(format!(
         "compatibility_level = 3.6
 queue_directory = {directory}/queue
@@ -193,8 +240,10 @@ mydestination =
 mynetworks = 127.0.0.0/8
 inet_interfaces = all
 inet_protocols = all
-# There is no name server in the namespace: clients have no reverse name.
-smtpd_peername_lookup = no
+# There is no name server in the namespace: names are those of the hosts file, if there are any.
+smtpd_peername_lookup = {lookup}
+smtp_host_lookup = native
+header_checks = regexp:{directory}/etc/header_checks
 alias_maps =
 alias_database =
 virtual_mailbox_domains = {DOMAIN}

@@ -14,6 +14,7 @@
 //! its own.
 
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -23,18 +24,28 @@ use crate::bpffs::BpfFs;
 use crate::error::Error;
 use crate::greygate::Greygate;
 use crate::netns::{self, End, Namespace};
-use crate::postfix::Postfix;
+use crate::postfix::{Postfix, World};
 use crate::smtp::Client;
 use crate::{interrupt, requirements};
 
 /// The interfaces of the MX host that face clients.
 pub const INTERFACES: [&str; 2] = ["mx0", "mx1"];
 
+/// The addresses on the stranger's cable.
+const STRANGERS: [&str; 4] = [
+    "198.51.100.10/24",
+    "198.51.100.11/24",
+    "2001:db8:1:1::10/48",
+    "2001:db8:1:1::11/48",
+];
+
 /// How the site is to be.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The mailboxes of the domain.
-    pub mailboxes: Vec<String>,
+    /// The mailboxes of the domain, the names of clients, and what Postfix rejects by itself.
+    pub world: World,
+    /// Further addresses of the stranger's, with their prefix lengths.
+    pub strangers: Vec<String>,
     /// Where greygate listens, in Postfix's form.
     pub endpoint: Endpoint,
     /// What Postfix does when greygate is away: `accept` or `tempfail`.
@@ -95,6 +106,8 @@ impl Site {
                 addresses: &["192.0.2.10/24"],
             },
         )?;
+        let further = plan.strangers.iter().map(String::as_str);
+        let strangers: Vec<_> = STRANGERS.into_iter().chain(further).collect();
         netns::join(
             End {
                 namespace: &mx,
@@ -104,12 +117,7 @@ impl Site {
             End {
                 namespace: &stranger,
                 interface: "eth0",
-                addresses: &[
-                    "198.51.100.10/24",
-                    "198.51.100.11/24",
-                    "2001:db8:1:1::10/48",
-                    "2001:db8:1:1::11/48",
-                ],
+                addresses: &strangers,
             },
         )?;
 
@@ -126,7 +134,7 @@ impl Site {
         };
         let milters = format!("{{ {milter}, default_action={} }}", plan.default_action);
         let postfix = directory.path().join("postfix");
-        let postfix = Postfix::start(&mx, &postfix, &plan.mailboxes, &milters)?;
+        let postfix = Postfix::start(&mx, &postfix, &plan.world, &milters)?;
         Ok(Self {
             postfix,
             greygate,
@@ -198,6 +206,17 @@ impl Site {
         Client {
             source: ([0x2001, 0xdb8, 1, 1, 0, 0, 0, 0x11], 0).into(),
             ..self.stranger_v6()
+        }
+    }
+
+    /// Somebody else on the stranger's cable, at one of the plan's further addresses.
+    pub fn stranger_at(&self, address: IpAddr) -> Client<'_> {
+        Client {
+            source: (address, 0).into(),
+            ..match address {
+                IpAddr::V4(_) => self.stranger(),
+                IpAddr::V6(_) => self.stranger_v6(),
+            }
         }
     }
 
@@ -282,7 +301,11 @@ impl Traces {
 impl Default for Plan {
     fn default() -> Self {
         Self {
-            mailboxes: vec!["alice".to_owned()],
+            world: World {
+                mailboxes: vec!["alice".to_owned()],
+                ..World::default()
+            },
+            strangers: Vec::new(),
             endpoint: Endpoint::Inet,
             default_action: "accept",
             kernel: false,

@@ -114,6 +114,15 @@ impl Client<'_> {
 
     /// Opens a session and greets the server. The HELO argument is the address literal.
     pub fn open(&self, patience: Duration) -> Result<Session, SmtpError> {
+        let literal = match self.source.ip() {
+            IpAddr::V4(address) => format!("[{address}]"),
+            IpAddr::V6(address) => format!("[IPv6:{address}]"),
+        };
+        self.open_as(&literal, patience)
+    }
+
+    /// Opens a session and greets the server as `helo`.
+    pub fn open_as(&self, helo: &str, patience: Duration) -> Result<Session, SmtpError> {
         let stream = self.connect(patience)?;
         let greeting = |source| SmtpError::Io {
             after: String::new(),
@@ -128,20 +137,25 @@ impl Client<'_> {
             last: String::new(),
         };
         session.reply()?;
-        let literal = match self.source.ip() {
-            IpAddr::V4(address) => format!("[{address}]"),
-            IpAddr::V6(address) => format!("[IPv6:{address}]"),
-        };
-        session.command(&format!("EHLO {literal}"))?;
+        session.command(&format!("EHLO {helo}"))?;
         Ok(session)
     }
 
     /// One delivery attempt of a whole message: a session of its own, as an MTA makes it.
     pub fn attempt(&self, message: &Message, recipients: &[String]) -> Result<Round, SmtpError> {
-        let mut session = self.open(Duration::from_secs(3))?;
-        let round = session.attempt(message, recipients)?;
-        session.quit()?;
-        Ok(round)
+        self.open(Duration::from_secs(3))?
+            .last_attempt(message, recipients)
+    }
+
+    /// The same with a HELO argument of its own.
+    pub fn attempt_as(
+        &self,
+        helo: &str,
+        message: &Message,
+        recipients: &[String],
+    ) -> Result<Round, SmtpError> {
+        self.open_as(helo, Duration::from_secs(3))?
+            .last_attempt(message, recipients)
     }
 }
 
@@ -150,6 +164,8 @@ impl Client<'_> {
 pub struct Message {
     /// The reverse-path, without angle brackets; empty is the null reverse-path.
     pub reverse_path: String,
+    /// Its subject.
+    pub subject: String,
     /// Its text after the header's end; one line.
     pub body: String,
     /// Its Message-ID without angle brackets.
@@ -161,6 +177,7 @@ impl Message {
     pub fn new(reverse_path: &str, word: &str) -> Self {
         Self {
             reverse_path: reverse_path.to_owned(),
+            subject: "lab".to_owned(),
             body: format!("This is {word}."),
             id: format!("{word}@{}", std::process::id()),
         }
@@ -170,10 +187,13 @@ impl Message {
     pub fn text(&self) -> String {
         let Self {
             reverse_path,
+            subject,
             body,
             id,
         } = self;
-        format!("From: <{reverse_path}>\r\nMessage-ID: <{id}>\r\nSubject: lab\r\n\r\n{body}\r\n")
+        format!(
+            "From: <{reverse_path}>\r\nMessage-ID: <{id}>\r\nSubject: {subject}\r\n\r\n{body}\r\n"
+        )
     }
 }
 
@@ -211,12 +231,14 @@ impl Round {
         self.named(|reply| reply.is_transient() || (all && reply.is_positive()))
     }
 
+    /// Whether the server has said that it hangs up.
+    pub fn is_closing(&self) -> bool {
+        self.replies().any(|reply| reply.code == 421)
+    }
+
     /// How many commands were answered with an error, which is what Postfix counts.
     pub fn errors(&self) -> usize {
-        let recipients = self.recipients.iter().map(|(_, reply)| reply);
-        let whole = [&self.data, &self.end].into_iter().flatten();
-        let replies = recipients.chain(whole).chain([&self.mail]);
-        replies.filter(|reply| reply.code >= 400).count()
+        self.replies().filter(|reply| reply.code >= 400).count()
     }
 
     /// The last reply before QUIT: what the sender would log.
@@ -224,6 +246,12 @@ impl Round {
         let recipients = self.recipients.last().map(|(_, reply)| reply);
         let last = self.end.as_ref().or(self.data.as_ref());
         last.or(recipients).unwrap_or(&self.mail)
+    }
+
+    fn replies(&self) -> impl Iterator<Item = &Reply> {
+        let recipients = self.recipients.iter().map(|(_, reply)| reply);
+        let whole = [&self.data, &self.end].into_iter().flatten();
+        recipients.chain(whole).chain([&self.mail])
     }
 
     fn named(&self, which: impl Fn(&Reply) -> bool) -> Vec<String> {
@@ -263,6 +291,9 @@ impl Session {
         for recipient in to {
             let reply = self.command(&format!("RCPT TO:<{recipient}>"))?;
             round.recipients.push((recipient.clone(), reply));
+            if round.is_closing() {
+                return Ok(round);
+            }
         }
         if round
             .recipients
@@ -278,8 +309,17 @@ impl Session {
                 round.end = Some(self.reply()?);
             }
         }
-        if !round.is_queued() {
+        if !round.is_queued() && !round.is_closing() {
             self.command("RSET")?;
+        }
+        Ok(round)
+    }
+
+    /// One mail transaction, and goodbye.
+    fn last_attempt(mut self, message: &Message, to: &[String]) -> Result<Round, SmtpError> {
+        let round = self.attempt(message, to)?;
+        if !round.is_closing() {
+            self.quit()?;
         }
         Ok(round)
     }

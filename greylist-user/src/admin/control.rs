@@ -44,7 +44,7 @@ pub trait Control: Send + Sync {
     fn forgive(&self, target: Target) -> Result<Forgiven, ControlError>;
 
     /// Hears what became of mail behind greygate.
-    fn report(&self, report: &Report);
+    fn report(&self, report: &Report) -> Result<(), ControlError>;
 
     /// Writes a snapshot now, and returns when it is on the disk.
     fn snapshot(&self) -> Result<SnapshotWritten, ControlError>;

@@ -76,8 +76,9 @@ impl Control for Ledger {
         }
     }
 
-    fn report(&self, report: &Report) {
+    fn report(&self, report: &Report) -> Result<(), ControlError> {
         self.note(format!("{} {}", report.word(), report.address()));
+        Ok(())
     }
 
     fn health(&self) -> Health {

@@ -215,10 +215,9 @@ fn obey(request: &Request, control: &dyn Control) -> Answer {
         Request::XdpStatus => return Answer::XdpStatus(control.xdp_status()),
         Request::Forgive { target } => control.forgive(*target).map(Answer::Forgiven),
         Request::Report(report) => match report.check() {
-            Ok(()) => {
-                control.report(report);
-                return Answer::Reported(Reported::of(report));
-            }
+            Ok(()) => control
+                .report(report)
+                .map(|()| Answer::Reported(Reported::of(report))),
             Err(invalid) => return refused(invalid.to_string()),
         },
         Request::Snapshot => control.snapshot().map(Answer::Snapshot),

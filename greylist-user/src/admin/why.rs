@@ -209,14 +209,18 @@ pub struct NetworkFacts {
     pub mail: Option<MailFacts>,
 }
 
-/// Good and bad counts of a network, as they stood at the latest.
+/// Good and bad counts of a network, whole ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReputationFacts {
-    /// Good counts, whole ones.
+    /// Good counts, as they weigh now.
     pub good: u64,
-    /// Bad counts, whole ones.
+    /// Bad counts.
     pub bad: u64,
-    /// When they stood so.
+    /// Mails that were reported as wanted.
+    pub ham: u64,
+    /// Mails that were reported as spam.
+    pub spam: u64,
+    /// The latest count.
     pub updated: u64,
     /// Days with a good count.
     pub good_days: u64,
@@ -440,7 +444,9 @@ impl NetworkFacts {
             network: network.unwrap_or_default(),
             named: standing.named,
             repute: standing.repute.as_str().to_owned(),
-            reputation: standing.reputation.as_ref().map(ReputationFacts::of),
+            reputation: standing
+                .reputation
+                .map(|it| ReputationFacts::of(&it, policy, now)),
             protection: match standing.protection {
                 Protection::None => "none",
                 Protection::FromBlock => "block",
@@ -456,12 +462,14 @@ impl NetworkFacts {
 }
 
 impl ReputationFacts {
-    fn of(reputation: &Reputation) -> Self {
-        // Counts are kept in 256ths.
-        let count = |kept: u32| u64::from(kept >> 8);
+    fn of(reputation: &Reputation, policy: &Policy, now: Timestamp) -> Self {
+        let weights = reputation.weights(policy, now);
         Self {
-            good: count(reputation.good),
-            bad: count(reputation.bad),
+            // They are kept in 256ths.
+            good: weights.good / 256,
+            bad: weights.bad / 256,
+            ham: weights.ham / 256,
+            spam: weights.spam / 256,
             updated: second(reputation.updated),
             good_days: reputation.good_days.into(),
             recipients: reputation.recipients.count_ones().into(),

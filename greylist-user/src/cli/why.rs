@@ -212,6 +212,8 @@ fn reputation(network: &NetworkFacts, now: Now, paper: &mut Paper) {
     let ReputationFacts {
         good,
         bad,
+        ham,
+        spam,
         updated,
         good_days,
         recipients,
@@ -229,6 +231,10 @@ fn reputation(network: &NetworkFacts, now: Now, paper: &mut Paper) {
             now.tell(*updated)
         ),
     );
+    if ham + spam > 0 {
+        let (ham, spam) = (number(*ham), number(*spam));
+        paper.row("", format_args!("reported as ham {ham}, as spam {spam}"));
+    }
 }
 
 fn tuple(tuple: Option<&TupleFacts>, now: Now, paper: &mut Paper) {

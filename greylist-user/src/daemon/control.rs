@@ -82,14 +82,17 @@ impl Control for Desk {
         )
     }
 
-    fn report(&self, report: &Report) {
+    fn report(&self, report: &Report) -> Result<(), ControlError> {
         let now = self.clock.now();
         let address = report.address();
         match report {
             Report::Ham { name, .. } | Report::Spam { name, .. } => {
                 let name = name.as_deref().map(str::as_bytes);
                 let spam = matches!(report, Report::Spam { .. });
-                self.store.report_mail(address, name, spam, now);
+                if !self.store.report_mail(address, name, spam, now) {
+                    let why = "too many networks have a reputation; raise [store] clients";
+                    return Err(ControlError(why.to_owned()));
+                }
             }
             Report::Reject { mail, size, .. } => {
                 let (sender, recipient) = (mail.sender.as_bytes(), mail.recipient.as_bytes());
@@ -97,6 +100,7 @@ impl Control for Desk {
                     .report_reject(address, sender, recipient, *size, now);
             }
         }
+        Ok(())
     }
 
     fn health(&self) -> Health {
@@ -215,6 +219,7 @@ impl Control for Desk {
                 // First, and whether the store has it or not: the kernel may.
                 let itself = SentencedClient::try_from(network).ok().and_then(named);
                 let within = self.store.forgive_within(network.trunc(), now);
+                let within = within.into_iter().filter_map(|it| it.lifted);
                 itself.into_iter().chain(within).collect()
             }
         };

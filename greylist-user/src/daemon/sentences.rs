@@ -25,7 +25,9 @@ pub(super) struct UpheldSentences {
 
 impl SentenceSource for UpheldSentences {
     fn sentences(&self, now: Timestamp) -> Vec<Sentence> {
-        self.policy.load().uphold_all(self.store.sentences(now))
+        let sentences = self.store.sentences(now);
+        let history = self.store.history();
+        self.policy.load().uphold_all(sentences, history, now)
     }
 
     fn allowed(&self) -> Vec<IpNet> {
@@ -49,7 +51,7 @@ impl UpheldSentences {
     /// How many there are.
     pub(super) fn count(&self, now: Timestamp) -> usize {
         let policy = self.policy.load();
-        let uphold = policy.upholding();
+        let uphold = policy.upholding(self.store.history(), now);
         self.store.count_sentences(now, |it| uphold(it).is_some())
     }
 
@@ -176,16 +178,36 @@ mod tests {
     }
 
     #[test]
+    fn block_is_given_to_the_kernel_as_observed_until_the_warm_up_is_over() {
+        let (sentences, _directory) = sentences(true);
+        let warmup = sentences.policy.load().punish.warmup;
+        sentences.store.punish(Sentence {
+            client: SentencedClient::of([192, 0, 2, 7].into()),
+            level: SentenceLevel::Block,
+            reason: SentenceReason::Offence(Offence::RapidRetries),
+            since: NOW,
+            until: NOW.after(warmup * 2),
+            persistence: Persistence::default(),
+        });
+        let levels_at = |now| {
+            let upheld = sentences.sentences(now).into_iter();
+            upheld.map(|it| it.level).collect::<Vec<_>>()
+        };
+        assert_eq!(levels_at(NOW), [SentenceLevel::Observe]);
+        assert_eq!(levels_at(NOW.after(warmup)), [SentenceLevel::Block]);
+        assert_eq!(sentences.count(NOW), 1);
+    }
+
+    #[test]
     fn what_the_kernel_only_observes_lengthens_no_sentence() {
-        let (block, observe) = (SentenceLevel::Block, SentenceLevel::Observe);
-        for (drops, level, minutes) in [(true, block, 20), (true, observe, 10), (false, block, 10)]
-        {
+        let (rate, observe) = (SentenceLevel::Rate, SentenceLevel::Observe);
+        for (drops, level, minutes) in [(true, rate, 20), (true, observe, 10), (false, rate, 10)] {
             let (sentences, _directory) = sentences(drops);
             let client = SentencedClient::of([192, 0, 2, 7].into());
             let until = NOW.after(Duration::from_mins(10));
             sentences.store.punish(Sentence {
                 client,
-                level: SentenceLevel::Block,
+                level: rate,
                 reason: SentenceReason::Offence(Offence::RapidRetries),
                 since: NOW,
                 until,

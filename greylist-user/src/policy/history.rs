@@ -21,3 +21,24 @@ impl History {
         now.since(self.begun) >= policy.punish.warmup
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn judges_after_a_minute_and_blocks_after_a_week() {
+        let policy = Policy::default();
+        let begun = Timestamp::from_millis(1_700_000_000_000);
+        let history = History { begun };
+        let after = |time| begun.after(time);
+        let minute = Duration::from_mins(1);
+        assert!(!history.judges(&policy, after(minute - Duration::from_millis(1))));
+        assert!(history.judges(&policy, after(minute)));
+        let week = Duration::from_hours(7 * 24);
+        assert!(!history.blocks(&policy, after(week - minute)));
+        assert!(history.blocks(&policy, after(week)));
+    }
+}

@@ -12,6 +12,7 @@ mod fingerprint;
 mod history;
 mod hopping;
 mod judge;
+mod ladder;
 mod neighbours;
 mod network;
 mod offence;
@@ -32,9 +33,7 @@ mod verdict;
 mod scenarios;
 
 pub use attempt::{Attempt, Origin, ServerMark};
-pub use client::{
-    Accused, ClientRecord, Protection, Strike, Struck, protection, strike, turns_away,
-};
+pub use client::{Accused, ClientRecord, Protection, Strike, protection};
 pub use decide::{Decision, decide, exempt};
 pub use effect::Effect;
 pub use failure::Failure;
@@ -42,13 +41,14 @@ pub use fingerprint::{Fingerprint, MessageHasher};
 pub use history::History;
 pub use hopping::{Circumstances, HoppingHelo};
 pub use judge::{Grounds, Judge, Judgement};
+pub use ladder::{Struck, excuse, strike, turns_away};
 pub use neighbours::{Neighbour, Neighbours};
 pub use network::ClientNetwork;
-pub use offence::Offence;
+pub use offence::{Offence, Outcome};
 pub use persistence::{Persistence, lengthened};
 pub use punish::note_content;
 pub use record::{Record, Standing};
-pub use reputation::{Reputation, Repute, refusal};
+pub use reputation::{RecipientMark, Reputation, Repute, Weights, refusal};
 pub use rules::{Action, Policy, Punish, Refusing, ReputationRules};
 pub use sentence::{
     Sentence, SentenceLevel, SentenceReason, SentencedClient, UnknownLevel, UnsentenceableNetwork,

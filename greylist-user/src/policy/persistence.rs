@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use super::history::History;
 use super::rules::Policy;
 use super::sentence::{Sentence, SentenceLevel, SentenceReason};
 use super::time::Timestamp;
@@ -66,9 +67,14 @@ impl Persistence {
 /// The longer sentence that `sentence` becomes at `now` for the persistence it shows; [`None`]
 /// where it stays as it is.
 ///
-/// Longer by what an offence costs, but by no more than its own length, and never beyond
-/// [`Sentence::LONGEST`].
-pub fn lengthened(policy: &Policy, sentence: &Sentence, now: Timestamp) -> Option<Sentence> {
+/// As long again, but by no more than a day, and never beyond [`Sentence::LONGEST`]: a hundred
+/// forged packets are not to make a fortnight of a week.
+pub fn lengthened(
+    policy: &Policy,
+    sentence: &Sentence,
+    history: History,
+    now: Timestamp,
+) -> Option<Sentence> {
     let least = u64::from(policy.punish.persistent_drops);
     let Persistence {
         drops, observed, ..
@@ -78,12 +84,12 @@ pub fn lengthened(policy: &Policy, sentence: &Sentence, now: Timestamp) -> Optio
         || sentence.persistence.lengthened
         || sentence.reason == SentenceReason::Operator
         || sentence.has_ended(now);
-    if stays || policy.uphold(*sentence)?.level == SentenceLevel::Observe {
+    if stays || policy.uphold(*sentence, history, now)?.level == SentenceLevel::Observe {
         return None;
     }
     let length = sentence.until.since(sentence.since);
     let room = Sentence::LONGEST.saturating_sub(length);
-    let more = length.min(policy.punish.sentence).min(room);
+    let more = length.min(MOST).min(room);
     (more > Duration::ZERO).then(|| Sentence {
         until: sentence.until.after(more),
         persistence: Persistence {
@@ -94,6 +100,9 @@ pub fn lengthened(policy: &Policy, sentence: &Sentence, now: Timestamp) -> Optio
     })
 }
 
+/// The most that a sentence is lengthened by.
+const MOST: Duration = Duration::from_hours(24);
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -102,6 +111,10 @@ mod tests {
     use crate::policy::{Action, Offence, SentencedClient};
 
     const T0: Timestamp = Timestamp::from_millis(1_000_000_000);
+    /// Long enough for everything.
+    const OLD: History = History {
+        begun: Timestamp::NEVER,
+    };
 
     fn earned(drops: u64) -> Sentence {
         Sentence {
@@ -117,39 +130,57 @@ mod tests {
     #[test]
     fn lengthens_once_by_its_own_length() {
         let policy = Policy::default();
-        assert_eq!(lengthened(&policy, &earned(99), T0), None);
-        let longer = lengthened(&policy, &earned(100), T0).expect("it kept knocking");
+        assert_eq!(lengthened(&policy, &earned(99), OLD, T0), None);
+        let longer = lengthened(&policy, &earned(100), OLD, T0).expect("it kept knocking");
         assert_eq!(longer.until, T0.after(Duration::from_mins(40)));
         assert_eq!(longer.since, T0);
         let more = Sentence {
             persistence: longer.persistence.read(1_000_000, true),
             ..longer
         };
-        assert_eq!(lengthened(&policy, &more, T0), None, "never twice");
+        assert_eq!(lengthened(&policy, &more, OLD, T0), None, "never twice");
         let repeated = more.merge(earned(0));
-        assert_eq!(lengthened(&policy, &repeated, T0), None, "nor by a repeat");
+        assert_eq!(
+            lengthened(&policy, &repeated, OLD, T0),
+            None,
+            "nor by a repeat"
+        );
     }
 
     #[test]
-    fn lengthens_by_no_more_than_an_offence_costs_and_not_beyond_the_longest() {
-        let mut policy = Policy::default();
-        policy.punish.sentence = Duration::from_mins(5);
-        let longer = lengthened(&policy, &earned(100), T0).expect("it kept knocking");
-        assert_eq!(longer.until, T0.after(Duration::from_mins(25)));
+    fn lengthens_a_week_by_no_more_than_a_day_and_not_beyond_the_longest() {
+        let policy = Policy::default();
+        let week = Sentence {
+            until: T0.after(MOST * 7),
+            ..earned(1_000_000)
+        };
+        let longer = lengthened(&policy, &week, OLD, T0).expect("it kept knocking");
+        assert_eq!(longer.until, T0.after(MOST * 8));
 
-        policy.punish.sentence = Sentence::LONGEST;
         let nearly = Sentence {
             since: T0.after(Duration::from_mins(1)),
             until: T0.after(Sentence::LONGEST),
             ..earned(100)
         };
-        let longer = lengthened(&policy, &nearly, nearly.since).expect("a minute is left");
+        let longer = lengthened(&policy, &nearly, OLD, nearly.since).expect("a minute is left");
         assert_eq!(longer.until, nearly.since.after(Sentence::LONGEST));
         let longest = Sentence {
             since: T0,
             ..nearly
         };
-        assert_eq!(lengthened(&policy, &longest, T0), None);
+        assert_eq!(lengthened(&policy, &longest, OLD, T0), None);
+    }
+
+    #[test]
+    fn block_that_is_only_observed_is_not_lengthened() {
+        let young = History { begun: T0 };
+        let persistent = earned(1_000);
+        assert_eq!(lengthened(&Policy::default(), &persistent, young, T0), None);
+        let rate = Sentence {
+            level: SentenceLevel::Rate,
+            ..persistent
+        };
+        assert!(lengthened(&Policy::default(), &rate, young, T0).is_some());
     }
 
     #[test]
@@ -161,8 +192,8 @@ mod tests {
             ..earned(0)
         };
         assert_eq!(after(1_099).persistence.drops, 1_099);
-        assert_eq!(lengthened(&policy, &after(1_099), T0), None);
-        assert!(lengthened(&policy, &after(1_100), T0).is_some());
+        assert_eq!(lengthened(&policy, &after(1_099), OLD, T0), None);
+        assert!(lengthened(&policy, &after(1_100), OLD, T0).is_some());
     }
 
     #[test]
@@ -185,9 +216,12 @@ mod tests {
                 "only observed",
             ),
         ] {
-            assert_eq!(lengthened(&policy, &sentence, T0), None, "{who}");
+            assert_eq!(lengthened(&policy, &sentence, OLD, T0), None, "{who}");
         }
-        assert_eq!(lengthened(&policy, &persistent, persistent.until), None);
+        assert_eq!(
+            lengthened(&policy, &persistent, OLD, persistent.until),
+            None
+        );
         let mut never = Policy::default();
         never.punish.persistent_drops = 0;
         let mut observing = Policy::default();
@@ -197,7 +231,11 @@ mod tests {
             ..Policy::default()
         };
         for policy in [never, observing, allowing] {
-            assert_eq!(lengthened(&policy, &persistent, T0), None, "{policy:?}");
+            assert_eq!(
+                lengthened(&policy, &persistent, OLD, T0),
+                None,
+                "{policy:?}"
+            );
         }
     }
 
@@ -216,7 +254,7 @@ mod tests {
         fn drops_never_shorten_soften_nor_harden(drops in any::<u64>(), minute in 0..60_u64) {
             let now = T0.after(Duration::from_mins(minute));
             let sentence = earned(drops);
-            if let Some(longer) = lengthened(&Policy::default(), &sentence, now) {
+            if let Some(longer) = lengthened(&Policy::default(), &sentence, OLD, now) {
                 prop_assert!(longer.until > sentence.until);
                 prop_assert!(longer.until <= sentence.until.after(Duration::from_mins(20)));
                 prop_assert_eq!(longer.level, sentence.level);

@@ -2,6 +2,7 @@
 //!
 //! A sentence is a fact of the store; the kernel's table is a projection of it.
 
+use std::cmp::Ordering;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::time::Duration;
@@ -42,25 +43,30 @@ impl Sentence {
         now >= self.until || self.since > now.after(length)
     }
 
-    /// One sentence out of two of the same client: the harder level, the earlier beginning, the later
-    /// end, and an operator's reason before any other. So a repeat never shortens a sentence, and
-    /// an operator's order stands whatever was there before.
+    /// One sentence out of two of the same client: the harder level and its reason, an operator's
+    /// before any other, the earlier beginning and the later end. So a repeat never shortens a
+    /// sentence, and an operator's order stands whatever was there before.
     ///
     /// But an offence does not harden an order that ends later: half an hour earned would make a
-    /// block of weeks out of weeks that were to be observed.
+    /// block of weeks out of weeks that were to be observed. Where it does harden one, the reason is
+    /// the offence, so that the rules for what is earned hold for it.
     #[must_use]
     pub fn merge(self, other: Self) -> Self {
-        let level = if self.overrules(&other) {
-            self.level
+        let (level, reason) = if self.overrules(&other) {
+            (self.level, self.reason)
         } else if other.overrules(&self) {
-            other.level
+            (other.level, other.reason)
         } else {
-            self.level.max(other.level)
+            match self.level.cmp(&other.level) {
+                Ordering::Less => (other.level, other.reason),
+                Ordering::Equal => (self.level, self.reason.min(other.reason)),
+                Ordering::Greater => (self.level, self.reason),
+            }
         };
         Self {
             client: self.client,
             level,
-            reason: self.reason.min(other.reason),
+            reason,
             since: self.since.min(other.since),
             until: self.until.max(other.until),
             persistence: self.persistence.merge(other.persistence),
@@ -345,6 +351,50 @@ mod tests {
             ..earned(10)
         };
         assert_eq!(ordered.merge(by_order).level, SentenceLevel::Block);
+    }
+
+    #[test]
+    fn offence_that_hardens_an_order_is_the_reason_of_what_it_comes_to() {
+        let at = Timestamp::from_millis;
+        let ordered = Sentence {
+            client: SentencedClient::from(Ipv4Addr::new(192, 0, 2, 7)),
+            level: SentenceLevel::Rate,
+            reason: SentenceReason::Operator,
+            since: at(1),
+            until: at(100),
+            persistence: Persistence::default(),
+        };
+        let earned = Sentence {
+            level: SentenceLevel::Block,
+            reason: SentenceReason::Offence(Offence::RapidRetries),
+            since: at(2),
+            until: at(1_000),
+            ..ordered
+        };
+        let both = Sentence {
+            since: at(1),
+            ..earned
+        };
+        assert_eq!(ordered.merge(earned), both);
+        assert_eq!(earned.merge(ordered), both);
+    }
+
+    #[test]
+    fn block_of_a_day_takes_the_place_of_half_an_hour_at_rate_and_is_not_softened_by_it() {
+        let hours = |hours: u64| Timestamp::from_millis(hours * 3_600_000);
+        let sentence = |level, since, until| Sentence {
+            client: SentencedClient::from(Ipv4Addr::new(192, 0, 2, 7)),
+            level,
+            reason: SentenceReason::Offence(Offence::RapidRetries),
+            since,
+            until,
+            persistence: Persistence::default(),
+        };
+        let rate = sentence(SentenceLevel::Rate, hours(1), hours(2));
+        let block = sentence(SentenceLevel::Block, hours(1), hours(25));
+        assert_eq!(rate.merge(block), block);
+        let rate_again = sentence(SentenceLevel::Rate, hours(3), hours(4));
+        assert_eq!(block.merge(rate_again), block);
     }
 
     #[test]

@@ -55,6 +55,16 @@ pub struct Second(u32);
 impl Second {
     /// Has not happened. Earlier than every real time.
     pub const NEVER: Self = Self(0);
+
+    /// The time `seconds` seconds after the Unix epoch.
+    pub const fn from_seconds(seconds: u32) -> Self {
+        Self(seconds)
+    }
+
+    /// Seconds since the Unix epoch.
+    pub const fn as_seconds(self) -> u32 {
+        self.0
+    }
 }
 
 impl From<Timestamp> for Second {

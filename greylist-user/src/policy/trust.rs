@@ -4,6 +4,7 @@
 //! most one of which counts in an interval, so that one busy minute earns nothing; it is scoped to
 //! the sender and never to the whole client; and it lapses unless it is used.
 
+use super::reputation::Repute;
 use super::rules::Policy;
 use super::time::Timestamp;
 
@@ -60,10 +61,11 @@ impl TrustRecord {
         }
     }
 
-    /// Whether the sender is trusted at `now`.
-    pub fn is_trusted(&self, policy: &Policy, now: Timestamp) -> bool {
+    /// Whether the sender is trusted at `now`, its network having this `repute`: earlier if that is
+    /// good.
+    pub fn is_trusted(&self, policy: &Policy, repute: Repute, now: Timestamp) -> bool {
         policy.trust_after != 0
-            && self.passes >= policy.trust_after
+            && self.passes >= passes_wanted(policy, repute)
             && !self.has_lapsed(policy, now)
     }
 
@@ -85,6 +87,14 @@ impl TrustRecord {
             passes: self.passes.max(other.passes),
             life: self.life,
         }
+    }
+}
+
+/// Passes until a sender is trusted.
+fn passes_wanted(policy: &Policy, repute: Repute) -> u16 {
+    match (repute, policy.reputation.trust_after) {
+        (Repute::Unknown | Repute::Bad, _) | (_, 0) => policy.trust_after,
+        (Repute::Good | Repute::Established, fewer) => fewer.min(policy.trust_after),
     }
 }
 
@@ -112,8 +122,42 @@ mod tests {
     #[test]
     fn trusts_after_five_passes() {
         let policy = Policy::default();
-        assert!(!earned(&policy, 4).is_trusted(&policy, after_hours(4)));
-        assert!(earned(&policy, 5).is_trusted(&policy, after_hours(5)));
+        assert!(!earned(&policy, 4).is_trusted(&policy, Repute::Unknown, after_hours(4)));
+        assert!(earned(&policy, 5).is_trusted(&policy, Repute::Unknown, after_hours(5)));
+    }
+
+    #[test]
+    fn good_record_of_the_network_halves_the_way_and_never_lengthens_it() {
+        let policy = |trust_after, with_good_record| {
+            let mut policy = Policy {
+                trust_after,
+                ..Policy::default()
+            };
+            policy.reputation.trust_after = with_good_record;
+            policy
+        };
+        // (trust_after, reputation.trust_after, passes wanted with a good record; 0 is never)
+        for (trust_after, with_good_record, wanted) in
+            [(5, 2, 2), (1, 2, 1), (5, 0, 5), (5, 9, 5), (0, 2, 0)]
+        {
+            let policy = policy(trust_after, with_good_record);
+            for repute in [Repute::Good, Repute::Established] {
+                let is_trusted = |passes| {
+                    let now = after_hours(passes - 1);
+                    earned(&policy, passes).is_trusted(&policy, repute, now)
+                };
+                let first = (1..=9).find(|passes| is_trusted(*passes));
+                assert_eq!(
+                    first.unwrap_or(0),
+                    wanted,
+                    "{trust_after} {with_good_record}"
+                );
+            }
+        }
+        let policy = policy(5, 2);
+        let twice = earned(&policy, 2);
+        assert!(!twice.is_trusted(&policy, Repute::Unknown, after_hours(1)));
+        assert!(!twice.is_trusted(&policy, Repute::Bad, after_hours(1)));
     }
 
     #[test]
@@ -145,8 +189,12 @@ mod tests {
         let record = earned(&policy, 5);
         let month = after_hours(30 * 24);
         let two_months = after_hours(60 * 24);
-        assert!(!record.is_trusted(&policy, two_months));
-        assert!(record.used(month).is_trusted(&policy, two_months));
+        assert!(!record.is_trusted(&policy, Repute::Unknown, two_months));
+        assert!(
+            record
+                .used(month)
+                .is_trusted(&policy, Repute::Unknown, two_months)
+        );
     }
 
     #[test]
@@ -163,7 +211,7 @@ mod tests {
             trust_after: 0,
             ..Policy::default()
         };
-        assert!(!earned(&policy, 9).is_trusted(&policy, after_hours(9)));
+        assert!(!earned(&policy, 9).is_trusted(&policy, Repute::Unknown, after_hours(9)));
     }
 
     prop_compose! {

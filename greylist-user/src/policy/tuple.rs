@@ -16,6 +16,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::attempt::Attempt;
 use super::network::ClientNetwork;
+use super::reputation::RecipientMark;
 use super::sentence::SentencedClient;
 
 /// The secret that keys are made with. Hosts that share records share one seed.
@@ -133,6 +134,17 @@ impl Seed {
         FailureKey(hasher.finish())
     }
 
+    /// The mark of a recipient: without regard to case, and to what follows the first `+` of its
+    /// local-part, so that nobody who owns one mailbox owns many recipients.
+    pub fn recipient_mark(&self, recipient: &[u8]) -> RecipientMark {
+        let (local_part, domain) = split(recipient);
+        let mut hasher = self.hasher(b'M');
+        lower_case(without_extension(local_part), |piece| hasher.raw(piece));
+        lower_case(domain, |piece| hasher.raw(piece));
+        let [first, ..] = hasher.finish();
+        RecipientMark::of_hash(first)
+    }
+
     /// A hasher whose input begins with `kind`, so that no two kinds of key can be equal.
     fn hasher(&self, kind: u8) -> KeyHasher {
         let mut hasher = KeyHasher(Xxh3::with_secret(self.0));
@@ -232,12 +244,7 @@ impl KeyHasher {
 /// extend trust to a neighbour on the same host but never let a stranger skip the wait.
 fn fold(reverse_path: &[u8], mut sink: impl FnMut(&[u8])) {
     let (local_part, domain) = split(reverse_path);
-    let end = local_part
-        .iter()
-        .skip(1)
-        .position(|&byte| byte == b'+')
-        .map_or(local_part.len(), |position| position + 1);
-    let mut rest = &local_part[..end];
+    let mut rest = without_extension(local_part);
     while !rest.is_empty() {
         let (length, folded) = next_run(rest);
         let (run, after) = rest.split_at(length);
@@ -249,6 +256,16 @@ fn fold(reverse_path: &[u8], mut sink: impl FnMut(&[u8])) {
         rest = after;
     }
     lower_case(domain, sink);
+}
+
+/// `local_part` up to its first `+`, unless it begins with it.
+fn without_extension(local_part: &[u8]) -> &[u8] {
+    let end = local_part
+        .iter()
+        .skip(1)
+        .position(|&byte| byte == b'+')
+        .map_or(local_part.len(), |position| position + 1);
+    &local_part[..end]
 }
 
 /// The length of the run of like characters that `text` begins with, and whether it is a number
@@ -450,6 +467,18 @@ mod tests {
         assert_eq!(list, trust("192.0.2.9", "bounce-20932@L.example"));
         assert_ne!(list, trust("192.0.2.7", "other@l.example"));
         assert_ne!(list, trust("198.51.100.7", "bounce-20931@l.example"));
+    }
+
+    #[test]
+    fn one_mailbox_is_one_recipient_and_many_are_many() {
+        let mark = |recipient: &str| SEED.recipient_mark(recipient.as_bytes());
+        for same in ["R@here.example", "r+1@here.example", "r+2@HERE.example"] {
+            assert_eq!(mark(same), mark("r@here.example"), "{same}");
+        }
+        let marks: std::collections::BTreeSet<_> = (0..200)
+            .map(|number| mark(&format!("r{number}@here.example")))
+            .collect();
+        assert!(marks.len() > 50, "{} marks of 200 recipients", marks.len());
     }
 
     proptest! {

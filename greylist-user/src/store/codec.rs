@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! header  "greygate" | version u16 | length u16 of the fields | fields | CRC-32 of all before
-//!         fields: seed fingerprint 16 | taken u64
+//!         fields: seed fingerprint 16 | taken u64 | history begun u64
 //! block   kind u8 | 0 u8 | row length u16 | rows u32 | the rows | CRC-32 of all before in the block
-//!         kind 'T' tuple, 'R' trust, 'S' sentence; the last block is 'E', its one row the number of
-//!         rows in the file, u64
+//!         the kinds are `row`'s; the last block is 'E', its one row the number of rows in the file,
+//!         u64
 //! ```
 //!
 //! Numbers are little-endian, times milliseconds since the Unix epoch. Layouts grow at the end: a
@@ -13,30 +13,16 @@
 //! takes the fields it knows, gives those a row lacks their default, and passes over kinds and codes
 //! it does not know. The version changes only when an older reader would go wrong in spite of that.
 //!
-//! Knows nothing of files; see `snapshot`.
+//! Knows nothing of files, see `snapshot`, nor of what stands in a row, see `row`.
+
+mod row;
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv6Addr};
 
-use ipnet::IpNet;
+use crate::policy::{History, Timestamp};
 
-use crate::policy::{
-    HostMark, Offence, Persistence, Record, Second, Sentence, SentenceLevel, SentenceReason,
-    SentencedClient, Timestamp, TrustKey, TrustRecord, TupleKey,
-};
-
-/// One thing remembered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Row {
-    /// A sentence.
-    Sentence(Sentence),
-    /// What a sender has earned.
-    Trust(TrustKey, TrustRecord),
-    /// A tuple.
-    Tuple(TupleKey, Record),
-    /// A row of a kind, or with a code, that a newer greygate wrote.
-    Unknown,
-}
+pub use row::Row;
+use row::{Fields, decode, encode};
 
 /// What a snapshot says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +31,9 @@ pub struct Header {
     pub seed: [u8; 16],
     /// When the snapshot was begun.
     pub taken: Timestamp,
+    /// Since when there is a history. One that was written before this was known begins with the
+    /// snapshot.
+    pub history: History,
 }
 
 /// Why a snapshot cannot be read.
@@ -102,6 +91,7 @@ impl<W: Write> Writer<W> {
         bytes.extend_from_slice(&u16_of(HEADER_FIELDS).to_le_bytes());
         bytes.extend_from_slice(&header.seed);
         bytes.extend_from_slice(&header.taken.as_millis().to_le_bytes());
+        bytes.extend_from_slice(&header.history.begun.as_millis().to_le_bytes());
         seal(&mut bytes);
         to.write_all(&bytes)?;
         Ok(Self {
@@ -118,11 +108,8 @@ impl<W: Write> Writer<W> {
     ///
     /// [`Row::Unknown`] is not written: what it was is not known.
     pub fn push(&mut self, row: &Row) -> io::Result<()> {
-        let kind = match row {
-            Row::Sentence(_) => SENTENCE,
-            Row::Trust(..) => TRUST,
-            Row::Tuple(..) => TUPLE,
-            Row::Unknown => return Ok(()),
+        let Some(kind) = row.kind() else {
+            return Ok(());
         };
         if self.kind != kind || self.rows_in_block == ROWS_PER_BLOCK {
             self.end_block()?;
@@ -194,15 +181,22 @@ impl<R: Read> Reader<R> {
         if version != VERSION {
             return Err(Damage::Version { found: version });
         }
-        if length < HEADER_FIELDS {
+        if length < OLDEST_HEADER_FIELDS {
             return Err(Damage::Nonsense { at: 0 });
         }
         bytes.resize(HEADER_FRONT + length + CHECKSUM, 0);
         fill(&mut from, &mut bytes[HEADER_FRONT..], 0)?;
         let mut fields = Fields(&sealed(&bytes, 0)?[HEADER_FRONT..]);
+        let seed = fields.array().unwrap_or_default();
+        let taken = fields.time();
+        let begun = match fields.time() {
+            Timestamp::NEVER => taken,
+            begun => begun,
+        };
         let header = Header {
-            seed: fields.array().unwrap_or_default(),
-            taken: fields.time(),
+            seed,
+            taken,
+            history: History { begun },
         };
         Ok(Self {
             from,
@@ -270,196 +264,6 @@ impl<R: Read> Reader<R> {
     }
 }
 
-fn encode(row: &Row, to: &mut Vec<u8>) {
-    match row {
-        Row::Tuple(key, record) => {
-            to.extend_from_slice(&key.to_bytes());
-            to.extend_from_slice(&record.first_seen.as_millis().to_le_bytes());
-            to.extend_from_slice(&record.last_seen.as_millis().to_le_bytes());
-            let passed = Timestamp::from(record.passed);
-            to.extend_from_slice(&passed.as_millis().to_le_bytes());
-            to.extend_from_slice(&record.attempts.to_le_bytes());
-            to.extend_from_slice(&record.passes.to_le_bytes());
-            to.extend_from_slice(&record.life.to_le_bytes());
-            to.extend_from_slice(&record.run_retries.to_le_bytes());
-            let span = u32::from(record.run_span) * SPAN_UNIT;
-            to.extend_from_slice(&span.to_le_bytes());
-            to.extend_from_slice(&record.run_evidence.to_le_bytes());
-            to.extend_from_slice(&u32::from(record.run_host.to_bits()).to_le_bytes());
-            to.extend_from_slice(&record.extra.to_le_bytes());
-            to.extend_from_slice(&record.round.to_le_bytes());
-        }
-        Row::Trust(key, record) => {
-            to.extend_from_slice(&key.to_bytes());
-            to.extend_from_slice(&record.counted.as_millis().to_le_bytes());
-            to.extend_from_slice(&record.last_used.as_millis().to_le_bytes());
-            to.extend_from_slice(&record.passes.to_le_bytes());
-            to.extend_from_slice(&record.life.to_le_bytes());
-        }
-        Row::Sentence(sentence) => {
-            let network = sentence.client.network();
-            let address = match network.addr() {
-                IpAddr::V4(address) => address.to_ipv6_mapped(),
-                IpAddr::V6(address) => address,
-            };
-            to.extend_from_slice(&address.octets());
-            to.push(network.prefix_len());
-            to.push(match sentence.level {
-                SentenceLevel::Observe => b'o',
-                SentenceLevel::Rate => b'r',
-                SentenceLevel::Block => b'b',
-            });
-            to.push(match sentence.reason {
-                SentenceReason::Operator => b'o',
-                SentenceReason::Neighbours => b'n',
-                SentenceReason::Offence(offence) => code_of(offence),
-            });
-            to.extend_from_slice(&sentence.since.as_millis().to_le_bytes());
-            to.extend_from_slice(&sentence.until.as_millis().to_le_bytes());
-            to.extend_from_slice(&sentence.persistence.drops.to_le_bytes());
-            to.extend_from_slice(&sentence.persistence.counter.to_le_bytes());
-            to.push(sentence.persistence.lengthened.into());
-            to.extend_from_slice(&sentence.persistence.observed.to_le_bytes());
-        }
-        Row::Unknown => {}
-    }
-}
-
-/// The row of the given kind; [`None`] if it is too short to have a meaning.
-fn decode(kind: u8, bytes: &[u8]) -> Option<Row> {
-    let mut fields = Fields(bytes);
-    match kind {
-        TUPLE => {
-            let key = TupleKey::from_bytes(fields.array()?);
-            let first_seen = Timestamp::from_millis(u64::from_le_bytes(fields.array()?));
-            // Fields are read in the order in which they were appended.
-            let record = Record {
-                first_seen,
-                last_seen: fields.time().max(first_seen),
-                passed: Second::from(fields.time()),
-                attempts: fields.u16().max(1),
-                passes: fields.u16(),
-                life: fields.u16().max(1),
-                run_retries: fields.u16(),
-                run_span: u16::try_from(fields.u32() / SPAN_UNIT).unwrap_or(u16::MAX),
-                run_evidence: fields.u32(),
-                run_host: HostMark::from_bits(u16::try_from(fields.u32()).unwrap_or(u16::MAX)),
-                extra: fields.u16(),
-                round: fields.u16(),
-            };
-            Some(Row::Tuple(key, record))
-        }
-        TRUST => {
-            let key = TrustKey::from_bytes(fields.array()?);
-            let counted = Timestamp::from_millis(u64::from_le_bytes(fields.array()?));
-            let record = TrustRecord {
-                counted,
-                last_used: fields.time().max(counted),
-                passes: fields.u16().max(1),
-                life: fields.u16().max(1),
-            };
-            Some(Row::Trust(key, record))
-        }
-        SENTENCE => decode_sentence(&mut fields),
-        _ => Some(Row::Unknown),
-    }
-}
-
-/// The letter that an offence is written as.
-const fn code_of(offence: Offence) -> u8 {
-    match offence {
-        Offence::RapidRetries => b'r',
-        Offence::RelayHopping => b'h',
-        Offence::RejectedRetries => b'f',
-        Offence::RejectedRecipients => b'u',
-    }
-}
-
-/// The offence that was written as `code`; [`None`] for one that a newer greygate knows.
-fn offence_of(code: u8) -> Option<Offence> {
-    Offence::ALL.into_iter().find(|it| code_of(*it) == code)
-}
-
-fn decode_sentence(fields: &mut Fields<'_>) -> Option<Row> {
-    let address = IpAddr::V6(Ipv6Addr::from(fields.array::<16>()?)).to_canonical();
-    let [prefix, level, reason] = fields.array()?;
-    let since = Timestamp::from_millis(u64::from_le_bytes(fields.array()?));
-    let until = Timestamp::from_millis(u64::from_le_bytes(fields.array()?));
-    let persistence = Persistence {
-        drops: fields.u64(),
-        counter: fields.u64(),
-        lengthened: fields.u8() != 0,
-        observed: fields.u64(),
-    };
-    let level = match level {
-        b'o' => SentenceLevel::Observe,
-        b'r' => SentenceLevel::Rate,
-        b'b' => SentenceLevel::Block,
-        _ => return Some(Row::Unknown),
-    };
-    let reason = match reason {
-        b'o' => SentenceReason::Operator,
-        b'n' => SentenceReason::Neighbours,
-        code => match offence_of(code) {
-            Some(offence) => SentenceReason::Offence(offence),
-            None => return Some(Row::Unknown),
-        },
-    };
-    // A network of another size cannot be expressed, and nobody is punished on a guess.
-    let Some(client) = IpNet::new(address, prefix)
-        .ok()
-        .and_then(|network| SentencedClient::try_from(network).ok())
-    else {
-        return Some(Row::Unknown);
-    };
-    Some(Row::Sentence(Sentence {
-        client,
-        level,
-        reason,
-        since,
-        until,
-        persistence,
-    }))
-}
-
-/// The fields of a row, in order; those beyond its end are zero, as if they had been written
-/// before the field existed.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (field, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(field)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (field, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*field)
-    }
-
-    fn u8(&mut self) -> u8 {
-        u8::from_le_bytes(self.array().unwrap_or_default())
-    }
-
-    fn u16(&mut self) -> u16 {
-        u16::from_le_bytes(self.array().unwrap_or_default())
-    }
-
-    fn u32(&mut self) -> u32 {
-        u32::from_le_bytes(self.array().unwrap_or_default())
-    }
-
-    fn u64(&mut self) -> u64 {
-        u64::from_le_bytes(self.array().unwrap_or_default())
-    }
-
-    fn time(&mut self) -> Timestamp {
-        Timestamp::from_millis(self.u64())
-    }
-}
-
 /// Appends the checksum of what is there.
 fn seal(part: &mut Vec<u8>) {
     let checksum = crc32fast::hash(part);
@@ -487,23 +291,20 @@ fn u16_of(length: usize) -> u16 {
     u16::try_from(length).expect("rows and headers are far shorter than 64 KiB")
 }
 
-/// Milliseconds that a record's span is counted in.
-const SPAN_UNIT: u32 = 100;
-
 const MAGIC: &[u8] = b"greygate";
 const VERSION: u16 = 1;
 /// Magic, version and length of the fields.
 const HEADER_FRONT: usize = 12;
-const HEADER_FIELDS: usize = 24;
+const HEADER_FIELDS: usize = 32;
+/// Those of the first greygate.
+const OLDEST_HEADER_FIELDS: usize = 24;
 const BLOCK_FRONT: usize = 8;
 const CHECKSUM: usize = 4;
 const ROWS_PER_BLOCK: u32 = 1_024;
 /// A reader refuses more, so that a damaged length cannot make it ask for gigabytes.
 const LARGEST_PAYLOAD: u64 = 4 << 20;
 
-const TUPLE: u8 = b'T';
-const TRUST: u8 = b'R';
-const SENTENCE: u8 = b'S';
+/// The kind of the last block.
 const END: u8 = b'E';
 
 #[cfg(test)]

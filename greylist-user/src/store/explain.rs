@@ -101,6 +101,7 @@ impl Store {
     /// Changes nothing.
     pub fn explain(&self, question: &Question<'_>, now: Timestamp) -> Explanation {
         let policy = self.policy.load();
+        let history = self.history();
         let host = SentencedClient::host(question.client);
         let [_, around] = SentencedClient::covering(question.client);
         let client_key = self.seed.client_key(host);
@@ -122,11 +123,11 @@ impl Store {
                 .filter_map(|client| self.sentences.of(client, now))
                 .map(|sentence| CoveringSentence {
                     sentence,
-                    upheld: policy.uphold(sentence),
+                    upheld: policy.uphold(sentence, history, now),
                 })
                 .collect(),
             helo: self.remembered_helo(&policy, &asked, now),
-            history: self.history(),
+            history,
             networks: self.networks(&policy, question, now),
         }
     }
@@ -162,15 +163,16 @@ impl Store {
     ) -> NetworkStanding {
         let network = ClientNetwork::of(policy, attempt);
         let key = self.seed.network_key(network);
+        let repute = self.reputations.standing(policy, &key, now);
         NetworkStanding {
             named: !attempt.client_name.is_empty(),
             prefix: network.prefix(),
             reputation: self.reputations.by_network.alter(&key, |it| *it),
-            repute: self.reputations.standing(policy, &key, now),
+            repute,
             protection: self.protection(policy, attempt.client, &key, now),
             mail: question
                 .mail
-                .map(|_| self.mail(policy, attempt, network, now)),
+                .map(|_| self.mail(policy, attempt, network, repute, now)),
         }
     }
 
@@ -179,6 +181,7 @@ impl Store {
         policy: &Policy,
         attempt: &Attempt<'_>,
         network: ClientNetwork,
+        repute: Repute,
         now: Timestamp,
     ) -> MailStanding {
         let tuple_key = self.seed.tuple_key(network, attempt);
@@ -189,12 +192,12 @@ impl Store {
         let known = MailStanding {
             tuple: self.tuples.alter(&tuple_key, |it| *it),
             trust,
-            trusted: trust.is_some_and(|it| it.is_trusted(policy, now)),
+            trusted: trust.is_some_and(|it| it.is_trusted(policy, repute, now)),
             failure: failure.filter(|it| !it.has_lapsed(policy, now)),
             next: Verdict::Pass(PassReason::Unrecorded).into(),
             offence: None,
         };
-        self.next(policy, attempt, network, known, now)
+        self.next(policy, attempt, repute, known, now)
     }
 
     /// `known` with what `attempt` would get: rung after rung as `judge` goes.
@@ -202,7 +205,7 @@ impl Store {
         &self,
         policy: &Policy,
         attempt: &Attempt<'_>,
-        network: ClientNetwork,
+        repute: Repute,
         known: MailStanding,
         now: Timestamp,
     ) -> MailStanding {
@@ -216,8 +219,6 @@ impl Store {
         if self.turns_away(policy, attempt, now) {
             return gets(Verdict::Refuse(RefuseReason::Sentenced));
         }
-        let network_key = self.seed.network_key(network);
-        let repute = self.reputations.standing(policy, &network_key, now);
         if let Some(reason) = policy::refusal(policy, repute) {
             return gets(Verdict::Refuse(reason));
         }

@@ -4,12 +4,11 @@
 //! What an attempt deserves is `policy`'s word; this knows where the facts lie, which of them are
 //! asked in which order, and who has to hear of what came of it.
 
-use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use crate::policy::{
-    self, Accused, Attempt, Circumstances, ClientNetwork, Decision, DeferReason, Grounds, Judge,
-    Judgement, MessageHasher, Offence, PassReason, Policy, RefuseReason, SentencedClient,
+    self, Attempt, Circumstances, ClientNetwork, Decision, Grounds, Judge, Judgement,
+    MessageHasher, NetworkKey, Offence, PassReason, Policy, RefuseReason, Repute, SentencedClient,
     Timestamp, TrustKey, TrustRecord, Verdict,
 };
 
@@ -74,8 +73,12 @@ impl Store {
     fn judgement(&self, policy: &Policy, attempt: &Attempt<'_>, now: Timestamp) -> Judgement {
         if let Some(reason) = policy::exempt(policy, attempt) {
             if reason == PassReason::Authenticated {
-                self.clients
+                let noted = self
+                    .clients
                     .note_authenticated(&self.seed, attempt.client, now);
+                if noted.is_err() {
+                    self.note_unrecorded();
+                }
             }
             return Verdict::Pass(reason).into();
         }
@@ -85,32 +88,48 @@ impl Store {
         let network = ClientNetwork::of(policy, attempt);
         let network_key = self.seed.network_key(network);
         let repute = self.reputations.standing(policy, &network_key, now);
-        if let Some(reason) = policy::refusal(policy, repute) {
+        if repute == Repute::Bad
+            && let Some(reason) = self.refuses(policy, &network_key, attempt, now)
+        {
             return Verdict::Refuse(reason).into();
         }
         let trust_key = self.seed.trust_key(network, attempt);
-        if self.uses_trust(&trust_key, policy, now) {
-            self.reputations
-                .note_pass(policy, network_key, attempt, &self.seed, now);
-            return Verdict::Pass(PassReason::Trusted).into();
+        let judgement = if self.uses_trust(&trust_key, policy, repute, now) {
+            Verdict::Pass(PassReason::Trusted).into()
+        } else {
+            self.judge_tuple(policy, attempt, network, now)
+        };
+        let verdict = judgement.verdict;
+        if let Verdict::Pass(PassReason::Waited { .. } | PassReason::Passed) = verdict {
+            self.credit_trust(trust_key, policy, now);
         }
-        let judgement = self.judge_tuple(policy, attempt, network, now);
-        match judgement.verdict {
-            Verdict::Pass(PassReason::Waited { .. } | PassReason::Passed) => {
-                self.credit_trust(trust_key, policy, now);
-                self.reputations
-                    .note_pass(policy, network_key, attempt, &self.seed, now);
-                let pair = self.seed.pair_key(attempt);
-                self.reputations
-                    .settle(policy, pair, attempt, &self.seed, now);
-            }
-            Verdict::Defer(DeferReason::New | DeferReason::Late) => {
-                let pair = self.seed.pair_key(attempt);
-                self.reputations.watch(policy, pair, network_key, now);
-            }
-            _ => {}
-        }
+        self.reputations
+            .note_verdict(policy, &self.seed, network_key, attempt, verdict, now);
         judgement
+    }
+
+    /// Whether a bad reputation turns `attempt` away, or only would.
+    fn refuses(
+        &self,
+        policy: &Policy,
+        network_key: &NetworkKey,
+        attempt: &Attempt<'_>,
+        now: Timestamp,
+    ) -> Option<RefuseReason> {
+        let refusal = policy::refusal(policy, Repute::Bad);
+        if refusal.is_none() {
+            self.metrics.would_refuse.inc();
+        }
+        if let Some(weights) = self.reputations.note_refused(policy, network_key, now) {
+            tracing::info!(
+                client = %attempt.client,
+                action = policy.reputation.action.as_str(),
+                good = (weights.good + weights.ham) / 256,
+                bad = (weights.bad + weights.spam) / 256,
+                "bad-reputation"
+            );
+        }
+        refusal
     }
 
     /// The rung of the tuple, and the offences that show there.
@@ -163,62 +182,10 @@ impl Store {
             .any(|sentence| policy::turns_away(policy, &sentence, attempt, history, now))
     }
 
-    /// Notes an offence of the client of `attempt`, and sentences it if that is what follows.
-    pub(super) fn strike(
-        &self,
-        policy: &Policy,
-        attempt: &Attempt<'_>,
-        offence: Offence,
-        now: Timestamp,
-    ) {
-        let network = ClientNetwork::of(policy, attempt);
-        self.strike_address(policy, attempt.client, Some(network), offence, now);
-    }
-
-    /// The same for an address of which the client network may not be known.
-    fn strike_address(
-        &self,
-        policy: &Policy,
-        address: IpAddr,
-        network: Option<ClientNetwork>,
-        offence: Offence,
-        now: Timestamp,
-    ) {
-        let network = network.unwrap_or_else(|| ClientNetwork::cut(address, 32, 128));
-        let network_key = self.seed.network_key(network);
-        let accused = Accused {
-            address,
-            protection: self.protection(policy, address, &network_key, now),
-            has_passed: self.reputations.has_passed(&network_key),
-        };
-        let struck =
-            self.clients
-                .strike(policy, &self.seed, &accused, offence, self.history(), now);
-        self.reputations.note_strike(policy, network_key, now);
-        for sentence in struck {
-            self.punish(sentence);
-        }
-    }
-
-    /// What the past of the client protects it from.
-    pub(super) fn protection(
-        &self,
-        policy: &Policy,
-        address: IpAddr,
-        network_key: &policy::NetworkKey,
-        now: Timestamp,
-    ) -> policy::Protection {
-        let repute = self.reputations.standing(policy, network_key, now);
-        let authenticated = self
-            .clients
-            .has_authenticated(policy, &self.seed, address, now);
-        policy::protection(policy, address, repute, authenticated)
-    }
-
     /// Whether trust holds; if so, it is renewed.
-    fn uses_trust(&self, key: &TrustKey, policy: &Policy, now: Timestamp) -> bool {
+    fn uses_trust(&self, key: &TrustKey, policy: &Policy, repute: Repute, now: Timestamp) -> bool {
         let used = self.trust.alter(key, |record| {
-            let trusted = record.is_trusted(policy, now);
+            let trusted = record.is_trusted(policy, repute, now);
             if trusted {
                 *record = record.used(now);
             }

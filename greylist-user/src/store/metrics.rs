@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::policy::{DeferReason, PassReason, RefuseReason, Verdict};
+use crate::policy::{DeferReason, Offence, Outcome, PassReason, RefuseReason, Verdict};
 
 /// The store's counters and gauges. Cloning shares them.
 #[derive(Clone, Debug)]
@@ -16,6 +16,17 @@ pub struct Metrics {
     verdicts: Family<VerdictLabels, Counter>,
     /// The members of `verdicts`, so that counting one takes no lock.
     by_place: [Counter; VERDICTS.len()],
+    offences: Family<OffenceLabels, Counter>,
+    /// The members of `offences`, offence by offence.
+    by_outcome: [[Counter; Outcome::ALL.len()]; Offence::ALL.len()],
+    /// Clients held of which strikes or AUTH are remembered.
+    pub clients: Gauge,
+    /// Client networks held of which struck hosts are remembered.
+    pub struck_networks: Gauge,
+    /// Clients that may be held, and struck networks.
+    pub client_capacity: Gauge,
+    /// Strikes and AUTH that were not recorded since the table of clients was full.
+    pub clients_unrecorded: Counter,
     /// Tuples held.
     pub tuples: Gauge,
     /// Tuples that may be held.
@@ -30,12 +41,25 @@ pub struct Metrics {
     pub sentence_capacity: Gauge,
     /// Sentences given, not counting those that only lengthened one.
     pub sentences_given: Counter,
+    /// Those of them that are not carried out yet: observed, or given before the warm-up is over.
+    pub sentences_observed: Counter,
     /// Sentences made longer since the client went on knocking.
     pub sentences_lengthened: Counter,
     /// Sentences not given since the table of sentences was full.
     pub sentences_unrecorded: Counter,
     /// Sentences undone by an operator.
     pub sentences_forgiven: Counter,
+    /// Client networks with a reputation.
+    pub reputations: Gauge,
+    /// Counts for or against a network that were not recorded since the table was full.
+    pub reputations_unrecorded: Counter,
+    /// Attempts from networks with a bad reputation that passed on to the next rung, since that is
+    /// only observed.
+    pub would_refuse: Counter,
+    /// Reverse-paths and recipients watched until they pass.
+    pub pairs_watched: Gauge,
+    /// Those not watched since too many are.
+    pub pairs_unwatched: Counter,
     /// Effects that did not fit the channel to the kernel filter; reconciliation repairs them.
     pub effects_lost: Counter,
     /// Lapsed records removed by the sweep.
@@ -64,6 +88,11 @@ impl Metrics {
         }
         register! {
             verdicts "Attempts judged, by verdict and reason"
+            offences "Offences of clients, by what became of them"
+            clients "Clients held of which strikes or AUTH are remembered"
+            struck_networks "Client networks held of which struck hosts are remembered"
+            client_capacity "Clients that may be held, and struck networks"
+            clients_unrecorded "Strikes and AUTH not recorded since too many clients are held"
             tuples "Tuples held"
             tuple_capacity "Tuples that may be held"
             trusted "Senders that have earned trust or are earning it"
@@ -71,9 +100,15 @@ impl Metrics {
             sentences "Sentences held"
             sentence_capacity "Sentences that may be held"
             sentences_given "Sentences given"
+            sentences_observed "Sentences given and not carried out: observed, or before the warm-up is over"
             sentences_lengthened "Sentences made longer, once each, since the client went on knocking"
             sentences_unrecorded "Sentences not given since too many are in force"
             sentences_forgiven "Sentences undone by an operator"
+            reputations "Client networks with a reputation"
+            reputations_unrecorded "Counts for or against a network not recorded since the table was full"
+            would_refuse "Attempts that a bad reputation would have refused, were it not only observed"
+            pairs_watched "Reverse-paths and recipients watched until they pass"
+            pairs_unwatched "Reverse-paths and recipients not watched since too many are"
             effects_lost "Changes of sentences that reach the kernel only by reconciliation"
             swept "Lapsed records removed by the sweep"
             sweep_seen "Records looked at by the sweep"
@@ -102,6 +137,16 @@ impl Metrics {
         self.by_place[place(verdict)].inc();
     }
 
+    /// Counts an offence and what became of it.
+    pub(super) fn charged(&self, offence: Offence, outcome: Outcome) {
+        self.by_outcome[offence as usize][outcome as usize].inc();
+    }
+
+    /// How often `offence` came to `outcome`.
+    pub fn count_of_offence(&self, offence: Offence, outcome: Outcome) -> u64 {
+        self.by_outcome[offence as usize][outcome as usize].get()
+    }
+
     /// How often `verdict` was given, whatever times it carries.
     pub fn count_of(&self, verdict: Verdict) -> u64 {
         self.by_place[place(verdict)].get()
@@ -117,9 +162,24 @@ impl Default for Metrics {
                 reason: verdict.reason(),
             })
         });
+        let offences = Family::<OffenceLabels, Counter>::default();
+        let by_outcome = Offence::ALL.map(|offence| {
+            Outcome::ALL.map(|outcome| {
+                offences.get_or_create_owned(&OffenceLabels {
+                    offence: offence.as_str(),
+                    outcome: outcome.as_str(),
+                })
+            })
+        });
         Self {
             verdicts,
             by_place,
+            offences,
+            by_outcome,
+            clients: Gauge::default(),
+            struck_networks: Gauge::default(),
+            client_capacity: Gauge::default(),
+            clients_unrecorded: Counter::default(),
             tuples: Gauge::default(),
             tuple_capacity: Gauge::default(),
             trusted: Gauge::default(),
@@ -127,9 +187,15 @@ impl Default for Metrics {
             sentences: Gauge::default(),
             sentence_capacity: Gauge::default(),
             sentences_given: Counter::default(),
+            sentences_observed: Counter::default(),
             sentences_lengthened: Counter::default(),
             sentences_unrecorded: Counter::default(),
             sentences_forgiven: Counter::default(),
+            reputations: Gauge::default(),
+            reputations_unrecorded: Counter::default(),
+            would_refuse: Counter::default(),
+            pairs_watched: Gauge::default(),
+            pairs_unwatched: Counter::default(),
             effects_lost: Counter::default(),
             swept: Counter::default(),
             sweep_seen: Counter::default(),
@@ -146,6 +212,12 @@ impl Default for Metrics {
 struct VerdictLabels {
     verdict: &'static str,
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OffenceLabels {
+    offence: &'static str,
+    outcome: &'static str,
 }
 
 /// One of each kind of verdict, in the order that [`place`] gives; their times are of no account.
@@ -191,6 +263,24 @@ const fn place(verdict: Verdict) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_each_offence_under_its_words() {
+        for (place, offence) in Offence::ALL.into_iter().enumerate() {
+            assert_eq!(offence as usize, place);
+        }
+        for (place, outcome) in Outcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome as usize, place);
+        }
+        let metrics = Metrics::default();
+        let mut registry = Registry::with_prefix("greygate");
+        metrics.register(&mut registry);
+        metrics.charged(Offence::RejectedRetries, Outcome::Spared);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).expect("text is written");
+        let counted = r#"greygate_offences_total{offence="rejected-retries",outcome="spared"} 1"#;
+        assert!(text.contains(counted), "{text}");
+    }
 
     #[test]
     fn counts_each_verdict_under_its_words() {

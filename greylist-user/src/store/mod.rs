@@ -8,8 +8,9 @@
 //! The milter path takes one or two shard locks for well under a microsecond each and never waits
 //! for the disk, the kernel or a walk through the tables. When there is no room, mail passes.
 //!
-//! Log words: `punished`, `forgiven` and `store-has-room` (info), `lengthened` and `snapshot`
-//! (debug), `snapshot-failed`, `set-aside`, `store-full`, `open-directory` and `open-seed` (warn).
+//! Log words: `struck`, `would-strike`, `punished`, `would-punish`, `forgiven`, `bad-reputation` and
+//! `store-has-room` (info), `spared`, `lengthened` and `snapshot` (debug), `snapshot-failed`,
+//! `set-aside`, `store-full`, `open-directory` and `open-seed` (warn).
 
 mod clients;
 pub mod codec;
@@ -21,14 +22,17 @@ mod keeper;
 mod lock;
 mod memory;
 mod metrics;
+mod persist;
 mod reports;
 mod reputations;
 mod restored;
 mod seed;
 mod sentences;
 mod snapshot;
+mod strikes;
 mod sweep;
 mod table;
+mod watch;
 
 use std::io;
 use std::path::PathBuf;
@@ -37,7 +41,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use ipnet::IpNet;
 use tokio::sync::mpsc;
 
 use crate::policy::{
@@ -46,7 +49,7 @@ use crate::policy::{
 };
 
 use clients::Clients;
-use codec::{Header, Row};
+use codec::Header;
 pub use explain::{CoveringSentence, Explanation, MailStanding, NetworkStanding, Question};
 use failures::Failures;
 use hops::Hops;
@@ -57,8 +60,8 @@ use reputations::Reputations;
 pub use restored::Restored;
 pub use seed::SeedError;
 use sentences::{Given, Sentences};
-use snapshot::Forbidden;
 pub use snapshot::{SetAside, SnapshotError, SnapshotReport};
+pub use strikes::Forgiven;
 use table::Table;
 
 /// Where the store keeps its files, and how much it holds.
@@ -195,15 +198,6 @@ pub struct Census {
     pub last_snapshot: Option<u64>,
 }
 
-/// What forgiving undid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Forgiven {
-    /// Who was forgiven.
-    pub client: SentencedClient,
-    /// The sentence that was lifted; [`None`] if none was in force.
-    pub lifted: Option<Sentence>,
-}
-
 impl Store {
     /// Opens the store and restores what the latest usable snapshot holds.
     ///
@@ -237,7 +231,7 @@ impl Store {
             trust: Table::growing(settings.capacity),
             sentences: Sentences::growing(settings.sentences),
             clients: Clients::growing(settings.clients),
-            reputations: Reputations::growing(settings.clients),
+            reputations: Reputations::growing(settings.clients, Arc::clone(&metrics)),
             hops: Hops::new(),
             failures: Failures::new(),
             begun: AtomicU64::new(now.as_millis()),
@@ -260,25 +254,20 @@ impl Store {
     /// One that is in force becomes one with it ([`Sentence::merge`]). Returns the client's sentence as
     /// it is now; [`None`] if there is no room for one more.
     pub fn punish(&self, sentence: Sentence) -> Option<Sentence> {
-        let given = match self.sentences.give(sentence) {
-            Given::New(given) => {
-                self.metrics.sentences_given.inc();
-                tracing::info!(
-                    client = %given.client,
-                    level = given.level.as_str(),
-                    reason = given.reason.as_str(),
-                    seconds = given.until.since(sentence.since).as_secs(),
-                    "punished"
-                );
-                given
-            }
-            Given::Renewed(given) => given,
+        let (given, is_new) = match self.sentences.give(sentence) {
+            Given::New(given) => (given, true),
+            Given::Renewed(given) => (given, false),
             Given::Full => {
                 self.metrics.sentences_unrecorded.inc();
                 return None;
             }
         };
-        if let Some(upheld) = self.policy.load().uphold(given) {
+        let policy = self.policy.load();
+        let upheld = policy.uphold(given, self.history(), sentence.since);
+        if is_new {
+            self.note_given(given, upheld, sentence.since);
+        }
+        if let Some(upheld) = upheld {
             self.tell(Effect::Punish(upheld));
         }
         // Lifted since it was given, and told so before us: the last word must be the mild one.
@@ -288,28 +277,20 @@ impl Store {
         Some(given)
     }
 
-    /// Undoes the sentence of `client`.
-    pub fn forgive(&self, client: SentencedClient, now: Timestamp) -> Forgiven {
-        let lifted = self.sentences.lift(client, now);
-        if lifted.is_some() {
-            self.metrics.sentences_forgiven.inc();
-            tracing::info!(%client, "forgiven");
+    /// Counts and logs that `given` was given at `now`, and what the rules leave of it.
+    fn note_given(&self, given: Sentence, upheld: Option<Sentence>, now: Timestamp) {
+        let is_softened = upheld.is_none_or(|it| it.level != given.level);
+        self.metrics.sentences_given.inc();
+        self.metrics.sentences_observed.inc_by(is_softened.into());
+        let client = given.client;
+        let level = given.level.as_str();
+        let reason = given.reason.as_str();
+        let seconds = given.until.since(now).as_secs();
+        if is_softened {
+            tracing::info!(%client, level, reason, seconds, "would-punish");
+        } else {
+            tracing::info!(%client, level, reason, seconds, "punished");
         }
-        // Told in any case: the kernel may still hold what the store does not.
-        self.tell(Effect::Forgive(client));
-        Forgiven { client, lifted }
-    }
-
-    /// Undoes every sentence of a client in `network`, and gives back those that were in force.
-    ///
-    /// Looks at all sentences: a tenth of a second's work for a million, of which nothing that
-    /// judges has to wait for more than a shard's share.
-    pub fn forgive_within(&self, network: IpNet, now: Timestamp) -> Vec<Sentence> {
-        let clients = self.sentences.within(network);
-        clients
-            .into_iter()
-            .filter_map(|client| self.forgive(client, now).lifted)
-            .collect()
     }
 
     /// Hears where the kernel's counters of sentenced clients stand. Those of `readings` that go on
@@ -321,9 +302,10 @@ impl Store {
         now: Timestamp,
     ) {
         let policy = self.policy.load();
+        let history = self.history();
         for (client, counter) in readings {
             let policy = dropped.then_some(&**policy);
-            if let Some(longer) = self.sentences.heed(policy, client, counter, now) {
+            if let Some(longer) = self.sentences.heed(policy, history, client, counter, now) {
                 self.metrics.sentences_lengthened.inc();
                 tracing::debug!(
                     client = %longer.client,
@@ -353,6 +335,7 @@ impl Store {
         let header = Header {
             seed: self.seed.fingerprint(),
             taken: now,
+            history: self.history(),
         };
         let written = snapshot::write(&self.settings.directory, &header, |writer| {
             self.give_rows(now, |row| writer.push(&row))
@@ -420,105 +403,6 @@ impl Store {
         self.metrics.snapshot_taken.set(gauge(millis / 1_000));
     }
 
-    fn restore(&self, now: Timestamp) -> Result<Restored, OpenError> {
-        let policy = self.policy.load();
-        let mut restored = Restored::default();
-        let directory = &self.settings.directory;
-        let counts = std::cell::RefCell::new(&mut restored);
-        let found = snapshot::read(
-            directory,
-            self.seed.fingerprint(),
-            now,
-            |row| self.restore_row(row, &policy, now, &mut counts.borrow_mut()),
-            || {
-                self.tuples.clear();
-                self.trust.clear();
-                self.sentences.clear();
-                **counts.borrow_mut() = Restored::default();
-            },
-        )
-        .map_err(|Forbidden { path, source }| OpenError::Snapshot { path, source })?;
-        for set_aside in &found.set_aside {
-            tracing::warn!(
-                file = %set_aside.found.display(),
-                kept = %set_aside.kept.display(),
-                why = set_aside.why,
-                "set-aside"
-            );
-        }
-        restored.age = found.taken.map(|taken| now.since(taken));
-        restored.set_aside = found.set_aside;
-        if let Some(taken) = found.taken {
-            self.note_snapshot(taken);
-        }
-        Ok(restored)
-    }
-
-    fn restore_row(&self, row: Row, policy: &Policy, now: Timestamp, counts: &mut Restored) {
-        let (kept, counted) = match row {
-            Row::Unknown => {
-                counts.unknown += 1;
-                return;
-            }
-            Row::Tuple(_, record) if record.has_lapsed(policy, now) => (true, &mut counts.lapsed),
-            Row::Trust(_, record) if record.has_lapsed(policy, now) => (true, &mut counts.lapsed),
-            Row::Sentence(sentence) if sentence.has_ended(now) => (true, &mut counts.lapsed),
-            Row::Tuple(key, record) => {
-                let merged = self
-                    .tuples
-                    .update(key, |prior| (prior.map_or(record, |p| p.merge(record)), ()));
-                (merged.is_ok(), &mut counts.tuples)
-            }
-            Row::Trust(key, record) => {
-                let merged = self
-                    .trust
-                    .update(key, |prior| (prior.map_or(record, |p| p.merge(record)), ()));
-                (merged.is_ok(), &mut counts.trusted)
-            }
-            Row::Sentence(sentence) => {
-                let given = self.sentences.give(sentence);
-                (given != Given::Full, &mut counts.sentences)
-            }
-        };
-        if kept {
-            *counted += 1;
-        } else {
-            counts.over_capacity += 1;
-        }
-    }
-
-    /// Hands everything that has not lapsed at `now` to `take`, aisle by aisle, with no lock held
-    /// while it takes.
-    fn give_rows(
-        &self,
-        now: Timestamp,
-        mut take: impl FnMut(Row) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let policy = self.policy.load_full();
-        for sentence in self.sentences(now) {
-            take(Row::Sentence(sentence))?;
-        }
-        let mut trust = Vec::new();
-        for aisle in 0..self.trust.aisles() {
-            self.trust.copy_aisle(aisle, &mut trust);
-            for (key, record) in trust.drain(..) {
-                if !record.has_lapsed(&policy, now) {
-                    take(Row::Trust(key, record))?;
-                }
-            }
-        }
-        let mut tuples = Vec::new();
-        for aisle in 0..self.tuples.aisles() {
-            self.tuples.copy_aisle(aisle, &mut tuples);
-            for (key, record) in tuples.drain(..) {
-                if !record.has_lapsed(&policy, now) {
-                    take(Row::Tuple(key, record))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Brings the gauges up to date.
     fn show_sizes(&self) {
         let census = self.census();
@@ -526,10 +410,17 @@ impl Store {
         self.metrics.tuples.set(show(census.tuples));
         self.metrics.tuple_capacity.set(show(census.capacity));
         self.metrics.trusted.set(show(census.trusted));
+        let clients = self.clients.by_address.len();
+        self.metrics.clients.set(show(clients));
+        let networks = self.clients.by_network.len();
+        self.metrics.struck_networks.set(show(networks));
+        let capacity = self.clients.by_address.capacity();
+        self.metrics.client_capacity.set(show(capacity));
         self.metrics.sentences.set(show(census.sentences));
         self.metrics
             .sentence_capacity
             .set(show(census.sentence_capacity));
+        self.reputations.show_sizes();
     }
 }
 

@@ -1,4 +1,4 @@
-//! What others tell of mail: the content filter behind greygate, or the operator.
+//! What others tell of mail that they refused: the content filter behind greygate, or the operator.
 
 use std::net::IpAddr;
 
@@ -7,12 +7,6 @@ use crate::policy::Timestamp;
 use super::Store;
 
 impl Store {
-    /// Hears that mail of `address` was spam, or was not. Its verified reverse `name` tells its
-    /// client network; empty if it has none, [`None`] if that is not known.
-    pub fn report_mail(&self, address: IpAddr, name: Option<&[u8]>, spam: bool, now: Timestamp) {
-        let _ = (self, address, name, spam, now);
-    }
-
     /// Hears that somebody else refused a message of `address` for good, of so many bytes as far as
     /// that is known.
     pub fn report_reject(

@@ -13,6 +13,12 @@ pub struct Restored {
     pub trusted: u64,
     /// Sentences restored.
     pub sentences: u64,
+    /// Clients of which strikes or AUTH are remembered, and networks of which struck hosts are.
+    pub clients: u64,
+    /// Reputations restored.
+    pub reputations: u64,
+    /// HELO arguments remembered for relay hopping.
+    pub helos: u64,
     /// Records left out since they had lapsed.
     pub lapsed: u64,
     /// Records left out since they are over the capacity.
@@ -31,10 +37,14 @@ impl std::fmt::Display for Restored {
             None => write!(f, "no snapshot: the store begins empty")?,
             Some(age) => write!(
                 f,
-                "{} tuples, {} records of trust, {} sentences from a snapshot {} s old",
+                "{} tuples, {} records of trust, {} sentences, {} clients, {} reputations, {} HELO \
+                 arguments from a snapshot {} s old",
                 self.tuples,
                 self.trusted,
                 self.sentences,
+                self.clients,
+                self.reputations,
+                self.helos,
                 age.as_secs()
             )?,
         }
@@ -74,6 +84,7 @@ mod tests {
             tuples: 3,
             trusted: 2,
             sentences: 1,
+            clients: 5,
             lapsed: 4,
             age: Some(Duration::from_secs(90)),
             set_aside: vec![SetAside {
@@ -85,7 +96,8 @@ mod tests {
         };
         assert_eq!(
             restored.to_string(),
-            "3 tuples, 2 records of trust, 1 sentences from a snapshot 90 s old, 4 lapsed left out; \
+            "3 tuples, 2 records of trust, 1 sentences, 5 clients, 0 reputations, 0 HELO arguments from \
+             a snapshot 90 s old, 4 lapsed left out; \
              /d/snapshot was not used: it is no snapshot (now /d/snapshot.damaged-1)"
         );
     }

@@ -9,7 +9,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use ipnet::IpNet;
 
-use crate::policy::{self, Policy, Sentence, SentencedClient, Timestamp};
+use crate::policy::{self, History, Policy, Sentence, SentencedClient, Timestamp};
 
 /// The table of sentences.
 #[derive(Debug)]
@@ -96,13 +96,14 @@ impl Sentences {
     pub(super) fn heed(
         &self,
         policy: Option<&Policy>,
+        history: History,
         client: SentencedClient,
         counter: u64,
         now: Timestamp,
     ) -> Option<Sentence> {
         let mut sentence = self.by_client.get_mut(&client)?;
         sentence.persistence = sentence.persistence.read(counter, policy.is_some());
-        *sentence = policy::lengthened(policy?, &sentence, now)?;
+        *sentence = policy::lengthened(policy?, &sentence, history, now)?;
         Some(*sentence)
     }
 
@@ -259,7 +260,12 @@ mod tests {
         let first = block(T0, Duration::from_mins(30));
         sentences.give(first);
         let policy = Policy::default();
-        let read = |counter| sentences.heed(Some(&policy), first.client, counter, minutes(5));
+        let history = History {
+            begun: Timestamp::NEVER,
+        };
+        let reading =
+            |client, counter, at| sentences.heed(Some(&policy), history, client, counter, at);
+        let read = |counter| reading(first.client, counter, minutes(5));
         assert_eq!(read(99), None);
         let longer = read(100).expect("it kept knocking");
         assert_eq!(longer.until, minutes(60));
@@ -277,7 +283,7 @@ mod tests {
             (anew.persistence.drops, anew.persistence.lengthened),
             (0, false)
         );
-        let counted_since = sentences.heed(Some(&policy), anew.client, 1_000_099, minutes(61));
+        let counted_since = reading(anew.client, 1_000_099, minutes(61));
         assert_eq!(counted_since, None, "99 since it was sentenced again");
     }
 

@@ -49,8 +49,8 @@ pub struct SetAside {
 /// What reading the snapshots came to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
-    /// When the snapshot that was used had been taken, if there was one.
-    pub(super) taken: Option<Timestamp>,
+    /// What the snapshot that was used says of itself, if there was one.
+    pub(super) header: Option<Header>,
     /// Snapshots that were not used.
     pub(super) set_aside: Vec<SetAside>,
 }
@@ -125,8 +125,8 @@ pub(super) fn read(
     for name in [LATEST, PREVIOUS] {
         let path = directory.join(name);
         match read_file(&path, seed, &mut sink) {
-            Ok(taken) => {
-                found.taken = Some(taken);
+            Ok(header) => {
+                found.header = Some(header);
                 break;
             }
             Err(Unusable::Absent) => {}
@@ -160,22 +160,19 @@ enum Unusable {
     OtherSeed,
 }
 
-fn read_file(path: &Path, seed: [u8; 16], sink: impl FnMut(Row)) -> Result<Timestamp, Unusable> {
+fn read_file(path: &Path, seed: [u8; 16], sink: impl FnMut(Row)) -> Result<Header, Unusable> {
     let file = File::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Unusable::Absent,
         io::ErrorKind::PermissionDenied => Unusable::Forbidden(error),
         _ => Unusable::Damaged(Damage::Io(error)),
     })?;
     let reader = Reader::begin(BufReader::with_capacity(BUFFER, file))?;
-    let Header {
-        seed: made_with,
-        taken,
-    } = *reader.header();
-    if made_with != seed {
+    let header = *reader.header();
+    if header.seed != seed {
         return Err(Unusable::OtherSeed);
     }
     reader.for_each(sink)?;
-    Ok(taken)
+    Ok(header)
 }
 
 fn set_aside(found: PathBuf, why: &Unusable, now: Timestamp) -> SetAside {

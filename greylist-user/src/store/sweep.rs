@@ -15,7 +15,7 @@ use super::table::Walked;
 /// Where the sweep stands.
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
-    /// The next aisle: those of the tuples, then those of trust.
+    /// The next aisle, the tables' counted one after the other.
     next: usize,
     /// When sentences were swept.
     sentences: Timestamp,
@@ -25,17 +25,33 @@ impl Sweep {
     /// Sweeps the next slice, at most all of the store once.
     pub(super) fn slice(&mut self, store: &Store, now: Timestamp) -> Walked {
         let policy = store.policy.load();
-        let aisles = store.tuples.aisles() + store.trust.aisles();
+        let policy = &**policy;
+        macro_rules! hall {
+            ($table:expr) => {
+                Hall {
+                    aisles: $table.aisles(),
+                    sweep: &|aisle| {
+                        $table.retain_in_aisle(aisle, |record| !record.has_lapsed(policy, now))
+                    },
+                }
+            };
+        }
+        let halls = [
+            hall!(store.tuples),
+            hall!(store.trust),
+            hall!(store.clients.by_address),
+            hall!(store.clients.by_network),
+            Hall {
+                aisles: store.reputations.aisles(),
+                sweep: &|aisle| store.reputations.sweep_aisle(aisle, policy, now),
+            },
+            hall!(store.failures.by_message),
+            hall!(store.hops.helos),
+        ];
+        let aisles = halls.iter().map(|hall| hall.aisles).sum();
         let mut slice = Walked::default();
         for _ in 0..aisles {
-            let step = match self.next.checked_sub(store.tuples.aisles()) {
-                None => store
-                    .tuples
-                    .retain_in_aisle(self.next, |record| !record.has_lapsed(&policy, now)),
-                Some(aisle) => store
-                    .trust
-                    .retain_in_aisle(aisle, |record| !record.has_lapsed(&policy, now)),
-            };
+            let step = sweep_aisle(&halls, self.next);
             slice.seen += step.seen;
             slice.removed += step.removed;
             self.next = (self.next + 1) % aisles;
@@ -53,6 +69,23 @@ impl Sweep {
         store.metrics.swept.inc_by(slice.removed as u64);
         slice
     }
+}
+
+/// A table to sweep.
+struct Hall<'a> {
+    aisles: usize,
+    sweep: &'a dyn Fn(usize) -> Walked,
+}
+
+/// Sweeps the aisle that is number `next` when all halls are counted through.
+fn sweep_aisle(halls: &[Hall<'_>], mut next: usize) -> Walked {
+    for hall in halls {
+        match next.checked_sub(hall.aisles) {
+            None => return (hall.sweep)(next),
+            Some(rest) => next = rest,
+        }
+    }
+    Walked::default()
 }
 
 /// When the next slice is due.

@@ -102,10 +102,27 @@ impl<K: Key, V: Copy> Table<K, V> {
         }
     }
 
+    /// The entry of `key` as it is now. Other look-ups of its shard need not wait meanwhile.
+    pub(super) fn get(&self, key: &K) -> Option<V> {
+        self.aisle(key).get(key).map(|entry| *entry)
+    }
+
     /// Changes the entry of `key` in one step, if there is one.
     pub(super) fn alter<R>(&self, key: &K, change: impl FnOnce(&mut V) -> R) -> Option<R> {
         let mut entry = self.aisle(key).get_mut(key)?;
         Some(change(&mut entry))
+    }
+
+    /// Removes the entry of `key`, if there is one, and gives it back. Without one it keeps out
+    /// nobody who only reads.
+    pub(super) fn take(&self, key: &K) -> Option<V> {
+        let aisle = self.aisle(key);
+        if !aisle.contains_key(key) {
+            return None;
+        }
+        let (_, value) = aisle.remove(key)?;
+        self.len.fetch_sub(1, Ordering::Relaxed);
+        Some(value)
     }
 
     /// Entries held.
@@ -328,6 +345,19 @@ mod tests {
         assert_eq!(table.len(), 1);
         assert_eq!(table.alter(&key(3), |count| *count), Some(2));
         assert_eq!(table.alter(&key(4), |count| *count), None);
+    }
+
+    #[test]
+    fn gives_a_copy_and_takes_an_entry_out_once() {
+        let table = Table::growing(2);
+        for number in [1, 1, 2] {
+            count(&table, number).expect("there is room");
+        }
+        assert_eq!((table.get(&key(1)), table.get(&key(3))), (Some(2), None));
+        assert_eq!(count(&table, 3), Err(Full));
+        assert_eq!(table.take(&key(1)), Some(2));
+        assert_eq!((table.take(&key(1)), table.len()), (None, 1));
+        assert_eq!(count(&table, 3), Ok(1), "there is room again");
     }
 
     #[test]

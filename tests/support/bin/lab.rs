@@ -5,13 +5,14 @@
 //! again, also when a scene fails or somebody presses Ctrl-C. The exit code is 0 when every line
 //! held. The times of the configuration are shortened, nothing else is different from a real MX.
 
+mod offences;
 mod scenes;
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use support::error::Error;
-use support::postfix::DOMAIN;
+use support::postfix::{DOMAIN, World};
 use support::requirements::{self, Missing};
 use support::site::{INTERFACES, Plan, Site};
 use support::smtp::Message;
@@ -28,6 +29,8 @@ rapid_interval = "3s"
 rapid_retries = 5
 rapid_span = "4s"
 sentence = "10m"
+warmup = "0s"
+grace = "0s"
 "#;
 
 fn main() -> ExitCode {
@@ -58,7 +61,11 @@ fn play() -> Result<(), Error> {
     mailboxes.extend((1..=scenes::MEMBERS).map(scenes::member));
     let began = Instant::now();
     let mut site = Site::start(&Plan {
-        mailboxes,
+        world: World {
+            mailboxes,
+            ..offences::world()
+        },
+        strangers: offences::addresses(),
         kernel: true,
         tweaks: CONFIGURATION.to_owned(),
         ..Plan::default()
@@ -82,7 +89,8 @@ fn play() -> Result<(), Error> {
 
     println!("  XDP         {}", filter_modes(&site)?);
     println!("  times       shortened: a retry passes after 8 s (by default 3 min), and 5 rapid");
-    println!("              retries over 4 s are an offence (by default over 30 s)");
+    println!("              retries over 4 s are an offence (by default over 30 s); blocks are");
+    println!("              carried out at once (by default after a week of history)");
 
     let mut story = Story::default();
     let told = tell(&mut story, &mut site);
@@ -140,6 +148,15 @@ fn tell(story: &mut Story, site: &mut Site) -> Result<(), Error> {
     })?;
     story.scene("greygate forgive", |scene| {
         scenes::forgive(scene, site, &hammer)
+    })?;
+    story.scene("seven bots, one HELO argument, one recipient", |scene| {
+        offences::botnet(scene, site)
+    })?;
+    story.scene("seven machines of one cloud", |scene| {
+        offences::cloud(scene, site)
+    })?;
+    story.scene("retries after a permanent failure", |scene| {
+        offences::after_rejection(scene, site)
     })?;
     story.scene("greygate is restarted", |scene| {
         scenes::restart(scene, site)

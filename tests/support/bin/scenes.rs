@@ -16,8 +16,10 @@ use support::site::Site;
 use support::smtp::{Client, Message, Round};
 use support::story::Scene;
 
+use crate::offences;
+
 /// The `delay` of the configuration, and a moment more.
-const AFTER_DELAY: Duration = Duration::from_millis(8_300);
+pub(super) const AFTER_DELAY: Duration = Duration::from_millis(8_300);
 
 /// Between two retries of the client that hammers, and between two of the ten mails.
 const SECOND: Duration = Duration::from_secs(1);
@@ -75,31 +77,24 @@ pub(super) fn hammering(scene: &mut Scene, site: &Site) -> Result<Message, Error
         envelope(stranger, &message, "alice"),
         message.text().len()
     ));
-    let began = Instant::now();
-    let mut deferred = 0;
-    loop {
-        match stranger.open(PATIENCE) {
-            Ok(mut session) => {
-                let round = session.attempt(&message, &[address("alice")])?;
-                session.quit()?;
-                let reply = round.outcome();
-                if !reply.is_greylisting() {
-                    return Err(Error::unexpected("every attempt should be deferred", reply));
-                }
-                deferred += 1;
-            }
-            Err(error) if error.is_connect_timeout() => break,
-            Err(error) => return Err(error.into()),
-        }
-        if deferred > 15 {
-            return Err(Error::unexpected("it should be sentenced by now", deferred));
-        }
-        interrupt::pause(SECOND)?;
-    }
-    let took = began.elapsed().as_secs_f32();
-    scene.saw(format!(
-        "451 4.7.1 to {deferred} attempts, then no connection ({took:.1} s)"
-    ));
+    let (deferred, reply) = offences::hammer(stranger, &message, "alice")?;
+    scene.saw(format!("451 4.7.1 to {deferred} attempts, then {reply}"));
+    let levels = site.greygate().levels()?;
+    scene.holds(
+        "the first strike: its session is ended with a contact, its new connections are limited",
+        deferred > 5 && reply.code == 421 && levels == ["rate"],
+        format!("{deferred} deferred, {reply}, {levels:?}"),
+    )?;
+    scene.tries("another session, as fast, for another recipient");
+    let again = Message::new("mallory@hammer.example", "a-message-as-hammered");
+    let (deferred, reply) = offences::hammer(stranger, &again, "oncall")?;
+    scene.saw(format!("451 4.7.1 to {deferred} attempts, then {reply}"));
+    let levels = site.greygate().levels()?;
+    scene.holds(
+        "the second strike: it is blocked",
+        deferred > 5 && reply.code == 421 && levels == ["block"],
+        format!("{deferred} deferred, {reply}, {levels:?}"),
+    )?;
 
     let seen = || {
         let frames = site.greygate().dropped_frames()?;
@@ -120,11 +115,8 @@ pub(super) fn hammering(scene: &mut Scene, site: &Site) -> Result<Message, Error
     let sentenced = site.greygate().sentenced()?;
     scene.holds(
         "its connections are dropped in the kernel, Postfix does not see them",
-        deferred > 5
-            && sessions == 0
-            && frames >= 2
-            && sentenced == [stranger.source.ip().to_string()],
-        format!("{deferred} deferred, {sessions} sessions, {frames} frames, {sentenced:?}"),
+        sessions == 0 && frames >= 2 && sentenced == [stranger.source.ip().to_string()],
+        format!("{sessions} sessions, {frames} frames, {sentenced:?}"),
     )?;
     Ok(message)
 }
@@ -336,7 +328,11 @@ fn deliver(
     ))
 }
 
-fn attempt(client: Client<'_>, message: &Message, to: &[String]) -> Result<Round, Error> {
+pub(super) fn attempt(
+    client: Client<'_>,
+    message: &Message,
+    to: &[String],
+) -> Result<Round, Error> {
     interrupt::check()?;
     let recipients: Vec<_> = to.iter().map(|mailbox| address(mailbox)).collect();
     let mut round = client.attempt(message, &recipients)?;
@@ -366,7 +362,7 @@ pub(super) fn member(number: usize) -> String {
     format!("member{number:02}")
 }
 
-fn envelope(client: Client<'_>, message: &Message, mailbox: &str) -> String {
+pub(super) fn envelope(client: Client<'_>, message: &Message, mailbox: &str) -> String {
     let Message {
         reverse_path, id, ..
     } = message;

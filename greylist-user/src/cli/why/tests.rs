@@ -87,6 +87,8 @@ fn offender_is_told_with_all_that_it_did_and_what_it_costs() {
             reputation: Some(ReputationFacts {
                 good: 1,
                 bad: 70,
+                ham: 0,
+                spam: 12,
                 updated: NOW - 120,
                 good_days: 1,
                 recipients: 1,
@@ -134,6 +136,7 @@ fn offender_is_told_with_all_that_it_did_and_what_it_costs() {
 "",
 "network       192.0.2.7/32",
 "reputation    bad: 1 good and 70 bad; good on 1 day, to 1 recipient; last 2026-11-22 01:39:01 UTC (2m ago)",
+            "              reported as ham 0, as spam 12",
 "protected     from nothing",
 "tuple         waits: a retry passes from 2026-11-22 01:42:31 UTC (in 1m30s)",
 "              first seen 2026-11-22 01:38:31 UTC (2m30s ago)",

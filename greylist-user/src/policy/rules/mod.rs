@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::history::History;
 use super::ranges;
 use super::sentence::{Sentence, SentenceLevel, SentenceReason, SentencedClient};
 use super::shield::Shield;
+use super::time::Timestamp;
 
 mod punish;
 mod reputation;
@@ -93,7 +95,7 @@ impl Policy {
     }
 
     /// Whether no offence may sentence `client`, because an allow-listed, local or private host
-    /// would be hit: an IPv6 sentence falls on a whole `/64`.
+    /// would be hit: the sentence of a network falls on all of it.
     pub fn shields(&self, client: SentencedClient) -> bool {
         self.shielded().any(|network| client.overlaps(*network))
     }
@@ -109,35 +111,51 @@ impl Policy {
         ranges::UNTOUCHABLE.iter().chain(private).chain(listed)
     }
 
-    /// What is left of a sentence under these rules, which may be newer than it: nothing where its
-    /// client is shielded now, and observing where punishing only observes now. An operator's own
-    /// sentence stands.
-    pub fn uphold(&self, sentence: Sentence) -> Option<Sentence> {
-        self.uphold_unless(sentence, |client| self.shields(client))
+    /// What is left of a sentence at `now` under these rules, which may be newer than it: nothing
+    /// where its client is shielded now, and observing where punishing only observes now or a block
+    /// comes before the `history` is long enough for one. An operator's own sentence stands.
+    pub fn uphold(&self, sentence: Sentence, history: History, now: Timestamp) -> Option<Sentence> {
+        let blocks = history.blocks(self, now);
+        self.uphold_unless(sentence, blocks, |client| self.shields(client))
     }
 
     /// What is left of `sentences`, each as by [`uphold`](Self::uphold).
-    pub fn uphold_all(&self, sentences: Vec<Sentence>) -> Vec<Sentence> {
-        sentences.into_iter().filter_map(self.upholding()).collect()
+    pub fn uphold_all(
+        &self,
+        sentences: Vec<Sentence>,
+        history: History,
+        now: Timestamp,
+    ) -> Vec<Sentence> {
+        let uphold = self.upholding(history, now);
+        sentences.into_iter().filter_map(uphold).collect()
     }
 
     /// [`uphold`](Self::uphold) for very many: some work now, and little for each.
-    pub fn upholding(&self) -> impl Fn(Sentence) -> Option<Sentence> {
+    pub fn upholding(
+        &self,
+        history: History,
+        now: Timestamp,
+    ) -> impl Fn(Sentence) -> Option<Sentence> {
         let shield = Shield::of(self.shielded());
-        move |it| self.uphold_unless(it, |client| shield.overlaps(client))
+        let blocks = history.blocks(self, now);
+        move |it| self.uphold_unless(it, blocks, |client| shield.overlaps(client))
     }
 
     fn uphold_unless(
         &self,
         sentence: Sentence,
+        blocks: bool,
         is_shielded: impl Fn(SentencedClient) -> bool,
     ) -> Option<Sentence> {
         if sentence.reason == SentenceReason::Operator {
             return Some(sentence);
         }
-        let level = match self.punish.action {
-            Action::Enforce => sentence.level,
-            Action::Observe => SentenceLevel::Observe,
+        let observes = self.punish.action == Action::Observe
+            || (sentence.level == SentenceLevel::Block && !blocks);
+        let level = if observes {
+            SentenceLevel::Observe
+        } else {
+            sentence.level
         };
         (!is_shielded(sentence.client)).then_some(Sentence { level, ..sentence })
     }
@@ -195,6 +213,12 @@ mod tests {
 
     use super::*;
 
+    const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+    /// Long enough for everything.
+    const OLD: History = History {
+        begun: Timestamp::NEVER,
+    };
+
     fn client(address: &str) -> SentencedClient {
         SentencedClient::of(address.parse::<IpAddr>().expect("an address"))
     }
@@ -244,26 +268,60 @@ mod tests {
             reason: SentenceReason::Operator,
             ..earned
         };
-        assert_eq!(Policy::default().uphold(earned), Some(earned));
+        assert_eq!(Policy::default().uphold(earned, OLD, T0), Some(earned));
         let mut policy = listing("192.0.2.0/24");
-        assert_eq!(policy.uphold(earned), None);
-        assert_eq!(policy.uphold(ordered), Some(ordered));
+        assert_eq!(policy.uphold(earned, OLD, T0), None);
+        assert_eq!(policy.uphold(ordered, OLD, T0), Some(ordered));
         policy.local.clear();
         policy.punish.action = Action::Observe;
         let observed = Sentence {
             level: SentenceLevel::Observe,
             ..earned
         };
-        assert_eq!(policy.uphold(earned), Some(observed));
-        assert_eq!(policy.uphold(ordered), Some(ordered));
+        assert_eq!(policy.uphold(earned, OLD, T0), Some(observed));
+        assert_eq!(policy.uphold(ordered, OLD, T0), Some(ordered));
         assert_eq!(
-            policy.uphold_all(vec![earned, ordered]),
+            policy.uphold_all(vec![earned, ordered], OLD, T0),
             [observed, ordered]
         );
         policy
             .allow
             .push("192.0.2.25/32".parse().expect("a network"));
-        assert_eq!(policy.uphold_all(vec![earned, ordered]), [ordered]);
+        assert_eq!(policy.uphold_all(vec![earned, ordered], OLD, T0), [ordered]);
+    }
+
+    #[test]
+    fn earned_block_is_observed_until_the_history_is_a_week_old() {
+        let policy = Policy::default();
+        let history = History { begun: T0 };
+        let earned = |level| Sentence {
+            client: client("192.0.2.25"),
+            level,
+            reason: SentenceReason::Neighbours,
+            since: T0,
+            until: T0.after(policy.punish.warmup * 2),
+            persistence: Persistence::default(),
+        };
+        let level_at = |sentence, now| policy.uphold(sentence, history, now).map(|it| it.level);
+        let (rate, block) = (SentenceLevel::Rate, SentenceLevel::Block);
+        let almost = T0.after(
+            policy
+                .punish
+                .warmup
+                .saturating_sub(Duration::from_millis(1)),
+        );
+        assert_eq!(
+            level_at(earned(block), almost),
+            Some(SentenceLevel::Observe)
+        );
+        assert_eq!(level_at(earned(rate), almost), Some(rate));
+        let warm = T0.after(policy.punish.warmup);
+        assert_eq!(level_at(earned(block), warm), Some(block));
+        let ordered = Sentence {
+            reason: SentenceReason::Operator,
+            ..earned(block)
+        };
+        assert_eq!(level_at(ordered, almost), Some(block));
     }
 
     proptest! {
@@ -271,6 +329,7 @@ mod tests {
         fn many_are_upheld_as_one_after_the_other(
             allow in proptest::collection::vec((0..16_u32, 26..=32_u8), 0..4),
             observes: bool,
+            warm: bool,
             clients in proptest::collection::vec((0..16_u32, any::<bool>(), any::<bool>()), 0..20),
         ) {
             let address = |number| IpAddr::from(Ipv4Addr::from(0xc000_0200 + number * 16));
@@ -282,6 +341,7 @@ mod tests {
             if observes {
                 policy.punish.action = Action::Observe;
             }
+            let history = if warm { OLD } else { History { begun: T0 } };
             let given = |(number, by_operator, is_network)| Sentence {
                 client: SentencedClient::covering(address(number))[usize::from(is_network)],
                 level: SentenceLevel::Block,
@@ -295,8 +355,8 @@ mod tests {
                 persistence: Persistence::default(),
             };
             let sentences: Vec<_> = clients.into_iter().map(given).collect();
-            let one_by_one: Vec<_> = sentences.iter().filter_map(|it| policy.uphold(*it)).collect();
-            prop_assert_eq!(policy.uphold_all(sentences), one_by_one);
+            let one_by_one: Vec<_> = sentences.iter().filter_map(|it| policy.uphold(*it, history, T0)).collect();
+            prop_assert_eq!(policy.uphold_all(sentences, history, T0), one_by_one);
         }
     }
 

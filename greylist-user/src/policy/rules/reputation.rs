@@ -11,15 +11,18 @@ pub struct ReputationRules {
     pub half_life: Duration,
     /// Days on which a good record must have had good counts. Default 3.
     pub good_days: u8,
-    /// Distinct recipients that a good record must have reached. Default 10, at most 32.
+    /// Distinct recipients that a good record must have reached. Default 10, at most 32. They are
+    /// told apart by 64 marks, so that one or two more may be needed.
     pub good_recipients: u8,
     /// Good counts from which a good record shields from every sentence, not from block alone.
     /// Default 100.
     pub established: u32,
     /// Passes until a sender from a network with a good record is trusted, if that is fewer than
-    /// [`trust_after`](super::Policy::trust_after). Default 2.
+    /// [`trust_after`](super::Policy::trust_after). Default 2; 0 means that a good record trusts
+    /// nobody earlier.
     pub trust_after: u16,
-    /// Bad counts from which a reputation can be bad. Default 50.
+    /// Bad counts from which a reputation can be bad. Default 50. Once mail has been refused for it,
+    /// half as many keep it so.
     pub bad_counts: u32,
     /// The share of bad counts, in percent, from which it is. Default 95.
     pub bad_share: u8,

@@ -1,10 +1,21 @@
+use std::net::IpAddr;
+
 use proptest::prelude::*;
 
+use super::row::{SENTENCE, TRUST, TUPLE};
 use super::*;
+use crate::policy::{
+    ClientKey, ClientRecord, HeloKey, HoppingHelo, HostMark, Neighbour, Neighbours, NetworkKey,
+    Offence, Persistence, Record, Reputation, Second, Sentence, SentenceLevel, SentenceReason,
+    SentencedClient, Strike, TrustKey, TrustRecord, TupleKey,
+};
 
 const HEADER: Header = Header {
     seed: [7; 16],
     taken: Timestamp::from_millis(1_700_000_000_000),
+    history: History {
+        begun: Timestamp::from_millis(1_699_000_000_000),
+    },
 };
 
 fn written(rows: &[Row]) -> Vec<u8> {
@@ -143,32 +154,134 @@ fn row() -> impl Strategy<Value = Row> {
             SentenceLevel::Rate,
             SentenceLevel::Block,
         ]),
-        any::<bool>(),
+        reason(),
         (time(), time()),
         (any::<u64>(), any::<u64>(), any::<bool>(), any::<u64>()),
     )
+        .prop_map(|(client, level, reason, (since, until), persistence)| {
+            Row::Sentence(Sentence {
+                client: SentencedClient::covering(client.0)[client.1],
+                level,
+                reason,
+                since,
+                until,
+                persistence: Persistence {
+                    drops: persistence.0,
+                    counter: persistence.1,
+                    lengthened: persistence.2,
+                    observed: persistence.3,
+                },
+            })
+        });
+    prop_oneof![
+        tuple,
+        trust,
+        sentence,
+        client(),
+        neighbours(),
+        reputation(),
+        helo()
+    ]
+}
+
+fn second() -> impl Strategy<Value = Second> {
+    any::<u32>().prop_map(Second::from_seconds)
+}
+
+fn offence() -> impl Strategy<Value = Offence> {
+    prop::sample::select(Offence::ALL.to_vec())
+}
+
+fn reason() -> impl Strategy<Value = SentenceReason> {
+    prop_oneof![
+        Just(SentenceReason::Operator),
+        Just(SentenceReason::Neighbours),
+        offence().prop_map(SentenceReason::Offence),
+    ]
+}
+
+fn client() -> impl Strategy<Value = Row> {
+    let strike = (second(), offence()).prop_map(|(at, offence)| Strike { at, offence });
+    (
+        any::<[u8; 16]>(),
+        second(),
+        any::<u16>(),
+        1..=u16::MAX,
+        prop::array::uniform(prop::option::of(strike)),
+    )
+        .prop_map(|(key, authenticated, strikes, life, latest)| {
+            let record = ClientRecord {
+                authenticated,
+                strikes,
+                latest,
+                life,
+            };
+            Row::Client(ClientKey::from_bytes(key), record)
+        })
+}
+
+fn neighbours() -> impl Strategy<Value = Row> {
+    let neighbour = (second(), any::<u16>()).prop_map(|(struck, host)| Neighbour {
+        struck,
+        host: HostMark::from_bits(host),
+    });
+    let hosts = prop::array::uniform(neighbour);
+    (any::<[u8; 16]>(), 1..=u16::MAX, hosts).prop_map(|(key, life, hosts)| {
+        Row::Neighbours(ClientKey::from_bytes(key), Neighbours { hosts, life })
+    })
+}
+
+fn reputation() -> impl Strategy<Value = Row> {
+    (
+        any::<[u8; 16]>(),
+        any::<[u64; 3]>(),
+        any::<[u32; 4]>(),
+        (second(), second()),
+        any::<[u16; 3]>(),
+        (any::<u8>(), 1..=u8::MAX),
+    )
         .prop_map(
-            |(client, level, by_operator, (since, until), persistence)| {
-                Row::Sentence(Sentence {
-                    client: SentencedClient::covering(client.0)[client.1],
-                    level,
-                    reason: if by_operator {
-                        SentenceReason::Operator
-                    } else {
-                        SentenceReason::Offence(Offence::RapidRetries)
-                    },
+            |(key, maps, [good, bad, ham, spam], (updated, since), days, (good_days, life))| {
+                let [recipients, recipients_today, bad_today] = maps;
+                let [day, struck_day, refused_day] = days;
+                let record = Reputation {
+                    recipients,
+                    recipients_today,
+                    bad_today,
+                    good,
+                    bad,
+                    ham,
+                    spam,
+                    updated,
                     since,
-                    until,
-                    persistence: Persistence {
-                        drops: persistence.0,
-                        counter: persistence.1,
-                        lengthened: persistence.2,
-                        observed: persistence.3,
-                    },
-                })
+                    day,
+                    struck_day,
+                    refused_day,
+                    good_days,
+                    life,
+                };
+                Row::Reputation(NetworkKey::from_bytes(key), record)
             },
-        );
-    prop_oneof![tuple, trust, sentence]
+        )
+}
+
+fn helo() -> impl Strategy<Value = Row> {
+    (
+        any::<[u8; 16]>(),
+        second(),
+        second(),
+        1..=u16::MAX,
+        1..=u16::MAX,
+    )
+        .prop_map(|(key, one, other, times, life)| {
+            let record = HoppingHelo {
+                since: one.min(other),
+                latest: one.max(other),
+                times,
+                life,
+            };
+            Row::Helo(HeloKey::from_bytes(key), record)
+        })
 }
 
 proptest! {
@@ -320,8 +433,27 @@ fn reads_a_header_with_fields_of_the_future() {
     let end = bytes.split_off(HEADER_FRONT + HEADER_FIELDS + CHECKSUM);
     bytes.truncate(HEADER_FRONT + HEADER_FIELDS);
     bytes.extend_from_slice(b"later");
-    bytes[10] = 29;
+    bytes[10] = 37;
     seal(&mut bytes);
     bytes.extend(end);
     assert_eq!(read(&bytes).expect("it is whole"), []);
+}
+
+/// Its header had two fields; the history is taken to begin with it.
+#[test]
+fn reads_a_header_of_the_first_greygate() {
+    let mut bytes = written(&[]);
+    let end = bytes.split_off(HEADER_FRONT + HEADER_FIELDS + CHECKSUM);
+    bytes.truncate(HEADER_FRONT + OLDEST_HEADER_FIELDS);
+    bytes[10] = 24;
+    seal(&mut bytes);
+    bytes.extend(end);
+    let reader = Reader::begin(&bytes[..]).expect("it is whole");
+    let begun = HEADER.taken;
+    let expected = Header {
+        history: History { begun },
+        ..HEADER
+    };
+    assert_eq!(reader.header(), &expected);
+    assert!(reader.for_each(|_| {}).is_ok());
 }

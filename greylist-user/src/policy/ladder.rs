@@ -1,0 +1,515 @@
+//! The ladder of sentences: what a strike costs, how many it takes, and whom a sentence turns away.
+//!
+//! The first strike limits the rate for half an hour; each further one blocks for longer, a day
+//! first. A day is also the most for whoever has mail that passed on record, and while blocks are
+//! only observed: a client that has not felt the last rung is not sent up to the next for weeks.
+//! What a good record, a list or AUTH protects from is [`Protection`]'s; how the kernel's drops
+//! lengthen a sentence is `persistence`'s.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::attempt::Attempt;
+use super::client::{Accused, ClientRecord, Protection};
+use super::history::History;
+use super::offence::{Offence, Outcome};
+use super::persistence::Persistence;
+use super::rules::{Action, Policy};
+use super::sentence::{Sentence, SentenceLevel, SentenceReason, SentencedClient};
+use super::time::Timestamp;
+
+/// What an offence of a client that is liable comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Struck {
+    /// What to remember of the client.
+    pub next: ClientRecord,
+    /// What it is sentenced to; [`None`] if the offence belongs to the burst that it was struck for
+    /// already.
+    pub sentence: Option<Sentence>,
+}
+
+/// What becomes of an offence of `accused` that is no strike at `now`; [`None`] if it is one.
+pub fn excuse(
+    policy: &Policy,
+    accused: &Accused,
+    history: History,
+    now: Timestamp,
+) -> Option<Outcome> {
+    if accused.protection == Protection::FromAll {
+        Some(Outcome::Spared)
+    } else if !history.judges(policy, now) {
+        Some(Outcome::TooEarly)
+    } else if policy.punish.strike_action == Action::Observe {
+        Some(Outcome::Observed)
+    } else {
+        None
+    }
+}
+
+/// What `offence`, committed at `now` and not [excused](excuse), comes to for a client of which
+/// `prior` is remembered.
+///
+/// Two runs of rapid retries take [`rapid_span`](super::Punish::rapid_span) each, if they come one
+/// after the other. Offences that are closer are one burst: a message to two recipients, or an
+/// attempt that convicts its client twice. A burst is one strike.
+pub fn strike(
+    policy: &Policy,
+    prior: Option<&ClientRecord>,
+    accused: &Accused,
+    offence: Offence,
+    history: History,
+    now: Timestamp,
+) -> Struck {
+    let prior = prior.copied().unwrap_or(ClientRecord::EMPTY);
+    if prior.was_struck_within(policy.punish.rapid_span, now) {
+        return Struck {
+            next: prior,
+            sentence: None,
+        };
+    }
+    let next = prior.struck(policy, offence, now);
+    let rung = Rung::of(policy, accused, next.strikes, history, now);
+    Struck {
+        next,
+        sentence: Some(sentence(policy, accused.address, offence, rung, now)),
+    }
+}
+
+/// Whether `sentence`, in force, has the session of `attempt` turned away: at level block always,
+/// at level rate if the session is older than the sentence, since new ones are the kernel's part.
+///
+/// Of a session of which nobody knows when it began, or a sentence from before the clock was set
+/// back, nothing can be said to be older: the milder answer is given.
+pub fn turns_away(
+    policy: &Policy,
+    sentence: &Sentence,
+    attempt: &Attempt<'_>,
+    history: History,
+    now: Timestamp,
+) -> bool {
+    let Some(upheld) = policy.uphold(*sentence, history, now) else {
+        return false;
+    };
+    match upheld.level {
+        SentenceLevel::Observe => false,
+        SentenceLevel::Rate => {
+            let connected = attempt.connected;
+            connected != Timestamp::NEVER && connected < upheld.since && upheld.since <= now
+        }
+        SentenceLevel::Block => true,
+    }
+}
+
+/// How hard and how long, before it is [spread](spread).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rung {
+    level: SentenceLevel,
+    length: Duration,
+}
+
+impl Rung {
+    /// The rung that the last of `strikes` puts `accused` on.
+    fn of(
+        policy: &Policy,
+        accused: &Accused,
+        strikes: u16,
+        history: History,
+        now: Timestamp,
+    ) -> Self {
+        let punish = &policy.punish;
+        let block = usize::from(strikes)
+            .checked_sub(2)
+            .and_then(|further| punish.blocks.get(further).or(punish.blocks.last()));
+        let Some(block) = block.filter(|_| accused.protection == Protection::None) else {
+            return Self {
+                level: SentenceLevel::Rate,
+                length: punish.sentence,
+            };
+        };
+        let is_felt = punish.action == Action::Enforce && history.blocks(policy, now);
+        let most = if accused.has_passed || !is_felt {
+            DAY
+        } else {
+            Sentence::LONGEST
+        };
+        Self {
+            level: SentenceLevel::Block,
+            length: (*block).min(most),
+        }
+    }
+}
+
+/// The sentence of the client at `address` for an offence, committed at `now`, that put it on
+/// `rung`.
+fn sentence(
+    policy: &Policy,
+    address: IpAddr,
+    offence: Offence,
+    rung: Rung,
+    now: Timestamp,
+) -> Sentence {
+    let client = SentencedClient::host(address);
+    Sentence {
+        client,
+        level: match policy.punish.action {
+            Action::Enforce => rung.level,
+            Action::Observe => SentenceLevel::Observe,
+        },
+        reason: SentenceReason::Offence(offence),
+        since: now,
+        until: now.after(spread(rung.length, client, now)),
+        persistence: Persistence::default(),
+    }
+}
+
+/// `length`, or up to a tenth more, so that those who are sentenced at one time, as a botnet is,
+/// do not all come back at another. The same for the same client and time.
+///
+/// Not keyed: who finds out how long it will be has gained nothing.
+fn spread(length: Duration, client: SentencedClient, since: Timestamp) -> Duration {
+    let network = client.network();
+    let mut hasher = Xxh3::new();
+    match network.addr() {
+        IpAddr::V4(address) => hasher.update(&address.octets()),
+        IpAddr::V6(address) => hasher.update(&address.octets()),
+    }
+    hasher.update(&[network.prefix_len()]);
+    hasher.update(&since.as_millis().to_le_bytes());
+    let tenth = length.as_millis() / 10;
+    let more = (tenth * u128::from(hasher.digest())) >> 64;
+    let more = Duration::from_millis(u64::try_from(more).unwrap_or(u64::MAX));
+    length
+        .saturating_add(more)
+        .min(Sentence::LONGEST.max(length))
+}
+
+/// The longest block of a client with mail that passed on record.
+const DAY: Duration = Duration::from_hours(24);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Origin, ServerMark};
+
+    const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+    /// Long enough for everything.
+    const OLD: History = History {
+        begun: Timestamp::NEVER,
+    };
+    const STRANGER: Accused = Accused {
+        address: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)),
+        protection: Protection::None,
+        has_passed: false,
+    };
+    const KNOWN: Accused = Accused {
+        has_passed: true,
+        ..STRANGER
+    };
+    const GOOD: Accused = Accused {
+        protection: Protection::FromBlock,
+        ..KNOWN
+    };
+
+    /// What strikes a day apart come to: levels and whole hours, and the record.
+    fn climbed(
+        policy: &Policy,
+        accused: &Accused,
+        history: History,
+        strikes: u64,
+    ) -> (Vec<(SentenceLevel, u64)>, ClientRecord) {
+        let mut record = ClientRecord::EMPTY;
+        let rungs = (0..strikes).map(|day| {
+            let now = T0.after(DAY * u32::try_from(day).expect("few days"));
+            let struck = strike(
+                policy,
+                Some(&record),
+                accused,
+                Offence::RapidRetries,
+                history,
+                now,
+            );
+            record = struck.next;
+            let sentence = struck.sentence.expect("each is a strike");
+            let length = sentence.until.since(sentence.since);
+            // A tenth more at most.
+            let hours = length.as_secs().div_ceil(3_600);
+            (sentence.level, hours)
+        });
+        (rungs.collect(), record)
+    }
+
+    fn rate(rung: (SentenceLevel, u64)) -> bool {
+        rung == (SentenceLevel::Rate, 1)
+    }
+
+    fn blocked(rung: (SentenceLevel, u64), days: u64) -> bool {
+        let hours = 24 * days;
+        rung.0 == SentenceLevel::Block && (hours..=hours * 11 / 10 + 1).contains(&rung.1)
+    }
+
+    #[test]
+    fn rate_then_blocks_of_a_day_a_week_and_four_weeks() {
+        let (rungs, record) = climbed(&Policy::default(), &STRANGER, OLD, 6);
+        assert!(rate(rungs[0]), "{rungs:?}");
+        for (rung, days) in rungs[1..].iter().zip([1, 7, 28, 28, 28]) {
+            assert!(blocked(*rung, days), "{days} days: {rungs:?}");
+        }
+        assert_eq!(record.strikes, 6);
+    }
+
+    #[test]
+    fn client_with_passes_on_record_is_blocked_for_a_day_at_most() {
+        let (rungs, _) = climbed(&Policy::default(), &KNOWN, OLD, 5);
+        assert!(rate(rungs[0]), "{rungs:?}");
+        assert!(rungs[1..].iter().all(|rung| blocked(*rung, 1)), "{rungs:?}");
+    }
+
+    #[test]
+    fn good_record_shields_from_block_and_the_strikes_count() {
+        let (rungs, record) = climbed(&Policy::default(), &GOOD, OLD, 5);
+        assert!(rungs.into_iter().all(rate));
+        assert_eq!(record.strikes, 5);
+    }
+
+    #[test]
+    fn block_that_is_only_observed_is_a_days_at_most() {
+        let young = History { begun: T0 };
+        let (rungs, _) = climbed(&Policy::default(), &STRANGER, young, 6);
+        assert!(rungs[1..].iter().all(|rung| blocked(*rung, 1)), "{rungs:?}");
+        let mut observing = Policy::default();
+        observing.punish.action = Action::Observe;
+        let (rungs, _) = climbed(&observing, &STRANGER, OLD, 6);
+        assert!(
+            rungs
+                .iter()
+                .all(|rung| rung.0 == SentenceLevel::Observe && rung.1 <= 27),
+            "{rungs:?}"
+        );
+    }
+
+    #[test]
+    fn blocks_are_what_the_policy_says_and_none_leaves_rate() {
+        let mut policy = Policy::default();
+        policy.punish.blocks = vec![DAY * 2];
+        let (rungs, _) = climbed(&policy, &STRANGER, OLD, 3);
+        assert!(blocked(rungs[1], 2) && blocked(rungs[2], 2), "{rungs:?}");
+        policy.punish.blocks.clear();
+        let (rungs, _) = climbed(&policy, &STRANGER, OLD, 3);
+        assert!(rungs.into_iter().all(rate));
+        policy.punish.blocks = vec![Sentence::LONGEST * 2];
+        let (rungs, _) = climbed(&policy, &STRANGER, OLD, 2);
+        assert_eq!(
+            rungs[1],
+            (SentenceLevel::Block, 28 * 24),
+            "nothing is longer"
+        );
+    }
+
+    #[test]
+    fn offences_of_one_burst_are_one_strike() {
+        let policy = Policy::default();
+        let struck = |prior: Option<&ClientRecord>, offence, now| {
+            strike(&policy, prior, &STRANGER, offence, OLD, now)
+        };
+        let first = struck(None, Offence::RapidRetries, T0);
+        for (offence, seconds) in [(Offence::RapidRetries, 0), (Offence::RelayHopping, 29)] {
+            let now = T0.after(Duration::from_secs(seconds));
+            let repeated = struck(Some(&first.next), offence, now);
+            assert_eq!((repeated.next, repeated.sentence), (first.next, None));
+        }
+        let later = T0.after(policy.punish.rapid_span);
+        let second = struck(Some(&first.next), Offence::RapidRetries, later);
+        assert_eq!(second.next.strikes, 2);
+        assert!(second.sentence.is_some());
+    }
+
+    #[test]
+    fn sentence_is_of_the_one_address() {
+        let accused = Accused {
+            address: "2001:db8::7".parse().expect("an address"),
+            ..STRANGER
+        };
+        let struck = strike(
+            &Policy::default(),
+            None,
+            &accused,
+            Offence::RelayHopping,
+            OLD,
+            T0,
+        );
+        let sentence = struck.sentence.expect("it is the first");
+        assert_eq!(sentence.client.to_string(), "2001:db8::7/128");
+        assert_eq!(
+            sentence.reason,
+            SentenceReason::Offence(Offence::RelayHopping)
+        );
+    }
+
+    #[test]
+    fn excuses_are_protection_a_young_history_and_observing() {
+        let policy = Policy::default();
+        let excused =
+            |policy: &Policy, accused: &Accused, history| excuse(policy, accused, history, T0);
+        assert_eq!(excused(&policy, &STRANGER, OLD), None);
+        assert_eq!(excused(&policy, &GOOD, OLD), None);
+        let protected = Accused {
+            protection: Protection::FromAll,
+            ..STRANGER
+        };
+        assert_eq!(excused(&policy, &protected, OLD), Some(Outcome::Spared));
+        let young = History { begun: T0 };
+        assert_eq!(excused(&policy, &STRANGER, young), Some(Outcome::TooEarly));
+        let mut observing = policy.clone();
+        observing.punish.strike_action = Action::Observe;
+        assert_eq!(excused(&observing, &STRANGER, OLD), Some(Outcome::Observed));
+    }
+
+    /// Whether a session that began `connected` after the sentence is turned away an hour later.
+    fn turns_away_after(
+        policy: &Policy,
+        level: SentenceLevel,
+        reason: SentenceReason,
+        history: History,
+        connected: Timestamp,
+    ) -> bool {
+        let sentence = Sentence {
+            client: SentencedClient::host(STRANGER.address),
+            level,
+            reason,
+            since: T0,
+            until: T0.after(DAY),
+            persistence: Persistence::default(),
+        };
+        let attempt = Attempt {
+            client: STRANGER.address,
+            client_name: b"",
+            helo: b"",
+            reverse_path: b"s@sender.example",
+            recipient: b"r@here.example",
+            announced_size: 0,
+            connected,
+            server: ServerMark::UNKNOWN,
+            authenticated: false,
+            origin: Origin::ThisHost,
+        };
+        let now = T0.after(Duration::from_hours(1));
+        turns_away(policy, &sentence, &attempt, history, now)
+    }
+
+    #[test]
+    fn open_session_is_turned_away_and_a_new_one_at_block_only() {
+        let policy = Policy::default();
+        let before = Timestamp::from_millis(T0.as_millis() - 1_000);
+        let (rate, block) = (SentenceLevel::Rate, SentenceLevel::Block);
+        let earned = SentenceReason::Offence(Offence::RapidRetries);
+        for reason in [earned, SentenceReason::Neighbours, SentenceReason::Operator] {
+            let turned =
+                |level, connected| turns_away_after(&policy, level, reason, OLD, connected);
+            assert!(turned(rate, before));
+            assert!(!turned(rate, T0.after(Duration::from_secs(1))));
+            assert!(turned(block, before));
+            assert!(turned(block, T0.after(Duration::from_secs(1))));
+            assert!(!turned(SentenceLevel::Observe, before));
+            assert!(
+                !turned(rate, Timestamp::NEVER),
+                "nobody knows when it began"
+            );
+            assert!(turned(block, Timestamp::NEVER));
+        }
+    }
+
+    #[test]
+    fn nobody_is_turned_away_by_what_is_only_observed_or_shielded_now() {
+        let earned = SentenceReason::Offence(Offence::RapidRetries);
+        let block = SentenceLevel::Block;
+        let young = History { begun: T0 };
+        let policy = Policy::default();
+        assert!(!turns_away_after(&policy, block, earned, young, T0));
+        assert!(turns_away_after(
+            &policy,
+            block,
+            SentenceReason::Operator,
+            young,
+            T0
+        ));
+        let allowing = Policy {
+            allow: vec![STRANGER.address.into()],
+            ..Policy::default()
+        };
+        assert!(!turns_away_after(&allowing, block, earned, OLD, T0));
+        let mut observing = Policy::default();
+        observing.punish.action = Action::Observe;
+        assert!(!turns_away_after(&observing, block, earned, OLD, T0));
+    }
+
+    #[test]
+    fn clock_that_was_set_back_turns_no_session_away_at_level_rate() {
+        let policy = Policy::default();
+        let sentence = Sentence {
+            client: SentencedClient::host(STRANGER.address),
+            level: SentenceLevel::Rate,
+            reason: SentenceReason::Offence(Offence::RapidRetries),
+            since: T0.after(Duration::from_mins(10)),
+            until: T0.after(Duration::from_mins(40)),
+            persistence: Persistence::default(),
+        };
+        let attempt = Attempt {
+            client: STRANGER.address,
+            client_name: b"",
+            helo: b"",
+            reverse_path: b"",
+            recipient: b"r@here.example",
+            announced_size: 0,
+            connected: T0,
+            server: ServerMark::UNKNOWN,
+            authenticated: false,
+            origin: Origin::ThisHost,
+        };
+        assert!(!turns_away(
+            &policy,
+            &sentence,
+            &attempt,
+            OLD,
+            T0.after(Duration::from_mins(1))
+        ));
+    }
+
+    fn ends(host: u32) -> Duration {
+        let client = std::net::Ipv4Addr::from(0xc000_0000 + host).into();
+        spread(Duration::from_mins(30), client, T0)
+    }
+
+    #[test]
+    fn sentences_of_one_moment_end_at_many() {
+        let mut minutes = std::collections::BTreeMap::new();
+        for host in 0..3_000 {
+            let length = ends(host);
+            assert!(length >= Duration::from_mins(30), "never shorter");
+            assert_eq!(length, ends(host), "the same every time");
+            *minutes.entry(length.as_secs() / 60).or_insert(0) += 1;
+        }
+        // A thousand each are expected, with a standard deviation of 26.
+        assert_eq!(minutes.keys().copied().collect::<Vec<_>>(), [30, 31, 32]);
+        for count in minutes.values() {
+            assert!((870..1_130).contains(count), "{minutes:?}");
+        }
+    }
+
+    #[test]
+    fn next_sentence_of_a_client_is_spread_anew() {
+        let client = std::net::Ipv4Addr::new(192, 0, 2, 7).into();
+        let length = |minute| {
+            let since = T0.after(Duration::from_mins(minute));
+            spread(Duration::from_mins(30), client, since)
+        };
+        assert_ne!(length(0), length(1));
+    }
+
+    #[test]
+    fn longest_sentence_is_not_spread_beyond_itself() {
+        let client = std::net::Ipv4Addr::new(192, 0, 2, 7).into();
+        assert_eq!(spread(Sentence::LONGEST, client, T0), Sentence::LONGEST);
+    }
+}

@@ -1,0 +1,165 @@
+//! What goes to the disk and comes back: the store's tables as rows.
+//!
+//! Knows which table a row belongs to and what has lapsed meanwhile (`policy`'s word); leaves the
+//! layout to `codec` and files to `snapshot`.
+
+use std::cell::RefCell;
+use std::io;
+use std::sync::atomic::Ordering;
+
+use crate::policy::{Policy, Timestamp};
+
+use super::codec::Row;
+use super::restored::Restored;
+use super::sentences::Given;
+use super::snapshot::{self, Forbidden};
+use super::table::{Key, Table};
+use super::{OpenError, Store};
+
+impl Store {
+    /// Takes back what the best snapshot holds.
+    pub(super) fn restore(&self, now: Timestamp) -> Result<Restored, OpenError> {
+        let policy = self.policy.load();
+        let mut restored = Restored::default();
+        let counts = RefCell::new(&mut restored);
+        let found = snapshot::read(
+            &self.settings.directory,
+            self.seed.fingerprint(),
+            now,
+            |row| self.restore_row(row, &policy, now, &mut counts.borrow_mut()),
+            || {
+                self.clear();
+                **counts.borrow_mut() = Restored::default();
+            },
+        )
+        .map_err(|Forbidden { path, source }| OpenError::Snapshot { path, source })?;
+        for set_aside in &found.set_aside {
+            tracing::warn!(
+                file = %set_aside.found.display(),
+                kept = %set_aside.kept.display(),
+                why = set_aside.why,
+                "set-aside"
+            );
+        }
+        restored.age = found.header.map(|header| now.since(header.taken));
+        restored.set_aside = found.set_aside;
+        if let Some(header) = found.header {
+            self.note_snapshot(header.taken);
+            // A history from the future would never grow old.
+            let begun = header.history.begun.min(now);
+            self.begun.store(begun.as_millis(), Ordering::Relaxed);
+        }
+        Ok(restored)
+    }
+
+    /// Hands everything that has not lapsed at `now` to `take`, aisle by aisle, with no lock held
+    /// while it takes.
+    pub(super) fn give_rows(
+        &self,
+        now: Timestamp,
+        mut take: impl FnMut(Row) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let policy = self.policy.load_full();
+        for sentence in self.sentences(now) {
+            take(Row::Sentence(sentence))?;
+        }
+        give(&self.clients.by_address, &mut take, |key, record| {
+            (!record.has_lapsed(&policy, now)).then_some(Row::Client(key, record))
+        })?;
+        give(&self.clients.by_network, &mut take, |key, record| {
+            (!record.has_lapsed(&policy, now)).then_some(Row::Neighbours(key, record))
+        })?;
+        give(&self.reputations.by_network, &mut take, |key, record| {
+            (!record.has_lapsed(&policy, now)).then_some(Row::Reputation(key, record))
+        })?;
+        give(&self.hops.helos, &mut take, |key, record| {
+            (!record.has_lapsed(&policy, now)).then_some(Row::Helo(key, record))
+        })?;
+        give(&self.trust, &mut take, |key, record| {
+            (!record.has_lapsed(&policy, now)).then_some(Row::Trust(key, record))
+        })?;
+        give(&self.tuples, &mut take, |key, record| {
+            (!record.has_lapsed(&policy, now)).then_some(Row::Tuple(key, record))
+        })
+    }
+
+    fn restore_row(&self, row: Row, policy: &Policy, now: Timestamp, counts: &mut Restored) {
+        macro_rules! restored {
+            ($table:expr, $key:expr, $record:expr, $count:ident) => {
+                restored!($table, $key, $record, $count, |it, prior| it.merge(prior))
+            };
+            ($table:expr, $key:expr, $record:expr, $count:ident, |$it:ident, $prior:ident| $merged:expr) => {
+                if $record.has_lapsed(policy, now) {
+                    (true, &mut counts.lapsed)
+                } else {
+                    let merged = |prior: Option<&_>| match prior {
+                        Some(&$prior) => {
+                            let $it = $record;
+                            $merged
+                        }
+                        None => $record,
+                    };
+                    let kept = $table.update($key, |prior| (merged(prior), ()));
+                    (kept.is_ok(), &mut counts.$count)
+                }
+            };
+        }
+        let (kept, counted) = match row {
+            Row::Unknown => (true, &mut counts.unknown),
+            Row::Tuple(key, record) => restored!(self.tuples, key, record, tuples),
+            Row::Trust(key, record) => restored!(self.trust, key, record, trusted),
+            Row::Client(key, record) => restored!(self.clients.by_address, key, record, clients),
+            Row::Neighbours(key, record) => {
+                restored!(self.clients.by_network, key, record, clients)
+            }
+            Row::Reputation(key, record) => {
+                restored!(
+                    self.reputations.by_network,
+                    key,
+                    record,
+                    reputations,
+                    |it, prior| it.merge(prior, policy)
+                )
+            }
+            Row::Helo(key, record) => restored!(self.hops.helos, key, record, helos),
+            Row::Sentence(sentence) if sentence.has_ended(now) => (true, &mut counts.lapsed),
+            Row::Sentence(sentence) => {
+                let given = self.sentences.give(sentence);
+                (given != Given::Full, &mut counts.sentences)
+            }
+        };
+        if kept {
+            *counted += 1;
+        } else {
+            counts.over_capacity += 1;
+        }
+    }
+
+    fn clear(&self) {
+        self.tuples.clear();
+        self.trust.clear();
+        self.clients.by_address.clear();
+        self.clients.by_network.clear();
+        self.reputations.by_network.clear();
+        self.hops.helos.clear();
+        self.sentences.clear();
+    }
+}
+
+/// Hands the rows of `table` to `take`, aisle by aisle.
+fn give<K: Key, V: Copy>(
+    table: &Table<K, V>,
+    take: &mut impl FnMut(Row) -> io::Result<()>,
+    row: impl Fn(K, V) -> Option<Row>,
+) -> io::Result<()> {
+    let mut entries = Vec::new();
+    for aisle in 0..table.aisles() {
+        table.copy_aisle(aisle, &mut entries);
+        for (key, record) in entries.drain(..) {
+            if let Some(row) = row(key, record) {
+                take(row)?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! From an offence to what follows from it, and from an operator's pardon to what it undoes.
+//!
+//! Knows where the past of a client lies and who has to hear of a strike; leaves what a strike costs
+//! to `policy`.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::policy::{
+    self, Accused, Attempt, ClientNetwork, Effect, Offence, Outcome, Policy, Protection, Sentence,
+    SentencedClient, Timestamp,
+};
+
+use super::{Store, reputations};
+
+/// What forgiving undid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forgiven {
+    /// Who was forgiven.
+    pub client: SentencedClient,
+    /// The sentence that was lifted; [`None`] if none was in force.
+    pub lifted: Option<Sentence>,
+    /// The strikes of an address that counted until now; of a network, the struck hosts that did.
+    pub strikes: u16,
+}
+
+impl Store {
+    /// Undoes everything that `client` has earned: its sentence, its strikes, its part in what the
+    /// network around it may be sentenced for, and what it is reputed for. That it was struck is
+    /// still remembered, and counts for nothing.
+    ///
+    /// A network is forgiven what it was or may be sentenced for itself; its hosts keep their own
+    /// strikes. [`forgive_within`](Self::forgive_within) is for all of them.
+    pub fn forgive(&self, client: SentencedClient, now: Timestamp) -> Forgiven {
+        let strikes = self.pardon(client, now);
+        let lifted = self.sentences.lift(client, now);
+        if lifted.is_some() {
+            self.metrics.sentences_forgiven.inc();
+        }
+        if lifted.is_some() || strikes > 0 {
+            tracing::info!(%client, strikes, "forgiven");
+        }
+        // Told in any case: the kernel may still hold what the store does not.
+        self.tell(Effect::Forgive(client));
+        Forgiven {
+            client,
+            lifted,
+            strikes,
+        }
+    }
+
+    /// Undoes everything that clients in `network` have earned, and tells of those that were
+    /// sentenced or struck.
+    ///
+    /// Who is sentenced is known by name. Who only holds strikes is not: those are found by asking
+    /// for every address and every `/24` of an IPv4 network that is no wider than a `/16`. In a wider
+    /// one, and in an IPv6 network, strikes of clients without a sentence stay; those of one address
+    /// can be forgiven by [`forgive`](Self::forgive).
+    ///
+    /// Looks at all sentences: a tenth of a second's work for a million, of which nothing that
+    /// judges has to wait for more than a shard's share.
+    pub fn forgive_within(&self, network: IpNet, now: Timestamp) -> Vec<Forgiven> {
+        let sentenced = self.sentences.within(network);
+        let mut forgiven: Vec<_> = sentenced
+            .into_iter()
+            .map(|client| self.forgive(client, now))
+            .collect();
+        for client in clients_of(network) {
+            let strikes = self.pardon(client, now);
+            if strikes > 0 {
+                tracing::info!(%client, strikes, "forgiven");
+                forgiven.push(Forgiven {
+                    client,
+                    lifted: None,
+                    strikes,
+                });
+            }
+        }
+        forgiven.retain(|it| it.lifted.is_some() || it.strikes > 0);
+        forgiven
+    }
+
+    /// Notes an offence of the client of `attempt`, and sentences it if that is what follows.
+    pub(super) fn strike(
+        &self,
+        policy: &Policy,
+        attempt: &Attempt<'_>,
+        offence: Offence,
+        now: Timestamp,
+    ) {
+        let network = ClientNetwork::of(policy, attempt);
+        self.strike_address(policy, attempt.client, Some(network), offence, now);
+    }
+
+    /// The same for an address of which the client network may not be known. Its past is then looked
+    /// for under either of those that it can have.
+    pub(super) fn strike_address(
+        &self,
+        policy: &Policy,
+        address: IpAddr,
+        network: Option<ClientNetwork>,
+        offence: Offence,
+        now: Timestamp,
+    ) {
+        let networks = match network {
+            Some(network) => [network; 2],
+            None => reputations::possible_networks(policy, address),
+        };
+        let keys = networks.map(|network| self.seed.network_key(network));
+        let protections = keys.map(|key| self.protection(policy, address, &key, now));
+        let accused = Accused {
+            address,
+            protection: protections[0].max(protections[1]),
+            has_passed: keys.iter().any(|key| self.reputations.has_passed(key)),
+        };
+        let history = self.history();
+        let charged = self
+            .clients
+            .strike(policy, &self.seed, &accused, offence, history, now);
+        self.metrics.charged(offence, charged.outcome);
+        let offence = offence.as_str();
+        match charged.outcome {
+            Outcome::Struck => {
+                let strikes = charged.strikes;
+                tracing::info!(client = %address, offence, strikes, "struck");
+                self.reputations.note_strike(policy, keys, now);
+            }
+            Outcome::Observed => tracing::info!(client = %address, offence, "would-strike"),
+            Outcome::Spared => tracing::debug!(client = %address, offence, "spared"),
+            Outcome::Repeated | Outcome::TooEarly => {}
+            Outcome::Unrecorded => self.note_unrecorded(),
+        }
+        if charged.of_network.is_err() {
+            self.note_unrecorded();
+        }
+        let of_network = charged
+            .of_network
+            .ok()
+            .flatten()
+            .filter(|it| !self.is_somebody_protected(policy, it.client, now));
+        for sentence in charged.sentence.into_iter().chain(of_network) {
+            self.punish(sentence);
+        }
+    }
+
+    /// What the past of the client protects it from.
+    pub(super) fn protection(
+        &self,
+        policy: &Policy,
+        address: IpAddr,
+        network_key: &policy::NetworkKey,
+        now: Timestamp,
+    ) -> Protection {
+        let repute = self.reputations.standing(policy, network_key, now);
+        let authenticated = self
+            .clients
+            .has_authenticated(policy, &self.seed, address, now);
+        policy::protection(policy, address, repute, authenticated)
+    }
+
+    /// Whether somebody in `network` has a good record or authenticated lately. Of a `/24` each
+    /// address is asked for, some 500 look-ups, when four of them have been struck; a `/64` is one
+    /// client network and has one AUTH.
+    fn is_somebody_protected(
+        &self,
+        policy: &Policy,
+        network: SentencedClient,
+        now: Timestamp,
+    ) -> bool {
+        let is_protected = |address, ipv4_prefix| {
+            let cut = ClientNetwork::cut(address, ipv4_prefix, policy.ipv6_prefix);
+            let key = self.seed.network_key(cut);
+            self.protection(policy, address, &key, now) != Protection::None
+        };
+        let itself = std::iter::once(network.network().network());
+        itself.chain(addresses(network.network())).any(|address| {
+            is_protected(address, policy.ipv4_prefix)
+                || is_protected(address, policy.ipv4_prefix_unnamed)
+        })
+    }
+
+    /// Counts a strike or an AUTH for which there was no room.
+    pub(super) fn note_unrecorded(&self) {
+        self.metrics.clients_unrecorded.inc();
+    }
+
+    /// Undoes what is remembered of `client` besides its sentence.
+    fn pardon(&self, client: SentencedClient, now: Timestamp) -> u16 {
+        let policy = self.policy.load();
+        self.reputations.forgive(&policy, &self.seed, client);
+        self.clients.forgive(&policy, &self.seed, client, now)
+    }
+}
+
+/// The clients in `network` that can be asked for one by one.
+fn clients_of(network: IpNet) -> impl Iterator<Item = SentencedClient> {
+    let hosts = addresses(network).map(SentencedClient::host);
+    let whole = addresses(network).filter_map(move |address| {
+        let [_, around] = SentencedClient::covering(address);
+        let is_first = around.network().addr() == address;
+        (is_first && network.contains(&around.network())).then_some(around)
+    });
+    hosts.chain(whole)
+}
+
+/// The addresses of an IPv4 network that is no wider than [`ASKED`]; else none.
+fn addresses(network: IpNet) -> impl Iterator<Item = IpAddr> {
+    let ipv4 = match network {
+        IpNet::V4(ipv4) if ipv4.prefix_len() >= ASKED => Some(ipv4),
+        _ => None,
+    };
+    ipv4.into_iter().flat_map(|network: Ipv4Net| {
+        let (first, last) = (network.network(), network.broadcast());
+        (u32::from(first)..=u32::from(last)).map(|bits| Ipv4Addr::from(bits).into())
+    })
+}
+
+/// Bits of the widest network whose addresses are asked for one by one.
+const ASKED: u8 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asks_for_every_address_and_network_of_sixteen_bits_and_no_more() {
+        let count = |network: &str| clients_of(network.parse().expect("a network")).count();
+        assert_eq!(count("192.0.2.7/32"), 1);
+        assert_eq!(count("192.0.2.128/25"), 128);
+        assert_eq!(count("192.0.2.0/24"), 256 + 1);
+        assert_eq!(count("192.0.0.0/16"), 65_536 + 256);
+        assert_eq!(count("192.0.0.0/15"), 0);
+        assert_eq!(count("2001:db8::/64"), 0);
+    }
+}
