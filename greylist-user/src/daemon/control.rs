@@ -22,7 +22,7 @@ use crate::policy::{
     Action, Persistence, Policy, Sentence, SentenceLevel, SentenceReason, SentencedClient,
     Timestamp,
 };
-use crate::store::Store;
+use crate::store::{self, Store};
 
 /// Answers for all rooms.
 pub(super) struct Desk {
@@ -209,21 +209,22 @@ impl Control for Desk {
 
     fn forgive(&self, target: Target) -> Result<Forgiven, ControlError> {
         let now = self.clock.now();
-        let named = |client| self.store.forgive(client, now).lifted;
-        let lifted: Vec<Sentence> = match target {
-            Target::Address(address) => {
-                let covering = SentencedClient::covering(address);
-                covering.into_iter().filter_map(named).collect()
-            }
+        let named = |client| self.store.forgive(client, now);
+        let forgiven: Vec<store::Forgiven> = match target {
+            Target::Address(address) => SentencedClient::covering(address).map(named).into(),
             Target::Network(network) => {
                 // First, and whether the store has it or not: the kernel may.
-                let itself = SentencedClient::try_from(network).ok().and_then(named);
+                let itself = SentencedClient::try_from(network).ok().map(named);
                 let within = self.store.forgive_within(network.trunc(), now);
-                let within = within.into_iter().filter_map(|it| it.lifted);
                 itself.into_iter().chain(within).collect()
             }
         };
-        Ok(Forgiven::of(target, &lifted, 0))
+        let lifted: Vec<_> = forgiven.iter().filter_map(|it| it.lifted).collect();
+        // Of a network, hosts are counted, which hold the strikes themselves.
+        let is_host = |network: IpNet| network.prefix_len() == network.max_prefix_len();
+        let hosts = forgiven.iter().filter(|it| is_host(it.client.network()));
+        let strikes = hosts.map(|it| u64::from(it.strikes)).sum();
+        Ok(Forgiven::of(target, &lifted, strikes))
     }
 
     fn snapshot(&self) -> Result<SnapshotWritten, ControlError> {
