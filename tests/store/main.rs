@@ -6,6 +6,7 @@ mod crash;
 mod disk;
 mod explain;
 mod fixture;
+mod hopping;
 mod keeper;
 mod ladder;
 mod ladder_of_sentences;

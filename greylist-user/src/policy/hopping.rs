@@ -1,8 +1,72 @@
 //! Relay hopping: one HELO argument at one recipient, from many networks that have nothing to do
 //! with each other, within seconds.
+//!
+//! Knows which attempts tell anything, whose a client is, and how many strangers make an offence;
+//! leaves to `store` where sightings are kept and who was convicted already.
+//!
+//! A HELO argument tells something if it could be one host's name in the DNS, and if the client is
+//! not that name's own: a client whose verified name lies in the HELO argument's domain may use it.
+//! The others stand for their network, cut at `/24` or `/64` whatever their class, and for the
+//! registered domain of their verified name. One that has no such name is *unknown*: it may belong
+//! to any of the others.
+//!
+//! Of the attempts in the window, each network and each registered domain counts once; the latest
+//! attempt stands for both. If enough have a known domain, they are convicted, every one that
+//! counted: of a domain's hosts, then, one. Others may be bots as well, but seven hosts of one
+//! domain look like a pool, and a pool pays with one host at most when others abuse its name. If it
+//! takes the unknown to make enough, nobody is convicted and the HELO argument is remembered all
+//! the same: its tuples wait longer.
 
+use std::net::IpAddr;
+
+use super::attempt::Attempt;
+use super::network::ClientNetwork;
+use super::registered::{registered_domain, without_final_dot};
 use super::rules::Policy;
 use super::time::{Second, Timestamp};
+use super::tuple::{DomainMark, HopKey, Seed};
+
+/// An attempt as far as relay hopping is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// HELO argument and recipient.
+    key: HopKey,
+    at: Timestamp,
+    /// The registered domain of the client's verified name; [`None`] if that is unknown.
+    domain: Option<DomainMark>,
+    client: IpAddr,
+    /// Bits of the client network.
+    prefix: u8,
+}
+
+/// Sightings of some HELO arguments and recipients that are kept together. What is new takes the
+/// place of what is stale, so that the memory is fixed and who floods it makes it short-sighted.
+#[derive(Debug)]
+pub struct Sightings([Sighting; Self::MOST]);
+
+/// What a sighting came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Whether this is relay hopping, whoever is known.
+    pub is_hopping: bool,
+    /// Networks that were counted.
+    pub networks: u8,
+    /// Whether a sighting that still counted had to give way.
+    pub displaced: bool,
+    /// Who is guilty of it.
+    suspects: [Option<Suspect>; Sightings::MOST_OF_ONE],
+}
+
+/// A client that takes part in relay hopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Suspect {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its client network.
+    pub network: ClientNetwork,
+    /// When it did.
+    pub at: Timestamp,
+}
 
 /// What is remembered of a HELO argument that relay hopping was done with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,17 +75,10 @@ pub struct HoppingHelo {
     pub since: Second,
     /// When it was last caught.
     pub latest: Second,
-    /// How often.
+    /// How often, with a quiet window between.
     pub times: u16,
     /// Counts the lives.
     pub life: u16,
-}
-
-impl HoppingHelo {
-    /// Whether it is forgotten at `now`: the one definition.
-    pub fn has_lapsed(&self, policy: &Policy, now: Timestamp) -> bool {
-        now.since(self.latest.into()) >= policy.punish.hopping_memory
-    }
 }
 
 /// What is known around an attempt, beside its tuple.
@@ -33,3 +90,254 @@ pub struct Circumstances {
     /// this attempt announces does not tell whether it is the same.
     pub after_failure: bool,
 }
+
+impl Sighting {
+    /// No sighting: older than every window.
+    const NONE: Self = Self {
+        key: HopKey::from_bytes([0; HopKey::LENGTH]),
+        at: Timestamp::NEVER,
+        domain: None,
+        client: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+        prefix: 0,
+    };
+
+    /// The sighting that `attempt` from `network` is; [`None`] if its HELO argument tells nothing,
+    /// or is the client's own. The reverse-path has no part in it.
+    pub fn of(
+        seed: &Seed,
+        network: ClientNetwork,
+        attempt: &Attempt<'_>,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let helo = without_final_dot(attempt.helo);
+        let name = without_final_dot(attempt.client_name);
+        if !is_qualified(helo) || is_within(name, helo) {
+            return None;
+        }
+        let domain = registered_domain(name);
+        if let (Some(domain), Some(owner)) = (domain, registered_domain(helo))
+            && domain.eq_ignore_ascii_case(owner)
+        {
+            return None;
+        }
+        Some(Self {
+            key: seed.hop_key(helo, attempt.recipient),
+            at: now,
+            domain: domain.map(|domain| seed.domain_mark(domain)),
+            client: attempt.client.to_canonical(),
+            prefix: network.prefix(),
+        })
+    }
+
+    /// The key of its HELO argument and recipient.
+    pub fn key(&self) -> HopKey {
+        self.key
+    }
+
+    /// Whether it lies in the window around `now`. A clock that was set back does not make it last
+    /// longer.
+    fn counts(&self, policy: &Policy, now: Timestamp) -> bool {
+        let window = policy.punish.hopping_window;
+        now.since(self.at) < window && self.at.since(now) < window
+    }
+
+    /// Whether the two count once: they may be one owner's.
+    fn goes_with(&self, other: &Self) -> bool {
+        let of_one_domain = self.domain.is_some() && self.domain == other.domain;
+        of_one_domain || neighbourhood(self.client) == neighbourhood(other.client)
+    }
+
+    fn suspect(&self) -> Suspect {
+        Suspect {
+            address: self.client,
+            network: ClientNetwork::cut(self.client, self.prefix, self.prefix),
+            at: self.at,
+        }
+    }
+}
+
+impl Sightings {
+    /// Sightings kept.
+    pub const MOST: usize = 64;
+    /// Sightings kept of one HELO argument and recipient: as many as an offence may take.
+    pub const MOST_OF_ONE: usize = 16;
+    /// Nothing seen yet.
+    pub const EMPTY: Self = Self([Sighting::NONE; Self::MOST]);
+
+    /// Notes `sighting`, made at `now`, and says what it comes to.
+    pub fn note(&mut self, policy: &Policy, sighting: Sighting, now: Timestamp) -> Finding {
+        let mut displaced = false;
+        if let Some(place) = self.place_for(policy, &sighting, now) {
+            let prior = std::mem::replace(&mut self.0[place], sighting);
+            displaced = prior.key != sighting.key && prior.counts(policy, now);
+        }
+        let counted = self
+            .0
+            .iter()
+            .filter(|it| it.key == sighting.key && it.counts(policy, now))
+            .take(Self::MOST_OF_ONE);
+        let mut suspects = [None; Self::MOST_OF_ONE];
+        let (mut networks, mut known) = (0, 0);
+        for (place, it) in suspects.iter_mut().zip(counted) {
+            networks += 1;
+            if it.domain.is_some() {
+                known += 1;
+                *place = Some(it.suspect());
+            }
+        }
+        let enough = policy.punish.hopping_attempts;
+        Finding {
+            is_hopping: networks >= enough,
+            networks,
+            displaced,
+            suspects: if known >= enough {
+                suspects
+            } else {
+                [None; Self::MOST_OF_ONE]
+            },
+        }
+    }
+
+    /// Where `sighting` belongs; [`None`] if it adds nothing to those that it is counted with.
+    ///
+    /// No two that are counted go with each other, so that their number is that of the strangers.
+    fn place_for(&self, policy: &Policy, sighting: &Sighting, now: Timestamp) -> Option<usize> {
+        let mut of_one = 0;
+        let mut akin = None;
+        // The place, and what it is worth: the least goes first.
+        let mut least_of_one = (0, (true, Timestamp::from_millis(u64::MAX)));
+        let mut stalest = (0, (true, Timestamp::from_millis(u64::MAX)));
+        for (place, it) in self.0.iter().enumerate() {
+            let counts = it.counts(policy, now);
+            let worth = (counts, it.at);
+            if worth < stalest.1 {
+                stalest = (place, worth);
+            }
+            if !counts || it.key != sighting.key {
+                continue;
+            }
+            of_one += 1;
+            let worth = (it.domain.is_some(), it.at);
+            if worth < least_of_one.1 {
+                least_of_one = (place, worth);
+            }
+            if it.goes_with(sighting) && akin.replace(place).is_some() {
+                // One's network and another's domain: both stand already.
+                return None;
+            }
+        }
+        let place = match akin {
+            Some(akin) => akin,
+            None if of_one >= Self::MOST_OF_ONE => least_of_one.0,
+            None => return Some(stalest.0),
+        };
+        // What is known does not give way to what is not.
+        let loses = self.0[place].domain.is_some() && sighting.domain.is_none();
+        (!loses).then_some(place)
+    }
+}
+
+impl Finding {
+    /// Those who are guilty of it: none unless enough of them are known to be strangers.
+    pub fn suspects(&self) -> impl Iterator<Item = Suspect> {
+        self.suspects.iter().copied().flatten()
+    }
+}
+
+impl HoppingHelo {
+    /// What is remembered once the HELO argument is caught at `now`, `prior` having been before.
+    #[must_use]
+    pub fn caught(prior: Option<&Self>, policy: &Policy, now: Timestamp) -> Self {
+        let begun = |life| Self {
+            since: now.into(),
+            latest: now.into(),
+            times: 1,
+            life,
+        };
+        let Some(prior) = prior else {
+            return begun(1);
+        };
+        if prior.has_lapsed(policy, now) {
+            return begun(prior.life.saturating_add(1));
+        }
+        let is_new = now.since(prior.latest.into()) >= policy.punish.hopping_window;
+        Self {
+            latest: prior.latest.max(now.into()),
+            times: prior.times.saturating_add(is_new.into()),
+            ..*prior
+        }
+    }
+
+    /// Whether it is forgotten at `now`: the one definition.
+    pub fn has_lapsed(&self, policy: &Policy, now: Timestamp) -> bool {
+        now.since(self.latest.into()) >= policy.punish.hopping_memory
+    }
+
+    /// One record out of two of the same HELO argument: the higher life wins; within one life first
+    /// is the smaller, everything else the larger.
+    #[must_use]
+    pub fn merge(self, other: Self) -> Self {
+        if self.life != other.life {
+            return if self.life > other.life { self } else { other };
+        }
+        Self {
+            since: self.since.min(other.since),
+            latest: self.latest.max(other.latest),
+            times: self.times.max(other.times),
+            life: self.life,
+        }
+    }
+}
+
+/// Whether `helo` could be one host's name in the DNS, and nobody else's: not a single label, not
+/// an address, bracketed or bare, and not a name that every site may give.
+fn is_qualified(helo: &[u8]) -> bool {
+    let mut labels = helo.rsplit(|&byte| byte == b'.');
+    let last = labels.next().unwrap_or_default();
+    let is_local = LOCAL.iter().any(|name| is_within(helo, name));
+    helo.len() <= LONGEST_NAME
+        && helo.contains(&b'.')
+        && !helo.starts_with(b"[")
+        && !helo.contains(&b':')
+        && !last.is_empty()
+        && !last.iter().all(u8::is_ascii_digit)
+        && labels.all(|label| !label.is_empty())
+        && !is_local
+}
+
+/// Whether `name` is `domain` or lies below it.
+fn is_within(name: &[u8], domain: &[u8]) -> bool {
+    let Some(start) = name.len().checked_sub(domain.len()) else {
+        return false;
+    };
+    name[start..].eq_ignore_ascii_case(domain) && (start == 0 || name[start - 1] == b'.')
+}
+
+/// The network that counts once, whatever the client's class.
+fn neighbourhood(client: IpAddr) -> ClientNetwork {
+    ClientNetwork::cut(client, 24, 64)
+}
+
+/// Below these, names are unique within a site at most (RFC 6761, 6762 and 8375, ICANN's
+/// `internal`), or are what installers put there.
+const LOCAL: [&[u8]; 11] = [
+    b"corp",
+    b"home",
+    b"home.arpa",
+    b"internal",
+    b"intranet",
+    b"invalid",
+    b"lan",
+    b"local",
+    b"localdomain",
+    b"localhost",
+    b"private",
+];
+
+/// Bytes of the longest name as it is written (RFC 1035, 2.3.4).
+const LONGEST_NAME: usize = 253;
+
+const _: () = assert!(size_of::<Sighting>() == 48);
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,7 @@ mod persistence;
 mod punish;
 pub mod ranges;
 mod record;
+mod registered;
 mod reputation;
 mod rules;
 mod sentence;
@@ -39,7 +40,7 @@ pub use effect::Effect;
 pub use failure::Failure;
 pub use fingerprint::{Fingerprint, MessageHasher};
 pub use history::History;
-pub use hopping::{Circumstances, HoppingHelo};
+pub use hopping::{Circumstances, Finding, HoppingHelo, Sighting, Sightings, Suspect};
 pub use judge::{Grounds, Judge, Judgement};
 pub use ladder::{Struck, excuse, strike, turns_away};
 pub use neighbours::{Neighbour, Neighbours};
@@ -56,6 +57,7 @@ pub use sentence::{
 pub use time::{Second, Timestamp};
 pub use trust::TrustRecord;
 pub use tuple::{
-    ClientKey, FailureKey, HeloKey, HostMark, NetworkKey, PairKey, Seed, TrustKey, TupleKey,
+    ClientKey, DomainMark, FailureKey, HeloKey, HopKey, HostMark, NetworkKey, PairKey, Seed,
+    TrustKey, TupleKey,
 };
 pub use verdict::{DeferReason, PassReason, RefuseReason, Verdict};

@@ -11,11 +11,13 @@
 
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use xxhash_rust::xxh3::Xxh3;
 
 use super::attempt::Attempt;
 use super::network::ClientNetwork;
+use super::registered::without_final_dot;
 use super::reputation::RecipientMark;
 use super::sentence::SentencedClient;
 
@@ -43,6 +45,14 @@ pub struct ClientKey([u8; 16]);
 /// What a HELO argument is remembered by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HeloKey([u8; 16]);
+
+/// What the attempts with one HELO argument at one recipient are found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HopKey([u8; 16]);
+
+/// Which registered domain a name lies in, as far as a handful are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DomainMark(NonZeroU32);
 
 /// What a reverse-path and recipient are remembered by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,11 +120,28 @@ impl Seed {
         ClientKey(hasher.finish())
     }
 
-    /// The key of a HELO argument, in any case.
+    /// The key of a HELO argument, in any case and with or without a final dot.
     pub fn helo_key(&self, helo: &[u8]) -> HeloKey {
         let mut hasher = self.hasher(b'H');
-        lower_case(helo, |piece| hasher.raw(piece));
+        lower_case(without_final_dot(helo), |piece| hasher.raw(piece));
         HeloKey(hasher.finish())
+    }
+
+    /// The key of a HELO argument, written one way or the other, at a recipient.
+    pub fn hop_key(&self, helo: &[u8], recipient: &[u8]) -> HopKey {
+        let mut hasher = self.hasher(b'O');
+        hasher.mailbox(recipient);
+        lower_case(without_final_dot(helo), |piece| hasher.raw(piece));
+        HopKey(hasher.finish())
+    }
+
+    /// The mark of a registered domain, in any case.
+    pub fn domain_mark(&self, domain: &[u8]) -> DomainMark {
+        let mut hasher = self.hasher(b'D');
+        lower_case(domain, |piece| hasher.raw(piece));
+        let [a, b, c, d, ..] = hasher.finish();
+        let bits = u32::from_le_bytes([a, b, c, d]);
+        DomainMark(NonZeroU32::new(bits).unwrap_or(NonZeroU32::MIN))
     }
 
     /// The key of a reverse-path and recipient, whoever sends.
@@ -209,6 +236,7 @@ key!(TrustKey);
 key!(NetworkKey);
 key!(ClientKey);
 key!(HeloKey);
+key!(HopKey);
 key!(PairKey);
 key!(FailureKey);
 

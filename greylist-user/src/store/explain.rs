@@ -2,7 +2,8 @@
 //! behind `greygate why`.
 //!
 //! The way down the ladder is that of `judge`, with the same functions of `policy`, but it asks
-//! copies: nothing is counted, renewed or remembered, and nobody hears of it. It is no part of the
+//! copies: nothing is counted, renewed or remembered, and nobody hears of it. What other clients do
+//! at the same moment is not foretold: the attempt that completes relay hopping. It is no part of the
 //! milter path. A story in `tests/store/explain.rs` holds the two against each other.
 
 use std::net::IpAddr;
@@ -197,7 +198,7 @@ impl Store {
             next: Verdict::Pass(PassReason::Unrecorded).into(),
             offence: None,
         };
-        self.next(policy, attempt, repute, known, now)
+        self.next(policy, attempt, (network, repute), known, now)
     }
 
     /// `known` with what `attempt` would get: rung after rung as `judge` goes.
@@ -205,7 +206,7 @@ impl Store {
         &self,
         policy: &Policy,
         attempt: &Attempt<'_>,
-        repute: Repute,
+        (network, repute): (ClientNetwork, Repute),
         known: MailStanding,
         now: Timestamp,
     ) -> MailStanding {
@@ -229,7 +230,7 @@ impl Store {
             return gets(Verdict::Pass(PassReason::Unrecorded));
         }
         let circumstances = Circumstances {
-            helo_hops: self.remembered_helo(policy, attempt, now).is_some(),
+            helo_hops: self.hops.slows(policy, &self.seed, network, attempt, now),
             after_failure: false,
         };
         let decision = policy::decide(policy, known.tuple.as_ref(), attempt, &circumstances, now);

@@ -1,47 +1,470 @@
 //! The watch for relay hopping: who used which HELO argument at which recipient in the last seconds,
-//! and which HELO arguments were caught. Bounded, whatever strangers send.
+//! and which HELO arguments were caught.
+//!
+//! Knows memory, locks, and who was convicted already; leaves to `policy` what makes an offence.
+//!
+//! Bounded, whatever strangers send. HELO argument and recipient are theirs to choose, so what is
+//! seen of them lies on shelves of fixed size, where the stalest gives way to the newest: a flood
+//! costs no memory and no time, only sight. With 131,072 sightings and a window of 30 s the watch
+//! begins to lose some at about 3,000 attempts a second that each have another HELO argument or
+//! recipient, and is blind from about 4,400 on; what still counted and was lost is itself counted.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use crate::policy::{Attempt, HeloKey, HoppingHelo, Policy, Seed, Timestamp};
+use crate::log::field;
+use crate::policy::{
+    Action, Attempt, ClientKey, ClientNetwork, Finding, HeloKey, HoppingHelo, Origin, Policy, Seed,
+    SentencedClient, Sighting, Sightings, Suspect, Timestamp,
+};
 
-use super::table::Table;
+use super::metrics::Metrics;
+use super::table::{Key, Table};
 
 /// The tables of the watch.
 #[derive(Debug)]
 pub(super) struct Hops {
     pub(super) helos: Table<HeloKey, HoppingHelo>,
+    sightings: Shelves<Sightings>,
+    convictions: Shelves<Convictions>,
+    /// When room was last made for HELO arguments, in milliseconds.
+    cleared: AtomicU64,
+    metrics: Arc<Metrics>,
 }
 
 /// What an attempt came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Hopped {
-    /// The clients that it convicts.
-    pub(super) struck: Vec<IpAddr>,
+    /// The clients that it convicts, with their networks.
+    pub(super) struck: Vec<(IpAddr, ClientNetwork)>,
     /// Whether its HELO argument is remembered, and is not its client's own name.
     pub(super) helo_hops: bool,
 }
 
 impl Hops {
-    /// Empty tables.
-    pub(super) fn new() -> Self {
+    /// An empty watch.
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             helos: Table::growing(HELOS),
+            sightings: Shelves::new(SIGHTING_SHELVES, || Sightings::EMPTY),
+            convictions: Shelves::new(CONVICTION_SHELVES, || Convictions::EMPTY),
+            cleared: AtomicU64::new(0),
+            metrics,
         }
     }
 
-    /// Notes an attempt.
+    /// Notes an attempt from `network`. One that another host reports is no evidence, but pays.
     pub(super) fn note(
+        &self,
+        policy: &Policy,
+        seed: &Seed,
+        network: ClientNetwork,
+        attempt: &Attempt<'_>,
+        now: Timestamp,
+    ) -> Hopped {
+        let Some(sighting) = Sighting::of(seed, network, attempt, now) else {
+            return Hopped::default();
+        };
+        let action = consequence(policy);
+        let mut struck = Vec::new();
+        if attempt.origin == Origin::ThisHost {
+            let mut watched = self.sightings.lock(&sighting.key());
+            let finding = watched.note(policy, sighting, now);
+            drop(watched);
+            if finding.displaced {
+                self.metrics.hops_displaced.inc();
+            }
+            if finding.is_hopping {
+                struck = self.catch(policy, seed, attempt, &finding, now);
+            }
+        }
+        let helo_hops = self.remembers(policy, seed, attempt, now);
+        if helo_hops {
+            self.metrics.hopping_slowed(action).inc();
+        }
+        match action {
+            Action::Enforce => Hopped { struck, helo_hops },
+            Action::Observe => Hopped::default(),
+        }
+    }
+
+    /// Remembers the HELO argument of `attempt`, which completes `finding` or adds to it, and gives
+    /// those who are convicted now.
+    fn catch(
+        &self,
+        policy: &Policy,
+        seed: &Seed,
+        attempt: &Attempt<'_>,
+        finding: &Finding,
+        now: Timestamp,
+    ) -> Vec<(IpAddr, ClientNetwork)> {
+        let is_new = self.remember(policy, seed.helo_key(attempt.helo), now);
+        let convicted: Vec<_> = finding
+            .suspects()
+            .filter(|suspect| self.convict(policy, seed, suspect, now))
+            .map(|suspect| (suspect.address, suspect.network))
+            .collect();
+        if !is_new && convicted.is_empty() {
+            return convicted;
+        }
+        let action = consequence(policy);
+        self.metrics
+            .hopping_caught(action)
+            .inc_by(convicted.len() as u64);
+        let helo = field(attempt.helo);
+        let networks = finding.networks;
+        let clients = convicted.iter().map(|(address, _)| address);
+        let clients = clients.map(IpAddr::to_string).collect::<Vec<_>>().join(",");
+        match action {
+            Action::Enforce => tracing::info!(%helo, networks, clients, "caught"),
+            Action::Observe => tracing::info!(%helo, networks, clients, "would-catch"),
+        }
+        convicted
+    }
+
+    /// Remembers a HELO argument that was caught. Whether that is news: it was not, or is caught
+    /// again after a quiet window.
+    fn remember(&self, policy: &Policy, key: HeloKey, now: Timestamp) -> bool {
+        let caught = |prior: Option<&HoppingHelo>| {
+            let next = HoppingHelo::caught(prior, policy, now);
+            let is_new = prior.is_none_or(|it| (it.life, it.times) != (next.life, next.times));
+            (next, is_new)
+        };
+        let remembered = self.helos.update(key, caught).or_else(|full| {
+            if self.make_room(policy, now) {
+                self.helos.update(key, caught)
+            } else {
+                Err(full)
+            }
+        });
+        remembered.unwrap_or_else(|_| {
+            self.metrics.helos_unrecorded.inc();
+            false
+        })
+    }
+
+    /// Removes the HELO arguments that have lapsed, unless that was tried lately: a walk through
+    /// them all takes a millisecond. Whether it was tried now.
+    fn make_room(&self, policy: &Policy, now: Timestamp) -> bool {
+        let last = self.cleared.load(Ordering::Relaxed);
+        let since = now.as_millis().abs_diff(last);
+        let is_due = u128::from(since) >= CLEARING_INTERVAL.as_millis()
+            && self
+                .cleared
+                .compare_exchange(last, now.as_millis(), Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        if is_due {
+            for aisle in 0..self.helos.aisles() {
+                self.helos
+                    .retain_in_aisle(aisle, |helo| !helo.has_lapsed(policy, now));
+            }
+        }
+        is_due
+    }
+
+    /// Whether an attempt from `network` would wait longer for its HELO argument. Notes nothing.
+    pub(super) fn slows(
+        &self,
+        policy: &Policy,
+        seed: &Seed,
+        network: ClientNetwork,
+        attempt: &Attempt<'_>,
+        now: Timestamp,
+    ) -> bool {
+        consequence(policy) == Action::Enforce
+            && Sighting::of(seed, network, attempt, now).is_some()
+            && self.remembers(policy, seed, attempt, now)
+    }
+
+    /// Whether the HELO argument of `attempt` is remembered. Free as long as none is.
+    fn remembers(
         &self,
         policy: &Policy,
         seed: &Seed,
         attempt: &Attempt<'_>,
         now: Timestamp,
-    ) -> Hopped {
-        let _ = (policy, seed, attempt, now);
-        Hopped::default()
+    ) -> bool {
+        let is_remembered = |helo: &mut HoppingHelo| !helo.has_lapsed(policy, now);
+        self.helos.len() > 0
+            && self
+                .helos
+                .alter(&seed.helo_key(attempt.helo), is_remembered)
+                .unwrap_or(false)
+    }
+
+    /// Whether `suspect` is convicted now. It is once in a window, of however many recipients: what
+    /// it did until the window after its conviction was over is part of the same offence.
+    fn convict(&self, policy: &Policy, seed: &Seed, suspect: &Suspect, now: Timestamp) -> bool {
+        let key = seed.client_key(SentencedClient::host(suspect.address));
+        let window = policy.punish.hopping_window;
+        self.convictions
+            .lock(&key)
+            .convict(key, suspect.at, now, window)
+    }
+}
+
+/// Whether anything follows: not as long as greylisting itself only observes.
+fn consequence(policy: &Policy) -> Action {
+    match policy.action {
+        Action::Enforce => policy.punish.hopping_action,
+        Action::Observe => Action::Observe,
+    }
+}
+
+/// The latest convictions of some clients.
+#[derive(Debug)]
+struct Convictions([Option<Conviction>; Self::MOST]);
+
+#[derive(Clone, Copy, Debug)]
+struct Conviction {
+    client: ClientKey,
+    at: Timestamp,
+}
+
+impl Convictions {
+    const MOST: usize = 8;
+    const EMPTY: Self = Self([None; Self::MOST]);
+
+    /// Notes that `client` is convicted at `now` of what it did at `deed`, unless that belongs to
+    /// the offence it was convicted of before. The oldest conviction gives way.
+    fn convict(
+        &mut self,
+        client: ClientKey,
+        deed: Timestamp,
+        now: Timestamp,
+        window: Duration,
+    ) -> bool {
+        let prior = self.0.iter_mut().flatten().find(|it| it.client == client);
+        if let Some(prior) = prior {
+            // One from the future is of a clock that was set back since.
+            let is_new = deed.since(prior.at) >= window || prior.at > now.after(window);
+            if is_new {
+                prior.at = now;
+            }
+            return is_new;
+        }
+        let oldest = self
+            .0
+            .iter_mut()
+            .min_by_key(|it| it.map(|conviction| conviction.at));
+        if let Some(oldest) = oldest {
+            *oldest = Some(Conviction { client, at: now });
+        }
+        true
+    }
+}
+
+/// Shelves of fixed size, each with a lock of its own; a key belongs to one of them.
+struct Shelves<S>(Box<[Mutex<S>]>);
+
+impl<S> Shelves<S> {
+    fn new(number: usize, empty: impl Fn() -> S) -> Self {
+        let shelves = std::iter::repeat_with(|| Mutex::new(empty()));
+        Self(shelves.take(number).collect())
+    }
+
+    /// The shelf of `key`. What a panic left on it is still a shelf.
+    fn lock(&self, key: &impl Key) -> MutexGuard<'_, S> {
+        let scaled = u64::from(key.spread()) * self.0.len() as u64;
+        let number = usize::try_from(scaled >> 32).expect("less than the number of shelves");
+        self.0[number]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The number: what lies on thousands of shelves is of no use in a log.
+impl<S> std::fmt::Debug for Shelves<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Shelves").field(&self.0.len()).finish()
     }
 }
 
 /// HELO arguments remembered at once.
 const HELOS: usize = 65_536;
+
+/// Least time between two walks in search of room.
+const CLEARING_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Shelves of sightings: 131,072 sightings in all, 6.3 MB.
+const SIGHTING_SHELVES: usize = 2_048;
+
+/// Shelves of convictions: of 8,192 clients in all, 0.3 MB.
+const CONVICTION_SHELVES: usize = 1_024;
+
+/// What the watch takes at most, beside the HELO arguments that were caught.
+const MEMORY: usize = 6_700_000;
+
+const _: () = assert!(
+    SIGHTING_SHELVES * size_of::<Mutex<Sightings>>()
+        + CONVICTION_SHELVES * size_of::<Mutex<Convictions>>()
+        <= MEMORY
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::ServerMark;
+
+    const T0: Timestamp = Timestamp::from_millis(1_000_000_000);
+
+    struct Watch {
+        policy: Policy,
+        seed: Seed,
+        hops: Hops,
+        metrics: Arc<Metrics>,
+        now: Timestamp,
+    }
+
+    impl Watch {
+        fn new() -> Self {
+            let metrics = Arc::<Metrics>::default();
+            let mut bytes = [1_u8; Seed::LENGTH];
+            for at in 1..bytes.len() {
+                bytes[at] = bytes[at - 1].wrapping_mul(37).wrapping_add(11);
+            }
+            Self {
+                policy: Policy::default(),
+                seed: Seed::from_bytes(bytes),
+                hops: Hops::new(Arc::clone(&metrics)),
+                metrics,
+                now: T0,
+            }
+        }
+
+        fn sees(&self, client: u32, name: &str, helo: &str, recipient: &str) -> Hopped {
+            let client = IpAddr::from(client.to_be_bytes());
+            let attempt = Attempt {
+                client,
+                client_name: name.as_bytes(),
+                helo: helo.as_bytes(),
+                reverse_path: b"s@bank.example",
+                recipient: recipient.as_bytes(),
+                announced_size: 0,
+                connected: self.now,
+                server: ServerMark::UNKNOWN,
+                authenticated: false,
+                origin: Origin::ThisHost,
+            };
+            let network = ClientNetwork::cut(client, 32, 64);
+            self.hops
+                .note(&self.policy, &self.seed, network, &attempt, self.now)
+        }
+
+        /// The `number`th bot of a network and a domain of its own.
+        fn sees_bot(&self, number: u32, helo: &str, recipient: &str) -> Hopped {
+            let name = format!("dsl-7.isp{number}.example");
+            self.sees(0x0b00_0007 + (number << 8), &name, helo, recipient)
+        }
+
+        /// Bots that share nothing but a HELO argument and a recipient: how many are convicted.
+        fn sees_botnet(&self, helo: &str, recipient: &str) -> usize {
+            let bots = 0..7;
+            bots.map(|bot| self.sees_bot(bot, helo, recipient).struck.len())
+                .sum()
+        }
+
+        /// For a minute, `attempts` of strangers with a HELO argument and a recipient each, and in
+        /// the last third of it a botnet's: how many of its bots are convicted.
+        fn sees_botnet_in_flood(&mut self, attempts: u32) -> usize {
+            let begun = self.now;
+            let mut bots = 0..7;
+            let mut convicted = 0;
+            for number in 0..attempts {
+                self.now = begun.after(Duration::from_mins(1) * number / attempts);
+                let is_bots_turn = number % (attempts / 21) == 0 && number >= attempts / 3 * 2;
+                if let Some(bot) = is_bots_turn.then(|| bots.next()).flatten() {
+                    let hopped = self.sees_bot(bot, "mx.bank.example", "r@here.example");
+                    convicted += hopped.struck.len();
+                }
+                let helo = format!("h{number}.flood.example");
+                let recipient = format!("r{number}@here.example");
+                self.sees(number, "", &helo, &recipient);
+            }
+            assert_eq!(bots.next(), None, "all had their turn");
+            convicted
+        }
+    }
+
+    #[test]
+    fn botnet_is_caught_in_a_flood_up_to_the_rate_that_is_stated() {
+        let mut watch = Watch::new();
+        assert_eq!(watch.sees_botnet_in_flood(60 * 2_500), 7);
+        assert_eq!(watch.metrics.hops_displaced.get(), 0);
+    }
+
+    #[test]
+    fn flood_of_a_million_costs_sight_and_says_so() {
+        let mut watch = Watch::new();
+        assert_eq!(watch.sees_botnet_in_flood(1_000_000), 0);
+        let held = SIGHTING_SHELVES * Sightings::MOST;
+        let displaced = watch.metrics.hops_displaced.get();
+        assert_eq!(displaced, 1_000_007 - held as u64);
+        assert_eq!(watch.hops.helos.len(), 0);
+        watch.now = watch.now.after(Duration::from_secs(30));
+        assert_eq!(watch.sees_botnet("mx.bank.example", "r@here.example"), 7);
+    }
+
+    #[test]
+    fn client_is_convicted_once_in_a_window_of_however_many_recipients() {
+        let mut watch = Watch::new();
+        assert_eq!(watch.sees_botnet("mx.bank.example", "r1@here.example"), 7);
+        for recipient in ["r2@here.example", "r3@here.example"] {
+            assert_eq!(watch.sees_botnet("mx.bank.example", recipient), 0);
+        }
+        watch.now = T0.after(Duration::from_secs(29));
+        assert_eq!(watch.sees_botnet("mx.bank.example", "r4@here.example"), 0);
+        watch.now = T0.after(Duration::from_secs(30));
+        assert_eq!(watch.sees_botnet("mx.bank.example", "r5@here.example"), 7);
+    }
+
+    #[test]
+    fn conviction_of_the_future_is_one_of_a_clock_that_was_set_back() {
+        let mut watch = Watch::new();
+        assert_eq!(watch.sees_botnet("mx.bank.example", "r@here.example"), 7);
+        watch.now = Timestamp::from_millis(T0.as_millis() / 2);
+        assert_eq!(watch.sees_botnet("mx.bank.example", "r@here.example"), 7);
+    }
+
+    #[test]
+    fn full_of_helo_arguments_it_makes_room_of_those_that_lapsed() {
+        let mut watch = Watch::new();
+        for number in 0..HELOS {
+            let key = watch.seed.helo_key(format!("h{number}").as_bytes());
+            assert!(watch.hops.remember(&watch.policy, key, watch.now));
+        }
+        assert_eq!(watch.sees_botnet("mx.bank.example", "r@here.example"), 7);
+        assert_eq!(watch.metrics.helos_unrecorded.get(), 3, "the strikes stand");
+        let slowed = watch.sees(1, "", "mx.bank.example", "r@here.example");
+        assert!(!slowed.helo_hops);
+        watch.now = T0.after(watch.policy.punish.hopping_memory);
+        assert_eq!(watch.sees_botnet("mx.bank.example", "r@here.example"), 7);
+        assert_eq!(watch.hops.helos.len(), 1);
+        let slowed = watch.sees(1, "", "mx.bank.example", "r@here.example");
+        assert!(slowed.helo_hops);
+    }
+
+    #[test]
+    fn threads_that_meet_on_a_pair_convict_each_client_once() {
+        let watch = Watch::new();
+        let convicted = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let bots = (0..12).cycle().take(1_200);
+                        let struck = bots.map(|bot| {
+                            let hopped = watch.sees_bot(bot, "mx.bank.example", "r@here.example");
+                            hopped.struck.len()
+                        });
+                        struck.sum::<usize>()
+                    })
+                })
+                .collect();
+            let convicted = threads.into_iter().map(|it| it.join().expect("no panic"));
+            convicted.sum::<usize>()
+        });
+        assert_eq!(convicted, 12);
+    }
+}

@@ -140,9 +140,9 @@ impl Store {
         network: ClientNetwork,
         now: Timestamp,
     ) -> Judgement {
-        let hopped = self.hops.note(policy, &self.seed, attempt, now);
-        for address in hopped.struck {
-            self.strike_address(policy, address, None, Offence::RelayHopping, now);
+        let hopped = self.hops.note(policy, &self.seed, network, attempt, now);
+        for (address, network) in hopped.struck {
+            self.strike_address(policy, address, network, Offence::RelayHopping, now);
         }
         let failure_key = self.seed.failure_key(attempt);
         let failed = self

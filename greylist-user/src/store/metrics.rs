@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::policy::{DeferReason, Offence, Outcome, PassReason, RefuseReason, Verdict};
+use crate::policy::{Action, DeferReason, Offence, Outcome, PassReason, RefuseReason, Verdict};
 
 /// The store's counters and gauges. Cloning shares them.
 #[derive(Clone, Debug)]
@@ -60,6 +60,15 @@ pub struct Metrics {
     pub pairs_watched: Gauge,
     /// Those not watched since too many are.
     pub pairs_unwatched: Counter,
+    hopping_caught: Family<ActionLabels, Counter>,
+    hopping_slowed: Family<ActionLabels, Counter>,
+    /// Sightings of the watch for relay hopping that still counted when newer ones took their
+    /// place.
+    pub hops_displaced: Counter,
+    /// HELO arguments remembered for relay hopping.
+    pub helos_remembered: Gauge,
+    /// HELO arguments that were not remembered since too many are.
+    pub helos_unrecorded: Counter,
     /// Effects that did not fit the channel to the kernel filter; reconciliation repairs them.
     pub effects_lost: Counter,
     /// Lapsed records removed by the sweep.
@@ -109,6 +118,11 @@ impl Metrics {
             would_refuse "Attempts that a bad reputation would have refused, were it not only observed"
             pairs_watched "Reverse-paths and recipients watched until they pass"
             pairs_unwatched "Reverse-paths and recipients not watched since too many are"
+            hopping_caught "Clients caught at relay hopping, by whether anything follows"
+            hopping_slowed "Attempts with a HELO argument caught at relay hopping, by whether it adds to their delay"
+            hops_displaced "Attempts forgotten by the watch for relay hopping before their time"
+            helos_remembered "HELO arguments remembered for relay hopping"
+            helos_unrecorded "HELO arguments of relay hopping not remembered since too many are"
             effects_lost "Changes of sentences that reach the kernel only by reconciliation"
             swept "Lapsed records removed by the sweep"
             sweep_seen "Records looked at by the sweep"
@@ -145,6 +159,16 @@ impl Metrics {
     /// How often `offence` came to `outcome`.
     pub fn count_of_offence(&self, offence: Offence, outcome: Outcome) -> u64 {
         self.by_outcome[offence as usize][outcome as usize].get()
+    }
+
+    /// Clients caught at relay hopping, whether anything follows being `action`'s word.
+    pub fn hopping_caught(&self, action: Action) -> Counter {
+        self.hopping_caught.get_or_create_owned(&action.into())
+    }
+
+    /// Attempts with a HELO argument that was caught at it.
+    pub fn hopping_slowed(&self, action: Action) -> Counter {
+        self.hopping_slowed.get_or_create_owned(&action.into())
     }
 
     /// How often `verdict` was given, whatever times it carries.
@@ -196,6 +220,11 @@ impl Default for Metrics {
             would_refuse: Counter::default(),
             pairs_watched: Gauge::default(),
             pairs_unwatched: Counter::default(),
+            hopping_caught: by_action(),
+            hopping_slowed: by_action(),
+            hops_displaced: Counter::default(),
+            helos_remembered: Gauge::default(),
+            helos_unrecorded: Counter::default(),
             effects_lost: Counter::default(),
             swept: Counter::default(),
             sweep_seen: Counter::default(),
@@ -218,6 +247,28 @@ struct VerdictLabels {
 struct OffenceLabels {
     offence: &'static str,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ActionLabels {
+    action: &'static str,
+}
+
+impl From<Action> for ActionLabels {
+    fn from(action: Action) -> Self {
+        Self {
+            action: action.as_str(),
+        }
+    }
+}
+
+/// Counters that show a zero, too.
+fn by_action() -> Family<ActionLabels, Counter> {
+    let family = Family::default();
+    for action in [Action::Enforce, Action::Observe] {
+        drop(family.get_or_create(&action.into()));
+    }
+    family
 }
 
 /// One of each kind of verdict, in the order that [`place`] gives; their times are of no account.

@@ -8,9 +8,9 @@
 //! The milter path takes one or two shard locks for well under a microsecond each and never waits
 //! for the disk, the kernel or a walk through the tables. When there is no room, mail passes.
 //!
-//! Log words: `struck`, `would-strike`, `punished`, `would-punish`, `forgiven`, `bad-reputation` and
-//! `store-has-room` (info), `spared`, `lengthened` and `snapshot` (debug), `snapshot-failed`,
-//! `set-aside`, `store-full`, `open-directory` and `open-seed` (warn).
+//! Log words: `struck`, `would-strike`, `punished`, `would-punish`, `forgiven`, `bad-reputation`,
+//! `caught`, `would-catch` and `store-has-room` (info), `spared`, `lengthened` and `snapshot` (debug),
+//! `snapshot-failed`, `set-aside`, `store-full`, `open-directory` and `open-seed` (warn).
 
 mod clients;
 pub mod codec;
@@ -232,7 +232,7 @@ impl Store {
             sentences: Sentences::growing(settings.sentences),
             clients: Clients::growing(settings.clients),
             reputations: Reputations::growing(settings.clients, Arc::clone(&metrics)),
-            hops: Hops::new(),
+            hops: Hops::new(Arc::clone(&metrics)),
             failures: Failures::new(),
             begun: AtomicU64::new(now.as_millis()),
             judged: AtomicU64::new(0),
@@ -417,6 +417,8 @@ impl Store {
         let capacity = self.clients.by_address.capacity();
         self.metrics.client_capacity.set(show(capacity));
         self.metrics.sentences.set(show(census.sentences));
+        let helos = show(self.hops.helos.len());
+        self.metrics.helos_remembered.set(helos);
         self.metrics
             .sentence_capacity
             .set(show(census.sentence_capacity));

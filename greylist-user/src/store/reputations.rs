@@ -140,11 +140,9 @@ impl Reputations {
         }
     }
 
-    /// Notes a strike of a client that belongs to one of two networks.
-    pub(super) fn note_strike(&self, policy: &Policy, keys: [NetworkKey; 2], now: Timestamp) {
-        for key in self.on_record(keys) {
-            self.change(key, |prior| Reputation::after_strike(prior, policy, now));
-        }
+    /// Notes a strike of a client that belongs to the network.
+    pub(super) fn note_strike(&self, policy: &Policy, key: NetworkKey, now: Timestamp) {
+        self.change(key, |prior| Reputation::after_strike(prior, policy, now));
     }
 
     /// Notes that mail of the network is refused for its reputation, or would be. Once a day this

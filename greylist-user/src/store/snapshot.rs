@@ -232,6 +232,7 @@ mod tests {
     use nix::unistd::{Uid, setfsuid};
 
     use super::*;
+    use crate::policy::History;
     use crate::policy::{Record, TupleKey};
 
     const SEED: [u8; 16] = [7; 16];
@@ -249,6 +250,7 @@ mod tests {
         let header = Header {
             seed: SEED,
             taken: at(millis),
+            history: History { begun: at(millis) },
         };
         write(directory, &header, |writer| writer.push(&row(millis))).expect("it is writable")
     }
@@ -281,7 +283,7 @@ mod tests {
             take(directory.path(), millis);
         }
         let (found, rows) = restore(directory.path(), SEED);
-        assert_eq!(found.taken, Some(at(3)));
+        assert_eq!(found.header.map(|it| it.taken), Some(at(3)));
         assert_eq!(rows, [row(3)]);
         let mut names: Vec<_> = fs::read_dir(directory.path())
             .expect("it can be listed")
@@ -316,7 +318,7 @@ mod tests {
         file.set_len(length - 1).expect("it can be cut");
         let (found, rows) = restore(directory.path(), SEED);
         assert_eq!(rows, [row(1)], "nothing of the damaged one remains");
-        assert_eq!(found.taken, Some(at(1)));
+        assert_eq!(found.header.map(|it| it.taken), Some(at(1)));
         let [aside] = &found.set_aside[..] else {
             panic!("one is set aside: {found:?}");
         };
@@ -362,7 +364,7 @@ mod tests {
         take(directory.path(), 1);
         take(directory.path(), 2);
         let (found, rows) = restore(directory.path(), [8; 16]);
-        assert_eq!((found.taken, rows), (None, Vec::new()));
+        assert_eq!((found.header.map(|it| it.taken), rows), (None, Vec::new()));
         assert_eq!(found.set_aside.len(), 2);
         assert!(found.set_aside[0].why.contains("another seed"));
     }
@@ -374,6 +376,7 @@ mod tests {
         let header = Header {
             seed: SEED,
             taken: at(2),
+            history: History { begun: at(2) },
         };
         let error = write(directory.path(), &header, |_| {
             Err(io::Error::from(io::ErrorKind::StorageFull))

@@ -12,7 +12,7 @@ use crate::policy::{
     SentencedClient, Timestamp,
 };
 
-use super::{Store, reputations};
+use super::Store;
 
 /// What forgiving undid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,29 +90,23 @@ impl Store {
         now: Timestamp,
     ) {
         let network = ClientNetwork::of(policy, attempt);
-        self.strike_address(policy, attempt.client, Some(network), offence, now);
+        self.strike_address(policy, attempt.client, network, offence, now);
     }
 
-    /// The same for an address of which the client network may not be known. Its past is then looked
-    /// for under either of those that it can have.
+    /// The same for a client that need not be the one that is judged.
     pub(super) fn strike_address(
         &self,
         policy: &Policy,
         address: IpAddr,
-        network: Option<ClientNetwork>,
+        network: ClientNetwork,
         offence: Offence,
         now: Timestamp,
     ) {
-        let networks = match network {
-            Some(network) => [network; 2],
-            None => reputations::possible_networks(policy, address),
-        };
-        let keys = networks.map(|network| self.seed.network_key(network));
-        let protections = keys.map(|key| self.protection(policy, address, &key, now));
+        let key = self.seed.network_key(network);
         let accused = Accused {
             address,
-            protection: protections[0].max(protections[1]),
-            has_passed: keys.iter().any(|key| self.reputations.has_passed(key)),
+            protection: self.protection(policy, address, &key, now),
+            has_passed: self.reputations.has_passed(&key),
         };
         let history = self.history();
         let charged = self
@@ -124,7 +118,7 @@ impl Store {
             Outcome::Struck => {
                 let strikes = charged.strikes;
                 tracing::info!(client = %address, offence, strikes, "struck");
-                self.reputations.note_strike(policy, keys, now);
+                self.reputations.note_strike(policy, key, now);
             }
             Outcome::Observed => tracing::info!(client = %address, offence, "would-strike"),
             Outcome::Spared => tracing::debug!(client = %address, offence, "spared"),

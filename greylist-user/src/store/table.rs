@@ -15,7 +15,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
-use crate::policy::{ClientKey, FailureKey, HeloKey, NetworkKey, PairKey, TrustKey, TupleKey};
+use crate::policy::{
+    ClientKey, FailureKey, HeloKey, HopKey, NetworkKey, PairKey, TrustKey, TupleKey,
+};
 
 /// A bounded concurrent map.
 pub(super) struct Table<K, V> {
@@ -203,7 +205,7 @@ macro_rules! spread_by_last_four {
     };
 }
 
-spread_by_last_four!(TupleKey TrustKey NetworkKey ClientKey HeloKey PairKey FailureKey);
+spread_by_last_four!(TupleKey TrustKey NetworkKey ClientKey HeloKey HopKey PairKey FailureKey);
 
 fn last_four([.., a, b, c, d]: [u8; 16]) -> u32 {
     u32::from_le_bytes([a, b, c, d])
