@@ -4,6 +4,7 @@
 mod concurrent;
 mod crash;
 mod disk;
+mod explain;
 mod failures;
 mod fixture;
 mod hopping;

@@ -6,7 +6,9 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::order::Target;
+use super::report::Report;
 use super::request::{Forgiven, Health, Punished, SnapshotWritten, Status, XdpStatus};
+use super::why::{Why, WhyQuestion};
 use crate::policy::{Policy, SentenceLevel, SentencedClient};
 
 /// What the daemon can do for an operator.
@@ -20,6 +22,9 @@ pub trait Control: Send + Sync {
 
     /// How the kernel filter is.
     fn xdp_status(&self) -> XdpStatus;
+
+    /// How a client stands, and what its next attempt would get. Changes nothing.
+    fn why(&self, question: &WhyQuestion) -> Why;
 
     /// Whether anything wants an operator. Asked by monitoring every few seconds: cheap.
     fn health(&self) -> Health;
@@ -37,6 +42,9 @@ pub trait Control: Send + Sync {
 
     /// Undoes every sentence that covers the address, or lies in the network.
     fn forgive(&self, target: Target) -> Result<Forgiven, ControlError>;
+
+    /// Hears what became of mail behind greygate.
+    fn report(&self, report: &Report) -> Result<(), ControlError>;
 
     /// Writes a snapshot now, and returns when it is on the disk.
     fn snapshot(&self) -> Result<SnapshotWritten, ControlError>;

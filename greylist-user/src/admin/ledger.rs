@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::actions::{Actions, HistoryFacts};
 use super::control::{Control, ControlError};
 use super::order::Target;
+use super::report::Report;
 use super::request::{Census, Forgiven, Health, Punished, SnapshotWritten, Status, XdpStatus};
+use super::why::{Why, WhyQuestion};
 use crate::kernel::FilterStatus;
 use crate::policy::{Policy, SentenceLevel, SentencedClient};
 
@@ -48,6 +51,8 @@ impl Control for Ledger {
             endpoints: Vec::new(),
             greylist_action: "enforce".to_owned(),
             punish_action: "enforce".to_owned(),
+            actions: Actions::default(),
+            history: HistoryFacts::default(),
             store: Census::default(),
             xdp: self.xdp_status().filter,
             counters: BTreeMap::new(),
@@ -62,6 +67,18 @@ impl Control for Ledger {
             sentences: Vec::new(),
             sentences_left_off: 0,
         }
+    }
+
+    fn why(&self, question: &WhyQuestion) -> Why {
+        Why {
+            client: question.address.to_string(),
+            ..Why::default()
+        }
+    }
+
+    fn report(&self, report: &Report) -> Result<(), ControlError> {
+        self.note(format!("{} {}", report.word(), report.address()));
+        Ok(())
     }
 
     fn health(&self) -> Health {
@@ -96,6 +113,7 @@ impl Control for Ledger {
         Ok(Forgiven {
             client: target.to_string(),
             sentences: 1,
+            strikes: 0,
             lifted: vec![target.to_string()],
         })
     }

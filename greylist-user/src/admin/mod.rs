@@ -8,6 +8,7 @@
 //! Log words: `ordered` (info, every change with the uid that ordered it), `unpermitted` (warn),
 //! `unaccepted` (warn, the system is out of descriptors) and `panicked` (error, a bug).
 
+mod actions;
 mod client;
 mod control;
 mod count;
@@ -16,18 +17,26 @@ mod door;
 mod ledger;
 mod metrics;
 mod order;
+mod report;
 mod request;
 mod settings;
 mod socket;
+mod why;
 
+pub use actions::{Actions, HistoryFacts};
 pub use client::{CallError, call};
 pub use control::{Control, ControlError};
 pub use count::Metrics;
 pub use metrics::{BoundMetrics, MetricsError, MetricsServer, counts};
 pub use order::{InvalidTarget, OrderedLevel, Refusal, Target};
+pub use report::{InvalidReport, Report, Reported};
 pub use request::{
     Answer, Census, Forgiven, Health, PunishOrder, Punished, Request, SentenceLine,
     SnapshotWritten, Status, XdpStatus,
 };
 pub use settings::{MetricsListen, MetricsSettings, Settings};
 pub use socket::{BoundControl, ControlServer, SocketError};
+pub use why::{
+    Envelope, FailureFacts, HeloFact, KernelEntry, KernelFacts, MailFacts, NetworkFacts, NextFacts,
+    ReputationFacts, SentenceFact, StrikeFact, TrustFacts, TupleFacts, Why, WhyQuestion,
+};

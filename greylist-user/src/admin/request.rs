@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::actions::{Actions, HistoryFacts};
 use super::order::{OrderedLevel, Target};
+use super::report::{Report, Reported};
+use super::why::{Why, WhyQuestion};
 use crate::kernel::FilterStatus;
 use crate::policy::{Sentence, Timestamp};
 
@@ -23,10 +26,14 @@ pub enum Request {
     },
     /// Sentence a client.
     Punish(PunishOrder),
+    /// Hear what became of mail behind greygate.
+    Report(Report),
     /// Write a snapshot now.
     Snapshot,
     /// How the daemon is.
     Status,
+    /// How a client stands, and what its next attempt would get.
+    Why(WhyQuestion),
     /// How the kernel filter is.
     XdpStatus,
 }
@@ -35,8 +42,8 @@ impl Request {
     /// Whether answering it changes anything, so that rights are needed.
     pub fn is_change(&self) -> bool {
         match self {
-            Self::Forgive { .. } | Self::Punish(_) | Self::Snapshot => true,
-            Self::Status | Self::XdpStatus => false,
+            Self::Forgive { .. } | Self::Punish(_) | Self::Report(_) | Self::Snapshot => true,
+            Self::Status | Self::Why(_) | Self::XdpStatus => false,
         }
     }
 
@@ -45,6 +52,8 @@ impl Request {
         match self {
             Self::Forgive { target } => target.to_string(),
             Self::Punish(order) => order.target.to_string(),
+            Self::Report(report) => report.address().to_string(),
+            Self::Why(question) => question.address.to_string(),
             Self::Snapshot | Self::Status | Self::XdpStatus => String::new(),
         }
     }
@@ -54,8 +63,10 @@ impl Request {
         match self {
             Self::Forgive { .. } => "forgive",
             Self::Punish(_) => "punish",
+            Self::Report(report) => report.word(),
             Self::Snapshot => "snapshot",
             Self::Status => "status",
+            Self::Why(_) => "why",
             Self::XdpStatus => "xdp-status",
         }
     }
@@ -97,10 +108,14 @@ pub enum Answer {
         /// Why, and what to do instead.
         why: String,
     },
+    /// To [`Request::Report`].
+    Reported(Reported),
     /// To [`Request::Snapshot`].
     Snapshot(SnapshotWritten),
     /// To [`Request::Status`].
     Status(Box<Status>),
+    /// To [`Request::Why`].
+    Why(Box<Why>),
     /// To [`Request::XdpStatus`].
     XdpStatus(XdpStatus),
 }
@@ -146,6 +161,12 @@ pub struct Status {
     pub greylist_action: String,
     /// What punishment does: `enforce` or `observe`.
     pub punish_action: String,
+    /// What each consequence does.
+    #[serde(default)]
+    pub actions: Actions,
+    /// How long greygate has been watching.
+    #[serde(default)]
+    pub history: HistoryFacts,
     /// What the store holds.
     pub store: Census,
     /// How the kernel filter is.
@@ -179,6 +200,18 @@ pub struct Census {
     pub trusted: u64,
     /// Sentences that have not ended.
     pub sentences: u64,
+    /// Client addresses of which strikes or AUTH are remembered.
+    #[serde(default)]
+    pub clients: u64,
+    /// Most of them that may be.
+    #[serde(default)]
+    pub client_capacity: u64,
+    /// Client networks with a reputation.
+    #[serde(default)]
+    pub reputations: u64,
+    /// HELO arguments remembered for relay hopping.
+    #[serde(default)]
+    pub hopping_helos: u64,
     /// Seconds since the last snapshot was written; none yet is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_age: Option<u64>,
@@ -291,18 +324,22 @@ pub struct Forgiven {
     pub client: String,
     /// Sentences that were lifted.
     pub sentences: u64,
+    /// Strikes that count no more.
+    #[serde(default)]
+    pub strikes: u64,
     /// Whose they were, the first thousand.
     #[serde(default)]
     pub lifted: Vec<String>,
 }
 
 impl Forgiven {
-    /// That these were lifted when `target` was to be forgiven.
-    pub fn of(target: Target, lifted: &[Sentence]) -> Self {
+    /// That these, and so many strikes, were undone when `target` was to be forgiven.
+    pub fn of(target: Target, lifted: &[Sentence], strikes: u64) -> Self {
         let clients = lifted.iter().map(|sentence| sentence.client.to_string());
         Self {
             client: target.to_string(),
             sentences: lifted.len() as u64,
+            strikes,
             lifted: clients.take(LISTED).collect(),
         }
     }
@@ -330,6 +367,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::why::Envelope;
     use super::*;
     use crate::policy::{Persistence, SentenceLevel, SentenceReason};
 
@@ -338,6 +376,36 @@ mod tests {
         let table = [
             (Request::Status, r#"{"request":"status"}"#),
             (Request::XdpStatus, r#"{"request":"xdp_status"}"#),
+            (
+                Request::Why(WhyQuestion {
+                    address: [192, 0, 2, 7].into(),
+                    name: None,
+                    helo: "mx.example".to_owned(),
+                    mail: Some(Envelope {
+                        sender: "s@a.example".to_owned(),
+                        recipient: "r@b.example".to_owned(),
+                    }),
+                }),
+                r#"{"request":"why","address":"192.0.2.7","helo":"mx.example","mail":{"sender":"s@a.example","recipient":"r@b.example"}}"#,
+            ),
+            (
+                Request::Report(Report::Spam {
+                    address: [192, 0, 2, 7].into(),
+                    name: Some("mx.example".to_owned()),
+                }),
+                r#"{"request":"report","what":"spam","address":"192.0.2.7","name":"mx.example"}"#,
+            ),
+            (
+                Request::Report(Report::Reject {
+                    address: [192, 0, 2, 7].into(),
+                    mail: Envelope {
+                        sender: String::new(),
+                        recipient: "r@b.example".to_owned(),
+                    },
+                    size: None,
+                }),
+                r#"{"request":"report","what":"reject","address":"192.0.2.7","mail":{"sender":"","recipient":"r@b.example"}}"#,
+            ),
             (
                 Request::Forgive {
                     target: "192.0.2.7".parse().expect("a target"),
@@ -383,6 +451,9 @@ mod tests {
             r#"{"request":"punish","target":"192.0.2.7","hours":1}"#,
             r#"{"request":"forgive","address":"192.0.2.7","all":true}"#,
             r#"{"request":"punish","target":"192.0.2.7","level":"harder"}"#,
+            r#"{"request":"why","address":"192.0.2.7","hello":"mx.example"}"#,
+            r#"{"request":"why","address":"192.0.2.0/24"}"#,
+            r#"{"request":"report","what":"virus","address":"192.0.2.7"}"#,
             r#"{"request":"shutdown"}"#,
         ] {
             assert!(serde_json::from_str::<Request>(json).is_err(), "{json}");

@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use super::control::Control;
 use super::count::Metrics;
 use super::door::Door;
+use super::report::Reported;
 use super::request::{Answer, REFUSED, Request};
 use super::settings::Settings;
 use crate::socket_file::{Named, Obstacle, SocketFile};
@@ -210,8 +211,15 @@ fn may_change(uid: u32) -> bool {
 fn obey(request: &Request, control: &dyn Control) -> Answer {
     let done = match request {
         Request::Status => return Answer::Status(Box::new(control.status())),
+        Request::Why(question) => return Answer::Why(Box::new(control.why(question))),
         Request::XdpStatus => return Answer::XdpStatus(control.xdp_status()),
         Request::Forgive { target } => control.forgive(*target).map(Answer::Forgiven),
+        Request::Report(report) => match report.check() {
+            Ok(()) => control
+                .report(report)
+                .map(|()| Answer::Reported(Reported::of(report))),
+            Err(invalid) => return refused(invalid.to_string()),
+        },
         Request::Snapshot => control.snapshot().map(Answer::Snapshot),
         Request::Punish(order) => {
             let policy = control.policy();

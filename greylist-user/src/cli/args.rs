@@ -1,9 +1,10 @@
 //! The arguments, with the help that teaches them.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::admin::Target;
 use crate::config::{InvalidDuration, parse_duration};
@@ -79,7 +80,7 @@ pub enum Command {
         force: bool,
     },
 
-    /// Undo every sentence that covers an address, as root or the daemon's user
+    /// Undo every sentence that covers an address, and its strikes, as root or the daemon's user
     #[command(after_help = FORGIVE_EXAMPLES)]
     Forgive {
         /// An address, or a network as `xdp status` shows it
@@ -87,8 +88,77 @@ pub enum Command {
         target: Target,
     },
 
+    /// Say how a client stands, and what its next attempt would get and why; changes nothing
+    #[command(after_help = WHY_EXAMPLES)]
+    Why {
+        /// The client address
+        address: IpAddr,
+
+        /// The sender (reverse-path) of a mail; `<>` is the null reverse-path
+        #[arg(requires = "recipient")]
+        sender: Option<String>,
+
+        /// Its recipient
+        recipient: Option<String>,
+
+        /// The client's HELO argument, to see whether it is remembered for relay hopping
+        #[arg(long, value_name = "NAME")]
+        helo: Option<String>,
+
+        /// The client's verified reverse name, or "" if it has none [default: both are told, where
+        /// it makes a difference]
+        #[arg(long, value_name = "REVERSE-NAME")]
+        name: Option<String>,
+    },
+
+    /// Tell what became of mail, so that the client's network is known for it; as root or the
+    /// daemon's user
+    #[command(subcommand, after_help = REPORT_EXAMPLES)]
+    Report(ReportCommand),
+
     /// Write a snapshot of the store now, as root or the daemon's user
     Snapshot,
+}
+
+/// What can be told of mail.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ReportCommand {
+    /// It was spam
+    Spam(Reputed),
+
+    /// It was wanted
+    Ham(Reputed),
+
+    /// It was refused for good (5yz) behind greygate
+    Reject {
+        /// The client that handed it over
+        address: IpAddr,
+
+        /// Its sender (reverse-path); `<>` is the null reverse-path
+        sender: String,
+
+        /// Its recipient
+        recipient: String,
+
+        /// Its size as announced at MAIL
+        #[arg(long, value_name = "BYTES")]
+        size: Option<u64>,
+    },
+
+    /// Read reports from standard input, one a line, until it ends
+    #[command(after_help = LINES_HELP)]
+    Lines,
+}
+
+/// Whose mail it was.
+#[derive(Clone, Debug, Args)]
+pub struct Reputed {
+    /// The client that handed it over
+    pub address: IpAddr,
+
+    /// Its verified reverse name, or "" if it has none [default: not known]
+    #[arg(long, value_name = "REVERSE-NAME")]
+    pub name: Option<String>,
 }
 
 /// What the kernel filter can be told.
@@ -167,6 +237,32 @@ Examples:
   greygate forgive 192.0.2.7
   greygate forgive 198.51.0.0/16";
 
+const WHY_EXAMPLES: &str = "\
+Sender and recipient as the log shows them; a mail nobody has tried yet may be asked about, too.
+
+Examples:
+  greygate why 192.0.2.7
+  greygate why 192.0.2.7 sender@example.org you@example.net
+  greygate why 192.0.2.7 '<>' you@example.net --name mail.example.org --helo mail.example.org";
+
+const REPORT_EXAMPLES: &str = "\
+Meant for the content filter behind greygate. A process for each mail costs more than it teaches on
+a busy host: keep one `greygate report lines` open and write to it.
+
+Examples:
+  greygate report spam 192.0.2.7 --name mail.example.org
+  greygate report reject 192.0.2.7 sender@example.org you@example.net --size 48213
+  learn-from-the-log | greygate report lines";
+
+const LINES_HELP: &str = "\
+Each line is one of
+  spam ADDRESS [REVERSE-NAME]
+  ham ADDRESS [REVERSE-NAME]
+  reject ADDRESS SENDER RECIPIENT [BYTES]
+with \"-\" for a client that has no reverse name and \"<>\" for the null reverse-path. An empty line and
+one that begins with \"#\" say nothing. A line that is no report is named on standard error, and the
+exit code is 1 at the end; nothing is printed of those that were heard.";
+
 const LOAD_HELP: &str = "\
 What is pinned already is taken over with its sentences: loading again swaps the program. Not while
 a daemon runs, which has done it.
@@ -226,6 +322,52 @@ mod tests {
         assert_eq!(confirm_within, Some(Duration::from_mins(1)));
         assert!(load(&[]).is_ok());
         assert!(load(&["--confirm-within"]).is_err());
+    }
+
+    #[test]
+    fn mail_is_asked_about_with_both_its_ends_or_not_at_all() {
+        let why = |words: &[&str]| Cli::try_parse_from([&["greygate", "why"], words].concat());
+        let asked = why(&["2001:db8::7", "<>", "r@b.example", "--name", ""]).expect("legal");
+        let Command::Why { sender, name, .. } = asked.command else {
+            panic!("that was why");
+        };
+        assert_eq!(sender.as_deref(), Some("<>"));
+        assert_eq!(name.as_deref(), Some(""), "it has none");
+        assert!(why(&["192.0.2.7"]).is_ok());
+        assert!(why(&["192.0.2.7", "s@a.example"]).is_err());
+        assert!(why(&["192.0.2.0/24"]).is_err());
+        assert!(why(&[]).is_err());
+    }
+
+    #[test]
+    fn reports_name_a_client_and_what_became_of_its_mail() {
+        let report =
+            |words: &[&str]| Cli::try_parse_from([&["greygate", "report"], words].concat());
+        for legal in [
+            &["spam", "192.0.2.7"][..],
+            &["ham", "192.0.2.7", "--name", "mx.example"],
+            &["reject", "192.0.2.7", "<>", "r@b.example", "--size", "5000"],
+            &["lines"],
+        ] {
+            assert!(report(legal).is_ok(), "{legal:?}");
+        }
+        for wrong in [
+            &[][..],
+            &["spam"],
+            &["virus", "192.0.2.7"],
+            &["spam", "192.0.2.7", "mx.example"],
+            &["reject", "192.0.2.7", "s@a.example"],
+            &[
+                "reject",
+                "192.0.2.7",
+                "s@a.example",
+                "r@b.example",
+                "--size",
+                "big",
+            ],
+        ] {
+            assert!(report(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -9,8 +9,8 @@ use serde_json::json;
 use super::args::{Cli, Command, XdpCommand};
 use super::failure::Failure;
 use super::paper::{Paper, number, wants_colour};
-use super::{report, xdp};
-use crate::admin::{self, CallError, OrderedLevel, PunishOrder, Request};
+use super::{report, reports, xdp};
+use crate::admin::{self, CallError, Envelope, OrderedLevel, PunishOrder, Request, WhyQuestion};
 use crate::config::{self, Config, ConfigError, DEFAULT_FILE};
 use crate::daemon;
 
@@ -59,6 +59,26 @@ fn obey(cli: &Cli) -> Result<(), Failure> {
             ask(cli, &Request::Punish(order))
         }
         Command::Forgive { target } => ask(cli, &Request::Forgive { target: *target }),
+        Command::Why {
+            address,
+            sender,
+            recipient,
+            helo,
+            name,
+        } => {
+            let mail = sender.as_deref().zip(recipient.as_deref());
+            let question = WhyQuestion {
+                address: *address,
+                name: name.clone(),
+                helo: helo.clone().unwrap_or_default(),
+                mail: mail.map(|(sender, recipient)| Envelope::bare(sender, recipient)),
+            };
+            ask(cli, &Request::Why(question))
+        }
+        Command::Report(command) => match reports::of(command) {
+            Some(report) => ask(cli, &Request::Report(report)),
+            None => reports::from_lines(io::stdin().lock(), &socket(cli)?, io::stderr()),
+        },
         Command::Snapshot => ask(cli, &Request::Snapshot),
     }
 }
@@ -76,6 +96,7 @@ fn check_config(cli: &Cli, file: &Path) -> Result<(), Failure> {
                 "legal": true,
                 "new_tuples_per_second": config.sustained_new_tuples(),
                 "kernel_memory": config.kernel_memory(),
+                "clients_memory": config.clients_memory(),
                 "remarks": remarks(config),
             }),
             Err(ConfigError::Illegal(problems)) => json!({"legal": false, "problems": problems}),
@@ -114,6 +135,14 @@ fn summary(file: &Path, config: &Config, paper: &mut Paper) {
             config.store.directory.display(),
             number(config.store.capacity as u64),
             config.sustained_new_tuples()
+        ),
+    );
+    paper.row(
+        "clients",
+        format_args!(
+            "{} remembered, and as many networks: up to {} MB as they come",
+            number(config.store.clients as u64),
+            config.clients_memory().div_ceil(1_000_000)
         ),
     );
     let interfaces = &config.xdp.interfaces;
@@ -234,6 +263,36 @@ mod tests {
         };
         assert_eq!(forgiven.sentences, 1);
         assert_eq!(sentenced(&socket).len(), 0);
+
+        let why = WhyQuestion {
+            address: [192, 0, 2, 7].into(),
+            name: None,
+            helo: String::new(),
+            mail: Some(Envelope::bare("<s@a.example>", "r@b.example")),
+        };
+        let Ok(Answer::Why(why)) = call(&socket, &Request::Why(why)) else {
+            panic!("the daemon should explain");
+        };
+        let next = &why.networks[0].mail.as_ref().expect("it was asked").next;
+        assert_eq!(
+            (next.verdict.as_str(), next.reason.as_str()),
+            ("deferred", "new")
+        );
+        assert!(why.kernel.idle.is_some(), "there is no kernel filter");
+        let mut complaints = Vec::new();
+        let lines = "# of today\n\nspam 192.0.2.7 -\nvirus 192.0.2.7\nham 0.0.0.0\n";
+        let told = reports::from_lines(lines.as_bytes(), &socket, &mut complaints);
+        let said = told.expect_err("two are no reports").for_people();
+        assert_eq!(said, "greygate: 2 of 3 reports were not heard");
+        let complaints = String::from_utf8(complaints).expect("text");
+        assert!(
+            complaints.starts_with("line 4: \"virus 192.0.2.7\" is no report; write"),
+            "{complaints}"
+        );
+        assert!(
+            complaints.contains("line 5: 0.0.0.0 is no address"),
+            "{complaints}"
+        );
 
         let Ok(Answer::Snapshot(written)) = call(&socket, &Request::Snapshot) else {
             panic!("the daemon should write a snapshot");

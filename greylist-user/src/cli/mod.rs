@@ -6,8 +6,11 @@
 mod args;
 mod commands;
 mod failure;
+mod moment;
 mod paper;
 mod report;
+mod reports;
+mod why;
 mod xdp;
 
 pub use args::{Cli, Command, XdpCommand};

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::paper::{Paper, number};
-use crate::admin::{Answer, Forgiven, Health, SentenceLine, Status, XdpStatus};
+use super::why;
+use crate::admin::{Answer, Forgiven, Health, HistoryFacts, SentenceLine, Status, XdpStatus};
 use crate::config::format_duration;
 use crate::kernel::{Counter, FilterStatus, OnStatus};
+use crate::policy::Action;
 
 /// Writes an answer for a person.
 pub(super) fn answer(answer: &Answer, paper: &mut Paper) {
@@ -28,8 +30,15 @@ pub(super) fn answer(answer: &Answer, paper: &mut Paper) {
                 paper.line(format_args!("but for {spared}"));
             }
         }
-        Answer::Forgiven(answer) if answer.sentences == 0 => {
-            paper.line(format_args!("{} had no sentence", answer.client));
+        Answer::Reported(answer) => {
+            paper.line(format_args!("{}: {} is noted", answer.client, answer.what));
+        }
+        Answer::Why(answer) => why::why(answer, paper),
+        Answer::Forgiven(answer) if answer.sentences == 0 && answer.strikes == 0 => {
+            paper.line(format_args!(
+                "{} had no sentence and no strike",
+                answer.client
+            ));
         }
         Answer::Forgiven(answer) => forgiven(answer, paper),
         Answer::Snapshot(answer) => paper.line(format_args!(
@@ -51,6 +60,11 @@ fn forgiven(forgiven: &Forgiven, paper: &mut Paper) {
             paper.line(format_args!("the sentence of {client} is lifted"));
         }
     }
+    match forgiven.strikes {
+        0 => {}
+        1 => paper.line("one strike counts no more"),
+        many => paper.line(format_args!("{} strikes count no more", number(many))),
+    }
     let left_off = forgiven.sentences - forgiven.lifted.len() as u64;
     if left_off > 0 {
         paper.line(format_args!("and {} more", number(left_off)));
@@ -67,8 +81,8 @@ fn status(status: &Status, paper: &mut Paper) {
     ));
     health(&status.health, paper);
     paper.row("milter", status.endpoints.join(", "));
-    paper.row("greylisting", &status.greylist_action);
-    paper.row("punishment", &status.punish_action);
+    actions(status, paper);
+    history(&status.history, paper);
     let store = &status.store;
     let share = (store.tuples * 100).checked_div(store.capacity);
     paper.row(
@@ -82,6 +96,29 @@ fn status(status: &Status, paper: &mut Paper) {
     );
     paper.row("trusted", number(store.trusted));
     paper.row("sentences", number(store.sentences));
+    paper.row(
+        "strikes",
+        format_args!("{} since the start", number(strikes(&status.counters))),
+    );
+    paper.row(
+        "clients",
+        format_args!(
+            "{} of {} remembered for strikes or AUTH",
+            number(store.clients),
+            number(store.client_capacity)
+        ),
+    );
+    paper.row(
+        "reputation",
+        format_args!("of {} client networks", number(store.reputations)),
+    );
+    paper.row(
+        "HELO",
+        format_args!(
+            "{} arguments remembered for relay hopping",
+            number(store.hopping_helos)
+        ),
+    );
     match store.snapshot_age {
         Some(age) => paper.row("snapshot", format_args!("{} ago", seconds(age))),
         None => paper.row("snapshot", "none written yet"),
@@ -89,6 +126,52 @@ fn status(status: &Status, paper: &mut Paper) {
     paper.row("restored", &store.restored);
     filter(&status.xdp, paper);
     counters(&status.counters, paper);
+}
+
+/// What is carried out, and what is only observed.
+fn actions(status: &Status, paper: &mut Paper) {
+    let actions = status.actions.named();
+    let (observed, carried_out): (Vec<_>, Vec<_>) = actions
+        .into_iter()
+        .filter(|(_, action)| !action.is_empty())
+        .partition(|(_, action)| *action == OBSERVE);
+    let carried_out = carried_out.iter().map(|(name, action)| match *action {
+        ENFORCE => (*name).to_owned(),
+        other => format!("{name} ({other})"),
+    });
+    let observed = observed.iter().map(|(name, _)| (*name).to_owned());
+    for (label, named) in [
+        ("enforced", carried_out.collect::<Vec<_>>()),
+        ("observed", observed.collect()),
+    ] {
+        if !named.is_empty() {
+            paper.row(label, named.join(", "));
+        }
+    }
+}
+
+fn history(history: &HistoryFacts, paper: &mut Paper) {
+    let age = seconds(history.age);
+    let waits = if history.grace_left > 0 {
+        let left = seconds(history.grace_left);
+        format!(": nothing is an offence for another {left}")
+    } else if history.warmup_left > 0 {
+        let left = seconds(history.warmup_left);
+        format!(": blocks are only observed for another {left}")
+    } else {
+        String::new()
+    };
+    paper.row("history", format_args!("{age}{waits}"));
+}
+
+/// Offences that became strikes.
+fn strikes(counters: &BTreeMap<String, u64>) -> u64 {
+    let offences = counters.range(OFFENCES.to_owned()..);
+    offences
+        .take_while(|(name, _)| name.starts_with(OFFENCES))
+        .filter(|(name, _)| name.contains(STRUCK))
+        .map(|(_, count)| *count)
+        .sum()
 }
 
 /// Those that have counted anything; `--json` and the metrics endpoint have them all.
@@ -197,14 +280,21 @@ fn sentence(line: &SentenceLine) -> [String; 5] {
     ]
 }
 
-fn seconds(seconds: u64) -> String {
+pub(super) fn seconds(seconds: u64) -> String {
     format_duration(Duration::from_secs(seconds))
 }
+
+const ENFORCE: &str = Action::Enforce.as_str();
+const OBSERVE: &str = Action::Observe.as_str();
+
+/// The metric of offences, and the label of those that became strikes.
+const OFFENCES: &str = "greygate_offences_total{";
+const STRUCK: &str = "outcome=\"struck\"";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::{Census, Punished};
+    use crate::admin::{Actions, Census, Punished};
     use crate::kernel::{InterfaceStatus, ObtainedMode};
 
     #[test]
@@ -215,11 +305,16 @@ mod tests {
             "greygate 0.1.0, pid 7, up 1h1m\n\
              health        good\n\
              milter        inet:127.0.0.1:8892\n\
-             greylisting   enforce\n\
-             punishment    observe\n\
+             enforced      greylisting, extra delay, hopping, reputation (defer), kernel\n\
+             observed      strikes, sentences\n\
+             history       2d: blocks are only observed for another 5d\n\
              tuples        1,000,000 of 4,000,000 (25 %)\n\
              trusted       12\n\
              sentences     1\n\
+             strikes       7 since the start\n\
+             clients       40 of 1,000,000 remembered for strikes or AUTH\n\
+             reputation    of 2,300 client networks\n\
+             HELO          3 arguments remembered for relay hopping\n\
              snapshot      1m30s ago\n\
              restored      nothing: the first start\n\
              kernel        eth0 native\n\
@@ -229,8 +324,11 @@ mod tests {
              memory        38 MB in the kernel\n\
              dropped       3,400\n\
              \n\
-             counter                  since the start\n\
-             greygate_verdicts_total  1,234\n"
+             counter                                                            since the start\n\
+             greygate_offences_total{offence=\"rapid-retries\",outcome=\"spared\"}  2\n\
+             greygate_offences_total{offence=\"rapid-retries\",outcome=\"struck\"}  3\n\
+             greygate_offences_total{offence=\"relay-hopping\",outcome=\"struck\"}  4\n\
+             greygate_verdicts_total                                            1,234\n"
         );
     }
 
@@ -327,11 +425,20 @@ mod tests {
         let text = on_paper(&Answer::Forgiven(Forgiven {
             client: "192.0.2.7".to_owned(),
             sentences: 2,
+            strikes: 3,
             lifted: vec!["192.0.2.7".to_owned(), "192.0.2.0/24".to_owned()],
         }));
         assert_eq!(
             text,
-            "192.0.2.7 is forgiven\nthe sentence of 192.0.2.0/24 is lifted\n"
+            "192.0.2.7 is forgiven\nthe sentence of 192.0.2.0/24 is lifted\n3 strikes count no more\n"
+        );
+        let nothing = Forgiven {
+            client: "192.0.2.7".to_owned(),
+            ..Forgiven::default()
+        };
+        assert_eq!(
+            on_paper(&Answer::Forgiven(nothing)),
+            "192.0.2.7 had no sentence and no strike\n"
         );
     }
 
@@ -356,6 +463,30 @@ mod tests {
         assert!(text.contains(table), "{text}");
     }
 
+    fn offences(offence: &str, outcome: &str) -> String {
+        format!(r#"greygate_offences_total{{offence="{offence}",outcome="{outcome}"}}"#)
+    }
+
+    #[test]
+    fn history_says_what_waits_for_more_of_it() {
+        let on_paper = |grace_left, warmup_left| {
+            let mut paper = Paper::new(false);
+            let facts = HistoryFacts {
+                begun: 0,
+                age: 30,
+                grace_left,
+                warmup_left,
+            };
+            history(&facts, &mut paper);
+            paper.into_text()
+        };
+        let grace = "history       30s: nothing is an offence for another 30s\n";
+        assert_eq!(on_paper(30, 600), grace);
+        let warmup = "history       30s: blocks are only observed for another 10m\n";
+        assert_eq!(on_paper(0, 600), warmup);
+        assert_eq!(on_paper(0, 0), "history       30s\n");
+    }
+
     fn on_paper(given: &Answer) -> String {
         let mut paper = Paper::new(false);
         answer(given, &mut paper);
@@ -372,11 +503,30 @@ mod tests {
             endpoints: vec!["inet:127.0.0.1:8892".to_owned()],
             greylist_action: "enforce".to_owned(),
             punish_action: "observe".to_owned(),
+            actions: Actions {
+                greylist: "enforce".to_owned(),
+                extra_delay: "enforce".to_owned(),
+                hopping: "enforce".to_owned(),
+                strike: "observe".to_owned(),
+                sentence: "observe".to_owned(),
+                reputation: "defer".to_owned(),
+                kernel: "enforce".to_owned(),
+            },
+            history: HistoryFacts {
+                begun: 1_794_827_200,
+                age: 48 * 3_600,
+                grace_left: 0,
+                warmup_left: 5 * 24 * 3_600,
+            },
             store: Census {
                 tuples: 1_000_000,
                 capacity: 4_000_000,
                 trusted: 12,
                 sentences: 1,
+                clients: 40,
+                client_capacity: 1_000_000,
+                reputations: 2_300,
+                hopping_helos: 3,
                 snapshot_age: Some(90),
                 restored: "nothing: the first start".to_owned(),
             },
@@ -398,6 +548,9 @@ mod tests {
             }),
             counters: BTreeMap::from([
                 ("greygate_verdicts_total".to_owned(), 1_234),
+                (offences("rapid-retries", "struck"), 3),
+                (offences("rapid-retries", "spared"), 2),
+                (offences("relay-hopping", "struck"), 4),
                 ("greygate_swept_total".to_owned(), 0),
             ]),
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -10,11 +11,13 @@ use super::duration::format;
 use super::model::Config;
 use crate::kernel;
 use crate::milter::Endpoint;
+use crate::policy::Sentence;
 
 /// Refuses, at the line of the key to mend, what cannot work together.
 pub(super) fn across_keys(config: &Config, document: &mut Document<'_>) {
     listeners(config, document);
     times(config, document);
+    punishment(config, document);
     senders(config, document);
     kernel_filter(config, document);
 }
@@ -88,6 +91,56 @@ fn times(config: &Config, document: &mut Document<'_>) {
              pass; write less, or raise retry_window"
         );
         document.refuse("greylist", "delay", &what);
+    }
+}
+
+fn punishment(config: &Config, document: &mut Document<'_>) {
+    let (policy, punish) = (&config.policy, &config.policy.punish);
+    for (key, extra) in [
+        ("extra_delay_limit", punish.extra_delay_limit),
+        ("hopping_delay", punish.hopping_delay),
+    ] {
+        // A window that is no longer than the delay has been refused already.
+        if policy.delay < policy.retry_window && policy.delay + extra >= policy.retry_window {
+            let room = policy.retry_window.saturating_sub(policy.delay);
+            let what = format!(
+                "{} and the delay of {} are not less than the retry_window of {}, so that some mail \
+                 would never pass; write less than {}, or raise retry_window",
+                format(extra),
+                format(policy.delay),
+                format(policy.retry_window),
+                format(room)
+            );
+            document.refuse("punish", key, &what);
+        }
+    }
+    if punish.blocks.is_empty() {
+        let what = "no length is named; write one, such as [\"24h\"], or action = \"observe\" to block \
+                    nobody";
+        document.refuse("punish", "blocks", what);
+    }
+    for block in &punish.blocks {
+        if !(SHORTEST_BLOCK..=Sentence::LONGEST).contains(block) {
+            let what = format!(
+                "{} is out of range; write lengths from {} to {}",
+                format(*block),
+                format(SHORTEST_BLOCK),
+                format(Sentence::LONGEST)
+            );
+            document.refuse("punish", "blocks", &what);
+        }
+    }
+    let contact = &punish.contact;
+    let printable = |byte: u8| (b' '..=b'~').contains(&byte);
+    if contact.trim().is_empty() || !contact.bytes().all(printable) {
+        let what = "an SMTP reply takes printable ASCII only; write an address or a link";
+        document.refuse("punish", "contact", what);
+    } else if contact.len() > LONGEST_CONTACT {
+        let what = format!(
+            "{} characters do not fit into one line of a reply; write at most {LONGEST_CONTACT}",
+            contact.len()
+        );
+        document.refuse("punish", "contact", &what);
     }
 }
 
@@ -181,3 +234,9 @@ fn is_interface_name(name: &str) -> bool {
 const MAIL_PORTS: [u16; 4] = [25, 465, 587, 2525];
 /// Those of them that serve the site's own users.
 const SUBMISSION_PORTS: [u16; 2] = [465, 587];
+
+/// As the shortest `sentence`.
+const SHORTEST_BLOCK: Duration = Duration::from_secs(1);
+
+/// A reply line holds 512 bytes (RFC 5321, 4.5.3.1.5), and says more than this.
+const LONGEST_CONTACT: usize = 200;

@@ -7,8 +7,11 @@ use std::ops::RangeBounds;
 use std::time::Duration;
 
 use super::value::Setting;
-use crate::policy::{Policy, Sentence};
+use crate::policy::Policy;
 use crate::{admin, kernel, log, milter, store};
+
+mod punish;
+mod rules;
 
 /// Everything the operator can set. Immutable: a reload replaces it whole.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,7 +20,7 @@ pub struct Config {
     pub milter: milter::Settings,
     /// At which command recipients are judged.
     pub mode: GreylistMode,
-    /// The rules: `[greylist]`, `[punish]` and `[lists]`.
+    /// The rules: `[greylist]`, `[punish]`, `[reputation]` and `[lists]`.
     pub policy: Policy,
     /// The kernel filter.
     pub xdp: kernel::Settings,
@@ -63,7 +66,10 @@ impl Config {
     /// Shows every key to `visitor`.
     pub(super) fn visit(&mut self, visitor: &mut impl Visitor) {
         self.visit_milter(visitor);
-        self.visit_rules(visitor);
+        self.visit_greylist(visitor);
+        punish::visit(&mut self.policy.punish, visitor);
+        rules::visit_reputation(&mut self.policy.reputation, visitor);
+        self.visit_lists(visitor);
         self.visit_xdp(visitor);
         self.visit_store(visitor);
         self.visit_doors(visitor);
@@ -142,153 +148,6 @@ impl Config {
             "header",
             &mut milter.header,
             "Name of the header that tells how long a message waited, or \"off\".",
-        );
-    }
-
-    fn visit_rules(&mut self, v: &mut impl Visitor) {
-        let policy = &mut self.policy;
-        v.section("greylist", "Who is deferred, and for how long.");
-        v.key(
-            "mode",
-            &mut self.mode,
-            "At which command recipients are judged: \"envelope\" is at RCPT.",
-        );
-        v.key(
-            "action",
-            &mut policy.action,
-            "\"enforce\" defers; \"observe\" passes and counts what would have been deferred.",
-        );
-        v.bounded(
-            "delay",
-            &mut policy.delay,
-            Duration::from_millis(1)..=Duration::from_hours(12),
-            "From the first attempt until a retry passes. Many senders retry after 200 to 285 \
-             seconds and then only after hours: three minutes lets that first retry in.",
-        );
-        v.bounded(
-            "retry_window",
-            &mut policy.retry_window,
-            Duration::from_secs(1)..=Duration::from_hours(30 * 24),
-            "From the first attempt until a retry counts as new. A day, as RFC 6647 advises: \
-             some senders come back no sooner.",
-        );
-        v.bounded(
-            "trust",
-            &mut policy.trust,
-            Duration::from_secs(1)..=Duration::from_hours(400 * 24),
-            "How long what has passed is remembered after its last use. Longer than a month, so \
-             that a monthly list is not delayed each month.",
-        );
-        v.key(
-            "trust_after",
-            &mut policy.trust_after,
-            "Passes after which a client network and sender are trusted with any recipient; 0 is \
-             never. Five are more than one lucky robot makes.",
-        );
-        v.bounded(
-            "trust_interval",
-            &mut policy.trust_interval,
-            Duration::ZERO..=Duration::from_hours(30 * 24),
-            "Passes closer together count once towards trust, so that it takes hours to earn.",
-        );
-        v.key(
-            "rcpt_deferrals",
-            &mut policy.rcpt_deferrals,
-            "Recipients of one session that are deferred at RCPT; further ones are deferred \
-             together at DATA. Postfix slows a client from its 10th error in a session and hangs \
-             up at the 20th: eight stay below. 0 is never at RCPT.",
-        );
-        v.key(
-            "probe_senders",
-            &mut policy.probe_senders,
-            "Senders that test an address and send no mail: never refused at RCPT, deferred at \
-             DATA, as the null sender always is. \"double-bounce@*\" is Postfix's address \
-             verification; a \"*\" stands for any domain.",
-        );
-        v.bounded(
-            "ipv4_prefix",
-            &mut policy.ipv4_prefix,
-            8..=32,
-            "Bits of an IPv4 address that make the client network. 24: farms retry from a \
-             neighbouring address.",
-        );
-        v.bounded(
-            "ipv6_prefix",
-            &mut policy.ipv6_prefix,
-            16..=128,
-            "Bits of an IPv6 address that make the client network. 64 is the least that one host \
-             is given.",
-        );
-
-        self.visit_punishment(v);
-    }
-
-    fn visit_punishment(&mut self, v: &mut impl Visitor) {
-        let punish = &mut self.policy.punish;
-        v.section("punish", "Who hammers, and what it costs.");
-        v.key(
-            "action",
-            &mut punish.action,
-            "\"enforce\" blocks offenders; \"observe\" counts what would have been blocked. Orders of \
-             `greygate punish` hold either way.",
-        );
-        v.bounded(
-            "rapid_interval",
-            &mut punish.rapid_interval,
-            Duration::from_millis(1)..=Duration::from_mins(10),
-            "Retries of one message at most this far apart are rapid. No mail queue retries \
-             within eight seconds.",
-        );
-        v.bounded(
-            "rapid_retries",
-            &mut punish.rapid_retries,
-            2..=1_000,
-            "Rapid retries in a row that are an offence.",
-        );
-        v.bounded(
-            "rapid_span",
-            &mut punish.rapid_span,
-            Duration::ZERO..=Duration::from_hours(1),
-            "The least time those retries must span: one walk over all MX addresses is not one.",
-        );
-        v.bounded(
-            "sentence",
-            &mut punish.sentence,
-            Duration::from_secs(1)..=Sentence::LONGEST,
-            "How long an offender is blocked, and up to a tenth more, so that not all come back at \
-             once. Half an hour frees the host, and is short enough that a mistake costs one retry.",
-        );
-        v.key(
-            "persistent_drops",
-            &mut punish.persistent_drops,
-            "Connections dropped in the kernel during a sentence that make it longer, once, by at \
-             most its own length; 0 is never. A hundred are some twenty tries, since a SYN comes \
-             about five times. No more follows from them, since a SYN's source can be forged.",
-        );
-        v.key(
-            "private",
-            &mut punish.private,
-            "Whether clients with private addresses (10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, \
-             100.64.0.0/10, fc00::/7; of translators from IPv4, 64:ff9b::/96 and 64:ff9b:1::/48) are \
-             sentenced like others. Behind such an address stands a neighbour, or a proxy with \
-             everybody behind it. Loopback and link-local never are.",
-        );
-
-        v.section(
-            "lists",
-            "Networks the operator names. Addresses or networks.",
-        );
-        v.key(
-            "allow",
-            &mut self.policy.allow,
-            "Never greylisted and never punished; in the kernel this and local win over every \
-             sentence, whoever gave it.",
-        );
-        v.key(
-            "local",
-            &mut self.policy.local,
-            "This site's own: backup MXs, proxies. Loopback, this host's addresses and its gateways \
-             always are.",
         );
     }
 
@@ -417,6 +276,14 @@ impl Config {
             1_000..=64_000_000,
             "Sentences held at most, some 200 bytes each. More offenders than that go free, and are \
              counted.",
+        );
+        v.bounded(
+            "clients",
+            &mut store.clients,
+            1_000..=64_000_000,
+            "Client addresses of which strikes or AUTH are remembered at most, and client networks \
+             of which a reputation is. Only those that did one or the other are in there. \
+             `check-config` says how much memory that can take.",
         );
         v.bounded(
             "snapshot_interval",

@@ -39,6 +39,7 @@ fn settings(
         config.store.seed_file = config.store.directory.join("seed");
     }
     config.milter.addresses = config.log.addresses;
+    follow_window(&mut config, &document);
     check::across_keys(&config, &mut document);
     look_around(&config, &mut document);
     let problems = document.finish();
@@ -46,6 +47,21 @@ fn settings(
         Ok(config)
     } else {
         Err(ConfigError::Illegal(problems))
+    }
+}
+
+/// Where the file does not set them, what is added to a delay leaves room for a retry: who has a short
+/// window set before these keys were there shall not have to learn of them.
+fn follow_window(config: &mut Config, document: &Document<'_>) {
+    let policy = &mut config.policy;
+    let punish = &mut policy.punish;
+    let is_set = |key| document.line_of("punish", key).is_some();
+    if !is_set("extra_delay_limit") {
+        let room = policy.retry_window.saturating_sub(policy.delay) / 2;
+        punish.extra_delay_limit = punish.extra_delay_limit.min(room);
+    }
+    if !is_set("hopping_delay") {
+        punish.hopping_delay = punish.hopping_delay.min(punish.extra_delay_limit);
     }
 }
 

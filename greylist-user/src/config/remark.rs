@@ -14,6 +14,8 @@ use crate::kernel;
 use crate::milter::Endpoint;
 use crate::policy::Action;
 
+mod punish;
+
 impl Config {
     /// New tuples a second that the store sustains: each is held until its window closes.
     pub fn sustained_new_tuples(&self) -> f64 {
@@ -29,6 +31,11 @@ impl Config {
         self.xdp.memory()
     }
 
+    /// Bytes that the tables of clients and client networks take at most, as they fill.
+    pub fn clients_memory(&self) -> u64 {
+        self.store.clients_memory()
+    }
+
     /// What is legal but may not be what was meant, one sentence each.
     pub fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
@@ -36,25 +43,19 @@ impl Config {
         if policy.action == Action::Observe {
             remarks.push("[greylist] only observes: all mail passes".to_owned());
         }
-        if policy.punish.action == Action::Observe {
-            remarks.push("[punish] only observes: nobody is blocked".to_owned());
-        }
         if policy.trust <= policy.retry_window {
             remarks.push(format!(
                 "[greylist] trust of {} is not longer than the retry_window: regular senders are deferred again and again",
                 format(policy.trust)
             ));
         }
-        if policy.punish.rapid_interval * u32::from(policy.punish.rapid_retries)
-            < policy.punish.rapid_span
-        {
+        if policy.ipv4_prefix_unnamed < policy.ipv4_prefix {
             remarks.push(format!(
-                "[punish] {} retries at most {} apart cannot span {}: it takes more of them",
-                policy.punish.rapid_retries,
-                format(policy.punish.rapid_interval),
-                format(policy.punish.rapid_span)
+                "[greylist] ipv4_prefix_unnamed of {} makes larger networks of hosts without a name than ipv4_prefix of {} of named ones",
+                policy.ipv4_prefix_unnamed, policy.ipv4_prefix
             ));
         }
+        remarks.extend(punish::remarks(policy));
         if let MetricsListen::At(address) = self.metrics.listen
             && !address.ip().is_loopback()
         {

@@ -17,7 +17,7 @@ use crate::admin::MetricsListen;
 use crate::kernel::Mode;
 use crate::log::{Addresses, Level};
 use crate::milter::{Endpoint, HeaderName, ReplyText};
-use crate::policy::Action;
+use crate::policy::{Action, Refusing};
 
 /// A value as it stands in the file, with its place.
 pub(super) type Value<'t> = Spanned<DeValue<'t>>;
@@ -309,6 +309,7 @@ words! {
         "debug" => Level::Debug,
         "trace" => Level::Trace,
     }
+    Refusing { "observe" => Refusing::Observe, "defer" => Refusing::Defer, "reject" => Refusing::Reject }
     Mode {
         "native-preferred" => Mode::NativePreferred,
         "native-required" => Mode::NativeRequired,

@@ -1,15 +1,17 @@
 //! The daemon as its operators see it: facts gathered from the rooms, orders carried to them.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
 use prometheus_client::registry::Registry;
 
 use super::sentences::UpheldSentences;
 use crate::admin::{
-    self, Census, Control, ControlError, Forgiven, Health, Punished, SnapshotWritten, Status,
-    Target, XdpStatus,
+    self, Actions, Census, Control, ControlError, Forgiven, Health, HistoryFacts, KernelEntry,
+    KernelFacts, Punished, Report, SnapshotWritten, Status, Target, Why, WhyQuestion, XdpStatus,
 };
 use crate::chain::chain;
 use crate::clock::Clock;
@@ -17,9 +19,10 @@ use crate::config::format_duration;
 use crate::kernel::{FilterStatus, ObtainedMode, Projector, SentenceSource};
 use crate::milter::Endpoint;
 use crate::policy::{
-    Persistence, Policy, Sentence, SentenceLevel, SentenceReason, SentencedClient, Timestamp,
+    Action, Persistence, Policy, Sentence, SentenceLevel, SentenceReason, SentencedClient,
+    Timestamp,
 };
-use crate::store::Store;
+use crate::store::{self, Store};
 
 /// Answers for all rooms.
 pub(super) struct Desk {
@@ -50,6 +53,8 @@ impl Control for Desk {
             endpoints: self.endpoints.iter().map(Endpoint::to_string).collect(),
             greylist_action: policy.action.as_str().to_owned(),
             punish_action: policy.punish.action.as_str().to_owned(),
+            actions: self.actions(&policy),
+            history: HistoryFacts::of(self.store.history(), &policy, now),
             store: self.census(now),
             xdp: self.projector.status(),
             counters: admin::counts(&self.registry),
@@ -61,12 +66,61 @@ impl Control for Desk {
         XdpStatus::of(self.projector.status(), self.sentences.sentences(now), now)
     }
 
+    fn why(&self, question: &WhyQuestion) -> Why {
+        let now = self.clock.now();
+        let policy = self.policy.load();
+        let explanation = self.store.explain(&question.as_asked(), now);
+        let kernel = self.kernel_facts(question.address, now);
+        let actions = self.actions(&policy);
+        Why::of(
+            question.address,
+            &explanation,
+            kernel,
+            actions,
+            &policy,
+            now,
+        )
+    }
+
+    fn report(&self, report: &Report) -> Result<(), ControlError> {
+        let now = self.clock.now();
+        let address = report.address();
+        match report {
+            Report::Ham { name, .. } | Report::Spam { name, .. } => {
+                let name = name.as_deref().map(str::as_bytes);
+                let spam = matches!(report, Report::Spam { .. });
+                if !self.store.report_mail(address, name, spam, now) {
+                    let why = "too many networks have a reputation; raise [store] clients";
+                    return Err(ControlError(why.to_owned()));
+                }
+            }
+            Report::Reject { mail, size, .. } => {
+                let (sender, recipient) = (mail.sender.as_bytes(), mail.recipient.as_bytes());
+                if !self
+                    .store
+                    .report_reject(address, sender, recipient, *size, now)
+                {
+                    let why = "too many messages have failed within the hour to remember one more";
+                    return Err(ControlError(why.to_owned()));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn health(&self) -> Health {
         let mut complaints = Vec::new();
         let census = self.store.census();
         if census.tuples >= census.capacity {
             complaints.push(
                 "the store is full: new tuples pass without a record; raise [store] capacity"
+                    .to_owned(),
+            );
+        }
+        if census.clients >= census.client_capacity {
+            complaints.push(
+                "the store remembers all the clients it may: further strikes and AUTH are \
+                 forgotten; raise [store] clients"
                     .to_owned(),
             );
         }
@@ -160,21 +214,22 @@ impl Control for Desk {
 
     fn forgive(&self, target: Target) -> Result<Forgiven, ControlError> {
         let now = self.clock.now();
-        let named = |client| self.store.forgive(client, now).lifted;
-        let lifted: Vec<Sentence> = match target {
-            Target::Address(address) => {
-                let covering = SentencedClient::covering(address);
-                covering.into_iter().filter_map(named).collect()
-            }
+        let named = |client| self.store.forgive(client, now);
+        let forgiven: Vec<store::Forgiven> = match target {
+            Target::Address(address) => SentencedClient::covering(address).map(named).into(),
             Target::Network(network) => {
                 // First, and whether the store has it or not: the kernel may.
-                let itself = SentencedClient::try_from(network).ok().and_then(named);
+                let itself = SentencedClient::try_from(network).ok().map(named);
                 let within = self.store.forgive_within(network.trunc(), now);
-                let within = within.into_iter().filter_map(|it| it.lifted);
                 itself.into_iter().chain(within).collect()
             }
         };
-        Ok(Forgiven::of(target, &lifted))
+        let lifted: Vec<_> = forgiven.iter().filter_map(|it| it.lifted).collect();
+        // Of a network, hosts are counted, which hold the strikes themselves.
+        let is_host = |network: IpNet| network.prefix_len() == network.max_prefix_len();
+        let hosts = forgiven.iter().filter(|it| is_host(it.client.network()));
+        let strikes = hosts.map(|it| u64::from(it.strikes)).sum();
+        Ok(Forgiven::of(target, &lifted, strikes))
     }
 
     fn snapshot(&self) -> Result<SnapshotWritten, ControlError> {
@@ -194,6 +249,41 @@ impl Control for Desk {
 }
 
 impl Desk {
+    fn actions(&self, policy: &Policy) -> Actions {
+        let kernel = match self.projector.status() {
+            FilterStatus::Off { .. } => "",
+            FilterStatus::On(on) if on.observes => Action::Observe.as_str(),
+            FilterStatus::On(_) => Action::Enforce.as_str(),
+        };
+        Actions::of(policy, kernel)
+    }
+
+    /// What the kernel filter holds of `client`.
+    fn kernel_facts(&self, client: IpAddr, now: Timestamp) -> KernelFacts {
+        let covering = SentencedClient::covering(client).into_iter();
+        let found: Result<Vec<_>, _> = covering
+            .filter_map(|client| self.projector.entry(client, now).transpose())
+            .collect();
+        let (entries, unreadable) = match found {
+            Ok(entries) => (entries, None),
+            Err(error) => (Vec::new(), Some(chain(&error))),
+        };
+        let client = IpNet::from(client.to_canonical());
+        let allowances = self.sentences.allowances();
+        let passes = allowances.iter().find(|it| it.network.contains(&client));
+        KernelFacts {
+            idle: self.projector.status().nothing_dropped_because(),
+            passes: passes.map(ToString::to_string),
+            unreadable,
+            // One that has ended is removed within a minute, and drops nothing meanwhile.
+            entries: entries
+                .iter()
+                .filter(|entry| entry.until > now)
+                .map(KernelEntry::of)
+                .collect(),
+        }
+    }
+
     fn census(&self, now: Timestamp) -> Census {
         let census = self.store.census();
         let age = |taken| now.since(Timestamp::from_millis(taken)).as_secs();
@@ -202,6 +292,10 @@ impl Desk {
             capacity: census.capacity as u64,
             trusted: census.trusted as u64,
             sentences: self.sentences.count(now) as u64,
+            clients: census.clients as u64,
+            client_capacity: census.client_capacity as u64,
+            reputations: census.reputations as u64,
+            hopping_helos: census.hopping_helos as u64,
             snapshot_age: census.last_snapshot.map(age),
             restored: self.restored.clone(),
         }

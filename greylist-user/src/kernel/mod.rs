@@ -104,6 +104,20 @@ pub trait KernelFilter: Send {
     /// When the kernel's table cannot be read: nothing is known of what it holds.
     fn entries(&mut self, now: Timestamp) -> Result<Vec<Entry>, FilterError>;
 
+    /// What the kernel holds of `client`, ended or not.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel's table cannot be read.
+    fn entry(
+        &mut self,
+        client: SentencedClient,
+        now: Timestamp,
+    ) -> Result<Option<Entry>, FilterError> {
+        let mut entries = self.entries(now)?.into_iter();
+        Ok(entries.find(|entry| entry.client == client))
+    }
+
     /// Makes `networks` the ones whose connections always pass, whatever sentence they are under.
     ///
     /// # Errors

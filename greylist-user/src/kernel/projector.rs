@@ -19,11 +19,14 @@ use tokio::{
 };
 
 use super::{
-    Change, FilterError, FilterStatus, KernelFilter, Metrics, OnStatus, SentenceSource,
+    Change, Entry, FilterError, FilterStatus, KernelFilter, Metrics, OnStatus, SentenceSource,
     reconcile::{self, Backoff, Plan},
     watch::Watch,
 };
-use crate::{clock::Clock, policy::Effect};
+use crate::{
+    clock::Clock,
+    policy::{Effect, SentencedClient, Timestamp},
+};
 
 /// A running projector.
 #[derive(Debug)]
@@ -106,6 +109,19 @@ impl Projector {
             }),
             off @ FilterStatus::Off { .. } => off,
         }
+    }
+
+    /// What the kernel holds of `client`.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel's table cannot be read.
+    pub fn entry(
+        &self,
+        client: SentencedClient,
+        now: Timestamp,
+    ) -> Result<Option<Entry>, FilterError> {
+        self.filter.lock().entry(client, now)
     }
 
     /// Whether the thread is at work. Before [`stop`](Self::stop) only a panic ends it: then the

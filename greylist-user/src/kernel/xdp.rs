@@ -23,7 +23,7 @@ use super::{
     object, panic,
     pins::{self, Pins},
 };
-use crate::policy::Timestamp;
+use crate::policy::{SentencedClient, Timestamp};
 
 /// The attached program and its maps.
 pub struct XdpFilter {
@@ -523,6 +523,14 @@ impl KernelFilter for XdpFilter {
 
     fn entries(&mut self, now: Timestamp) -> Result<Vec<Entry>, FilterError> {
         self.maps.entries(now)
+    }
+
+    fn entry(
+        &mut self,
+        client: SentencedClient,
+        now: Timestamp,
+    ) -> Result<Option<Entry>, FilterError> {
+        self.maps.look_up(client, now)
     }
 
     fn allow(&mut self, networks: &[IpNet]) -> Result<(), FilterError> {

@@ -47,16 +47,6 @@ pub struct Decision {
     pub would_wait: Duration,
 }
 
-impl Decision {
-    /// Whether this pass counts towards trust: the sender came again, or had before.
-    pub fn earns_trust(&self) -> bool {
-        matches!(
-            self.verdict,
-            Verdict::Pass(PassReason::Waited { .. } | PassReason::Passed)
-        )
-    }
-}
-
 /// Why `attempt` is not greylisted at all, whatever is remembered: rungs 1 and 2.
 pub fn exempt(policy: &Policy, attempt: &Attempt<'_>) -> Option<PassReason> {
     let client = attempt.client.to_canonical();

@@ -45,8 +45,8 @@ impl ClientNetwork {
         }
     }
 
-    /// Bits of its prefix.
-    pub(super) const fn prefix(self) -> u8 {
+    /// The bits of an address that make it.
+    pub const fn prefix(self) -> u8 {
         self.prefix
     }
 

@@ -169,6 +169,20 @@ impl Hops {
         is_due
     }
 
+    /// Whether an attempt from `network` would wait longer for its HELO argument. Notes nothing.
+    pub(super) fn slows(
+        &self,
+        policy: &Policy,
+        seed: &Seed,
+        network: ClientNetwork,
+        attempt: &Attempt<'_>,
+        now: Timestamp,
+    ) -> bool {
+        consequence(policy) == Action::Enforce
+            && Sighting::of(seed, network, attempt, now).is_some()
+            && self.remembers(policy, seed, attempt, now)
+    }
+
     /// Whether the HELO argument of `attempt` is remembered. Free as long as none is.
     fn remembers(
         &self,

@@ -172,7 +172,12 @@ impl Store {
     /// Whether a sentence has the session of `attempt` turned away: at level block always, so that
     /// the one connection let through an hour hears why; at any level if the session is older than
     /// the sentence.
-    fn turns_away(&self, policy: &Policy, attempt: &Attempt<'_>, now: Timestamp) -> bool {
+    pub(super) fn turns_away(
+        &self,
+        policy: &Policy,
+        attempt: &Attempt<'_>,
+        now: Timestamp,
+    ) -> bool {
         let history = self.history();
         SentencedClient::covering(attempt.client)
             .into_iter()
@@ -229,7 +234,8 @@ impl Store {
     }
 }
 
-fn judgement_of(decision: &Decision, circumstances: &Circumstances) -> Judgement {
+/// What is said of an attempt of which `decision` was made.
+pub(super) fn judgement_of(decision: &Decision, circumstances: &Circumstances) -> Judgement {
     Judgement {
         verdict: decision.verdict,
         wants_content: decision.wants_content,

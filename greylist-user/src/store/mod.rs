@@ -14,11 +14,13 @@
 
 mod clients;
 pub mod codec;
+mod explain;
 mod failures;
 mod hops;
 mod judge;
 mod keeper;
 mod lock;
+mod memory;
 mod metrics;
 mod persist;
 mod reputations;
@@ -47,6 +49,7 @@ use crate::policy::{
 
 use clients::Clients;
 use codec::Header;
+pub use explain::{CoveringSentence, Explanation, MailStanding, NetworkStanding, Question};
 use failures::Failures;
 use hops::Hops;
 pub use keeper::Keeper;
@@ -181,6 +184,14 @@ pub struct Census {
     pub sentences: usize,
     /// Most sentences it may hold.
     pub sentence_capacity: usize,
+    /// Client addresses of which strikes or AUTH are remembered.
+    pub clients: usize,
+    /// Most of them that may be.
+    pub client_capacity: usize,
+    /// Client networks with a reputation.
+    pub reputations: usize,
+    /// HELO arguments remembered for relay hopping.
+    pub hopping_helos: usize,
     /// When the latest snapshot was taken, in milliseconds since the Unix epoch; [`None`] if none
     /// was found or taken.
     pub last_snapshot: Option<u64>,
@@ -353,6 +364,10 @@ impl Store {
             trusted: self.trust.len(),
             sentences: self.sentences.len(),
             sentence_capacity: self.sentences.capacity(),
+            clients: self.clients.by_address.len(),
+            client_capacity: self.clients.by_address.capacity(),
+            reputations: self.reputations.by_network.len(),
+            hopping_helos: self.hops.helos.len(),
             last_snapshot: (last_snapshot != 0).then_some(last_snapshot),
         }
     }

@@ -14,7 +14,9 @@ use tempfile::TempDir;
 use super::super::client::{CallError, call};
 use super::super::ledger::Ledger;
 use super::super::order::OrderedLevel;
+use super::super::report::Report;
 use super::super::request::PunishOrder;
+use super::super::why::WhyQuestion;
 use super::*;
 
 #[test]
@@ -42,6 +44,24 @@ fn says_why_an_order_is_refused_or_failed() {
     assert_eq!(place.ledger.changes(), ["punish 127.0.0.1 block 1800"]);
     let failed = call(server.path(), &Request::Snapshot).expect_err("the disk is full");
     assert_eq!(failed.to_string(), "the disk is full");
+}
+
+#[test]
+fn explains_changing_nothing_and_hears_reports_that_can_mean_something() {
+    let place = Place::new();
+    let server = place.start();
+    let explained = call(server.path(), &why("192.0.2.7")).expect("the daemon answers");
+    assert!(matches!(explained, Answer::Why(why) if why.client == "192.0.2.7"));
+    assert_eq!(place.ledger.changes(), [""; 0]);
+    let heard = call(server.path(), &spam("::ffff:192.0.2.7")).expect("it hears");
+    assert!(matches!(heard, Answer::Reported(it) if it.what == "spam" && it.client == "192.0.2.7"));
+    assert_eq!(place.ledger.changes(), ["report-spam 192.0.2.7"]);
+    let refused = call(server.path(), &spam("0.0.0.0")).expect_err("that is nobody");
+    assert!(
+        refused.to_string().contains("no address that a client"),
+        "{refused}"
+    );
+    assert_eq!(place.ledger.changes().len(), 1);
 }
 
 #[test]
@@ -120,6 +140,11 @@ fn another_user_of_the_group_may_ask_but_not_change() {
     let server = place.start();
     let said = ask_as(NOBODY, NOBODY, server.path());
     assert!(said.contains("status: answered"), "{said}");
+    assert!(said.contains("why: answered"), "{said}");
+    assert!(
+        said.contains("report-spam: only root and the daemon's own user"),
+        "{said}"
+    );
     assert!(
         said.contains("punish: only root and the daemon's own user"),
         "{said}"
@@ -153,6 +178,8 @@ fn child_that_asks() {
     };
     for request in [
         Request::Status,
+        why("192.0.2.7"),
+        spam("192.0.2.7"),
         punish("192.0.2.7", true),
         forgive,
         Request::Snapshot,
@@ -188,13 +215,17 @@ proptest! {
 
 /// Lines of which many are requests.
 fn request_like() -> impl Strategy<Value = String> {
-    let name = prop::sample::select(vec!["status", "punish", "forgive", "snapshot", "stop"]);
+    let name = prop::sample::select(vec![
+        "status", "why", "punish", "report", "forgive", "snapshot", "stop",
+    ]);
     let field = prop::sample::select(vec![
         "",
         r#","address":"192.0.2.7""#,
         r#","target":"192.0.2.7""#,
         r#","target":"192.0.2.7","seconds":60,"force":true"#,
         r#","target":7"#,
+        r#","what":"spam","address":"192.0.2.7""#,
+        r#","what":"reject","address":"192.0.2.7","mail":{"sender":"","recipient":"r@b.example"}"#,
     ]);
     (name, field).prop_map(|(name, field)| format!(r#"{{"request":"{name}"{field}}}"#))
 }
@@ -205,6 +236,22 @@ fn punish(target: &str, force: bool) -> Request {
         seconds: None,
         level: OrderedLevel::default(),
         force,
+    })
+}
+
+fn why(address: &str) -> Request {
+    Request::Why(WhyQuestion {
+        address: address.parse().expect("an address"),
+        name: None,
+        helo: String::new(),
+        mail: None,
+    })
+}
+
+fn spam(address: &str) -> Request {
+    Request::Report(Report::Spam {
+        address: address.parse().expect("an address"),
+        name: None,
     })
 }
 

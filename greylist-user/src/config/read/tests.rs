@@ -11,7 +11,7 @@ use super::super::default_config;
 use super::*;
 use crate::admin::MetricsListen;
 use crate::milter::Endpoint;
-use crate::policy::Action;
+use crate::policy::{Action, Refusing};
 
 #[test]
 fn file_that_names_a_listener_and_a_directory_is_complete() {
@@ -48,9 +48,16 @@ fn values_reach_their_rooms() {
         delay = "1h30m"
         trust_after = 0x10
         [punish]
+        strike_action = "observe"
         sentence = "28d"
+        blocks = ["1h", "2d"]
+        hopping_attempts = 7
+        contact = "https://mx.example/blocked"
         persistent_drops = 0
         private = true
+        [reputation]
+        action = "reject"
+        bad_share = 90
         [xdp]
         interfaces = ["eth0", "bond0.25"]
         ports = [25, 587]
@@ -65,6 +72,7 @@ fn values_reach_their_rooms() {
         [store]
         capacity = 10_000_000
         sentences = 2_000_000
+        clients = 3_000_000
         seed_file = "/etc/greygate/seed"
         [lists]
         allow = ["192.0.2.7", "2001:db8::/32"]
@@ -79,6 +87,15 @@ fn values_reach_their_rooms() {
     assert_eq!(config.policy.delay, Duration::from_mins(90));
     assert_eq!(config.policy.trust_after, 16);
     assert_eq!(config.policy.punish.sentence, Duration::from_hours(28 * 24));
+    let punish = &config.policy.punish;
+    assert_eq!(punish.strike_action, Action::Observe);
+    let blocks = [Duration::from_hours(1), Duration::from_hours(48)];
+    assert_eq!(punish.blocks, blocks);
+    assert_eq!(punish.hopping_attempts, 7);
+    assert_eq!(punish.contact, "https://mx.example/blocked");
+    assert_eq!(config.policy.reputation.action, Refusing::Reject);
+    assert_eq!(config.policy.reputation.bad_share, 90);
+    assert_eq!(config.store.clients, 3_000_000);
     assert_eq!(config.xdp.interfaces, ["eth0", "bond0.25"]);
     assert_eq!(config.policy.punish.persistent_drops, 0);
     assert!(config.policy.punish.private);
@@ -94,6 +111,20 @@ fn values_reach_their_rooms() {
     assert_eq!(config.policy.allow[0].to_string(), "192.0.2.7/32");
     assert_eq!(config.metrics.listen, MetricsListen::Off);
     assert_eq!(config.milter.addresses, config.log.addresses);
+}
+
+#[test]
+fn what_is_added_to_a_delay_leaves_room_for_a_retry_unless_it_is_set() {
+    let added = |text: &str| {
+        let punish = legal(text).policy.punish;
+        (punish.extra_delay_limit, punish.hopping_delay)
+    };
+    let minutes = Duration::from_mins;
+    assert_eq!(added(""), (minutes(60), minutes(15)));
+    let short = "[greylist]\nretry_window = \"13m\"\n";
+    assert_eq!(added(short), (minutes(5), minutes(5)));
+    let set = format!("{short}[punish]\nextra_delay_limit = \"9m\"\nhopping_delay = \"8m\"\n");
+    assert_eq!(added(&set), (minutes(9), minutes(8)));
 }
 
 #[test]
@@ -308,7 +339,7 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     (
         "\n[smtp]\n",
         &[
-            "f:2: unknown section [smtp]; the sections are [milter] [greylist] [punish] [lists] [xdp] [store] [admin] [metrics] [log]",
+            "f:2: unknown section [smtp]; the sections are [milter] [greylist] [punish] [reputation] [lists] [xdp] [store] [admin] [metrics] [log]",
         ],
     ),
     (
@@ -342,6 +373,52 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     (
         "[punish]\naction = \"yes\"\n",
         &["f:2: [punish] action: \"yes\" is not known; write \"enforce\" or \"observe\""],
+    ),
+    (
+        "[punish]\nblocks = []\n",
+        &[
+            "f:2: [punish] blocks: no length is named; write one, such as [\"24h\"], or action = \"observe\" to block nobody",
+        ],
+    ),
+    (
+        "[punish]\nblocks = [\"24h\", \"29d\", \"0s\"]\n",
+        &[
+            "f:2: [punish] blocks: 29d is out of range; write lengths from 1s to 28d",
+            "f:2: [punish] blocks: 0s is out of range; write lengths from 1s to 28d",
+        ],
+    ),
+    (
+        "[punish]\nblocks = [\n  \"24h\",\n  7,\n]\n",
+        &[
+            "f:4: [punish] blocks: 7 has no unit; write \"7s\" for seconds, \"7m\" for minutes or \"7h\" for hours",
+        ],
+    ),
+    (
+        "[greylist]\nretry_window = \"1h\"\n[punish]\nextra_delay_limit = \"57m\"\nhopping_delay = \"1h\"\n",
+        &[
+            "f:4: [punish] extra_delay_limit: 57m and the delay of 3m are not less than the retry_window of 1h, so that some mail would never pass; write less than 57m, or raise retry_window",
+            "f:5: [punish] hopping_delay: 1h and the delay of 3m are not less than the retry_window of 1h, so that some mail would never pass; write less than 57m, or raise retry_window",
+        ],
+    ),
+    (
+        "[punish]\nhopping_attempts = 2\nneighbours = 5\n",
+        &[
+            "f:2: [punish] hopping_attempts: 2 is out of range; write one from 3 to 16",
+            "f:3: [punish] neighbours: 5 is out of range; write one from 0 to 4",
+        ],
+    ),
+    (
+        "[punish]\ncontact = \"pöstmaster\"\n",
+        &[
+            "f:2: [punish] contact: an SMTP reply takes printable ASCII only; write an address or a link",
+        ],
+    ),
+    (
+        "[reputation]\naction = \"enforce\"\ngood_recipients = 33\n",
+        &[
+            "f:2: [reputation] action: \"enforce\" is not known; write \"observe\" or \"defer\" or \"reject\"",
+            "f:3: [reputation] good_recipients: 33 is out of range; write one from 1 to 32",
+        ],
     ),
     (
         "[milter]\nlisten = [\n  \"inet:127.0.0.1:8892\",\n  \"inet:192.0.2.1:8892\",\n]\n",

@@ -107,6 +107,19 @@ impl Maps {
         Ok(entries)
     }
 
+    /// See [`KernelFilter::entry`](super::KernelFilter::entry).
+    pub(super) fn look_up(
+        &self,
+        client: SentencedClient,
+        now: Timestamp,
+    ) -> Result<Option<Entry>, FilterError> {
+        let found = match Key::from(client) {
+            Key::V4(key) => self.ipv4.look_up(key)?,
+            Key::V6(key) => self.ipv6.look_up(key)?,
+        };
+        Ok(found.map(|entry| told(client, &entry, TimeBridge::at(now))))
+    }
+
     /// See [`KernelFilter::allow`](super::KernelFilter::allow).
     pub(super) fn allow(&mut self, networks: &[IpNet]) -> Result<(), FilterError> {
         self.allowed.allow(networks, &mut self.rules)

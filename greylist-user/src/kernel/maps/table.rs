@@ -90,6 +90,11 @@ impl<K: SentenceKey> Table<K> {
             .fold(removed, Result::and)
     }
 
+    /// The entry of one key.
+    pub(super) fn look_up(&self, key: K) -> Result<Option<ClientEntry>, FilterError> {
+        unless_absent(self.entries.get(&key, 0)).map_err(map_error(self.names.entries, "read"))
+    }
+
     /// Shows `visit` every entry, and clears the presence bits under which there is none any more.
     ///
     /// Entries that greygate does not write are somebody else's, and removed.
@@ -216,8 +221,7 @@ impl<K: SentenceKey> Table<K> {
     /// What it writes between the two calls is lost: a drop is not counted, or a connection that was
     /// let through not charged.
     fn replace(&mut self, key: K, entry: ClientEntry, now: KernelTime) -> Result<(), FilterError> {
-        let prior = unless_absent(self.entries.get(&key, 0))
-            .map_err(map_error(self.names.entries, "read"))?;
+        let prior = self.look_up(key)?;
         let entry = match &prior {
             Some(prior) if prior.until > now => entry.carrying_over(prior),
             // What a lapsed sentence met is no part of a new one.

@@ -1,0 +1,586 @@
+//! The whole standing of a client as plain facts: the answer to `greygate why`.
+//!
+//! Times are seconds since the Unix epoch, lengths are seconds; what there is nothing of is absent.
+//! The field names are an interface: fields are added, never renamed.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::actions::{Actions, HistoryFacts};
+use crate::kernel;
+use crate::policy::{
+    ClientRecord, DeferReason, Failure, HoppingHelo, PassReason, Policy, Protection, Record,
+    Reputation, Second, Sentence, SentenceLevel, SentencedClient, Standing, Strike, Timestamp,
+    TrustRecord, Verdict,
+};
+use crate::store::{CoveringSentence, Explanation, MailStanding, NetworkStanding, Question};
+
+/// Of whom, and of what, an explanation is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhyQuestion {
+    /// The client address.
+    pub address: IpAddr,
+    /// Its verified reverse name; empty if it has none, absent if that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its HELO argument; empty if that is not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub helo: String,
+    /// The mail that is asked about, if one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mail: Option<Envelope>,
+}
+
+/// Sender and recipient of a mail, without angle brackets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Envelope {
+    /// The reverse-path; empty is the null reverse-path.
+    pub sender: String,
+    /// The forward-path.
+    pub recipient: String,
+}
+
+impl Envelope {
+    /// The mail, its paths with angle brackets or without.
+    pub fn bare(sender: &str, recipient: &str) -> Self {
+        Self {
+            sender: bare(sender).to_owned(),
+            recipient: bare(recipient).to_owned(),
+        }
+    }
+}
+
+impl WhyQuestion {
+    /// The question in the words of the store.
+    pub fn as_asked(&self) -> Question<'_> {
+        let mail = self.mail.as_ref();
+        Question {
+            client: self.address,
+            name: self.name.as_deref().map(str::as_bytes),
+            helo: self.helo.as_bytes(),
+            mail: mail.map(|it| (it.sender.as_bytes(), it.recipient.as_bytes())),
+        }
+    }
+}
+
+/// The whole standing of a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Why {
+    /// The client address.
+    pub client: String,
+    /// When this was so.
+    pub now: u64,
+    /// Why its mail is not greylisted at all: `allowed` or `local`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exempt: Option<String>,
+    /// Whether it, or a neighbour that a sentence would hit, is allow-listed, local or private.
+    pub shielded: bool,
+    /// Whether a successful AUTH shields it.
+    pub authenticated: bool,
+    /// The latest successful AUTH from this very address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_auth: Option<u64>,
+    /// Strikes that count.
+    pub strikes: u64,
+    /// When they count no more, if none is added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strikes_until: Option<u64>,
+    /// The latest strikes, the newest first, those that count no more included.
+    #[serde(default)]
+    pub latest_strikes: Vec<StrikeFact>,
+    /// The network around it, whose hosts hold the strikes of `neighbours`.
+    pub around: String,
+    /// When hosts of that network were struck last, itself included; those that count.
+    #[serde(default)]
+    pub neighbours: Vec<u64>,
+    /// So many make a sentence of the network; 0 is never.
+    pub neighbours_needed: u64,
+    /// The sentences in force that cover it.
+    #[serde(default)]
+    pub sentences: Vec<SentenceFact>,
+    /// What the kernel filter holds of it.
+    pub kernel: KernelFacts,
+    /// What is remembered of the HELO argument.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub helo: Option<HeloFact>,
+    /// Its client network; both that it may be, where its reverse name is not known and makes a
+    /// difference.
+    pub networks: Vec<NetworkFacts>,
+    /// Since when there is a history, and what waits for more of it.
+    pub history: HistoryFacts,
+    /// Which consequences are carried out.
+    pub actions: Actions,
+}
+
+/// One strike.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StrikeFact {
+    /// When.
+    pub at: u64,
+    /// What for.
+    pub offence: String,
+}
+
+/// A sentence in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentenceFact {
+    /// The sentenced address or network.
+    pub client: String,
+    /// `observe`, `rate` or `block`.
+    pub level: String,
+    /// What is carried out of it; absent if it is void.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried_out: Option<String>,
+    /// What it was given for.
+    pub reason: String,
+    /// When it was given.
+    pub since: u64,
+    /// When it ends.
+    pub until: u64,
+    /// New connections that the kernel dropped, or would have.
+    pub drops: u64,
+    /// Whether it was made longer for them.
+    pub lengthened: bool,
+}
+
+/// What the kernel filter holds of a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelFacts {
+    /// Why nothing is dropped, whoever is sentenced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle: Option<String>,
+    /// Why its connections always pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passes: Option<String>,
+    /// Why the kernel's table could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
+    /// Its own entry, and that of the network around it.
+    #[serde(default)]
+    pub entries: Vec<KernelEntry>,
+}
+
+/// An entry of the kernel's table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelEntry {
+    /// Whose it is.
+    pub client: String,
+    /// `observe`, `rate` or `block`.
+    pub level: String,
+    /// When it ends.
+    pub until: u64,
+    /// New connections that were dropped, or would have been.
+    pub drops: u64,
+}
+
+/// A HELO argument that relay hopping was done with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeloFact {
+    /// When it was first caught.
+    pub since: u64,
+    /// When it was last caught.
+    pub latest: u64,
+    /// How often.
+    pub times: u64,
+    /// When it is forgotten.
+    pub until: u64,
+}
+
+/// A client network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkFacts {
+    /// The network.
+    pub network: String,
+    /// Whether this is so with a reverse name that tells a server.
+    pub named: bool,
+    /// What its past says: `unknown`, `bad`, `good` or `established`.
+    pub repute: String,
+    /// The counts behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reputation: Option<ReputationFacts>,
+    /// What the client is protected from: `none`, `block` or `all`.
+    pub protection: String,
+    /// The mail that was asked about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mail: Option<MailFacts>,
+}
+
+/// Good and bad counts of a network, whole ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReputationFacts {
+    /// Good counts, as they weigh now.
+    pub good: u64,
+    /// Bad counts.
+    pub bad: u64,
+    /// Mails that were reported as wanted.
+    pub ham: u64,
+    /// Mails that were reported as spam.
+    pub spam: u64,
+    /// The latest count.
+    pub updated: u64,
+    /// Days with a good count.
+    pub good_days: u64,
+    /// Recipients that good counts came from; at least so many.
+    pub recipients: u64,
+    /// The first good count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+}
+
+/// What is known of one sender and recipient.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailFacts {
+    /// The tuple.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuple: Option<TupleFacts>,
+    /// Trust in the sender.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<TrustFacts>,
+    /// A permanent failure under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<FailureFacts>,
+    /// What the next attempt would get now.
+    pub next: NextFacts,
+}
+
+/// The record of a tuple.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TupleFacts {
+    /// `early`, `in-window`, `passed` or `lapsed`.
+    pub standing: String,
+    /// The first attempt of this life.
+    pub first_seen: u64,
+    /// The latest attempt.
+    pub last_seen: u64,
+    /// Attempts in this life.
+    pub attempts: u64,
+    /// Those that passed.
+    pub passes: u64,
+    /// When it first passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed: Option<u64>,
+    /// When the retry window opens, if it has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opens: Option<u64>,
+    /// When the record lapses, if nothing more is heard.
+    pub lapses: u64,
+    /// What early retries have added to the delay.
+    pub extra: u64,
+    /// Rapid retries of one message in a row.
+    pub rapid: u64,
+    /// Its life: an attempt after it has lapsed begins the next one.
+    pub life: u64,
+}
+
+/// Trust in a sender, earned or being earned.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustFacts {
+    /// Whether it holds.
+    pub trusted: bool,
+    /// Passes that counted.
+    pub passes: u64,
+    /// The latest pass.
+    pub last_used: u64,
+    /// When it lapses.
+    pub lapses: u64,
+}
+
+/// A message that was refused for good.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureFacts {
+    /// When.
+    pub since: u64,
+    /// Retries since.
+    pub retries: u64,
+    /// Retries that are no offence.
+    pub allowed: u64,
+    /// When it counts no more.
+    pub until: u64,
+}
+
+/// What the next attempt would get.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextFacts {
+    /// `deferred`, `passed` or `refused`.
+    pub verdict: String,
+    /// Why, in the word of log and metrics.
+    pub reason: String,
+    /// How long until a retry passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<u64>,
+    /// How long it has waited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waited: Option<u64>,
+    /// Whether the content of the message would be read to prove what it looks like.
+    pub wants_content: bool,
+    /// The offence that it would complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offence: Option<String>,
+}
+
+impl Why {
+    /// The standing of `client` as the store explains it, under `policy`.
+    pub fn of(
+        client: IpAddr,
+        explanation: &Explanation,
+        kernel: KernelFacts,
+        actions: Actions,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Self {
+        let client = client.to_canonical();
+        let record = explanation.record.unwrap_or(ClientRecord::EMPTY);
+        let strikes = record.strikes(policy, now);
+        let latest = record.latest.iter().flatten().map(|it| it.at).max();
+        let [_, around] = SentencedClient::covering(client);
+        let neighbours = explanation.neighbours.iter().flat_map(|it| it.hosts);
+        let counts =
+            |at: Second| at != Second::NEVER && now.since(at.into()) < policy.punish.forgive_after;
+        Self {
+            client: client.to_string(),
+            now: seconds(now),
+            exempt: explanation
+                .exempt
+                .map(|reason| Verdict::Pass(reason).reason().to_owned()),
+            shielded: explanation.shielded,
+            authenticated: explanation.authenticated,
+            last_auth: happened(record.authenticated),
+            strikes: strikes.into(),
+            strikes_until: latest
+                .filter(|_| strikes > 0)
+                .map(|at| seconds(Timestamp::from(at).after(policy.punish.forgive_after))),
+            latest_strikes: record
+                .latest
+                .into_iter()
+                .flatten()
+                .map(StrikeFact::of)
+                .collect(),
+            around: around.to_string(),
+            neighbours: neighbours
+                .map(|it| it.struck)
+                .filter(|at| counts(*at))
+                .map(second)
+                .collect(),
+            neighbours_needed: policy.punish.neighbours.into(),
+            sentences: explanation.sentences.iter().map(SentenceFact::of).collect(),
+            kernel,
+            helo: explanation.helo.map(|helo| HeloFact::of(&helo, policy)),
+            networks: explanation
+                .networks
+                .iter()
+                .map(|it| NetworkFacts::of(client, it, policy, now))
+                .collect(),
+            history: HistoryFacts::of(explanation.history, policy, now),
+            actions,
+        }
+    }
+}
+
+impl StrikeFact {
+    fn of(strike: Strike) -> Self {
+        Self {
+            at: second(strike.at),
+            offence: strike.offence.as_str().to_owned(),
+        }
+    }
+}
+
+impl SentenceFact {
+    fn of(covering: &CoveringSentence) -> Self {
+        let Sentence {
+            client,
+            level,
+            reason,
+            since,
+            until,
+            persistence,
+        } = covering.sentence;
+        let word = |level: SentenceLevel| level.as_str().to_owned();
+        Self {
+            client: client.to_string(),
+            level: word(level),
+            carried_out: covering.upheld.map(|it| word(it.level)),
+            reason: reason.as_str().to_owned(),
+            since: seconds(since),
+            until: seconds(until),
+            drops: persistence.drops,
+            lengthened: persistence.lengthened,
+        }
+    }
+}
+
+impl KernelEntry {
+    /// The entry as it was read.
+    pub fn of(entry: &kernel::Entry) -> Self {
+        Self {
+            client: entry.client.to_string(),
+            level: entry.level.as_str().to_owned(),
+            until: seconds(entry.until),
+            drops: entry.drops,
+        }
+    }
+}
+
+impl HeloFact {
+    fn of(helo: &HoppingHelo, policy: &Policy) -> Self {
+        let forgotten = Timestamp::from(helo.latest).after(policy.punish.hopping_memory);
+        Self {
+            since: second(helo.since),
+            latest: second(helo.latest),
+            times: helo.times.into(),
+            until: seconds(forgotten),
+        }
+    }
+}
+
+impl NetworkFacts {
+    fn of(client: IpAddr, standing: &NetworkStanding, policy: &Policy, now: Timestamp) -> Self {
+        let network = IpNet::new(client, standing.prefix).map(|it| it.trunc().to_string());
+        Self {
+            network: network.unwrap_or_default(),
+            named: standing.named,
+            repute: standing.repute.as_str().to_owned(),
+            reputation: standing
+                .reputation
+                .map(|it| ReputationFacts::of(&it, policy, now)),
+            protection: match standing.protection {
+                Protection::None => "none",
+                Protection::FromBlock => "block",
+                Protection::FromAll => "all",
+            }
+            .to_owned(),
+            mail: standing
+                .mail
+                .as_ref()
+                .map(|it| MailFacts::of(it, policy, now)),
+        }
+    }
+}
+
+impl ReputationFacts {
+    fn of(reputation: &Reputation, policy: &Policy, now: Timestamp) -> Self {
+        let weights = reputation.weights(policy, now);
+        Self {
+            // They are kept in 256ths.
+            good: weights.good / 256,
+            bad: weights.bad / 256,
+            ham: weights.ham / 256,
+            spam: weights.spam / 256,
+            updated: second(reputation.updated),
+            good_days: reputation.good_days.into(),
+            recipients: reputation.recipients.count_ones().into(),
+            since: happened(reputation.since),
+        }
+    }
+}
+
+impl MailFacts {
+    fn of(mail: &MailStanding, policy: &Policy, now: Timestamp) -> Self {
+        Self {
+            tuple: mail.tuple.map(|it| TupleFacts::of(&it, policy, now)),
+            trust: mail
+                .trust
+                .filter(|it| !it.has_lapsed(policy, now))
+                .map(|it| TrustFacts::of(&it, mail.trusted, policy)),
+            failure: mail.failure.map(|it| FailureFacts::of(&it, policy)),
+            next: NextFacts::of(mail),
+        }
+    }
+}
+
+impl TupleFacts {
+    fn of(record: &Record, policy: &Policy, now: Timestamp) -> Self {
+        let standing = record.standing(policy, now);
+        Self {
+            standing: match standing {
+                Standing::Early { .. } => "early",
+                Standing::InWindow { .. } => "in-window",
+                Standing::Lapsed => "lapsed",
+                Standing::Passed => "passed",
+            }
+            .to_owned(),
+            first_seen: seconds(record.first_seen),
+            last_seen: seconds(record.last_seen),
+            attempts: record.attempts.into(),
+            passes: record.passes.into(),
+            passed: happened(record.passed),
+            opens: match standing {
+                Standing::Early { left } => Some(seconds(now.after(left))),
+                _ => None,
+            },
+            lapses: seconds(record.lapses(policy)),
+            extra: record.extra().as_secs(),
+            rapid: record.run_attempts.saturating_sub(1).into(),
+            life: record.life.into(),
+        }
+    }
+}
+
+impl TrustFacts {
+    fn of(trust: &TrustRecord, trusted: bool, policy: &Policy) -> Self {
+        Self {
+            trusted,
+            passes: trust.passes.into(),
+            last_used: seconds(trust.last_used),
+            lapses: seconds(trust.last_used.after(policy.trust)),
+        }
+    }
+}
+
+impl FailureFacts {
+    fn of(failure: &Failure, policy: &Policy) -> Self {
+        let since = Timestamp::from(failure.since);
+        Self {
+            since: seconds(since),
+            retries: failure.retries.into(),
+            allowed: policy.punish.rejected_retries.into(),
+            until: seconds(since.after(policy.punish.rejected_window)),
+        }
+    }
+}
+
+impl NextFacts {
+    fn of(mail: &MailStanding) -> Self {
+        let verdict = mail.next.verdict;
+        Self {
+            verdict: verdict.word().to_owned(),
+            reason: verdict.reason().to_owned(),
+            left: match verdict {
+                // What is not a whole second yet is one to whoever waits.
+                Verdict::Defer(DeferReason::Early { left }) => {
+                    Some(left.as_secs() + u64::from(left.subsec_nanos() > 0))
+                }
+                _ => None,
+            },
+            waited: match verdict {
+                Verdict::Pass(PassReason::Waited { waited }) => Some(waited.as_secs()),
+                _ => None,
+            },
+            wants_content: mail.next.wants_content,
+            offence: mail.offence.map(|it| it.as_str().to_owned()),
+        }
+    }
+}
+
+/// A path without its angle brackets, as people and filters write it either way.
+fn bare(path: &str) -> &str {
+    path.strip_prefix('<')
+        .and_then(|rest| rest.strip_suffix('>'))
+        .unwrap_or(path)
+}
+
+fn seconds(time: Timestamp) -> u64 {
+    time.as_millis() / 1_000
+}
+
+fn second(at: Second) -> u64 {
+    seconds(at.into())
+}
+
+fn happened(at: Second) -> Option<u64> {
+    (at != Second::NEVER).then(|| second(at))
+}

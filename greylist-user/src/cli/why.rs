@@ -1,0 +1,416 @@
+//! The answer to `greygate why`, made readable: what is known first, what follows from it last.
+
+use super::moment::{Now, date};
+use super::paper::{Paper, number};
+use super::report::seconds;
+use crate::admin::{
+    FailureFacts, KernelFacts, MailFacts, NetworkFacts, NextFacts, ReputationFacts, SentenceFact,
+    TrustFacts, TupleFacts, Why,
+};
+
+/// Writes the standing of a client for a person.
+pub(super) fn why(why: &Why, paper: &mut Paper) {
+    let now = Now(why.now);
+    let client = paper.bold(&why.client);
+    paper.line(format_args!("{client} at {}", date(why.now)));
+    exempt(why, paper);
+    strikes(why, now, paper);
+    neighbours(why, now, paper);
+    sentences(why, now, paper);
+    kernel(&why.kernel, now, paper);
+    if let Some(helo) = &why.helo {
+        paper.row(
+            "HELO",
+            format_args!(
+                "remembered for relay hopping: caught {}, last {}; forgotten {}",
+                times(helo.times),
+                now.tell(helo.latest),
+                now.tell(helo.until)
+            ),
+        );
+    }
+    let either = why.networks.len() > 1;
+    for network in &why.networks {
+        paper.line("");
+        describe(why, network, either, now, paper);
+    }
+}
+
+/// What spares the client, whatever it does.
+fn exempt(why: &Why, paper: &mut Paper) {
+    match why.exempt.as_deref() {
+        Some("allowed") => paper.row("exempt", "[lists] allow names it: never greylisted"),
+        Some("local") => paper.row(
+            "exempt",
+            "it is this host's or this site's own: never greylisted",
+        ),
+        Some(other) => paper.row("exempt", other),
+        None => {}
+    }
+    if why.shielded {
+        paper.row(
+            "shielded",
+            "allow-listed, local or private: never sentenced for an offence",
+        );
+    }
+    match (why.authenticated, why.last_auth) {
+        (true, Some(at)) => paper.row(
+            "AUTH",
+            format_args!("{}: never sentenced", Now(why.now).tell(at)),
+        ),
+        (true, None) => paper.row("AUTH", "of a neighbour lately: never sentenced"),
+        (false, Some(at)) => paper.row(
+            "AUTH",
+            format_args!("{}: too long ago to shield", Now(why.now).tell(at)),
+        ),
+        (false, None) => {}
+    }
+}
+
+fn strikes(why: &Why, now: Now, paper: &mut Paper) {
+    match (why.strikes, why.strikes_until) {
+        (0, _) => paper.row("strikes", "none that counts"),
+        (count, Some(until)) => paper.row(
+            "strikes",
+            format_args!(
+                "{}, forgotten {} unless more come",
+                number(count),
+                now.tell(until)
+            ),
+        ),
+        (count, None) => paper.row("strikes", number(count)),
+    }
+    for strike in &why.latest_strikes {
+        let what = offence(&strike.offence);
+        paper.row("", format_args!("{}: {what}", now.tell(strike.at)));
+    }
+}
+
+fn neighbours(why: &Why, now: Now, paper: &mut Paper) {
+    let Some(latest) = why.neighbours.iter().max() else {
+        return;
+    };
+    let needed = match why.neighbours_needed {
+        0 => "never a sentence of the network".to_owned(),
+        needed => format!("{needed} sentence the network"),
+    };
+    paper.row(
+        "neighbours",
+        format_args!(
+            "{} struck in {}, the latest {}; {needed}",
+            plural(why.neighbours.len() as u64, "host"),
+            why.around,
+            now.tell(*latest)
+        ),
+    );
+}
+
+fn sentences(why: &Why, now: Now, paper: &mut Paper) {
+    if why.sentences.is_empty() {
+        paper.row("sentence", "none");
+    }
+    for sentence in &why.sentences {
+        let SentenceFact {
+            client,
+            level,
+            reason,
+            since,
+            until,
+            lengthened,
+            ..
+        } = sentence;
+        let level = paper.bad(level);
+        paper.row(
+            "sentence",
+            format_args!("of {client}: {level}, {}", grounds(reason)),
+        );
+        paper.row("", format_args!("since {}", now.tell(*since)));
+        let longer = if *lengthened {
+            ", lengthened since it went on knocking"
+        } else {
+            ""
+        };
+        paper.row("", format_args!("until {}{longer}", now.tell(*until)));
+        if let Some(but) = softened(why, sentence) {
+            paper.row("", but);
+        }
+    }
+}
+
+/// What is not carried out of a sentence, and why.
+fn softened(why: &Why, sentence: &SentenceFact) -> Option<String> {
+    let Some(carried_out) = &sentence.carried_out else {
+        return Some("but void: its client is allow-listed, local or private now".to_owned());
+    };
+    if *carried_out == sentence.level {
+        return None;
+    }
+    let because = if why.actions.sentence == "observe" {
+        "[punish] action only observes".to_owned()
+    } else {
+        let left = seconds(why.history.warmup_left);
+        format!("[punish] warmup lasts another {left}")
+    };
+    Some(format!("but at level {carried_out} only: {because}"))
+}
+
+fn kernel(kernel: &KernelFacts, now: Now, paper: &mut Paper) {
+    if let Some(why) = &kernel.unreadable {
+        paper.row("kernel", format_args!("cannot be read: {why}"));
+    }
+    for entry in &kernel.entries {
+        paper.row(
+            "kernel",
+            format_args!(
+                "{}: {}, until {}, {} new connections dropped",
+                entry.client,
+                entry.level,
+                now.tell(entry.until),
+                number(entry.drops)
+            ),
+        );
+    }
+    if kernel.entries.is_empty() && kernel.unreadable.is_none() {
+        paper.row("kernel", "no entry: nothing of it is dropped");
+        return;
+    }
+    if let Some(passes) = &kernel.passes {
+        paper.row("", format_args!("but it always passes: {passes}"));
+    }
+    if let Some(idle) = &kernel.idle {
+        paper.row("", format_args!("but nothing is dropped: {idle}"));
+    }
+}
+
+fn describe(why: &Why, network: &NetworkFacts, either: bool, now: Now, paper: &mut Paper) {
+    let class = match (either, network.named) {
+        (false, _) => "",
+        (true, true) => " if its reverse name tells a server",
+        (true, false) => " if it has no reverse name, or one that looks dynamic",
+    };
+    paper.row("network", format_args!("{}{class}", network.network));
+    reputation(network, now, paper);
+    let protected = match network.protection.as_str() {
+        "all" => "from every sentence",
+        "block" => "from block, not from rate",
+        _ => "from nothing",
+    };
+    paper.row("protected", protected);
+    if let Some(mail) = &network.mail {
+        tuple(mail.tuple.as_ref(), now, paper);
+        trust(mail.trust.as_ref(), now, paper);
+        failure(mail, now, paper);
+        next(why, &mail.next, now, paper);
+    }
+}
+
+fn reputation(network: &NetworkFacts, now: Now, paper: &mut Paper) {
+    let Some(counts) = &network.reputation else {
+        paper.row("reputation", "none: nothing is known of it");
+        return;
+    };
+    let ReputationFacts {
+        good,
+        bad,
+        ham,
+        spam,
+        updated,
+        good_days,
+        recipients,
+        ..
+    } = counts;
+    paper.row(
+        "reputation",
+        format_args!(
+            "{}: {} good and {} bad; good on {}, to {}; last {}",
+            network.repute,
+            number(*good),
+            number(*bad),
+            plural(*good_days, "day"),
+            plural(*recipients, "recipient"),
+            now.tell(*updated)
+        ),
+    );
+    if ham + spam > 0 {
+        let (ham, spam) = (number(*ham), number(*spam));
+        paper.row("", format_args!("reported as ham {ham}, as spam {spam}"));
+    }
+}
+
+fn tuple(tuple: Option<&TupleFacts>, now: Now, paper: &mut Paper) {
+    let Some(tuple) = tuple else {
+        paper.row("tuple", "not seen before");
+        return;
+    };
+    let standing = match (tuple.standing.as_str(), tuple.opens) {
+        ("early", Some(opens)) => format!("waits: a retry passes from {}", now.tell(opens)),
+        ("early", None) => "waits".to_owned(),
+        ("in-window", _) => "waits, and a retry passes now".to_owned(),
+        ("passed", _) => "has passed".to_owned(),
+        _ => "has lapsed: its next attempt counts as the first".to_owned(),
+    };
+    paper.row("tuple", standing);
+    paper.row(
+        "",
+        format_args!("first seen {}", now.tell(tuple.first_seen)),
+    );
+    paper.row("", format_args!("last seen {}", now.tell(tuple.last_seen)));
+    let passes = match tuple.passed {
+        Some(at) => format!("{} passed, first {}", number(tuple.passes), now.tell(at)),
+        None => "none passed".to_owned(),
+    };
+    paper.row(
+        "",
+        format_args!("{}, {passes}", plural(tuple.attempts, "attempt")),
+    );
+    if tuple.extra > 0 {
+        let extra = seconds(tuple.extra);
+        paper.row("", format_args!("waits {extra} longer for early retries"));
+    }
+    if tuple.rapid > 0 {
+        let rapid = number(tuple.rapid);
+        paper.row("", format_args!("{rapid} rapid retries in a row"));
+    }
+    if tuple.standing != "lapsed" {
+        paper.row(
+            "",
+            format_args!(
+                "lapses {} if unused; life {}",
+                now.tell(tuple.lapses),
+                tuple.life
+            ),
+        );
+    }
+}
+
+fn trust(trust: Option<&TrustFacts>, now: Now, paper: &mut Paper) {
+    let Some(trust) = trust else {
+        paper.row("trust", "none");
+        return;
+    };
+    let earned = if trust.trusted {
+        "earned: this sender is not greylisted"
+    } else {
+        "being earned"
+    };
+    paper.row(
+        "trust",
+        format_args!(
+            "{earned}; {} counted, last {}, lapses {}",
+            match trust.passes {
+                1 => "1 pass".to_owned(),
+                passes => format!("{} passes", number(passes)),
+            },
+            now.tell(trust.last_used),
+            now.tell(trust.lapses)
+        ),
+    );
+}
+
+fn failure(mail: &MailFacts, now: Now, paper: &mut Paper) {
+    if let Some(FailureFacts {
+        since,
+        retries,
+        allowed,
+        until,
+    }) = &mail.failure
+    {
+        paper.row(
+            "failure",
+            format_args!(
+                "refused for good {}; {} since, {} are no offence, until {}",
+                now.tell(*since),
+                retried(*retries),
+                number(*allowed),
+                now.tell(*until)
+            ),
+        );
+    }
+}
+
+fn next(why: &Why, next: &NextFacts, now: Now, paper: &mut Paper) {
+    let verdict = match next.verdict.as_str() {
+        "passed" => paper.good("passes"),
+        "deferred" => paper.bad("is deferred"),
+        "refused" => paper.bad("is refused"),
+        other => paper.bold(other),
+    };
+    paper.row(
+        "next attempt",
+        format_args!("{verdict} ({}): {}", next.reason, because(why, next, now)),
+    );
+    if next.wants_content {
+        paper.row("", "at end of message, once its content is read");
+    }
+    if let Some(done) = &next.offence {
+        paper.row(
+            "",
+            format_args!("and would be an offence: {}", offence(done)),
+        );
+    }
+}
+
+/// The reason for a verdict, in plain words.
+fn because(why: &Why, next: &NextFacts, now: Now) -> String {
+    let waits = |left: u64| format!("a retry passes from {}", now.tell(why.now + left));
+    match (next.reason.as_str(), next.left, next.waited) {
+        ("allowed", ..) => "[lists] allow names the client".to_owned(),
+        ("authenticated", ..) => "the client authenticated".to_owned(),
+        ("local", ..) => "the client is this host's or this site's own".to_owned(),
+        ("trusted", ..) => "the sender has earned trust from this network".to_owned(),
+        ("passed", ..) => "this sender and recipient passed before".to_owned(),
+        ("waited", _, Some(waited)) => format!("it has waited {}", seconds(waited)),
+        ("observed", ..) => "[greylist] action only observes; it would be deferred".to_owned(),
+        ("unrecorded", ..) => "the store is full".to_owned(),
+        ("early", Some(left), _) => waits(left),
+        ("late", ..) => "it was not tried again in time, and begins anew".to_owned(),
+        ("new", ..) => "this network, sender and recipient were not seen before".to_owned(),
+        ("sentenced", ..) => "the session is told 421 and whom to ask".to_owned(),
+        ("bad-reputation", ..) => "the network's reputation is bad".to_owned(),
+        (other, ..) => other.to_owned(),
+    }
+}
+
+/// An offence in plain words.
+fn offence(word: &str) -> &str {
+    match word {
+        "rapid-retries" => "one message tried again and again, seconds apart",
+        "relay-hopping" => "one HELO argument and recipient from many unrelated networks at once",
+        "rejected-retries" => "one message tried on after it was refused for good",
+        "rejected-recipients" => "very many recipients that do not exist",
+        other => other,
+    }
+}
+
+/// What a sentence was given for, in plain words.
+fn grounds(reason: &str) -> String {
+    match reason {
+        "operator" => "ordered by an operator".to_owned(),
+        "neighbours" => "for several struck hosts in it".to_owned(),
+        word => format!("for {}", offence(word)),
+    }
+}
+
+fn times(count: u64) -> String {
+    match count {
+        1 => "once".to_owned(),
+        count => format!("{} times", number(count)),
+    }
+}
+
+fn retried(count: u64) -> String {
+    match count {
+        1 => "1 retry".to_owned(),
+        count => format!("{} retries", number(count)),
+    }
+}
+
+fn plural(count: u64, noun: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        count => format!("{} {noun}s", number(count)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,278 @@
+//! What is known of a client and of one mail of it, and what its next attempt would get: the facts
+//! behind `greygate why`.
+//!
+//! The way down the ladder is that of `judge`, with the same functions of `policy`, but it asks
+//! copies: nothing is counted, renewed or remembered, and nobody hears of it. What other clients do
+//! at the same moment is not foretold: the attempt that completes relay hopping. It is no part of the
+//! milter path. A story in `tests/store/explain.rs` holds the two against each other.
+
+use std::net::IpAddr;
+
+use crate::policy::{
+    self, Attempt, Circumstances, ClientNetwork, ClientRecord, Failure, History, HoppingHelo,
+    Judgement, Neighbours, Offence, Origin, PassReason, Policy, Protection, Record, RefuseReason,
+    Reputation, Repute, Sentence, SentencedClient, ServerMark, Timestamp, TrustRecord, Verdict,
+};
+
+use super::Store;
+use super::judge::judgement_of;
+
+/// Of whom, and of what, an explanation is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The client address.
+    pub client: IpAddr,
+    /// Its verified reverse name, empty if it has none; [`None`] if that is not known.
+    pub name: Option<&'a [u8]>,
+    /// The HELO argument; empty if that is not known.
+    pub helo: &'a [u8],
+    /// Reverse-path and recipient; [`None`] if only the client is asked about.
+    pub mail: Option<(&'a [u8], &'a [u8])>,
+}
+
+/// The whole standing of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// Why its mail is not greylisted at all, if so.
+    pub exempt: Option<PassReason>,
+    /// Whether an allow-listed, local or private host lies in it, so that no offence sentences it.
+    pub shielded: bool,
+    /// Whether somebody authenticated there lately.
+    pub authenticated: bool,
+    /// Its strikes.
+    pub record: Option<ClientRecord>,
+    /// The strikes of the network around it.
+    pub neighbours: Option<Neighbours>,
+    /// The sentences in force that cover it, its own first.
+    pub sentences: Vec<CoveringSentence>,
+    /// What is remembered of the HELO argument.
+    pub helo: Option<HoppingHelo>,
+    /// Since when there is a history.
+    pub history: History,
+    /// What is known of its client network; of both that it may be, where its reverse name is not
+    /// known and makes a difference.
+    pub networks: Vec<NetworkStanding>,
+}
+
+/// A sentence, and what is left of it under the rules of the present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CoveringSentence {
+    /// As it was given.
+    pub sentence: Sentence,
+    /// As it is carried out; [`None`] if it is void.
+    pub upheld: Option<Sentence>,
+}
+
+/// What is known of one client network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkStanding {
+    /// Whether the client was taken to have a reverse name that tells a server.
+    pub named: bool,
+    /// The bits of the address that make the network.
+    pub prefix: u8,
+    /// Its reputation.
+    pub reputation: Option<Reputation>,
+    /// What that says.
+    pub repute: Repute,
+    /// What the client's past protects it from.
+    pub protection: Protection,
+    /// What is known of the mail, if one was asked about.
+    pub mail: Option<MailStanding>,
+}
+
+/// What is known of one reverse-path and recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MailStanding {
+    /// The tuple.
+    pub tuple: Option<Record>,
+    /// Trust in the sender, earned or being earned.
+    pub trust: Option<TrustRecord>,
+    /// Whether it is earned.
+    pub trusted: bool,
+    /// A permanent failure of the hour.
+    pub failure: Option<Failure>,
+    /// What the next attempt would get, made now in a session of its own.
+    pub next: Judgement,
+    /// The offence that it would complete.
+    pub offence: Option<Offence>,
+}
+
+impl Store {
+    /// What is known at `now` of whom `question` asks about, and what its next attempt would get.
+    /// Changes nothing.
+    pub fn explain(&self, question: &Question<'_>, now: Timestamp) -> Explanation {
+        let policy = self.policy.load();
+        let history = self.history();
+        let host = SentencedClient::host(question.client);
+        let [_, around] = SentencedClient::covering(question.client);
+        let client_key = self.seed.client_key(host);
+        let network_key = self.seed.client_key(around);
+        let asked = question.attempt(question.name.unwrap_or_default(), now);
+        let sentences = SentencedClient::covering(question.client).into_iter();
+        Explanation {
+            exempt: policy::exempt(&policy, &asked),
+            shielded: policy.shields(host),
+            authenticated: self.clients.has_authenticated(
+                &policy,
+                &self.seed,
+                question.client,
+                now,
+            ),
+            record: self.clients.by_address.get(&client_key),
+            neighbours: self.clients.by_network.get(&network_key),
+            sentences: sentences
+                .filter_map(|client| self.sentences.of(client, now))
+                .map(|sentence| CoveringSentence {
+                    sentence,
+                    upheld: policy.uphold(sentence, history, now),
+                })
+                .collect(),
+            helo: self.remembered_helo(&policy, &asked, now),
+            history,
+            networks: self.networks(&policy, question, now),
+        }
+    }
+
+    fn networks(
+        &self,
+        policy: &Policy,
+        question: &Question<'_>,
+        now: Timestamp,
+    ) -> Vec<NetworkStanding> {
+        let names = match question.name {
+            Some(name) => vec![name],
+            None => vec![&b""[..], A_SERVER],
+        };
+        let mut standings: Vec<(ClientNetwork, NetworkStanding)> = Vec::new();
+        for name in names {
+            let attempt = question.attempt(name, now);
+            let network = ClientNetwork::of(policy, &attempt);
+            if standings.iter().all(|(known, _)| *known != network) {
+                let standing = self.network(policy, question, &attempt, now);
+                standings.push((network, standing));
+            }
+        }
+        standings.into_iter().map(|(_, it)| it).collect()
+    }
+
+    fn network(
+        &self,
+        policy: &Policy,
+        question: &Question<'_>,
+        attempt: &Attempt<'_>,
+        now: Timestamp,
+    ) -> NetworkStanding {
+        let network = ClientNetwork::of(policy, attempt);
+        let key = self.seed.network_key(network);
+        let repute = self.reputations.standing(policy, &key, now);
+        NetworkStanding {
+            named: !attempt.client_name.is_empty(),
+            prefix: network.prefix(),
+            reputation: self.reputations.by_network.get(&key),
+            repute,
+            protection: self.protection(policy, attempt.client, &key, now),
+            mail: question
+                .mail
+                .map(|_| self.mail(policy, attempt, network, repute, now)),
+        }
+    }
+
+    fn mail(
+        &self,
+        policy: &Policy,
+        attempt: &Attempt<'_>,
+        network: ClientNetwork,
+        repute: Repute,
+        now: Timestamp,
+    ) -> MailStanding {
+        let tuple_key = self.seed.tuple_key(network, attempt);
+        let trust_key = self.seed.trust_key(network, attempt);
+        let failure_key =
+            self.seed
+                .failure_key(attempt.client, attempt.reverse_path, attempt.recipient);
+        let failure = self.failures.by_message.get(&failure_key);
+        let trust = self.trust.get(&trust_key);
+        let known = MailStanding {
+            tuple: self.tuples.get(&tuple_key),
+            trust,
+            trusted: trust.is_some_and(|it| it.is_trusted(policy, repute, now)),
+            failure: failure.filter(|it| !it.has_lapsed(policy, now)),
+            next: Verdict::Pass(PassReason::Unrecorded).into(),
+            offence: None,
+        };
+        self.next(policy, attempt, (network, repute), known, now)
+    }
+
+    /// `known` with what `attempt` would get: rung after rung as `judge` goes.
+    fn next(
+        &self,
+        policy: &Policy,
+        attempt: &Attempt<'_>,
+        (network, repute): (ClientNetwork, Repute),
+        known: MailStanding,
+        now: Timestamp,
+    ) -> MailStanding {
+        let gets = |verdict: Verdict| MailStanding {
+            next: verdict.into(),
+            ..known
+        };
+        if let Some(reason) = policy::exempt(policy, attempt) {
+            return gets(Verdict::Pass(reason));
+        }
+        if self.turns_away(policy, attempt, now) {
+            return gets(Verdict::Refuse(RefuseReason::Sentenced));
+        }
+        if let Some(reason) = policy::refusal(policy, repute) {
+            return gets(Verdict::Refuse(reason));
+        }
+        if known.trusted {
+            return gets(Verdict::Pass(PassReason::Trusted));
+        }
+        if known.tuple.is_none() && self.tuples.len() >= self.tuples.capacity() {
+            return gets(Verdict::Pass(PassReason::Unrecorded));
+        }
+        let circumstances = Circumstances {
+            helo_hops: self.hops.slows(policy, &self.seed, network, attempt, now),
+            after_failure: false,
+        };
+        let decision = policy::decide(policy, known.tuple.as_ref(), attempt, &circumstances, now);
+        MailStanding {
+            next: judgement_of(&decision, &circumstances),
+            offence: decision.offence,
+            ..known
+        }
+    }
+
+    fn remembered_helo(
+        &self,
+        policy: &Policy,
+        attempt: &Attempt<'_>,
+        now: Timestamp,
+    ) -> Option<HoppingHelo> {
+        let key = self.seed.helo_key(attempt.helo);
+        let found = self.hops.helos.get(&key);
+        found.filter(|it| !it.has_lapsed(policy, now))
+    }
+}
+
+impl<'a> Question<'a> {
+    /// The attempt that is asked about, made at `now` by a client of that `name`.
+    fn attempt(&self, name: &'a [u8], now: Timestamp) -> Attempt<'a> {
+        let (reverse_path, recipient) = self.mail.unwrap_or_default();
+        Attempt {
+            client: self.client.to_canonical(),
+            client_name: name,
+            helo: self.helo,
+            reverse_path,
+            recipient,
+            announced_size: 0,
+            connected: now,
+            server: ServerMark::UNKNOWN,
+            authenticated: false,
+            origin: Origin::ThisHost,
+        }
+    }
+}
+
+/// Looks like a server's name, and is nobody's (RFC 2606): stands for the name that is not known.
+const A_SERVER: &[u8] = b"mx.invalid";

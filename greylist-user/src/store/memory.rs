@@ -1,0 +1,44 @@
+//! How much memory the tables of clients can come to, before any of it is taken.
+
+use crate::policy::{ClientKey, ClientRecord, Neighbours, NetworkKey, Reputation};
+
+use super::Settings;
+
+impl Settings {
+    /// Bytes that the tables of clients and client networks take at most. They take it as they
+    /// fill.
+    pub fn clients_memory(&self) -> u64 {
+        let entry = grown::<(ClientKey, ClientRecord)>()
+            + grown::<(ClientKey, Neighbours)>()
+            + grown::<(NetworkKey, Reputation)>();
+        entry.saturating_mul(self.clients as u64)
+    }
+}
+
+/// Bytes that one `Entry` of a table takes right after the table has doubled: then seven of
+/// sixteen places are taken, and each has a byte beside it.
+const fn grown<Entry>() -> u64 {
+    ((size_of::<Entry>() + 1) * 16).div_ceil(7) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_of_clients_grows_with_what_may_be_remembered() {
+        let of = |clients| {
+            let settings = Settings {
+                clients,
+                ..Settings::default()
+            };
+            settings.clients_memory()
+        };
+        assert_eq!(of(2_000), 2 * of(1_000));
+        assert!(
+            (200..900).contains(&(of(1_000_000) / 1_000_000)),
+            "{}",
+            of(1_000_000)
+        );
+    }
+}
