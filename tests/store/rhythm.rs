@@ -79,7 +79,7 @@ fn extra_delay_outlives_a_restart() {
     let store = fixture.open();
     fixture.clock.advance(Duration::from_secs(20));
     let early = store.judge(&ATTEMPT, fixture.clock.now());
-    let left = Duration::from_secs(3 * 15 + 15);
+    let left = Duration::from_mins(1);
     assert_eq!(early.verdict, Verdict::Defer(DeferReason::Early { left }));
     assert_eq!(early.grounds.extra, left);
     assert_eq!(early.grounds.attempts, 5);

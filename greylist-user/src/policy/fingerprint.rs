@@ -165,7 +165,7 @@ mod tests {
 
     fn hex(fingerprint: Option<Fingerprint>) -> String {
         let bytes = fingerprint.expect("the body is not empty").to_bytes();
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        format!("{:032x}", u128::from_be_bytes(bytes))
     }
 
     /// Made with Python's hashlib from the layout that `docs/decisions/0013` gives.

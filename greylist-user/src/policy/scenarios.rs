@@ -47,17 +47,17 @@ impl Story {
 
     /// The answer to `attempt`, made `at` after the story began.
     fn hears(&mut self, attempt: &Attempt<'_>, at: Duration) -> Decision {
-        self.hears_amid(&Circumstances::default(), attempt, at)
+        self.hears_amid(Circumstances::default(), attempt, at)
     }
 
     fn hears_amid(
         &mut self,
-        circumstances: &Circumstances,
+        circumstances: Circumstances,
         attempt: &Attempt<'_>,
         at: Duration,
     ) -> Decision {
         let prior = self.record.as_ref();
-        let decision = decide(&self.policy, prior, attempt, circumstances, T0.after(at));
+        let decision = decide(&self.policy, prior, attempt, &circumstances, T0.after(at));
         self.record = Some(decision.next);
         decision
     }

@@ -176,7 +176,10 @@ fn does_not_strike_two_and_seventy_seconds_by_turns() {
 #[test]
 fn strikes_dozens_of_retries_a_second() {
     let mut story = Story::new(Policy::default());
-    let struck = story.hammered(Duration::from_millis(20), [ATTEMPT; 2_000]);
+    let struck = story.hammered(
+        Duration::from_millis(20),
+        std::iter::repeat_n(ATTEMPT, 2_000),
+    );
     assert_eq!(struck, Some((Offence::RapidRetries, seconds(30))));
 }
 
@@ -349,9 +352,9 @@ fn attempt_after_a_failure_wants_content_even_if_it_passes() {
         ..Circumstances::default()
     };
     let mut story = Story::new(Policy::default());
-    let first = story.hears_amid(&after_failure, &UNSIZED, seconds(0));
+    let first = story.hears_amid(after_failure, &UNSIZED, seconds(0));
     assert!(first.wants_content, "{first:?}");
-    let retry: Decision = story.hears_amid(&after_failure, &UNSIZED, seconds(300));
+    let retry: Decision = story.hears_amid(after_failure, &UNSIZED, seconds(300));
     let waited = seconds(300);
     assert_eq!(retry.verdict, Verdict::Pass(PassReason::Waited { waited }));
     assert!(retry.wants_content, "{retry:?}");

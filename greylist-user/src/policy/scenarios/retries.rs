@@ -19,7 +19,7 @@ const HOPPING: Circumstances = Circumstances {
 /// When retries `interval` apart pass, and what they were charged.
 fn passes(policy: &Policy, interval: u64) -> (u64, u16) {
     let mut story = Story::new(policy.clone());
-    let passed = (0..)
+    let passed = (0..100_000)
         .map(|n| interval * n)
         .find(|&at| matches!(story.verdict_at(seconds(at)), Verdict::Pass(_)));
     (passed.expect("in the end"), story.extra())
@@ -207,13 +207,12 @@ fn half_of_the_window_stays_open_whatever_is_added() {
         retry_window: Duration::from_hours(24),
         ..policy.clone()
     });
-    roomy.hears_amid(&HOPPING, &ATTEMPT, seconds(0));
+    roomy.hears_amid(HOPPING, &ATTEMPT, seconds(0));
     assert_eq!(u64::from(roomy.extra()), (24 * 3_600 - 180) / 2);
     let mut story = Story::new(policy);
-    let left = seconds(180 + 300);
-    story.hears_amid(&HOPPING, &ATTEMPT, seconds(0));
-    let early = story.hears_amid(&HOPPING, &ATTEMPT, seconds(1)).verdict;
-    let left = left - seconds(1);
+    let left = seconds(180 + 300 - 1);
+    story.hears_amid(HOPPING, &ATTEMPT, seconds(0));
+    let early = story.hears_amid(HOPPING, &ATTEMPT, seconds(1)).verdict;
     assert_eq!(early, Verdict::Defer(DeferReason::Early { left }));
 }
 
@@ -254,7 +253,7 @@ fn newer_rules_hold_for_what_was_added_before() {
 #[test]
 fn tuple_of_a_hopping_helo_waits_a_quarter_of_an_hour() {
     let mut new = Story::new(Policy::default());
-    new.hears_amid(&HOPPING, &ATTEMPT, seconds(0));
+    new.hears_amid(HOPPING, &ATTEMPT, seconds(0));
     let left = seconds(180 + 900 + 15 - 600);
     assert_eq!(
         new.verdict_at(seconds(600)),
@@ -263,13 +262,13 @@ fn tuple_of_a_hopping_helo_waits_a_quarter_of_an_hour() {
     );
     let mut waiting = Story::new(Policy::default());
     waiting.verdict_at(seconds(0));
-    let retry = waiting.hears_amid(&HOPPING, &ATTEMPT, seconds(600));
+    let retry = waiting.hears_amid(HOPPING, &ATTEMPT, seconds(600));
     assert_eq!(retry.verdict, Verdict::Defer(DeferReason::Early { left }));
     assert!(matches!(
         waiting.verdict_at(seconds(1_100)),
         Verdict::Pass(_)
     ));
-    let next = waiting.hears_amid(&HOPPING, &ATTEMPT, seconds(1_200));
+    let next = waiting.hears_amid(HOPPING, &ATTEMPT, seconds(1_200));
     assert_eq!(next.verdict, Verdict::Pass(PassReason::Passed));
 }
 
@@ -379,13 +378,12 @@ proptest! {
             let rules = &policy.punish;
             prop_assert_eq!(record.first_seen, T0);
             prop_assert!(record.extra >= before.extra);
-            let added = record.extra() - before.extra();
-            prop_assert!(added < rules.extra_delay + seconds(1));
+            prop_assert!(record.extra() < before.extra() + rules.extra_delay + seconds(1));
             let share = at.as_millis() * u128::from(rules.extra_delay_share) / 100;
             prop_assert!(record.extra().as_millis() <= share);
             prop_assert!(record.extra() <= rules.extra_delay_limit);
-            let open = policy.retry_window - record.delay(&policy);
-            prop_assert!(open >= (policy.retry_window - policy.delay) / 2);
+            let half = policy.retry_window.saturating_sub(policy.delay) / 2;
+            prop_assert!(record.delay(&policy) + half <= policy.retry_window);
         }
     }
 
@@ -398,7 +396,7 @@ proptest! {
     ) {
         let mut story = Story::new(policy.clone());
         let longest = Duration::from_millis(gaps.iter().copied().max().unwrap_or_default());
-        prop_assume!(longest <= (policy.retry_window - policy.delay) / 2);
+        prop_assume!(longest <= policy.retry_window.saturating_sub(policy.delay) / 2);
         let mut at = Duration::ZERO;
         let mut gaps = gaps.into_iter().cycle();
         while !matches!(story.verdict_at(at), Verdict::Pass(_)) {
