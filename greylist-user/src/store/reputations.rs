@@ -104,8 +104,9 @@ impl Reputations {
                 self.note_pass(policy, key, mark(), now);
                 self.watch.end(&seed.pair_key(attempt));
             }
-            // It was deferred before the operator chose only to observe.
-            Verdict::Pass(PassReason::Observed) => {
+            // It was deferred before: until the operator chose only to observe, or elsewhere until
+            // there was no room for one more tuple.
+            Verdict::Pass(PassReason::Observed | PassReason::Unrecorded) => {
                 self.watch.end(&seed.pair_key(attempt));
             }
             // A probe that is put off has nothing to come again with.
@@ -367,11 +368,12 @@ mod tests {
     }
 
     #[test]
-    fn later_mail_of_a_known_correspondent_ends_the_watch_for_no_credit() {
+    fn what_passes_without_having_waited_ends_the_watch_for_no_credit() {
         for verdict in [
             PassReason::Passed,
             PassReason::Trusted,
             PassReason::Observed,
+            PassReason::Unrecorded,
         ] {
             let table = Reputations::growing(100, Arc::default());
             hear(&table, key(0), "s@a.example", NEW, T0);
