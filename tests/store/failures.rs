@@ -196,6 +196,40 @@ fn sixth_retry_after_a_554_that_another_filter_reports_is_struck() {
     }
 }
 
+/// The MTA shows the message of `attempt` to its end.
+fn show(fixture: &Fixture, store: &Store, attempt: &Attempt<'_>, body: &[u8]) {
+    let mut message = store.message_hasher();
+    message.header(b"Message-ID", b"<1@sender.example>");
+    message.body(body);
+    store.note_content(attempt, &message, fixture.clock.now());
+}
+
+#[test]
+fn content_tells_the_sixth_retry_of_a_message_without_a_size() {
+    for reverse_path in [&b"s@sender.example"[..], b""] {
+        let fixture = Fixture::new();
+        let store = open(&fixture);
+        let attempt = Attempt {
+            announced_size: 0,
+            reverse_path,
+            ..ATTEMPT
+        };
+        pass_once(&fixture, &store, &attempt);
+        let now = fixture.clock.now();
+        assert!(store.report_reject(attempt.client, reverse_path, attempt.recipient, None, now));
+        for retry in 1..=6 {
+            assert_eq!(struck_for(&fixture, &store), [], "before retry {retry}");
+            fixture.wait_minutes(5);
+            let judgement = store.judge(&attempt, fixture.clock.now());
+            assert!(judgement.wants_content, "retry {retry}");
+            show(&fixture, &store, &attempt, b"Hello,\r\nagain.\r\n");
+            let other = format!("Hello,\r\nmail {retry}.\r\n");
+            show(&fixture, &store, &attempt, other.as_bytes());
+        }
+        assert_eq!(struck_for(&fixture, &store), [Offence::RejectedRetries]);
+    }
+}
+
 #[test]
 fn sixth_retry_of_what_we_refuse_for_good_ourselves_is_struck() {
     let mut policy = Policy::default();
