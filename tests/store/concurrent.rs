@@ -58,7 +58,12 @@ fn concurrent_passes_count_once_towards_trust() {
         }
     });
     let rows = fixture.rows(&store);
-    let [Row::Trust(_, trust), Row::Tuple(_, record)] = rows[..] else {
+    let [
+        Row::Reputation(..),
+        Row::Trust(_, trust),
+        Row::Tuple(_, record),
+    ] = rows[..]
+    else {
         panic!("one record of each: {rows:?}");
     };
     assert_eq!(trust.passes, 1);

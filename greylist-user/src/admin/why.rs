@@ -514,7 +514,7 @@ impl TupleFacts {
             },
             lapses: seconds(record.lapses(policy)),
             extra: record.extra().as_secs(),
-            rapid: record.run_retries.into(),
+            rapid: record.run_attempts.saturating_sub(1).into(),
             life: record.life.into(),
         }
     }

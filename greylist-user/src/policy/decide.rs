@@ -18,16 +18,16 @@
 //! [`TrustRecord::is_trusted`]: super::TrustRecord::is_trusted
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::attempt::Attempt;
 use super::hopping::Circumstances;
 use super::offence::Offence;
-use super::punish;
 use super::record::{Record, Standing};
+use super::rhythm::{self, Noted};
 use super::rules::{Action, Policy};
-use super::sentence::SentencedClient;
 use super::time::Timestamp;
 use super::verdict::{DeferReason, PassReason, Verdict};
 
@@ -42,6 +42,9 @@ pub struct Decision {
     pub offence: Option<Offence>,
     /// Whether only the content of the message can prove what it looks like.
     pub wants_content: bool,
+    /// How much longer the attempt, which passes, would have had to wait if the extra delay were
+    /// not only observed.
+    pub would_wait: Duration,
 }
 
 impl Decision {
@@ -77,49 +80,71 @@ pub fn decide(
     circumstances: &Circumstances,
     now: Timestamp,
 ) -> Decision {
-    let _ = circumstances;
+    let mut decision = decide_by_tuple(policy, prior, attempt, circumstances.helo_hops, now);
+    decision.wants_content |= circumstances.after_failure;
+    decision
+}
+
+fn decide_by_tuple(
+    policy: &Policy,
+    prior: Option<&Record>,
+    attempt: &Attempt<'_>,
+    helo_hops: bool,
+    now: Timestamp,
+) -> Decision {
+    let begin = |life, reason| {
+        let mut first = Record::begun(life, now);
+        rhythm::note_first(policy, &mut first, attempt);
+        if helo_hops {
+            rhythm::note_hopping(policy, &mut first);
+        }
+        defer(policy, reason, first, Noted::default())
+    };
     let Some(prior) = prior else {
-        let next = Record::begun(1, now);
-        return defer(policy, DeferReason::New, next, attempt, now);
+        return begin(1, DeferReason::New);
     };
     let mut next = *prior;
-    match prior.standing(policy, now) {
-        Standing::Lapsed => {
-            let next = Record::begun(prior.life.saturating_add(1), now);
-            defer(policy, DeferReason::Late, next, attempt, now)
+    if helo_hops && !prior.has_passed() {
+        rhythm::note_hopping(policy, &mut next);
+    }
+    match next.standing(policy, now) {
+        Standing::Lapsed => begin(prior.life.saturating_add(1), DeferReason::Late),
+        Standing::Early { left } if rhythm::is_same_attempt(policy, prior, attempt, now) => {
+            next.round |= attempt.server.bit();
+            defer(policy, DeferReason::Early { left }, next, Noted::default())
         }
-        Standing::Early { left } => defer(policy, DeferReason::Early { left }, next, attempt, now),
+        Standing::Early { .. } => {
+            let noted = rhythm::note_early(policy, &mut next, attempt, now);
+            next.note_attempt(attempt.server, now);
+            let waited = now.since(next.first_seen);
+            let left = next.delay(policy).saturating_sub(waited);
+            defer(policy, DeferReason::Early { left }, next, noted)
+        }
         Standing::InWindow { waited } => {
-            next.note_attempt(now);
-            pass(PassReason::Waited { waited }, next, now)
+            let would_wait = next.lengthened_delay(policy).saturating_sub(waited);
+            next.note_attempt(attempt.server, now);
+            Decision {
+                would_wait,
+                ..pass(PassReason::Waited { waited }, next, now)
+            }
         }
         Standing::Passed => {
-            next.note_attempt(now);
+            next.note_attempt(attempt.server, now);
             pass(PassReason::Passed, next, now)
         }
     }
 }
 
-fn defer(
-    policy: &Policy,
-    reason: DeferReason,
-    mut next: Record,
-    attempt: &Attempt<'_>,
-    now: Timestamp,
-) -> Decision {
-    let offends = punish::note_deferred(policy, &mut next, attempt, now)
-        && !policy.shields(SentencedClient::host(attempt.client));
-    if matches!(reason, DeferReason::Early { .. }) {
-        next.note_attempt(now);
-    }
+fn defer(policy: &Policy, reason: DeferReason, next: Record, noted: Noted) -> Decision {
     Decision {
         verdict: match policy.action {
             Action::Enforce => Verdict::Defer(reason),
             Action::Observe => Verdict::Pass(PassReason::Observed),
         },
         next,
-        offence: offends.then_some(Offence::RapidRetries),
-        wants_content: false,
+        offence: noted.offence,
+        wants_content: noted.wants_content,
+        would_wait: Duration::ZERO,
     }
 }
 
@@ -130,6 +155,7 @@ fn pass(reason: PassReason, mut next: Record, now: Timestamp) -> Decision {
         next,
         offence: None,
         wants_content: false,
+        would_wait: Duration::ZERO,
     }
 }
 

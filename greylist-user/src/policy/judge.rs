@@ -47,8 +47,11 @@ pub struct Grounds {
     pub attempts: u16,
     /// Those that passed.
     pub passes: u16,
-    /// What early retries have added to the delay.
+    /// What has been added to the delay of the tuple.
     pub extra: Duration,
+    /// How much longer the attempt, which passes, would have had to wait if the extra delay were
+    /// not only observed.
+    pub would_wait: Duration,
     /// Whether the HELO argument is remembered for relay hopping.
     pub helo_hops: bool,
 }

@@ -1,8 +1,9 @@
 //! The client network: the client address, cut where its neighbours begin to be other people's.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::attempt::Attempt;
+use super::dynamic::looks_dynamic;
 use super::rules::Policy;
 
 /// A client address cut by its class: exact for an IPv4 address without a reverse name or with one
@@ -19,8 +20,13 @@ pub struct ClientNetwork {
 impl ClientNetwork {
     /// The network that `attempt` came from.
     pub fn of(policy: &Policy, attempt: &Attempt<'_>) -> Self {
-        let _ = attempt.client_name;
-        Self::cut(attempt.client, policy.ipv4_prefix, policy.ipv6_prefix)
+        let ipv4_prefix = match attempt.client.to_canonical() {
+            IpAddr::V4(address) if is_alone(attempt.client_name, address) => {
+                policy.ipv4_prefix_unnamed
+            }
+            _ => policy.ipv4_prefix,
+        };
+        Self::cut(attempt.client, ipv4_prefix, policy.ipv6_prefix)
     }
 
     /// `address` cut to `ipv4_prefix` or `ipv6_prefix` bits.
@@ -69,6 +75,11 @@ impl ClientNetwork {
     }
 }
 
+/// Whether the neighbours of a client with this verified reverse name are other people's.
+fn is_alone(name: &[u8], address: Ipv4Addr) -> bool {
+    name.is_empty() || looks_dynamic(name, address)
+}
+
 fn v4_mask(prefix: u8) -> u32 {
     u32::MAX
         .checked_shl(32_u32.saturating_sub(prefix.into()))
@@ -79,4 +90,95 @@ fn v6_mask(prefix: u8) -> u128 {
     u128::MAX
         .checked_shl(128_u32.saturating_sub(prefix.into()))
         .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Origin, Seed, ServerMark, Timestamp, TupleKey};
+
+    fn attempt<'a>(client: &str, client_name: &'a str) -> Attempt<'a> {
+        Attempt {
+            client: client.parse().expect("an address"),
+            client_name: client_name.as_bytes(),
+            helo: b"mail.sender.example",
+            reverse_path: b"s@sender.example",
+            recipient: b"r@here.example",
+            announced_size: 5_000,
+            connected: Timestamp::NEVER,
+            server: ServerMark::UNKNOWN,
+            authenticated: false,
+            origin: Origin::ThisHost,
+        }
+    }
+
+    fn network(client: &str, client_name: &str) -> ClientNetwork {
+        ClientNetwork::of(&Policy::default(), &attempt(client, client_name))
+    }
+
+    fn tuple(client: &str, client_name: &str) -> TupleKey {
+        let seed = Seed::from_bytes(std::array::from_fn(|at| at.to_le_bytes()[0]));
+        seed.tuple_key(network(client, client_name), &attempt(client, client_name))
+    }
+
+    #[test]
+    fn hosts_of_a_named_pool_share_a_tuple() {
+        let pool = [
+            ("209.85.218.41", "mail-ej1-f41.google.com"),
+            ("209.85.218.52", "mail-ej1-f52.google.com"),
+            ("209.85.218.180", "mail-ej1-f180.google.com"),
+            ("::ffff:209.85.218.181", "mail-ej1-f181.google.com"),
+        ];
+        let first = tuple(pool[0].0, pool[0].1);
+        for (client, name) in pool {
+            assert_eq!(tuple(client, name), first, "{name}");
+        }
+        let farther = tuple("209.85.219.41", "mail-yb1-f41.google.com");
+        assert_ne!(farther, first);
+    }
+
+    #[test]
+    fn neighbours_on_dynamic_or_nameless_lines_share_nothing() {
+        for (one, other) in [
+            (
+                "p5b0abcde.dip0.t-ipconnect.de",
+                "p5b0abcdf.dip0.t-ipconnect.de",
+            ),
+            ("188-222.dsl.isp.example", "188-223.dsl.isp.example"),
+            ("", ""),
+        ] {
+            let first = tuple("91.10.188.222", one);
+            assert_ne!(first, tuple("91.10.188.223", other), "{one}");
+            assert_eq!(first, tuple("91.10.188.222", one), "{one}");
+        }
+    }
+
+    #[test]
+    fn named_host_keeps_the_network_it_always_had() {
+        let address = "192.0.2.7".parse().expect("an address");
+        assert_eq!(
+            network("192.0.2.7", "mail.sender.example"),
+            ClientNetwork::cut(address, 24, 64)
+        );
+    }
+
+    #[test]
+    fn ipv6_network_does_not_depend_on_the_name() {
+        for name in ["", "mail.sender.example", "dyn.pool.isp.example"] {
+            let one = network("2001:db8:1:2::3", name);
+            assert_eq!(one, network("2001:db8:1:2:ffff::4", "mail.sender.example"));
+            assert_ne!(one, network("2001:db8:1:3::3", name));
+        }
+    }
+
+    #[test]
+    fn operator_widens_what_nameless_hosts_share() {
+        let policy = Policy {
+            ipv4_prefix_unnamed: 28,
+            ..Policy::default()
+        };
+        let of = |client| ClientNetwork::of(&policy, &attempt(client, ""));
+        assert_eq!(of("192.0.2.1"), of("192.0.2.14"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.17"));
+    }
 }

@@ -2,11 +2,13 @@
 //!
 //! Knows how an attempt changes the facts, when a record has lapsed, and how two hosts' records of
 //! one tuple become one. Leaves what an attempt deserves to `decide`, what a run of retries means
-//! to `punish`, and where records are kept to `store`.
+//! to `rhythm`, and where records are kept to `store`.
 
 use std::time::Duration;
 
-use super::rules::Policy;
+use super::attempt::ServerMark;
+use super::rhythm;
+use super::rules::{Action, Policy};
 use super::time::{Second, Timestamp};
 use super::tuple::{HostMark, TupleKey};
 
@@ -18,23 +20,26 @@ use super::tuple::{HostMark, TupleKey};
 pub struct Record {
     /// The attempt that began this life of the record. An early retry never moves it.
     pub first_seen: Timestamp,
-    /// The latest attempt.
+    /// The latest attempt: where it was a delivery round, when the round began.
     pub last_seen: Timestamp,
     /// When the tuple first passed in this life; [`Second::NEVER`] while it is pending.
     pub passed: Second,
     /// What tells the message of the latest attempt, if anything does: its `SIZE=`, or a part of
-    /// its fingerprint; 0 otherwise.
+    /// its fingerprint with the highest bit set. The highest bit alone: no size was announced, and
+    /// only the content could tell. 0: nothing can.
     pub run_evidence: u32,
     /// Which host of the client network the latest attempt came from.
     pub run_host: HostMark,
     /// From the first attempt of the current run of rapid retries to its latest, in tenths of a
     /// second.
     pub run_span: u16,
-    /// Rapid retries in the current run.
-    pub run_retries: u16,
-    /// What early retries have added to the delay, in seconds.
+    /// Attempts in the current run of rapid retries, the one that began it included; 0 if the
+    /// latest attempt is no evidence to begin one with.
+    pub run_attempts: u16,
+    /// What early retries, and relay hopping, have added to the delay, in seconds.
     pub extra: u16,
-    /// Addresses of this site tried in the present delivery round, one bit each.
+    /// Addresses of this site tried in the present delivery round, one bit each; 0 if the address
+    /// is not known.
     pub round: u16,
     /// Attempts in this life, the first included.
     pub attempts: u16,
@@ -73,7 +78,7 @@ impl Record {
             run_evidence: 0,
             run_host: HostMark::from_bits(0),
             run_span: 0,
-            run_retries: 0,
+            run_attempts: 0,
             extra: 0,
             round: 0,
             attempts: 1,
@@ -94,7 +99,7 @@ impl Record {
             Standing::Passed
         } else {
             let waited = now.since(self.first_seen);
-            match policy.delay.checked_sub(waited) {
+            match self.delay(policy).checked_sub(waited) {
                 Some(left) if !left.is_zero() => Standing::Early { left },
                 _ => Standing::InWindow { waited },
             }
@@ -120,14 +125,33 @@ impl Record {
         self.passed != Second::NEVER
     }
 
-    /// What early retries have added to the delay.
+    /// What has been added to the delay, as it was when it was added.
     pub fn extra(&self) -> Duration {
         Duration::from_secs(self.extra.into())
     }
 
-    /// Notes one more attempt.
-    pub(super) fn note_attempt(&mut self, now: Timestamp) {
+    /// From the first attempt to the opening of this tuple's retry window.
+    pub fn delay(&self, policy: &Policy) -> Duration {
+        match policy.punish.extra_delay_action {
+            Action::Enforce => self.lengthened_delay(policy),
+            Action::Observe => policy.delay,
+        }
+    }
+
+    /// The delay and what has been added to it, as far as these rules, which may be newer, have it
+    /// count. The window it leaves is never closed.
+    pub fn lengthened_delay(&self, policy: &Policy) -> Duration {
+        let rules = &policy.punish;
+        let most = rules.extra_delay_limit.max(rules.hopping_delay);
+        policy
+            .delay
+            .saturating_add(self.extra().min(most).min(rhythm::usable_extra(policy)))
+    }
+
+    /// Notes one more attempt, at the given address of this site.
+    pub(super) fn note_attempt(&mut self, server: ServerMark, now: Timestamp) {
         self.last_seen = self.last_seen.max(now);
+        self.round = server.bit();
         self.attempts = self.attempts.saturating_add(1);
     }
 
@@ -168,7 +192,7 @@ impl Record {
     fn run_order(&self) -> (Timestamp, u16, u16, u32, HostMark, u16) {
         (
             self.last_seen,
-            self.run_retries,
+            self.run_attempts,
             self.run_span,
             self.run_evidence,
             self.run_host,
@@ -193,7 +217,7 @@ mod tests {
         fn record()(
             first_seen in 1u64..5, last_seen in 1u64..5, passed in 0u64..3,
             run_evidence in 0u32..3, run_host in 0u16..3, run_span in 0u16..3,
-            run_retries in 0u16..3, extra in 0u16..3, round in 0u16..3,
+            run_attempts in 0u16..3, extra in 0u16..3, round in 0u16..3,
             attempts in 1u16..4, passes in 0u16..3, life in 1u16..3,
         ) -> Record {
             Record {
@@ -203,7 +227,7 @@ mod tests {
                 run_evidence,
                 run_host: HostMark::from_bits(run_host),
                 run_span,
-                run_retries,
+                run_attempts,
                 extra,
                 round,
                 attempts,
@@ -262,7 +286,7 @@ mod tests {
         let policy = Policy::default();
         let mut record = Record::begun(1, T0);
         let used = T0.after(Duration::from_hours(20 * 24));
-        record.note_attempt(used);
+        record.note_attempt(ServerMark::UNKNOWN, used);
         record.note_pass(used);
         let end = used.after(policy.trust);
         let last_moment = Timestamp::from_millis(end.as_millis() - 1);
@@ -286,7 +310,7 @@ mod tests {
             passes: u16::MAX,
             ..Record::begun(1, T0)
         };
-        record.note_attempt(T0);
+        record.note_attempt(ServerMark::UNKNOWN, T0);
         record.note_pass(T0);
         assert_eq!((record.attempts, record.passes), (u16::MAX, u16::MAX));
     }

@@ -1,8 +1,8 @@
 //! Turning an attempt into the keys that it is remembered by.
 //!
-//! Knows what makes two attempts the same: the client network, the case of a domain, the parts of
-//! a reverse-path that change from mail to mail. This is the one file that hashes with
-//! a secret. Where the keys are kept is left to `store`.
+//! Knows which fields make two attempts the same, and that the case of a domain is none of them.
+//! This is the one file that hashes with a secret. What changes in a reverse-path from mail to mail
+//! is left to `fold`, and where the keys are kept to `store`.
 //!
 //! Addresses are not kept: a key is the XXH3-128 of the normalised fields under a secret of
 //! [`Seed::LENGTH`] bytes. Strangers choose what is hashed, so without the secret they could aim at
@@ -16,6 +16,7 @@ use std::num::NonZeroU32;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::attempt::Attempt;
+use super::fold;
 use super::network::ClientNetwork;
 use super::registered::without_final_dot;
 use super::reputation::RecipientMark;
@@ -100,7 +101,9 @@ impl Seed {
     pub fn trust_key(&self, network: ClientNetwork, attempt: &Attempt<'_>) -> TrustKey {
         let mut hasher = self.hasher(b'R');
         network.feed(|piece| hasher.raw(piece));
-        fold(attempt.reverse_path, |piece| hasher.raw(piece));
+        fold::fold(attempt.reverse_path, attempt.recipient, |piece| {
+            hasher.raw(piece);
+        });
         TrustKey(hasher.finish())
     }
 
@@ -123,7 +126,7 @@ impl Seed {
     /// The key of a HELO argument, in any case and with or without a final dot.
     pub fn helo_key(&self, helo: &[u8]) -> HeloKey {
         let mut hasher = self.hasher(b'H');
-        lower_case(without_final_dot(helo), |piece| hasher.raw(piece));
+        fold::lower_case(without_final_dot(helo), |piece| hasher.raw(piece));
         HeloKey(hasher.finish())
     }
 
@@ -131,14 +134,14 @@ impl Seed {
     pub fn hop_key(&self, helo: &[u8], recipient: &[u8]) -> HopKey {
         let mut hasher = self.hasher(b'O');
         hasher.mailbox(recipient);
-        lower_case(without_final_dot(helo), |piece| hasher.raw(piece));
+        fold::lower_case(without_final_dot(helo), |piece| hasher.raw(piece));
         HopKey(hasher.finish())
     }
 
     /// The mark of a registered domain, in any case.
     pub fn domain_mark(&self, domain: &[u8]) -> DomainMark {
         let mut hasher = self.hasher(b'D');
-        lower_case(domain, |piece| hasher.raw(piece));
+        fold::lower_case(domain, |piece| hasher.raw(piece));
         let [a, b, c, d, ..] = hasher.finish();
         let bits = u32::from_le_bytes([a, b, c, d]);
         DomainMark(NonZeroU32::new(bits).unwrap_or(NonZeroU32::MIN))
@@ -153,23 +156,33 @@ impl Seed {
     }
 
     /// The key of a failure: client address, reverse-path and recipient.
-    pub fn failure_key(&self, attempt: &Attempt<'_>) -> FailureKey {
+    pub fn failure_key(&self, client: IpAddr, reverse_path: &[u8], recipient: &[u8]) -> FailureKey {
         let mut hasher = self.hasher(b'F');
-        ClientNetwork::cut(attempt.client, 32, 128).feed(|piece| hasher.raw(piece));
-        hasher.mailbox(attempt.reverse_path);
-        hasher.mailbox(attempt.recipient);
+        ClientNetwork::cut(client, 32, 128).feed(|piece| hasher.raw(piece));
+        hasher.mailbox(reverse_path);
+        hasher.mailbox(recipient);
         FailureKey(hasher.finish())
     }
 
     /// The mark of a recipient: without regard to case, and to what follows the first `+` of its
     /// local-part, so that nobody who owns one mailbox owns many recipients.
     pub fn recipient_mark(&self, recipient: &[u8]) -> RecipientMark {
-        let (local_part, domain) = split(recipient);
-        let mut hasher = self.hasher(b'M');
-        lower_case(without_extension(local_part), |piece| hasher.raw(piece));
-        lower_case(domain, |piece| hasher.raw(piece));
+        let (local_part, domain) = fold::split(recipient);
+        let mut hasher = self.hasher(b'Q');
+        fold::lower_case(fold::without_extension(local_part), |piece| {
+            hasher.raw(piece)
+        });
+        fold::lower_case(domain, |piece| hasher.raw(piece));
         let [first, ..] = hasher.finish();
         RecipientMark::of_hash(first)
+    }
+
+    /// The key that messages are hashed with.
+    pub(super) fn message_key(&self) -> [u8; 16] {
+        let mut hasher = self.hasher(b'M');
+        // As in `fingerprint`: all of the secret.
+        hasher.raw(&[0; 256]);
+        hasher.finish()
     }
 
     /// A hasher whose input begins with `kind`, so that no two kinds of key can be equal.
@@ -248,13 +261,8 @@ impl KeyHasher {
         self.0.update(bytes);
     }
 
-    /// A reverse- or forward-path: its length, its local-part as it is and its domain in lower case
-    /// (RFC 5321, 2.4).
     fn mailbox(&mut self, path: &[u8]) {
-        self.raw(&(path.len() as u64).to_le_bytes());
-        let (local_part, domain) = split(path);
-        self.raw(local_part);
-        lower_case(domain, |piece| self.raw(piece));
+        feed_mailbox(path, |piece| self.raw(piece));
     }
 
     fn finish(&self) -> [u8; 16] {
@@ -262,73 +270,14 @@ impl KeyHasher {
     }
 }
 
-/// Hands the pieces of `reverse_path` without what changes from mail to mail to `sink`.
-///
-/// Lower case throughout; the local-part ends at its first `+` (unless it begins with it); a run of
-/// four or more digits, and one of eight or more hexadecimal digits among which is a decimal one,
-/// becomes a single `#`. So `bounce-20931-user=example.org` and the next number are one sender.
-///
-/// Only trust is keyed by this: a pending tuple has the exact reverse-path, so folding too much can
-/// extend trust to a neighbour on the same host but never let a stranger skip the wait.
-fn fold(reverse_path: &[u8], mut sink: impl FnMut(&[u8])) {
-    let (local_part, domain) = split(reverse_path);
-    let mut rest = without_extension(local_part);
-    while !rest.is_empty() {
-        let (length, folded) = next_run(rest);
-        let (run, after) = rest.split_at(length);
-        if folded {
-            sink(b"#");
-        } else {
-            lower_case(run, &mut sink);
-        }
-        rest = after;
-    }
-    lower_case(domain, sink);
+/// Hands a reverse- or forward-path to `sink`: its length, its local-part as it is and its domain in
+/// lower case (RFC 5321, 2.4).
+pub(super) fn feed_mailbox(path: &[u8], mut sink: impl FnMut(&[u8])) {
+    sink(&(path.len() as u64).to_le_bytes());
+    let (local_part, domain) = fold::split(path);
+    sink(local_part);
+    fold::lower_case(domain, sink);
 }
-
-/// `local_part` up to its first `+`, unless it begins with it.
-fn without_extension(local_part: &[u8]) -> &[u8] {
-    let end = local_part
-        .iter()
-        .skip(1)
-        .position(|&byte| byte == b'+')
-        .map_or(local_part.len(), |position| position + 1);
-    &local_part[..end]
-}
-
-/// The length of the run of like characters that `text` begins with, and whether it is a number
-/// that folds. `text` is not empty.
-fn next_run(text: &[u8]) -> (usize, bool) {
-    let run = |is_member: fn(&u8) -> bool| text.iter().take_while(|byte| is_member(byte)).count();
-    let hex = run(u8::is_ascii_hexdigit);
-    if hex >= 8 && text[..hex].iter().any(u8::is_ascii_digit) {
-        return (hex, true);
-    }
-    let digits = run(u8::is_ascii_digit);
-    match digits {
-        0 => (1, false),
-        1..4 => (digits, false),
-        _ => (digits, true),
-    }
-}
-
-/// Splits a path before its last `@`; without one, all of it is local-part.
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    let at = path.iter().rposition(|&byte| byte == b'@');
-    path.split_at(at.unwrap_or(path.len()))
-}
-
-/// Hands `text` in ASCII lower case to `sink`, in pieces that fit the stack.
-fn lower_case(text: &[u8], mut sink: impl FnMut(&[u8])) {
-    let mut buffer = [0; 64];
-    for piece in text.chunks(buffer.len()) {
-        let lowered = &mut buffer[..piece.len()];
-        lowered.copy_from_slice(piece);
-        lowered.make_ascii_lowercase();
-        sink(lowered);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -352,7 +301,7 @@ mod tests {
     fn attempt<'a>(client: &str, reverse_path: &'a str, recipient: &'a str) -> Attempt<'a> {
         Attempt {
             client: client.parse().expect("an address"),
-            client_name: b"",
+            client_name: b"mail.sender.example",
             helo: b"",
             reverse_path: reverse_path.as_bytes(),
             recipient: recipient.as_bytes(),
@@ -378,14 +327,6 @@ mod tests {
 
     fn key(policy: &Policy, attempt: &Attempt<'_>) -> TupleKey {
         SEED.tuple_key(ClientNetwork::of(policy, attempt), attempt)
-    }
-
-    fn folded(reverse_path: &str) -> String {
-        let mut text = Vec::new();
-        fold(reverse_path.as_bytes(), |piece| {
-            text.extend_from_slice(piece);
-        });
-        String::from_utf8(text).expect("ASCII stays ASCII")
     }
 
     #[test]
@@ -466,30 +407,6 @@ mod tests {
     }
 
     #[test]
-    fn folds_what_changes_from_mail_to_mail() {
-        for (reverse_path, expected) in [
-            ("", ""),
-            ("News@A.example", "news@a.example"),
-            ("news+17-abc@a.example", "news@a.example"),
-            (
-                "bounce+user=b.example@lists.example",
-                "bounce@lists.example",
-            ),
-            ("+odd@a.example", "+odd@a.example"),
-            (
-                "bounce-20931-user=b.example@l.example",
-                "bounce-#-user=b.example@l.example",
-            ),
-            ("v-0123456789abcdef0123@m.example", "v-#@m.example"),
-            ("list2-123@a.example", "list2-123@a.example"),
-            ("deadbeef@a.example", "deadbeef@a.example"),
-            ("no-domain", "no-domain"),
-        ] {
-            assert_eq!(folded(reverse_path), expected, "of {reverse_path}");
-        }
-    }
-
-    #[test]
     fn trust_is_keyed_by_network_and_folded_sender_only() {
         let list = trust("192.0.2.7", "bounce-20931@l.example");
         assert_eq!(list, trust("192.0.2.9", "bounce-20932@L.example"));
@@ -522,13 +439,6 @@ mod tests {
                 tuple("192.0.2.7", &upper, "r@b")
             );
             prop_assert_eq!(trust("192.0.2.7", &lower), trust("192.0.2.7", &upper));
-        }
-
-        #[test]
-        fn folds_any_bytes(reverse_path in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let mut length = 0;
-            fold(&reverse_path, |piece| length += piece.len());
-            prop_assert!(length <= reverse_path.len());
         }
     }
 }

@@ -9,13 +9,14 @@
 use std::net::IpAddr;
 
 use crate::policy::{
-    self, Attempt, Circumstances, ClientNetwork, ClientRecord, Failure, Grounds, History,
+    self, Attempt, Bearing, Circumstances, ClientNetwork, ClientRecord, Failure, History,
     HoppingHelo, Judgement, Neighbours, Offence, Origin, PassReason, Policy, Protection, Record,
     RefuseReason, Reputation, Repute, Sentence, SentencedClient, ServerMark, Timestamp,
     TrustRecord, Verdict,
 };
 
 use super::Store;
+use super::judge::judgement_of;
 
 /// Of whom, and of what, an explanation is wanted.
 #[derive(Clone, Copy, Debug)]
@@ -187,7 +188,9 @@ impl Store {
     ) -> MailStanding {
         let tuple_key = self.seed.tuple_key(network, attempt);
         let trust_key = self.seed.trust_key(network, attempt);
-        let failure_key = self.seed.failure_key(attempt);
+        let failure_key =
+            self.seed
+                .failure_key(attempt.client, attempt.reverse_path, attempt.recipient);
         let failure = self.failures.by_message.alter(&failure_key, |it| *it);
         let trust = self.trust.alter(&trust_key, |it| *it);
         let known = MailStanding {
@@ -231,20 +234,13 @@ impl Store {
         }
         let circumstances = Circumstances {
             helo_hops: self.hops.slows(policy, &self.seed, network, attempt, now),
-            after_failure: false,
+            after_failure: known.failure.is_some_and(|failure| {
+                failure.bearing(policy, attempt, now) == Bearing::WantsContent
+            }),
         };
         let decision = policy::decide(policy, known.tuple.as_ref(), attempt, &circumstances, now);
         MailStanding {
-            next: Judgement {
-                verdict: decision.verdict,
-                wants_content: decision.wants_content,
-                grounds: Grounds {
-                    attempts: decision.next.attempts,
-                    passes: decision.next.passes,
-                    extra: decision.next.extra(),
-                    helo_hops: circumstances.helo_hops,
-                },
-            },
+            next: judgement_of(&decision, &circumstances),
             offence: decision.offence,
             ..known
         }

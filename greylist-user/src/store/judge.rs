@@ -36,13 +36,12 @@ impl Judge for Store {
         let offence = self
             .tuples
             .alter(&tuple_key, |record| {
-                policy::note_content(&policy, record, attempt, fingerprint, now)
+                policy::note_content(&policy, record, attempt, fingerprint)
             })
             .flatten();
-        let failure_key = self.seed.failure_key(attempt);
         let after_failure =
             self.failures
-                .note_content(&policy, failure_key, attempt, fingerprint, now);
+                .note_content(&policy, &self.seed, attempt, fingerprint, now);
         for offence in offence.into_iter().chain(after_failure) {
             self.strike(&policy, attempt, offence, now);
         }
@@ -57,12 +56,12 @@ impl Judge for Store {
         let network_key = self.seed.network_key(network);
         self.reputations
             .note_rejected(&policy, network_key, attempt, &self.seed, now);
-        let failure_key = self.seed.failure_key(attempt);
-        let client_key = self.seed.client_key(SentencedClient::host(attempt.client));
         let offence = self
             .failures
-            .note_rejected(&policy, failure_key, client_key, attempt, now);
-        if let Some(offence) = offence {
+            .note_rejected(&policy, &self.seed, attempt, now);
+        if let Some(offence) = offence
+            && !self.is_trusted(&policy, network, attempt, now)
+        {
             self.strike(&policy, attempt, offence, now);
         }
     }
@@ -85,12 +84,16 @@ impl Store {
         if self.turns_away(policy, attempt, now) {
             return Verdict::Refuse(RefuseReason::Sentenced).into();
         }
+        self.failures.note_named(policy, &self.seed, attempt, now);
         let network = ClientNetwork::of(policy, attempt);
         let network_key = self.seed.network_key(network);
         let repute = self.reputations.standing(policy, &network_key, now);
         if repute == Repute::Bad
             && let Some(reason) = self.refuses(policy, &network_key, attempt, now)
         {
+            if reason == (RefuseReason::BadReputation { permanently: true }) {
+                self.note_refused(policy, attempt, now);
+            }
             return Verdict::Refuse(reason).into();
         }
         let trust_key = self.seed.trust_key(network, attempt);
@@ -144,10 +147,7 @@ impl Store {
         for (address, network) in hopped.struck {
             self.strike_address(policy, address, network, Offence::RelayHopping, now);
         }
-        let failure_key = self.seed.failure_key(attempt);
-        let failed = self
-            .failures
-            .note_attempt(policy, failure_key, attempt, now);
+        let failed = self.failures.note_attempt(policy, &self.seed, attempt, now);
         let circumstances = Circumstances {
             helo_hops: hopped.helo_hops,
             after_failure: failed.wants_content,
@@ -160,6 +160,9 @@ impl Store {
         let Ok(decision) = decided else {
             return Verdict::Pass(PassReason::Unrecorded).into();
         };
+        if !decision.would_wait.is_zero() {
+            self.metrics.would_wait.inc();
+        }
         for offence in decision.offence.into_iter().chain(failed.offence) {
             self.strike(policy, attempt, offence, now);
         }
@@ -180,6 +183,30 @@ impl Store {
             .into_iter()
             .filter_map(|client| self.sentences.of(client, now))
             .any(|sentence| policy::turns_away(policy, &sentence, attempt, history, now))
+    }
+
+    /// Notes that the attempt is answered 5yz by this program itself. The message has failed, but
+    /// that says nothing of its recipient.
+    fn note_refused(&self, policy: &Policy, attempt: &Attempt<'_>, now: Timestamp) {
+        if let Some(offence) = self.failures.note_refused(policy, &self.seed, attempt, now) {
+            self.strike(policy, attempt, offence, now);
+        }
+    }
+
+    /// Whether trust holds. The recipients that the MTA refuses itself come past it.
+    fn is_trusted(
+        &self,
+        policy: &Policy,
+        network: ClientNetwork,
+        attempt: &Attempt<'_>,
+        now: Timestamp,
+    ) -> bool {
+        let record = self.trust.get(&self.seed.trust_key(network, attempt));
+        let repute = || {
+            let key = self.seed.network_key(network);
+            self.reputations.standing(policy, &key, now)
+        };
+        record.is_some_and(|record| record.is_trusted(policy, repute(), now))
     }
 
     /// Whether trust holds; if so, it is renewed.
@@ -207,7 +234,7 @@ impl Store {
     }
 }
 
-fn judgement_of(decision: &Decision, circumstances: &Circumstances) -> Judgement {
+pub(super) fn judgement_of(decision: &Decision, circumstances: &Circumstances) -> Judgement {
     Judgement {
         verdict: decision.verdict,
         wants_content: decision.wants_content,
@@ -215,6 +242,7 @@ fn judgement_of(decision: &Decision, circumstances: &Circumstances) -> Judgement
             attempts: decision.next.attempts,
             passes: decision.next.passes,
             extra: decision.next.extra(),
+            would_wait: decision.would_wait,
             helo_hops: circumstances.helo_hops,
         },
     }

@@ -27,6 +27,8 @@ pub struct Metrics {
     pub client_capacity: Gauge,
     /// Strikes and AUTH that were not recorded since the table of clients was full.
     pub clients_unrecorded: Counter,
+    /// Attempts that passed, and would have had to wait on if the extra delay were not only observed.
+    pub would_wait: Counter,
     /// Tuples held.
     pub tuples: Gauge,
     /// Tuples that may be held.
@@ -49,6 +51,11 @@ pub struct Metrics {
     pub sentences_unrecorded: Counter,
     /// Sentences undone by an operator.
     pub sentences_forgiven: Counter,
+    /// Permanent failures remembered.
+    pub failures: Gauge,
+    /// Permanent failures that were not remembered, or not counted against their client, since too
+    /// many are.
+    pub failures_unrecorded: Counter,
     /// Client networks with a reputation.
     pub reputations: Gauge,
     /// Counts for or against a network that were not recorded since the table was full.
@@ -102,6 +109,7 @@ impl Metrics {
             struck_networks "Client networks held of which struck hosts are remembered"
             client_capacity "Clients that may be held, and struck networks"
             clients_unrecorded "Strikes and AUTH not recorded since too many clients are held"
+            would_wait "Attempts that passed, and would have waited on if the extra delay were enforced"
             tuples "Tuples held"
             tuple_capacity "Tuples that may be held"
             trusted "Senders that have earned trust or are earning it"
@@ -113,6 +121,8 @@ impl Metrics {
             sentences_lengthened "Sentences made longer, once each, since the client went on knocking"
             sentences_unrecorded "Sentences not given since too many are in force"
             sentences_forgiven "Sentences undone by an operator"
+            failures "Permanent failures remembered, those of the last hour"
+            failures_unrecorded "Permanent failures not remembered since there were too many"
             reputations "Client networks with a reputation"
             reputations_unrecorded "Counts for or against a network not recorded since the table was full"
             would_refuse "Attempts that a bad reputation would have refused, were it not only observed"
@@ -204,6 +214,7 @@ impl Default for Metrics {
             struck_networks: Gauge::default(),
             client_capacity: Gauge::default(),
             clients_unrecorded: Counter::default(),
+            would_wait: Counter::default(),
             tuples: Gauge::default(),
             tuple_capacity: Gauge::default(),
             trusted: Gauge::default(),
@@ -215,6 +226,8 @@ impl Default for Metrics {
             sentences_lengthened: Counter::default(),
             sentences_unrecorded: Counter::default(),
             sentences_forgiven: Counter::default(),
+            failures: Gauge::default(),
+            failures_unrecorded: Counter::default(),
             reputations: Gauge::default(),
             reputations_unrecorded: Counter::default(),
             would_refuse: Counter::default(),

@@ -23,7 +23,6 @@ mod lock;
 mod memory;
 mod metrics;
 mod persist;
-mod reports;
 mod reputations;
 mod restored;
 mod seed;
@@ -233,7 +232,7 @@ impl Store {
             clients: Clients::growing(settings.clients),
             reputations: Reputations::growing(settings.clients, Arc::clone(&metrics)),
             hops: Hops::new(Arc::clone(&metrics)),
-            failures: Failures::new(),
+            failures: Failures::new(metrics.failures_unrecorded.clone()),
             begun: AtomicU64::new(now.as_millis()),
             judged: AtomicU64::new(0),
             writing: Mutex::new(()),
@@ -422,6 +421,7 @@ impl Store {
         self.metrics
             .sentence_capacity
             .set(show(census.sentence_capacity));
+        self.metrics.failures.set(show(self.failures.len()));
         self.reputations.show_sizes();
     }
 }

@@ -46,6 +46,7 @@ impl Sweep {
                 sweep: &|aisle| store.reputations.sweep_aisle(aisle, policy, now),
             },
             hall!(store.failures.by_message),
+            hall!(store.failures.by_client),
             hall!(store.hops.helos),
         ];
         let aisles = halls.iter().map(|hall| hall.aisles).sum();

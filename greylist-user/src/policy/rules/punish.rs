@@ -14,7 +14,8 @@ pub struct Punish {
     pub action: Action,
     /// Whether offences are strikes, or only counted.
     pub strike_action: Action,
-    /// Whether early retries make their tuple wait longer, or are only counted.
+    /// Whether a tuple waits the extra delay that early retries, and relay hopping, have added, or
+    /// is only counted when it would.
     pub extra_delay_action: Action,
     /// Whether relay hopping is followed by anything, or only counted.
     pub hopping_action: Action,
@@ -50,8 +51,8 @@ pub struct Punish {
     /// The time after the failure within which they count. Default 1 h.
     pub rejected_window: Duration,
     /// Recipients that the MTA refused permanently to one client within
-    /// [`rejected_window`](Self::rejected_window) that are an offence, if they are nearly all it
-    /// named. Default 100; 0 means never.
+    /// [`rejected_window`](Self::rejected_window) that are still no offence; more are, if they are at
+    /// least four fifths of all it named. Default 100; 0 means never.
     pub rejected_recipients: u16,
     /// How long the first strike keeps a client at level rate, up to a tenth more; also how long an
     /// operator's sentence is if he says nothing. Default 30 min.

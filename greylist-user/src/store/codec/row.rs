@@ -62,7 +62,7 @@ pub(super) fn encode(row: &Row, to: &mut Vec<u8>) {
             to.extend_from_slice(&record.attempts.to_le_bytes());
             to.extend_from_slice(&record.passes.to_le_bytes());
             to.extend_from_slice(&record.life.to_le_bytes());
-            to.extend_from_slice(&record.run_retries.to_le_bytes());
+            to.extend_from_slice(&record.run_attempts.to_le_bytes());
             let span = u32::from(record.run_span) * SPAN_UNIT;
             to.extend_from_slice(&span.to_le_bytes());
             to.extend_from_slice(&record.run_evidence.to_le_bytes());
@@ -167,7 +167,7 @@ pub(super) fn decode(kind: u8, bytes: &[u8]) -> Option<Row> {
                 attempts: fields.u16().max(1),
                 passes: fields.u16(),
                 life: fields.u16().max(1),
-                run_retries: fields.u16(),
+                run_attempts: fields.u16(),
                 run_span: u16::try_from(fields.u32() / SPAN_UNIT).unwrap_or(u16::MAX),
                 run_evidence: fields.u32(),
                 run_host: HostMark::from_bits(u16::try_from(fields.u32()).unwrap_or(u16::MAX)),

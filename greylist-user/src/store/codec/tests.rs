@@ -74,7 +74,7 @@ fn sample() -> [Row; 3] {
     record.run_span = 80;
     record.extra = 45;
     record.round = 5;
-    record.run_retries = 2;
+    record.run_attempts = 2;
     [
         Row::Sentence(Sentence {
             client: SentencedClient::from(std::net::Ipv4Addr::new(192, 0, 2, 7)),
@@ -121,7 +121,7 @@ fn row() -> impl Strategy<Value = Row> {
                     attempts: counts.0,
                     passes: counts.1,
                     life: counts.2,
-                    run_retries: run.0,
+                    run_attempts: run.0,
                     run_span: run.1,
                     run_evidence: run.2,
                     run_host: HostMark::from_bits(run.3),
