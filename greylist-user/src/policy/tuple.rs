@@ -170,7 +170,7 @@ impl Seed {
         let (local_part, domain) = fold::split(recipient);
         let mut hasher = self.hasher(b'Q');
         fold::lower_case(fold::without_extension(local_part), |piece| {
-            hasher.raw(piece)
+            hasher.raw(piece);
         });
         fold::lower_case(domain, |piece| hasher.raw(piece));
         let [first, ..] = hasher.finish();

@@ -166,7 +166,7 @@ impl Store {
         for offence in decision.offence.into_iter().chain(failed.offence) {
             self.strike(policy, attempt, offence, now);
         }
-        judgement_of(&decision, &circumstances)
+        judgement_of(&decision, circumstances)
     }
 
     /// Whether a sentence has the session of `attempt` turned away: at level block always, so that
@@ -234,7 +234,7 @@ impl Store {
     }
 }
 
-pub(super) fn judgement_of(decision: &Decision, circumstances: &Circumstances) -> Judgement {
+pub(super) fn judgement_of(decision: &Decision, circumstances: Circumstances) -> Judgement {
     Judgement {
         verdict: decision.verdict,
         wants_content: decision.wants_content,
