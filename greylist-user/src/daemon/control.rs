@@ -85,27 +85,25 @@ impl Control for Desk {
     fn report(&self, report: &Report) -> Result<(), ControlError> {
         let now = self.clock.now();
         let address = report.address();
-        match report {
+        let is_noted = match report {
             Report::Ham { name, .. } | Report::Spam { name, .. } => {
                 let name = name.as_deref().map(str::as_bytes);
                 let spam = matches!(report, Report::Spam { .. });
-                if !self.store.report_mail(address, name, spam, now) {
-                    let why = "too many networks have a reputation; raise [store] clients";
-                    return Err(ControlError(why.to_owned()));
-                }
+                self.store.report_mail(address, name, spam, now)
             }
             Report::Reject { mail, size, .. } => {
                 let (sender, recipient) = (mail.sender.as_bytes(), mail.recipient.as_bytes());
-                if !self
-                    .store
+                self.store
                     .report_reject(address, sender, recipient, *size, now)
-                {
-                    let why = "too many messages have failed within the hour to remember one more";
-                    return Err(ControlError(why.to_owned()));
-                }
             }
+        };
+        if is_noted {
+            Ok(())
+        } else {
+            let why = "there is no room to remember it: too many networks with a reputation ([store] \
+                       clients), or too many failures within the hour";
+            Err(ControlError(why.to_owned()))
         }
-        Ok(())
     }
 
     fn health(&self) -> Health {

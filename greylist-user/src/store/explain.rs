@@ -9,9 +9,10 @@
 use std::net::IpAddr;
 
 use crate::policy::{
-    self, Attempt, Circumstances, ClientNetwork, ClientRecord, Failure, History, HoppingHelo,
-    Judgement, Neighbours, Offence, Origin, PassReason, Policy, Protection, Record, RefuseReason,
-    Reputation, Repute, Sentence, SentencedClient, ServerMark, Timestamp, TrustRecord, Verdict,
+    self, Attempt, Bearing, Circumstances, ClientNetwork, ClientRecord, Failure, History,
+    HoppingHelo, Judgement, Neighbours, Offence, Origin, PassReason, Policy, Protection, Record,
+    RefuseReason, Reputation, Repute, Sentence, SentencedClient, ServerMark, Timestamp,
+    TrustRecord, Verdict,
 };
 
 use super::Store;
@@ -233,7 +234,9 @@ impl Store {
         }
         let circumstances = Circumstances {
             helo_hops: self.hops.slows(policy, &self.seed, network, attempt, now),
-            after_failure: false,
+            after_failure: known.failure.is_some_and(|failure| {
+                failure.bearing(policy, attempt, now) == Bearing::WantsContent
+            }),
         };
         let decision = policy::decide(policy, known.tuple.as_ref(), attempt, &circumstances, now);
         MailStanding {
