@@ -93,7 +93,7 @@ pub(super) fn after_rejection(scene: &mut Scene, site: &Site) -> Result<(), Erro
 
     let spammer = site.stranger_at(spammer());
     let mut message = Message::new("sales@pushier.example", "another-offer");
-    message.subject = FORBIDDEN.to_owned();
+    FORBIDDEN.clone_into(&mut message.subject);
     let alice = ["alice".to_owned()];
     scene.tries(envelope(spammer, &message, "alice"));
     let first = attempt(spammer, &message, &alice)?;
@@ -102,9 +102,9 @@ pub(super) fn after_rejection(scene: &mut Scene, site: &Site) -> Result<(), Erro
     let rejected = attempt(spammer, &message, &alice)?;
     scene.saw(format!("after the delay: {}", rejected.outcome()));
     let ip = spammer.source.ip().to_string();
-    let size = message.text().len().to_string();
+    let bytes = message.text().len().to_string();
     let (from, to) = (message.reverse_path.as_str(), address("alice"));
-    let report = ["report", "reject", &ip, from, &to, "--size", &size];
+    let report = ["report", "reject", &ip, from, &to, "--size", &bytes];
     scene.tries(format!("the filter runs greygate {}", report.join(" ")));
     site.greygate().run(&report)?;
     let mut after_five = false;
