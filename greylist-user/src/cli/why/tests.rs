@@ -121,35 +121,7 @@ fn offender_is_told_with_all_that_it_did_and_what_it_costs() {
         }],
         ..base()
     };
-    assert_eq!(
-        on_paper(&offender),
-        ["192.0.2.7 at 2026-11-22 01:41:01 UTC",
-"strikes       2, forgotten 2026-12-22 01:39:01 UTC (in 29d23h) unless more come",
-"              2026-11-22 01:39:01 UTC (2m ago): one message tried again and again, seconds apart",
-"              2026-11-21 01:41:01 UTC (24h ago): one HELO argument and recipient from many unrelated networks at once",
-"neighbours    2 hosts struck in 192.0.2.0/24, the latest 2026-11-22 01:39:01 UTC (2m ago); 4 sentence the network",
-"sentence      of 192.0.2.7: block, for one message tried again and again, seconds apart",
-"              since 2026-11-22 01:39:01 UTC (2m ago)",
-"              until 2026-11-23 01:41:01 UTC (in 24h), lengthened since it went on knocking",
-"kernel        192.0.2.7: block, until 2026-11-23 01:41:01 UTC (in 24h), 1,234 new connections dropped",
-"HELO          remembered for relay hopping: caught once, last 2026-11-21 01:41:01 UTC (24h ago); forgotten 2026-11-22 01:42:01 UTC (in 1m)",
-"",
-"network       192.0.2.7/32",
-"reputation    bad: 1 good and 70 bad; good on 1 day, to 1 recipient; last 2026-11-22 01:39:01 UTC (2m ago)",
-            "              reported as ham 0, as spam 12",
-"protected     from nothing",
-"tuple         waits: a retry passes from 2026-11-22 01:42:31 UTC (in 1m30s)",
-"              first seen 2026-11-22 01:38:31 UTC (2m30s ago)",
-"              last seen 2026-11-22 01:39:01 UTC (2m ago)",
-"              9 attempts, none passed",
-"              waits 1m longer for early retries",
-"              3 rapid retries in a row",
-"              lapses 2026-11-23 01:38:31 UTC (in 23h57m) if unused; life 2",
-"trust         none",
-"failure       refused for good 2026-11-22 01:40:01 UTC (1m ago); 1 retry since, 5 are no offence, until 2026-11-22 02:40:01 UTC (in 59m)",
-"next attempt  is refused (sentenced): the session is told 421 and whom to ask",
-""].join("\n")
-    );
+    assert_eq!(on_paper(&offender), OFFENDER.join("\n"));
 }
 
 #[test]
@@ -305,3 +277,33 @@ fn on_paper(given: &Why) -> String {
 /// 2026-11-22 01:41:01 UTC.
 const NOW: u64 = 1_795_311_661;
 const DAY: u64 = 86_400;
+
+/// An offender, on paper.
+const OFFENDER: [&str; 26] = [
+    "192.0.2.7 at 2026-11-22 01:41:01 UTC",
+    "strikes       2, forgotten 2026-12-22 01:39:01 UTC (in 29d23h) unless more come",
+    "              2026-11-22 01:39:01 UTC (2m ago): one message tried again and again, seconds apart",
+    "              2026-11-21 01:41:01 UTC (24h ago): one HELO argument and recipient from many unrelated networks at once",
+    "neighbours    2 hosts struck in 192.0.2.0/24, the latest 2026-11-22 01:39:01 UTC (2m ago); 4 sentence the network",
+    "sentence      of 192.0.2.7: block, for one message tried again and again, seconds apart",
+    "              since 2026-11-22 01:39:01 UTC (2m ago)",
+    "              until 2026-11-23 01:41:01 UTC (in 24h), lengthened since it went on knocking",
+    "kernel        192.0.2.7: block, until 2026-11-23 01:41:01 UTC (in 24h), 1,234 new connections dropped",
+    "HELO          remembered for relay hopping: caught once, last 2026-11-21 01:41:01 UTC (24h ago); forgotten 2026-11-22 01:42:01 UTC (in 1m)",
+    "",
+    "network       192.0.2.7/32",
+    "reputation    bad: 1 good and 70 bad; good on 1 day, to 1 recipient; last 2026-11-22 01:39:01 UTC (2m ago)",
+    "              reported as ham 0, as spam 12",
+    "protected     from nothing",
+    "tuple         waits: a retry passes from 2026-11-22 01:42:31 UTC (in 1m30s)",
+    "              first seen 2026-11-22 01:38:31 UTC (2m30s ago)",
+    "              last seen 2026-11-22 01:39:01 UTC (2m ago)",
+    "              9 attempts, none passed",
+    "              waits 1m longer for early retries",
+    "              3 rapid retries in a row",
+    "              lapses 2026-11-23 01:38:31 UTC (in 23h57m) if unused; life 2",
+    "trust         none",
+    "failure       refused for good 2026-11-22 01:40:01 UTC (1m ago); 1 retry since, 5 are no offence, until 2026-11-22 02:40:01 UTC (in 59m)",
+    "next attempt  is refused (sentenced): the session is told 421 and whom to ask",
+    "",
+];
