@@ -42,6 +42,7 @@ fn hammer(fixture: &Fixture, store: &Store, body: impl Fn(u8) -> Vec<u8>) -> usi
 fn strikes_one_message_without_size_by_its_content() {
     let fixture = Fixture::new();
     let store = fixture.open();
+    fixture.warm_up();
     hammer(&fixture, &store, |_| {
         b"The same, again and again.\r\n".to_vec()
     });
@@ -61,6 +62,7 @@ fn many_messages_without_size_are_read_and_nobody_is_struck() {
     ] {
         let fixture = Fixture::new();
         let store = fixture.open();
+        fixture.warm_up();
         assert!(hammer(&fixture, &store, body) > 0);
         assert_eq!(store.census().sentences, 0);
     }
@@ -70,6 +72,7 @@ fn many_messages_without_size_are_read_and_nobody_is_struck() {
 fn extra_delay_outlives_a_restart() {
     let fixture = Fixture::new();
     let store = fixture.open();
+    fixture.warm_up();
     for _ in 0..4 {
         fixture.judge(&store, &ATTEMPT);
         fixture.clock.advance(Duration::from_secs(40));
@@ -77,6 +80,7 @@ fn extra_delay_outlives_a_restart() {
     fixture.rows(&store);
     drop(store);
     let store = fixture.open();
+    fixture.warm_up();
     fixture.clock.advance(Duration::from_secs(20));
     let early = store.judge(&ATTEMPT, fixture.clock.now());
     let left = Duration::from_mins(1);
@@ -91,6 +95,7 @@ fn extra_delay_that_is_only_observed_is_counted_where_it_would_be_waited() {
     policy.punish.extra_delay_action = Action::Observe;
     let fixture = Fixture::with_policy(policy);
     let store = fixture.open();
+    fixture.warm_up();
     for _ in 0..3 {
         fixture.judge(&store, &ATTEMPT);
         fixture.wait_minutes(1);
@@ -109,6 +114,7 @@ fn extra_delay_that_is_only_observed_is_counted_where_it_would_be_waited() {
 fn delivery_rounds_over_five_addresses_are_no_offence() {
     let fixture = Fixture::new();
     let store = fixture.open();
+    fixture.warm_up();
     for _ in 0..3 {
         for address in 1..=5 {
             let attempt = Attempt {
