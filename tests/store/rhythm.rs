@@ -80,7 +80,6 @@ fn extra_delay_outlives_a_restart() {
     fixture.rows(&store);
     drop(store);
     let store = fixture.open();
-    fixture.warm_up();
     fixture.clock.advance(Duration::from_secs(20));
     let early = store.judge(&ATTEMPT, fixture.clock.now());
     let left = Duration::from_mins(1);

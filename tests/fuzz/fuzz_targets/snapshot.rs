@@ -5,7 +5,7 @@
 //! more as the rows of a block that is whole.
 #![no_main]
 
-use greygate::policy::Timestamp;
+use greygate::policy::{History, Timestamp};
 use greygate::store::codec::{Damage, Header, Reader, Row, Writer};
 use libfuzzer_sys::fuzz_target;
 
@@ -28,6 +28,9 @@ fn written(rows: &[Row]) -> Vec<u8> {
     let header = Header {
         seed: [0; 16],
         taken: Timestamp::NEVER,
+        history: History {
+            begun: Timestamp::NEVER,
+        },
     };
     let mut writer = Writer::begin(Vec::new(), &header).expect("memory is writable");
     for row in rows {
