@@ -29,6 +29,22 @@ use std::ops::Range;
 pub(super) fn fold(reverse_path: &[u8], recipient: &[u8], mut sink: impl FnMut(&[u8])) {
     let sink: &mut dyn FnMut(&[u8]) = &mut sink;
     let (local_part, domain) = split(reverse_path);
+    if is_plain(local_part) {
+        lower_case(local_part, &mut *sink);
+    } else {
+        fold_local_part_of_any_kind(local_part, recipient, sink);
+    }
+    lower_case(domain, sink);
+}
+
+/// Whether there is nothing in a local-part that any rule below could take out: each looks for a
+/// digit, or for punctuation that few names have.
+fn is_plain(local_part: &[u8]) -> bool {
+    let is_of_a_name = |byte: &u8| byte.is_ascii_alphabetic() || b"-._".contains(byte);
+    local_part.iter().all(is_of_a_name)
+}
+
+fn fold_local_part_of_any_kind(local_part: &[u8], recipient: &[u8], sink: &mut dyn FnMut(&[u8])) {
     let local_part = without_tag(local_part);
     if let Some(forwarded) = Forwarded::of(local_part) {
         match forwarded.first_forwarder {
@@ -48,7 +64,6 @@ pub(super) fn fold(reverse_path: &[u8], recipient: &[u8], mut sink: impl FnMut(&
     } else {
         fold_local_part(local_part, recipient, sink);
     }
-    lower_case(domain, sink);
 }
 
 /// Splits a path before its last `@`; without one, all of it is local-part.

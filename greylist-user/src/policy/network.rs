@@ -67,11 +67,10 @@ impl ClientNetwork {
             IpAddr::V4(address) => u128::from(u32::from(address)) ^ self.bits,
             IpAddr::V6(address) => u128::from(address) ^ self.bits,
         };
-        let pairs = host.to_be_bytes();
-        let pairs = pairs.chunks_exact(2);
-        pairs.fold(0, |folded, pair| {
-            folded ^ u16::from_be_bytes([pair[0], pair[1]])
-        })
+        let host = host ^ (host >> 64);
+        let host = host ^ (host >> 32);
+        let [.., high, low] = (host ^ (host >> 16)).to_be_bytes();
+        u16::from_be_bytes([high, low])
     }
 }
 

@@ -251,9 +251,11 @@ struct Seen {
 impl Seen {
     fn of(policy: &Policy, attempt: &Attempt<'_>) -> Self {
         let evidence = Evidence::of(policy, attempt);
+        // As if of the widest class: in a narrower network there is one host, whatever its mark.
+        let network = ClientNetwork::cut(attempt.client, policy.ipv4_prefix, policy.ipv6_prefix);
         Self {
             evidence,
-            host: HostMark::of(ClientNetwork::of(policy, attempt), attempt.client),
+            host: HostMark::of(network, attempt.client),
             counts: evidence != Evidence::NONE && attempt.origin == Origin::ThisHost,
         }
     }

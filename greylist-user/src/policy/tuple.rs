@@ -126,7 +126,7 @@ impl Seed {
     /// The key of a HELO argument, in any case and with or without a final dot.
     pub fn helo_key(&self, helo: &[u8]) -> HeloKey {
         let mut hasher = self.hasher(b'H');
-        fold::lower_case(without_final_dot(helo), |piece| hasher.raw(piece));
+        hasher.lower_case(without_final_dot(helo));
         HeloKey(hasher.finish())
     }
 
@@ -134,14 +134,14 @@ impl Seed {
     pub fn hop_key(&self, helo: &[u8], recipient: &[u8]) -> HopKey {
         let mut hasher = self.hasher(b'O');
         hasher.mailbox(recipient);
-        fold::lower_case(without_final_dot(helo), |piece| hasher.raw(piece));
+        hasher.lower_case(without_final_dot(helo));
         HopKey(hasher.finish())
     }
 
     /// The mark of a registered domain, in any case.
     pub fn domain_mark(&self, domain: &[u8]) -> DomainMark {
         let mut hasher = self.hasher(b'D');
-        fold::lower_case(domain, |piece| hasher.raw(piece));
+        hasher.lower_case(domain);
         let [a, b, c, d, ..] = hasher.finish();
         let bits = u32::from_le_bytes([a, b, c, d]);
         DomainMark(NonZeroU32::new(bits).unwrap_or(NonZeroU32::MIN))
@@ -169,10 +169,8 @@ impl Seed {
     pub fn recipient_mark(&self, recipient: &[u8]) -> RecipientMark {
         let (local_part, domain) = fold::split(recipient);
         let mut hasher = self.hasher(b'Q');
-        fold::lower_case(fold::without_extension(local_part), |piece| {
-            hasher.raw(piece);
-        });
-        fold::lower_case(domain, |piece| hasher.raw(piece));
+        hasher.lower_case(fold::without_extension(local_part));
+        hasher.lower_case(domain);
         let [first, ..] = hasher.finish();
         RecipientMark::of_hash(first)
     }
@@ -289,8 +287,22 @@ impl<'s> KeyHasher<'s> {
         }
     }
 
+    fn lower_case(&mut self, text: &[u8]) {
+        let begin = self.length;
+        if self.stream.is_none() && begin + text.len() <= AT_ONCE {
+            self.raw(text);
+            self.input[begin..self.length].make_ascii_lowercase();
+        } else {
+            fold::lower_case(text, |piece| self.raw(piece));
+        }
+    }
+
+    /// As [`feed_mailbox`] feeds it, in lower case where it lies.
     fn mailbox(&mut self, path: &[u8]) {
-        feed_mailbox(path, |piece| self.raw(piece));
+        self.raw(&(path.len() as u64).to_le_bytes());
+        let (local_part, domain) = fold::split(path);
+        self.raw(local_part);
+        self.lower_case(domain);
     }
 
     fn finish(&self) -> [u8; 16] {

@@ -94,7 +94,7 @@ impl Reputations {
         match verdict {
             Verdict::Pass(PassReason::Waited { .. }) => {
                 self.note_pass(policy, key, mark(), now);
-                if let Some(watched) = self.watch.end(&seed.pair_key(attempt)) {
+                if let Some(watched) = self.end_watch(seed, attempt) {
                     for other in watched.networks().iter().filter(|it| **it != key) {
                         self.note_pass(policy, *other, watched.mark(), now);
                     }
@@ -102,12 +102,12 @@ impl Reputations {
             }
             Verdict::Pass(PassReason::Passed | PassReason::Trusted) => {
                 self.note_pass(policy, key, mark(), now);
-                self.watch.end(&seed.pair_key(attempt));
+                self.end_watch(seed, attempt);
             }
             // It was deferred before: until the operator chose only to observe, or elsewhere until
             // there was no room for one more tuple.
             Verdict::Pass(PassReason::Observed | PassReason::Unrecorded) => {
-                self.watch.end(&seed.pair_key(attempt));
+                self.end_watch(seed, attempt);
             }
             // A probe that is put off has nothing to come again with.
             Verdict::Defer(DeferReason::New | DeferReason::Late)
@@ -202,6 +202,14 @@ impl Reputations {
         let (walked, lapsed) = self.watch.sweep_aisle(number, policy, now);
         self.blame(policy, lapsed, now);
         walked
+    }
+
+    /// Watches a reverse-path and recipient no longer, and gives what was known if it was watched.
+    fn end_watch(&self, seed: &Seed, attempt: &Attempt<'_>) -> Option<Watched> {
+        if self.watch.len() == 0 {
+            return None;
+        }
+        self.watch.end(&seed.pair_key(attempt))
     }
 
     /// A good count, one for a recipient and day.

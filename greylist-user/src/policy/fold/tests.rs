@@ -224,6 +224,20 @@ fn looks_around_so_many_separators_and_no_more() {
 
 proptest! {
     #[test]
+    fn plain_local_part_is_left_by_every_rule(
+        local_part in "(bounce|srs|prvs|btv|a|Deadbeef|[a-zA-Z]{1,16})([-._]{0,2}[a-zA-Z]{0,12}){0,4}",
+        recipient in "[a-c]{1,2}@[a-c]{1,2}",
+    ) {
+        let (mut plain, mut any_kind) = (Vec::new(), Vec::new());
+        prop_assert!(is_plain(local_part.as_bytes()));
+        lower_case(local_part.as_bytes(), |piece| plain.extend_from_slice(piece));
+        fold_local_part_of_any_kind(local_part.as_bytes(), recipient.as_bytes(), &mut |piece| {
+            any_kind.extend_from_slice(piece);
+        });
+        prop_assert_eq!(plain, any_kind);
+    }
+
+    #[test]
     fn folds_any_bytes(
         reverse_path in proptest::collection::vec(any::<u8>(), 0..300),
         recipient in proptest::collection::vec(any::<u8>(), 0..300),
