@@ -90,19 +90,21 @@ impl Record {
     /// Where the record stands at `now`: the one definition of what has lapsed, for look-up, sweep
     /// and listing alike.
     pub fn standing(&self, policy: &Policy, now: Timestamp) -> Standing {
+        if now >= self.lapses(policy) {
+            return Standing::Lapsed;
+        }
+        if self.has_passed() {
+            return Standing::Passed;
+        }
         // A clock that was wrong and then set back leaves records from the future. Nobody shall
         // wait until the future is reached again.
-        let from_the_future = self.first_seen > now.after(policy.delay);
-        if now >= self.lapses(policy) || (from_the_future && !self.has_passed()) {
-            Standing::Lapsed
-        } else if self.has_passed() {
-            Standing::Passed
-        } else {
-            let waited = now.since(self.first_seen);
-            match self.delay(policy).checked_sub(waited) {
-                Some(left) if !left.is_zero() => Standing::Early { left },
-                _ => Standing::InWindow { waited },
-            }
+        if self.first_seen > now.after(policy.delay) {
+            return Standing::Lapsed;
+        }
+        let waited = now.since(self.first_seen);
+        match self.delay(policy).checked_sub(waited) {
+            Some(left) if !left.is_zero() => Standing::Early { left },
+            _ => Standing::InWindow { waited },
         }
     }
 
