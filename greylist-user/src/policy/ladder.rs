@@ -53,7 +53,7 @@ pub fn excuse(
 ///
 /// Two runs of rapid retries take [`rapid_span`](super::Punish::rapid_span) each, if they come one
 /// after the other. Offences that are closer are one burst: a message to two recipients, or an
-/// attempt that convicts its client twice. A burst is one strike.
+/// attempt that convicts its client twice. A burst is one strike, even of rules without a span.
 pub fn strike(
     policy: &Policy,
     prior: Option<&ClientRecord>,
@@ -63,7 +63,8 @@ pub fn strike(
     now: Timestamp,
 ) -> Struck {
     let prior = prior.copied().unwrap_or(ClientRecord::EMPTY);
-    if prior.was_struck_within(policy.punish.rapid_span, now) {
+    let burst = policy.punish.rapid_span.max(SHORTEST_BURST);
+    if prior.was_struck_within(burst, now) {
         return Struck {
             next: prior,
             sentence: None,
@@ -74,6 +75,16 @@ pub fn strike(
     Struck {
         next,
         sentence: Some(sentence(policy, accused.address, offence, rung, now)),
+    }
+}
+
+/// `sentence`, a network's, shortened to what one is given in which somebody who was not struck has
+/// mail that passed on record.
+pub fn a_day_at_most(sentence: Sentence) -> Sentence {
+    let day = spread(DAY, sentence.client, sentence.since);
+    Sentence {
+        until: sentence.until.min(sentence.since.after(day)),
+        ..sentence
     }
 }
 
@@ -184,6 +195,9 @@ fn spread(length: Duration, client: SentencedClient, since: Timestamp) -> Durati
         .saturating_add(more)
         .min(Sentence::LONGEST.max(length))
 }
+
+/// One message is named to all its recipients within this time.
+const SHORTEST_BURST: Duration = Duration::from_secs(2);
 
 /// The longest block of a client with mail that passed on record.
 const DAY: Duration = Duration::from_hours(24);
