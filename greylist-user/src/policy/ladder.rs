@@ -71,7 +71,9 @@ pub fn strike(
         };
     }
     let next = prior.struck(policy, offence, now);
-    let rung = Rung::of(policy, accused, next.strikes, history, now);
+    let before = prior.latest.first().copied().flatten();
+    let is_felt = before.is_some_and(|it| history.blocks(policy, it.at.into()));
+    let rung = Rung::of(policy, accused, next.strikes, is_felt);
     Struck {
         next,
         sentence: Some(sentence(policy, accused.address, offence, rung, now)),
@@ -121,14 +123,9 @@ struct Rung {
 }
 
 impl Rung {
-    /// The rung that the last of `strikes` puts `accused` on.
-    fn of(
-        policy: &Policy,
-        accused: &Accused,
-        strikes: u16,
-        history: History,
-        now: Timestamp,
-    ) -> Self {
+    /// The rung that the last of `strikes` puts `accused` on, the one before having come at a time
+    /// when blocks were felt, or not.
+    fn of(policy: &Policy, accused: &Accused, strikes: u16, is_felt: bool) -> Self {
         let punish = &policy.punish;
         let block = usize::from(strikes)
             .checked_sub(2)
@@ -139,7 +136,7 @@ impl Rung {
                 length: punish.sentence,
             };
         };
-        let is_felt = punish.action == Action::Enforce && history.blocks(policy, now);
+        let is_felt = is_felt && punish.action == Action::Enforce;
         let most = if accused.has_passed || !is_felt {
             DAY
         } else {
@@ -292,8 +289,11 @@ mod tests {
     #[test]
     fn block_that_is_only_observed_is_a_days_at_most() {
         let young = History { begun: T0 };
-        let (rungs, _) = climbed(&Policy::default(), &STRANGER, young, 6);
-        assert!(rungs[1..].iter().all(|rung| blocked(*rung, 1)), "{rungs:?}");
+        let (rungs, _) = climbed(&Policy::default(), &STRANGER, young, 9);
+        // The eighth is carried out, and the first that is felt.
+        for (rung, days) in rungs[1..].iter().zip([1, 1, 1, 1, 1, 1, 1, 28]) {
+            assert!(blocked(*rung, days), "{days} days: {rungs:?}");
+        }
         let mut observing = Policy::default();
         observing.punish.action = Action::Observe;
         let (rungs, _) = climbed(&observing, &STRANGER, OLD, 6);

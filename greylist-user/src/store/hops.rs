@@ -191,12 +191,8 @@ impl Hops {
         attempt: &Attempt<'_>,
         now: Timestamp,
     ) -> bool {
-        let is_remembered = |helo: &mut HoppingHelo| !helo.has_lapsed(policy, now);
-        self.helos.len() > 0
-            && self
-                .helos
-                .alter(&seed.helo_key(attempt.helo), is_remembered)
-                .unwrap_or(false)
+        let remembered = || self.helos.get(&seed.helo_key(attempt.helo));
+        self.helos.len() > 0 && remembered().is_some_and(|helo| !helo.has_lapsed(policy, now))
     }
 
     /// Whether `suspect` is convicted now. It is once in a window, of however many recipients: what
