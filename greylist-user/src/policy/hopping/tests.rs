@@ -429,7 +429,8 @@ proptest! {
             let seen = sighting(&client, &name, HELO, "r@here.example", now).expect("it tells");
             sightings.note(&policy, seen, now);
             let window = Window::around(now, &policy);
-            let counted: Vec<_> = sightings.0.iter().filter(|it| window.holds(it)).collect();
+            let counted = sightings.whole.iter();
+            let counted: Vec<_> = counted.filter(|it| window.holds(it.at)).collect();
             for (place, one) in counted.iter().enumerate() {
                 for other in &counted[place + 1..] {
                     prop_assert!(!one.goes_with(other), "{one:?} and {other:?}");
