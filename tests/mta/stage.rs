@@ -160,11 +160,11 @@ impl Script {
 }
 
 impl Judge for Script {
-    fn judge(&self, attempt: &Attempt<'_>, _now: Timestamp) -> Judgement {
+    fn judge(&self, attempt: &Attempt<'_>, now: Timestamp) -> Judgement {
         let recipient = text(attempt.recipient);
         let mailbox = recipient.split('@').next().unwrap_or_default();
         let waited = Duration::from_secs(187);
-        let verdict = if attempt.connected.as_millis() < self.sentenced_at.load(Ordering::SeqCst) {
+        let verdict = if self.turns_away(attempt, now) {
             Verdict::Refuse(RefuseReason::Sentenced)
         } else {
             match mailbox {
@@ -180,6 +180,10 @@ impl Judge for Script {
             wants_content,
             ..verdict.into()
         }
+    }
+
+    fn turns_away(&self, attempt: &Attempt<'_>, _: Timestamp) -> bool {
+        attempt.connected.as_millis() < self.sentenced_at.load(Ordering::SeqCst)
     }
 
     fn message_hasher(&self) -> MessageHasher {
