@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::super::default_config;
 use super::*;
 use crate::admin::MetricsListen;
-use crate::milter::Endpoint;
+use crate::milter::{Endpoint, RefusalText};
 use crate::policy::{Action, Refusing};
 
 #[test]
@@ -81,7 +81,15 @@ fn values_reach_their_rooms() {
         [log]
         level = "debug"
         addresses = "hash"
+        [milter]
+        reply_sentenced = "Blocked; ask {contact}"
+        reply_refused = "Bad name"
         "#,
+    );
+    let replies = [config.milter.reply_sentenced, config.milter.reply_refused];
+    assert_eq!(
+        replies.each_ref().map(RefusalText::as_str),
+        ["Blocked; ask {contact}", "Bad name"]
     );
     assert_eq!(config.policy.action, Action::Observe);
     assert_eq!(config.policy.delay, Duration::from_mins(90));
@@ -442,6 +450,13 @@ const ILLEGAL: &[(&str, &[&str])] = &[
         "[milter]\nlisten = [\n  \"inet:localhost:8892\",\n]\n",
         &[
             "f:3: [milter] listen: \"localhost:8892\" is no address and port such as 127.0.0.1:8892 or [::1]:8892; write it in Postfix's form, \"inet:127.0.0.1:8892\" or \"unix:/run/greygate/milter.sock\"",
+        ],
+    ),
+    (
+        "[milter]\nreply_sentenced = \"421 4.7.0 Bye\"\nreply_refused = \"\"\n",
+        &[
+            "f:2: [milter] reply_sentenced: the codes of a refusal are set already; begin with the words, not with 421; write one such as \"The network of your host has a bad reputation here; contact {contact} if this is wrong\"",
+            "f:3: [milter] reply_refused: a line of the reply is empty; write one such as \"The network of your host has a bad reputation here; contact {contact} if this is wrong\"",
         ],
     ),
     (
