@@ -199,7 +199,12 @@ fn answer(line: &[u8], uid: u32, control: &dyn Control, metrics: &Metrics) -> An
     if request.is_change() {
         let client = request.client();
         let why = answer.why();
-        tracing::info!(uid, request = word, client, outcome, why, "ordered");
+        // A content filter reports each mail, which is no news.
+        if matches!(request, Request::Report(_)) {
+            tracing::debug!(uid, request = word, client, outcome, why, "ordered");
+        } else {
+            tracing::info!(uid, request = word, client, outcome, why, "ordered");
+        }
     }
     answer
 }
