@@ -138,7 +138,9 @@ pub(crate) struct Seen {
 impl Script {
     /// From now on, whoever is connected has been sentenced.
     pub(crate) fn sentence(&self) {
-        // A session that begins in this very millisecond is not older than the sentence.
+        // A session that begins in this very millisecond is not older than the sentence: neither one
+        // that has just begun, nor the next.
+        std::thread::sleep(Duration::from_millis(2));
         let now = SystemClock.now().as_millis();
         self.sentenced_at.store(now, Ordering::SeqCst);
         std::thread::sleep(Duration::from_millis(2));

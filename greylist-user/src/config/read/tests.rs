@@ -26,6 +26,81 @@ fn file_that_names_a_listener_and_a_directory_is_complete() {
     assert_eq!(config.policy, Config::default().policy);
 }
 
+/// All keys there were before `[reputation]` and most of `[punish]`, with the defaults they had.
+const FIRST_DEFAULTS: &str = r#"
+[milter]
+listen = ["inet:127.0.0.1:8892"]
+peers = ["127.0.0.0/8", "::1/128"]
+users = ["postfix"]
+workers = 0
+connections = 10_000
+connections_per_peer = 5_000
+frame_timeout = "5s"
+idle_timeout = "2h10m"
+drain = "10s"
+reply = "451 4.7.1 Greylisted, please try again later"
+header = "X-Greylist"
+[greylist]
+mode = "envelope"
+action = "enforce"
+delay = "3m"
+retry_window = "24h"
+trust = "36d"
+trust_after = 5
+trust_interval = "1h"
+rcpt_deferrals = 8
+probe_senders = ["double-bounce@*"]
+ipv4_prefix = 24
+ipv6_prefix = 64
+[punish]
+action = "enforce"
+rapid_interval = "8s"
+rapid_retries = 5
+rapid_span = "30s"
+sentence = "30m"
+persistent_drops = 100
+private = false
+[lists]
+allow = []
+local = []
+[xdp]
+interfaces = []
+ports = [25]
+submission = false
+addresses = []
+action = "enforce"
+rate = 4
+rate_burst = 8
+block_interval = "1h"
+mode = "native-preferred"
+object = "/usr/lib/greygate/greygate-xdp.o"
+pin_directory = "/run/greygate-bpf/pins"
+pin = true
+panic_file = "/var/lib/greygate/xdp-panic"
+capacity = 131_072
+[store]
+directory = "/var/lib/greygate"
+seed_file = "/var/lib/greygate/seed"
+capacity = 4_000_000
+sentences = 1_000_000
+snapshot_interval = "5m"
+sweep_messages = 1_500
+sweep_interval = "12h"
+[admin]
+socket = "/run/greygate/control.sock"
+group = ""
+[metrics]
+listen = "127.0.0.1:9892"
+[log]
+level = "info"
+addresses = "full"
+"#;
+
+#[test]
+fn file_with_every_key_of_the_first_greygate_loads_and_changes_no_default() {
+    assert_eq!(legal(FIRST_DEFAULTS), Config::default());
+}
+
 #[test]
 fn lowering_all_connections_is_enough() {
     let config = legal("[milter]\nconnections = 100\n");
