@@ -184,7 +184,11 @@ fn answer(line: &[u8], uid: u32, control: &dyn Control, metrics: &Metrics) -> An
         Ok(request) => request,
         Err(error) => {
             metrics.asked("unknown", REFUSED);
-            return refused(format!("the request is not understood: {error}"));
+            // The command line may be newer than the daemon, which a restart mends.
+            let version = env!("CARGO_PKG_VERSION");
+            return refused(format!(
+                "the request is not understood by the running greygate {version}: {error}"
+            ));
         }
     };
     let word = request.word();
