@@ -373,8 +373,8 @@ impl Session {
     }
 
     /// What the message proves is heard for all recipients; then it is answered once, as their
-    /// verdicts said. What it proves of the client is told from its next command on. The envelope may be decided only here, where nothing of an empty message
-    /// came before.
+    /// verdicts said. What it proves of the client is told from its next command on. The envelope may
+    /// be decided only here, where nothing of an empty message came before.
     fn end_of_message(&mut self, now: Timestamp) -> Said {
         let Some(transaction) = self.decide(now) else {
             return self.say_without_transaction();

@@ -133,6 +133,7 @@ fn values_reach_their_rooms() {
         [reputation]
         action = "reject"
         bad_share = 90
+        trust_after = 0
         [xdp]
         interfaces = ["eth0", "bond0.25"]
         ports = [25, 587]
@@ -178,6 +179,7 @@ fn values_reach_their_rooms() {
     assert_eq!(punish.contact, "https://mx.example/blocked");
     assert_eq!(config.policy.reputation.action, Refusing::Reject);
     assert_eq!(config.policy.reputation.bad_share, 90);
+    assert_eq!(config.policy.reputation.trust_after, 0);
     assert_eq!(config.store.clients, 3_000_000);
     assert_eq!(config.xdp.interfaces, ["eth0", "bond0.25"]);
     assert_eq!(config.policy.punish.persistent_drops, 0);
