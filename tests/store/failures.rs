@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use greygate::clock::Clock as _;
 use greygate::policy::{
-    Attempt, DeferReason, Judge as _, Offence, Origin, PassReason, Policy, RefuseReason, Refusing,
-    SentenceReason, SentencedClient, ServerMark, Verdict,
+    Action, Attempt, DeferReason, Judge as _, Offence, Origin, Outcome, PassReason, Policy,
+    RefuseReason, Refusing, SentenceReason, SentencedClient, ServerMark, Verdict,
 };
 use greygate::store::Store;
 
@@ -68,6 +68,23 @@ fn dictionary_attack_is_struck() {
     assert_eq!(struck_for(&fixture, &store), [], "a hundred are none yet");
     names_recipients(&fixture, &store, 500, |number| number < 100);
     assert_eq!(struck_for(&fixture, &store), [Offence::RejectedRecipients]);
+}
+
+/// Offences are still counted, but an operator who only watches punishes nobody.
+#[test]
+fn nobody_is_struck_while_greylisting_only_observes() {
+    let fixture = Fixture::with_policy(Policy {
+        action: Action::Observe,
+        ..Policy::default()
+    });
+    let store = open(&fixture);
+    names_recipients(&fixture, &store, 500, |_| false);
+    reject_every(&fixture, &store, &ATTEMPT, 1, 20);
+    assert_eq!(struck_for(&fixture, &store), []);
+    for offence in [Offence::RejectedRecipients, Offence::RejectedRetries] {
+        let counted = fixture.metrics.count_of_offence(offence, Outcome::Observed);
+        assert!(counted > 0, "{offence:?}");
+    }
 }
 
 #[test]

@@ -41,7 +41,8 @@ pub fn excuse(
         Some(Outcome::Spared)
     } else if !history.judges(policy, now) {
         Some(Outcome::TooEarly)
-    } else if policy.punish.strike_action == Action::Observe {
+    } else if [policy.punish.strike_action, policy.action].contains(&Action::Observe) {
+        // While greylisting only observes, nobody is punished, whatever for.
         Some(Outcome::Observed)
     } else {
         None
