@@ -111,7 +111,11 @@ fn decide_by_tuple(
             defer(policy, DeferReason::Early { left }, next, noted)
         }
         Standing::InWindow { waited } => {
-            let would_wait = next.lengthened_delay(policy).saturating_sub(waited);
+            // As of nearly all: nothing was added.
+            let would_wait = match next.extra {
+                0 => Duration::ZERO,
+                _ => next.lengthened_delay(policy).saturating_sub(waited),
+            };
             next.note_attempt(attempt.server, now);
             Decision {
                 would_wait,
@@ -125,6 +129,7 @@ fn decide_by_tuple(
     }
 }
 
+#[inline]
 fn defer(policy: &Policy, reason: DeferReason, next: Record, noted: Noted) -> Decision {
     Decision {
         verdict: match policy.action {
@@ -138,6 +143,7 @@ fn defer(policy: &Policy, reason: DeferReason, next: Record, noted: Noted) -> De
     }
 }
 
+#[inline]
 fn pass(reason: PassReason, mut next: Record, now: Timestamp) -> Decision {
     next.note_pass(now);
     Decision {
