@@ -218,7 +218,8 @@ impl Config {
             &mut xdp.block_interval,
             Duration::from_secs(1)..=Duration::from_hours(28 * 24),
             "Time from one new connection of a client at level block that gets through to the \
-             next. One an hour, so that a sentence given by mistake delays mail and loses none.",
+             next. One an hour, so that who is sentenced by mistake hears of it and whom to ask: the \
+             session is answered 421. After `forgive` its queue delivers.",
         );
         v.key(
             "mode",
@@ -230,7 +231,7 @@ impl Config {
         v.key(
             "object",
             &mut xdp.object,
-            "The compiled kernel program. Without it mail flows, and nobody is blocked.",
+            "The compiled kernel program. Without it mail flows, and nothing is dropped.",
         );
         v.key(
             "pin_directory",

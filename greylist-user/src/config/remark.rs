@@ -84,7 +84,7 @@ impl Config {
         let mut remarks = Vec::new();
         let xdp = &self.xdp;
         if xdp.action == Action::Observe {
-            remarks.push("[xdp] only observes: nobody is blocked".to_owned());
+            remarks.push("[xdp] only observes: nothing is dropped in the kernel".to_owned());
         }
         let tables = 2 * xdp.capacity as usize;
         if self.store.sentences < tables {
@@ -141,13 +141,13 @@ impl Config {
         if !xdp.object.exists() {
             let object = xdp.object.display();
             remarks.push(format!(
-                "[xdp] object: there is no {object}, so nobody is blocked"
+                "[xdp] object: there is no {object}, so nothing is dropped in the kernel"
             ));
         }
         if xdp.panic_file.exists() {
             let flag = xdp.panic_file.display();
             remarks.push(format!(
-                "[xdp] panic_file: while {flag} is there, nobody is blocked"
+                "[xdp] panic_file: while {flag} is there, nothing is dropped in the kernel"
             ));
         }
         remarks

@@ -43,8 +43,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
 use crate::policy::{
-    Effect, History, Policy, Record, Seed, Sentence, SentencedClient, Timestamp, TrustKey,
-    TrustRecord, TupleKey,
+    Effect, History, Policy, Record, Seed, Sentence, SentenceLevel, SentenceReason,
+    SentencedClient, Timestamp, TrustKey, TrustRecord, TupleKey,
 };
 
 use clients::Clients;
@@ -278,7 +278,9 @@ impl Store {
 
     /// Counts and logs that `given` was given at `now`, and what the rules leave of it.
     fn note_given(&self, given: Sentence, upheld: Option<Sentence>, now: Timestamp) {
-        let is_softened = upheld.is_none_or(|it| it.level != given.level);
+        let is_observed =
+            given.level == SentenceLevel::Observe && given.reason != SentenceReason::Operator;
+        let is_softened = is_observed || upheld.is_none_or(|it| it.level != given.level);
         self.metrics.sentences_given.inc();
         self.metrics.sentences_observed.inc_by(is_softened.into());
         let client = given.client;
