@@ -20,6 +20,7 @@
 use std::net::IpAddr;
 
 use super::attempt::Attempt;
+use super::client::is_within as is_within_time;
 use super::network::ClientNetwork;
 use super::registered::{registered_domain, without_final_dot};
 use super::rules::Policy;
@@ -323,7 +324,7 @@ impl HoppingHelo {
 
     /// Whether it is forgotten at `now`: the one definition.
     pub fn has_lapsed(&self, policy: &Policy, now: Timestamp) -> bool {
-        now.since(self.latest.into()) >= policy.punish.hopping_memory
+        !is_within_time(policy.punish.hopping_memory, self.latest, now)
     }
 
     /// One record out of two of the same HELO argument: the higher life wins; within one life first

@@ -474,6 +474,14 @@ fn helo_argument_is_forgotten_a_day_after_it_was_last_caught() {
 }
 
 #[test]
+fn helo_argument_of_a_clock_that_was_set_back_is_forgotten() {
+    let policy = Policy::default();
+    let caught = HoppingHelo::caught(None, &policy, T0.after(Duration::from_hours(24)));
+    assert!(!caught.has_lapsed(&policy, T0.after(Duration::from_hours(1))));
+    assert!(caught.has_lapsed(&policy, T0));
+}
+
+#[test]
 fn attempts_of_one_burst_are_caught_once() {
     let policy = Policy::default();
     let mut helo = HoppingHelo::caught(None, &policy, T0);
