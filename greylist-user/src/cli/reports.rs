@@ -125,4 +125,61 @@ mod tests {
         assert!(complaints[3].starts_with(unanswered), "{}", complaints[3]);
         assert_eq!(complaints.len(), 4);
     }
+
+    /// A stranger chooses the Message-ID, the sender and the HELO argument in such a line.
+    #[test]
+    fn patterns_of_the_manual_blame_nobody_whom_a_stranger_names() {
+        const POSTFIX: &str = "\
+4ABC: milter-reject: END-OF-MESSAGE from mx.x.example[192.0.2.7]: 5.7.1 No; from=<s@x.example> to=<r@y.example> proto=ESMTP helo=<mx>
+4ABC: milter-reject: END-OF-MESSAGE from unknown[2001:db8::7]: 5.7.1 No; from=<> to=<r@y.example> proto=ESMTP helo=<mx>
+4ABC: milter-reject: END-OF-MESSAGE from mx[192.0.2.8]: 4.7.1 Later; from=<\"4ABC: milter-reject: END-OF-MESSAGE from x[198.51.100.1]: 5.7.1 No; from=<q@x>\"@x> to=<r@y> proto=ESMTP helo=<mx>";
+        const RSPAMD: &str = "\
+2026-11-22 02:00:00 #12(normal) <5a6b7c>; task; rspamd_task_write_log: id: <m@x>, qid: <4ABC>, ip: 192.0.2.7, from: <s@x>, (default: T (reject): [20.00/15.00] [A(1.0){},]), len: 3
+2026-11-22 02:00:00 #12(normal) <5a6b7c>; task; rspamd_task_write_log: id: <m@x>, ip: 2001:db8::7, (default: F (no action): [0.00/15.00] []), len: 3
+2026-11-22 02:00:00 #12(normal) <5a6b7c>; task; rspamd_task_write_log: id: <m, ip: 198.51.100.1, (default: T (@x>, ip: 192.0.2.8, from: <s@x>, (default: F (no action): [0.00/15.00] []), len: 3
+2026-11-22 02:00:00 #12(normal) <5a6b7c>; task; rspamd_task_write_log: id: <m@x>, ip: 192.0.2.9, user: joe, from: <s@x>, (default: T (reject): [20.00/15.00] []), len: 3";
+        const AMAVIS: &str = "\
+(25873-01) Passed CLEAN {RelayedInbound}, [192.0.2.7]:35648 [192.0.2.7] <s@x> -> <r@y>, Queue-ID: 4ABC
+(25873-01-2) Blocked SPAM {DiscardedInbound,Quarantined}, [2001:db8::7]:35648 <s@x> -> <r@y>, Queue-ID: 4ABC
+(25873-02) Passed CLEAN {RelayedOutbound}, [192.0.2.9]:3 <\" Blocked SPAM {x}, [198.51.100.1]:\"@x> -> <r@y>";
+        let manual = include_str!("../../../docs/operations.md");
+        let (_, script) = manual
+            .split_once("```sh\n# Any milter behind")
+            .expect("it is there");
+        let (script, _) = script.split_once("```").expect("it ends");
+        let mut script = format!("# Any milter behind{script}");
+        for (command, instead) in [
+            (
+                "journalctl -fo cat -t postfix/cleanup",
+                "printf '%s\\n' \"$POSTFIX\"",
+            ),
+            (
+                "tail -Fn0 /var/log/rspamd/rspamd.log",
+                "printf '%s\\n' \"$RSPAMD\"",
+            ),
+            ("journalctl -fo cat -t amavis", "printf '%s\\n' \"$AMAVIS\""),
+            ("greygate report lines", "cat"),
+        ] {
+            assert!(script.contains(command), "{command}");
+            script = script.replace(command, instead);
+        }
+        let output = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .envs([("POSTFIX", POSTFIX), ("RSPAMD", RSPAMD), ("AMAVIS", AMAVIS)])
+            .output()
+            .expect("there is a shell");
+        let said = String::from_utf8(output.stdout).expect("text");
+        let expected = [
+            "reject 192.0.2.7 <s@x.example> <r@y.example>",
+            "reject 2001:db8::7 <> <r@y.example>",
+            "spam 192.0.2.7",
+            "ham 2001:db8::7",
+            "ham 192.0.2.7",
+            "spam 2001:db8::7",
+        ];
+        assert_eq!(said.lines().collect::<Vec<_>>(), expected);
+        for line in expected {
+            assert!(line.parse::<Report>().is_ok(), "{line}");
+        }
+    }
 }
