@@ -210,8 +210,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+    use crate::policy::fixture::T0;
 
     fn days(days: u64) -> Timestamp {
         T0.after(Duration::from_hours(24 * days))

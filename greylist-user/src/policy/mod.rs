@@ -34,9 +34,11 @@ mod tuple;
 mod verdict;
 
 #[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
 mod scenarios;
 
-pub use attempt::{Attempt, Origin, ServerMark};
+pub use attempt::{Attempt, Origin, ServerMark, verified_name};
 pub use client::{Accused, ClientRecord, Protection, Strike, protection};
 pub use decide::{Decision, decide, exempt};
 pub use effect::Effect;

@@ -143,9 +143,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::policy::fixture::T0;
     use crate::policy::{Offence, Persistence, SentenceLevel};
-
-    const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
     fn minutes(minutes: u64) -> Timestamp {
         T0.after(Duration::from_mins(minutes))

@@ -238,22 +238,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::policy::ServerMark;
-
-    const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
-
-    const ATTEMPT: Attempt<'static> = Attempt {
-        client: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)),
-        client_name: b"mail.sender.example",
-        helo: b"mail.sender.example",
-        reverse_path: b"s@sender.example",
-        recipient: b"r@here.example",
-        announced_size: 0,
-        connected: Timestamp::NEVER,
-        server: ServerMark::UNKNOWN,
-        authenticated: false,
-        origin: Origin::ThisHost,
-    };
+    use crate::policy::fixture::{T0, UNSIZED};
 
     struct Watch {
         failures: Failures,
@@ -295,16 +280,16 @@ mod tests {
     #[test]
     fn content_is_asked_for_and_its_sixth_repetition_is_an_offence() {
         let watch = Watch::new();
-        assert_eq!(watch.tries(&ATTEMPT, 0), AfterFailure::default());
-        assert_eq!(watch.rejected(&ATTEMPT, 0), None);
+        assert_eq!(watch.tries(&UNSIZED, 0), AfterFailure::default());
+        assert_eq!(watch.rejected(&UNSIZED, 0), None);
         for minute in 1..=6 {
-            let after = watch.tries(&ATTEMPT, minute);
+            let after = watch.tries(&UNSIZED, minute);
             assert!(after.wants_content, "nothing else can tell");
             assert_eq!(after.offence, None);
             // The first content is taken for the message that failed.
             let expected = (minute == 6).then_some(Offence::RejectedRetries);
-            assert_eq!(watch.shows(&ATTEMPT, 7, minute), expected, "{minute}");
-            assert_eq!(watch.shows(&ATTEMPT, 8, minute), None, "other mail");
+            assert_eq!(watch.shows(&UNSIZED, 7, minute), expected, "{minute}");
+            assert_eq!(watch.shows(&UNSIZED, 8, minute), None, "other mail");
         }
     }
 
@@ -312,15 +297,15 @@ mod tests {
     fn named_recipients_are_counted_for_refused_clients_alone() {
         let watch = Watch::new();
         for minute in 0..5 {
-            watch.tries(&ATTEMPT, minute);
+            watch.tries(&UNSIZED, minute);
         }
         assert_eq!(watch.failures.by_client.len(), 0);
-        watch.rejected(&ATTEMPT, 5);
-        watch.tries(&ATTEMPT, 6);
-        let key = client_key(&watch.seed, &ATTEMPT);
+        watch.rejected(&UNSIZED, 5);
+        watch.tries(&UNSIZED, 6);
+        let key = client_key(&watch.seed, &UNSIZED);
         let counts = watch.failures.by_client.get(&key).expect("it is counted");
         assert_eq!((counts.refused, counts.named), (1, 2));
-        watch.tries(&ATTEMPT, 70);
+        watch.tries(&UNSIZED, 70);
         let later = watch.failures.by_client.get(&key);
         assert_eq!(later, Some(counts), "its hour is over");
     }
@@ -329,9 +314,9 @@ mod tests {
     fn recipient_refused_again_is_a_retry_and_not_counted_again() {
         let watch = Watch::new();
         for minute in 0..50 {
-            watch.rejected(&ATTEMPT, minute);
+            watch.rejected(&UNSIZED, minute);
         }
-        let key = client_key(&watch.seed, &ATTEMPT);
+        let key = client_key(&watch.seed, &UNSIZED);
         let counts = watch.failures.by_client.get(&key).expect("it is counted");
         assert_eq!(counts.refused, 1);
     }
@@ -347,7 +332,7 @@ mod tests {
         };
         let sized = Attempt {
             announced_size: 5_000,
-            ..ATTEMPT
+            ..UNSIZED
         };
         for number in 0..500 {
             let recipient = format!("r{number}@here.example");
@@ -374,7 +359,7 @@ mod tests {
         };
         let sized = Attempt {
             announced_size: 5_000,
-            ..ATTEMPT
+            ..UNSIZED
         };
         watch.rejected(&sized, 0);
         for minute in 0..30 {
