@@ -407,6 +407,18 @@ impl Repute {
 }
 
 impl Weights {
+    /// The same in whole counts, as people are told.
+    #[must_use]
+    pub const fn whole(self) -> Self {
+        let count = COUNT as u64;
+        Self {
+            good: self.good / count,
+            bad: self.bad / count,
+            ham: self.ham / count,
+            spam: self.spam / count,
+        }
+    }
+
     /// All of them.
     const fn all(self) -> u64 {
         self.good + self.bad + self.ham + self.spam
