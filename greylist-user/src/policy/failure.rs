@@ -1,4 +1,4 @@
-//! What is remembered of a permanent failure, for an hour: a message that was refused for good and
+//! What is remembered of a permanent failure, for an hour: a message that was rejected (5yz) and
 //! is tried again and again.
 //!
 //! A queue takes a 5yz for the end of it. Who goes on is broken or does not listen, but only
@@ -7,7 +7,7 @@
 //! - Equal `SIZE=` from the same client, reverse-path and recipient is one message. Another size is
 //!   other mail and counts for nothing, so a newsletter to a dead address, and a monitoring job
 //!   that reports every few minutes, are none. Mails made of one template can be of one size to the
-//!   byte; more than five of those within an hour, from one sender to one address that refuses
+//!   byte; more than five of those within an hour, from one sender to one address that rejects
 //!   them, are taken for one mail.
 //! - Without a size the content tells, if the MTA lets the attempt come that far: a fingerprint that
 //!   repeats. Refused at RCPT and without a size, nothing tells, and nothing counts.
@@ -55,9 +55,9 @@ pub enum Bearing {
 }
 
 impl Failure {
-    /// The failure of `attempt`, refused at `now`, `prior` being what was remembered; and whether
+    /// The failure of `attempt`, rejected at `now`, `prior` being what was remembered; and whether
     /// this was one retry too many.
-    pub fn refused(
+    pub fn rejected(
         policy: &Policy,
         prior: Option<&Self>,
         attempt: &Attempt<'_>,
@@ -91,7 +91,7 @@ impl Failure {
         }
     }
 
-    /// What `attempt`, made at `now` and not refused by the MTA, has to do with it.
+    /// What `attempt`, made at `now` and not rejected by the MTA, has to do with it.
     pub fn bearing(&self, policy: &Policy, attempt: &Attempt<'_>, now: Timestamp) -> Bearing {
         if attempt.origin == Origin::AnotherHost || self.has_lapsed(policy, now) {
             return Bearing::None;
@@ -195,9 +195,9 @@ impl Failure {
     }
 }
 
-/// Whether a refusal of `attempt` says anything of its client: not on the word of another host, and
+/// Whether the rejection of `attempt` says anything of its client: not on the word of another host, and
 /// not of bounces and probes, which a forger has sent to whom he made up.
-pub fn counts_refusals(policy: &Policy, attempt: &Attempt<'_>) -> bool {
+pub fn counts_rejections(policy: &Policy, attempt: &Attempt<'_>) -> bool {
     attempt.origin == Origin::ThisHost && !policy.is_probe_sender(attempt.reverse_path)
 }
 
@@ -211,7 +211,7 @@ pub(super) fn has_lapsed(since: Second, policy: &Policy, now: Timestamp) -> bool
 
 /// What the announced size of `attempt` tells of its message.
 fn announced(policy: &Policy, attempt: &Attempt<'_>) -> u32 {
-    if counts_refusals(policy, attempt) {
+    if counts_rejections(policy, attempt) {
         of_size(attempt.announced_size)
     } else {
         UNKNOWN

@@ -208,8 +208,7 @@ impl Reputation {
         record
     }
 
-    /// The record after something spoke against the network at a recipient: the MTA refused it for
-    /// good, or it was tried and never retried.
+    /// The record after something spoke against the network at a recipient: the MTA rejected it, or it was tried and never retried.
     #[must_use]
     pub fn after_bad(
         prior: Option<&Self>,

@@ -125,7 +125,7 @@ impl Reputations {
         }
     }
 
-    /// Notes that the MTA refused a recipient for good. Backscatter and probes ask for recipients
+    /// Notes that the MTA rejected a recipient. Backscatter and probes ask for recipients
     /// that may not exist, whoever sends them.
     pub(super) fn note_rejected(
         &self,

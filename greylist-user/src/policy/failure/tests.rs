@@ -16,10 +16,10 @@ fn at(seconds: u64) -> Timestamp {
 }
 
 fn failed(attempt: &Attempt<'_>) -> Failure {
-    Failure::refused(&Policy::default(), None, attempt, T0).0
+    Failure::rejected(&Policy::default(), None, attempt, T0).0
 }
 
-/// At which of `attempts`, seconds after the failure and not refused again, an offence was
+/// At which of `attempts`, seconds after the failure and not rejected again, an offence was
 /// complete.
 fn offences<'a>(
     mut failure: Failure,
@@ -35,13 +35,13 @@ fn offences<'a>(
     offended
 }
 
-/// The same where each attempt is refused again.
-fn offences_of_refused<'a>(attempts: impl IntoIterator<Item = (u64, Attempt<'a>)>) -> Vec<u64> {
+/// The same where each attempt is rejected again.
+fn offences_of_rejected<'a>(attempts: impl IntoIterator<Item = (u64, Attempt<'a>)>) -> Vec<u64> {
     let policy = Policy::default();
     let mut failure = None;
     let mut offended = Vec::new();
     for (seconds, attempt) in attempts {
-        let (next, offends) = Failure::refused(&policy, failure.as_ref(), &attempt, at(seconds));
+        let (next, offends) = Failure::rejected(&policy, failure.as_ref(), &attempt, at(seconds));
         failure = Some(next);
         if offends {
             offended.push(seconds);
@@ -65,16 +65,16 @@ fn sixth_retry_within_the_hour_is_an_offence() {
     assert_eq!(offences(failed(&ATTEMPT), every(60, 12)), [360, 720]);
     assert_eq!(offences(failed(&ATTEMPT), every(599, 9)), [3_594]);
     assert_eq!(offences(failed(&ATTEMPT), every(600, 9)), NEVER);
-    let refused = |interval: u64, count| (0..=count).map(move |it| (it * interval, ATTEMPT));
-    assert_eq!(offences_of_refused(refused(60, 5)), NEVER);
-    assert_eq!(offences_of_refused(refused(60, 6)), [360]);
-    assert_eq!(offences_of_refused(refused(20 * 60, 72)), NEVER);
+    let rejected = |interval: u64, count| (0..=count).map(move |it| (it * interval, ATTEMPT));
+    assert_eq!(offences_of_rejected(rejected(60, 5)), NEVER);
+    assert_eq!(offences_of_rejected(rejected(60, 6)), [360]);
+    assert_eq!(offences_of_rejected(rejected(20 * 60, 72)), NEVER);
 }
 
 #[test]
 fn another_size_is_other_mail() {
     let jobs = (0..72).map(|it| (it * 300, sized(5_000 + it)));
-    assert_eq!(offences_of_refused(jobs), NEVER);
+    assert_eq!(offences_of_rejected(jobs), NEVER);
     let among_others = (1..60).map(|it| (it * 60, sized(5_000 + it % 12)));
     assert_eq!(offences(failed(&ATTEMPT), among_others), NEVER);
 }
@@ -82,7 +82,7 @@ fn another_size_is_other_mail() {
 #[test]
 fn equal_size_without_a_size_tells_nothing() {
     let unsized_tries = || (0..60).map(|it| (it * 10, UNSIZED));
-    assert_eq!(offences_of_refused(unsized_tries()), NEVER);
+    assert_eq!(offences_of_rejected(unsized_tries()), NEVER);
     assert_eq!(offences(failed(&ATTEMPT), unsized_tries()), NEVER);
     let huge = sized(u64::MAX);
     assert_eq!(failed(&huge).evidence, UNKNOWN);
@@ -146,7 +146,7 @@ fn delivery_round_over_five_addresses_is_one_retry() {
     assert_eq!(offences(failed(&ATTEMPT), rounds(5)), NEVER);
     assert_eq!(offences(failed(&ATTEMPT), rounds(6)), [1_801]);
     let first = (0..5).flat_map(|it| round(it * 300));
-    assert_eq!(offences_of_refused(first), NEVER);
+    assert_eq!(offences_of_rejected(first), NEVER);
     let one_address = round(0).map(|(seconds, _)| (seconds, ATTEMPT));
     let again = Attempt {
         server: ServerMark::numbered(1),
@@ -179,8 +179,8 @@ fn bounces_and_probes_are_told_by_content_alone() {
             reverse_path,
             ..ATTEMPT
         };
-        assert!(!counts_refusals(&policy, &bounce));
-        assert_eq!(offences_of_refused((0..500).map(|it| (it, bounce))), NEVER);
+        assert!(!counts_rejections(&policy, &bounce));
+        assert_eq!(offences_of_rejected((0..500).map(|it| (it, bounce))), NEVER);
         let mut failure = failed(&bounce);
         let same = Fingerprint::from_bytes([7; 16]);
         let offended: Vec<u64> = (1..=6)
@@ -193,7 +193,7 @@ fn bounces_and_probes_are_told_by_content_alone() {
 #[test]
 fn clock_set_back_frees_what_lies_in_the_future() {
     let policy = Policy::default();
-    let failure = Failure::refused(&policy, None, &ATTEMPT, at(7_200)).0;
+    let failure = Failure::rejected(&policy, None, &ATTEMPT, at(7_200)).0;
     assert!(failure.has_lapsed(&policy, T0));
     assert!(!failure.has_lapsed(&policy, at(7_190)));
     assert!(failure.has_lapsed(&policy, at(10_800)));
