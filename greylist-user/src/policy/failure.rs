@@ -126,7 +126,7 @@ impl Failure {
 
     /// Whether it counts no more at `now`: the one definition.
     pub fn has_lapsed(&self, policy: &Policy, now: Timestamp) -> bool {
-        has_lapsed(self.since, policy, now)
+        !self.since.is_within(policy.punish.rejected_window, now)
     }
 
     /// One record out of two of the same failure, from two hosts: the higher life wins. Within one,
@@ -199,14 +199,6 @@ impl Failure {
 /// not of bounces and probes, which a forger has sent to whom he made up.
 pub fn counts_rejections(policy: &Policy, attempt: &Attempt<'_>) -> bool {
     attempt.origin == Origin::ThisHost && !policy.is_probe_sender(attempt.reverse_path)
-}
-
-/// Whether the window that began at `since` is over at `now`, or lies in the future as after
-/// a clock was set back.
-pub(super) fn has_lapsed(since: Second, policy: &Policy, now: Timestamp) -> bool {
-    let since = Timestamp::from(since);
-    let window = policy.punish.rejected_window;
-    now.since(since) >= window || since.since(now) >= window
 }
 
 /// What the announced size of `attempt` tells of its message.

@@ -1,6 +1,5 @@
 //! How many recipients the MTA rejected (5yz) to one client: what a dictionary attack is told by.
 
-use super::failure::has_lapsed;
 use super::rules::Policy;
 use super::time::{Second, Timestamp};
 
@@ -54,7 +53,7 @@ impl Rejections {
 
     /// Whether it counts no more at `now`: the one definition.
     pub fn has_lapsed(&self, policy: &Policy, now: Timestamp) -> bool {
-        has_lapsed(self.since, policy, now)
+        !self.since.is_within(policy.punish.rejected_window, now)
     }
 
     /// One count out of two of the same client, from two hosts: the higher life wins; within one,

@@ -36,8 +36,7 @@ impl Why {
         let latest = record.latest.iter().flatten().map(|it| it.at).max();
         let [_, around] = SentencedClient::covering(client);
         let neighbours = explanation.neighbours.iter().flat_map(|it| it.hosts);
-        let counts =
-            |at: Second| at != Second::NEVER && now.since(at.into()) < policy.punish.forgive_after;
+        let counts = |at: Second| at.is_within(policy.punish.forgive_after, now);
         Self {
             client: client.to_string(),
             now: seconds(now),
