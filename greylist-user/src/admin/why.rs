@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::actions::{Actions, HistoryFacts};
+use crate::policy::verified_name;
 use crate::store::Question;
 
 mod told;
@@ -18,7 +19,7 @@ mod told;
 pub struct WhyQuestion {
     /// The client address.
     pub address: IpAddr,
-    /// Its verified reverse name; empty if it has none, absent if that is not known.
+    /// Its verified reverse name; empty or `unknown` if it has none, absent if that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Its HELO argument; empty if that is not known.
@@ -55,7 +56,7 @@ impl WhyQuestion {
         let mail = self.mail.as_ref();
         Question {
             client: self.address,
-            name: self.name.as_deref().map(str::as_bytes),
+            name: self.name.as_deref().map(|it| verified_name(it.as_bytes())),
             helo: self.helo.as_bytes(),
             mail: mail.map(|it| (it.sender.as_bytes(), it.recipient.as_bytes())),
         }
@@ -322,4 +323,27 @@ fn bare(path: &str) -> &str {
     path.strip_prefix('<')
         .and_then(|rest| rest.strip_suffix('>'))
         .unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn client_that_postfix_calls_unknown_has_no_name() {
+        let name = |name: Option<&str>| {
+            let question = WhyQuestion {
+                address: [192, 0, 2, 7].into(),
+                name: name.map(str::to_owned),
+                helo: String::new(),
+                mail: None,
+            };
+            question.as_asked().name.map(<[u8]>::to_vec)
+        };
+        assert_eq!(name(Some("unknown")), Some(Vec::new()));
+        assert_eq!(name(Some("")), Some(Vec::new()));
+        let named = "mail.sender.example";
+        assert_eq!(name(Some(named)), Some(named.into()));
+        assert_eq!(name(None), None);
+    }
 }
