@@ -92,13 +92,25 @@ mod decision {
 }
 
 mod store {
-    use super::{Bencher, Duration, Full, T0, Verdict, policy};
+    use super::{Attempt, Bencher, Duration, Full, T0, Verdict, policy};
 
     #[divan::bench(sample_count = 100, sample_size = 1_000)]
     fn new(bencher: Bencher<'_, '_>) {
         let full = Full::new();
         measure(bencher, &full, T0, "new", |number| {
             full.attempt(number + super::TUPLES)
+        });
+    }
+
+    /// The first attempts of clients whose HELO argument is not their own name: each is looked for
+    /// among those of the last seconds.
+    #[divan::bench(sample_count = 100, sample_size = 1_000)]
+    fn stranger(bencher: Bencher<'_, '_>) {
+        let full = Full::new();
+        measure(bencher, &full, T0, "new", |number| Attempt {
+            client_name: b"mail.isp.example",
+            helo: full.helos[usize::try_from(number).expect("a small number")].as_bytes(),
+            ..full.attempt(number + super::TUPLES)
         });
     }
 
@@ -151,7 +163,7 @@ mod store {
         full: &Full,
         now: policy::Timestamp,
         reason: &str,
-        attempt: impl Fn(u32) -> policy::Attempt<'a>,
+        attempt: impl Fn(u32) -> Attempt<'a>,
     ) {
         let judged = |verdict: Verdict| assert_eq!(verdict.reason(), reason);
         bencher
@@ -164,6 +176,7 @@ mod store {
 struct Full {
     store: Store,
     senders: Vec<String>,
+    helos: Vec<String>,
     number: Cell<u32>,
     _directory: TempDir,
 }
@@ -186,6 +199,9 @@ impl Full {
         let full = Self {
             store,
             senders: senders.collect(),
+            helos: (0..TUPLES)
+                .map(|number| format!("mx{number}.bank.example"))
+                .collect(),
             number: Cell::new(0),
             _directory: directory,
         };

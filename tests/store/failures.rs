@@ -6,7 +6,7 @@ use std::time::Duration;
 use greygate::clock::Clock as _;
 use greygate::policy::{
     Attempt, DeferReason, Judge as _, Offence, Origin, PassReason, Policy, RefuseReason, Refusing,
-    SentenceReason, ServerMark, Verdict,
+    SentenceReason, SentencedClient, ServerMark, Verdict,
 };
 use greygate::store::Store;
 
@@ -193,6 +193,35 @@ fn sixth_retry_after_a_554_that_another_filter_reports_is_struck() {
             assert!(remembered);
         }
         assert_eq!(struck_for(&fixture, &store), [Offence::RejectedRetries]);
+    }
+}
+
+#[test]
+fn retries_after_a_failure_count_while_there_is_no_room_for_tuples() {
+    let mut fixture = Fixture::new();
+    fixture.settings.capacity = 0;
+    let store = open(&fixture);
+    reject(&fixture, &store, &ATTEMPT);
+    for _ in 0..6 {
+        assert_eq!(struck_for(&fixture, &store), []);
+        fixture.wait_minutes(5);
+        let verdict = fixture.judge(&store, &ATTEMPT);
+        assert_eq!(verdict, Verdict::Pass(PassReason::Unrecorded));
+    }
+    assert_eq!(struck_for(&fixture, &store), [Offence::RejectedRetries]);
+}
+
+#[test]
+fn who_is_forgiven_begins_with_no_refused_recipients() {
+    for forgives in [false, true] {
+        let fixture = Fixture::new();
+        let store = open(&fixture);
+        names_recipients(&fixture, &store, 100, |_| false);
+        if forgives {
+            store.forgive(SentencedClient::host(ATTEMPT.client), fixture.clock.now());
+        }
+        names_recipients(&fixture, &store, 200, |_| false);
+        assert_eq!(struck_for(&fixture, &store).is_empty(), forgives);
     }
 }
 

@@ -178,7 +178,19 @@ fn second_offence_while_rated_makes_a_block_of_it() {
 
 #[test]
 fn burst_over_fifty_recipients_is_one_strike() {
-    let (fixture, store) = warm();
+    burst_is_one_strike(Policy::default());
+}
+
+#[test]
+fn burst_is_one_strike_even_of_rules_without_a_span() {
+    let mut policy = Policy::default();
+    policy.punish.rapid_span = Duration::ZERO;
+    policy.punish.rapid_retries = 30;
+    burst_is_one_strike(policy);
+}
+
+fn burst_is_one_strike(policy: Policy) {
+    let (fixture, store) = warm_with(policy);
     let recipients: Vec<_> = (0..50)
         .map(|number| format!("r{number}@here.example"))
         .collect();
@@ -421,6 +433,51 @@ fn fourth_struck_host_has_its_64_or_24_sentenced() {
         };
         let fresh = session(&fixture, stranger, "r@here.example");
         assert_eq!(fixture.judge(&store, &fresh), REFUSED);
+    }
+}
+
+#[test]
+fn network_in_which_mail_has_passed_is_blocked_for_a_day_at_most() {
+    for (passes, days) in [(false, 7), (true, 1)] {
+        let (fixture, store) = warm();
+        if passes {
+            let neighbour = Attempt {
+                client_name: b"",
+                ..session(&fixture, "192.0.2.200", "r@here.example")
+            };
+            pass_once(&fixture, &store, &neighbour);
+        }
+        for host in ["192.0.2.8", "192.0.2.9", "192.0.2.10"] {
+            offend_as(&fixture, &store, host, b"");
+        }
+        for _ in 0..3 {
+            fixture.wait_hours(48);
+            offend_as(&fixture, &store, HOST, b"");
+        }
+        assert!(blocked_for_days(&fixture, &store, 7), "the host itself");
+        let network = served(&fixture, &store, "192.0.2.0/24").expect("it is sentenced");
+        let whole = network.until.since(network.since);
+        let length = Duration::from_hours(24 * days);
+        assert!(
+            (length..=length * 11 / 10).contains(&whole),
+            "{days} days: {whole:?}"
+        );
+    }
+}
+
+#[test]
+fn ipv6_network_that_the_rules_cut_into_many_is_not_sentenced() {
+    for (ipv6_prefix, is_sentenced) in [(64, true), (65, false), (128, false)] {
+        let (fixture, store) = warm_with(Policy {
+            ipv6_prefix,
+            ..Policy::default()
+        });
+        for host in 1..=5 {
+            offend(&fixture, &store, &format!("2001:db8:1:2::{host}"));
+        }
+        assert_eq!(counted(&fixture, Outcome::Struck), 5);
+        let network = served(&fixture, &store, "2001:db8:1:2::/64");
+        assert_eq!(network.is_some(), is_sentenced, "/{ipv6_prefix}");
     }
 }
 

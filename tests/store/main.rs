@@ -1,6 +1,7 @@
 //! The store as the daemon uses it: many threads, restarts, files of other versions, a turned
 //! clock.
 
+mod behaviour_restart;
 mod concurrent;
 mod crash;
 mod disk;
@@ -14,4 +15,5 @@ mod ladder_of_sentences;
 mod layouts;
 mod reputation;
 mod rhythm;
+mod senders;
 mod sentences;

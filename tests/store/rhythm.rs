@@ -20,9 +20,19 @@ const UNSIZED: Attempt<'static> = Attempt {
 /// Tries each second for a minute without `SIZE=`, and sends the message that `body` makes of the
 /// second when it is asked to. Says how often that was.
 fn hammer(fixture: &Fixture, store: &Store, body: impl Fn(u8) -> Vec<u8>) -> usize {
+    hammer_with(&UNSIZED, fixture, store, body)
+}
+
+/// The same with `attempt`.
+fn hammer_with(
+    attempt: &Attempt<'_>,
+    fixture: &Fixture,
+    store: &Store,
+    body: impl Fn(u8) -> Vec<u8>,
+) -> usize {
     let mut asked = 0;
     for second in 0..60 {
-        let judgement = store.judge(&UNSIZED, fixture.clock.now());
+        let judgement = store.judge(attempt, fixture.clock.now());
         if judgement.wants_content {
             asked += 1;
             let mut message = store.message_hasher();
@@ -31,7 +41,7 @@ fn hammer(fixture: &Fixture, store: &Store, body: impl Fn(u8) -> Vec<u8>) -> usi
             for piece in body(second).chunks(7) {
                 message.body(piece);
             }
-            store.note_content(&UNSIZED, &message, fixture.clock.now());
+            store.note_content(attempt, &message, fixture.clock.now());
         }
         fixture.clock.advance(Duration::from_secs(1));
     }
@@ -65,6 +75,26 @@ fn many_messages_without_size_are_read_and_nobody_is_struck() {
         fixture.warm_up();
         assert!(hammer(&fixture, &store, body) > 0);
         assert_eq!(store.census().sentences, 0);
+    }
+}
+
+#[test]
+fn bounces_of_one_size_are_no_offence_and_one_bounce_again_and_again_is() {
+    let bounce = Attempt {
+        reverse_path: b"",
+        ..ATTEMPT
+    };
+    let numbered = |second| format!("Forged mail number {second} came back.\r\n").into_bytes();
+    let the_same = |_| b"Your mail came back.\r\n".to_vec();
+    for (body, sentences) in [
+        (&numbered as &dyn Fn(u8) -> Vec<u8>, 0),
+        (&the_same as &dyn Fn(u8) -> Vec<u8>, 1),
+    ] {
+        let fixture = Fixture::new();
+        let store = fixture.open();
+        fixture.warm_up();
+        hammer_with(&bounce, &fixture, &store, body);
+        assert_eq!(store.census().sentences, sentences);
     }
 }
 

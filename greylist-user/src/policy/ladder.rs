@@ -53,7 +53,7 @@ pub fn excuse(
 ///
 /// Two runs of rapid retries take [`rapid_span`](super::Punish::rapid_span) each, if they come one
 /// after the other. Offences that are closer are one burst: a message to two recipients, or an
-/// attempt that convicts its client twice. A burst is one strike.
+/// attempt that convicts its client twice. A burst is one strike, even of rules without a span.
 pub fn strike(
     policy: &Policy,
     prior: Option<&ClientRecord>,
@@ -63,17 +63,30 @@ pub fn strike(
     now: Timestamp,
 ) -> Struck {
     let prior = prior.copied().unwrap_or(ClientRecord::EMPTY);
-    if prior.was_struck_within(policy.punish.rapid_span, now) {
+    let burst = policy.punish.rapid_span.max(SHORTEST_BURST);
+    if prior.was_struck_within(burst, now) {
         return Struck {
             next: prior,
             sentence: None,
         };
     }
     let next = prior.struck(policy, offence, now);
-    let rung = Rung::of(policy, accused, next.strikes, history, now);
+    let before = prior.latest.first().copied().flatten();
+    let is_felt = before.is_some_and(|it| history.blocks(policy, it.at.into()));
+    let rung = Rung::of(policy, accused, next.strikes, is_felt);
     Struck {
         next,
         sentence: Some(sentence(policy, accused.address, offence, rung, now)),
+    }
+}
+
+/// `sentence`, a network's, shortened to what one is given in which somebody who was not struck has
+/// mail that passed on record.
+pub fn a_day_at_most(sentence: Sentence) -> Sentence {
+    let day = spread(DAY, sentence.client, sentence.since);
+    Sentence {
+        until: sentence.until.min(sentence.since.after(day)),
+        ..sentence
     }
 }
 
@@ -110,14 +123,9 @@ struct Rung {
 }
 
 impl Rung {
-    /// The rung that the last of `strikes` puts `accused` on.
-    fn of(
-        policy: &Policy,
-        accused: &Accused,
-        strikes: u16,
-        history: History,
-        now: Timestamp,
-    ) -> Self {
+    /// The rung that the last of `strikes` puts `accused` on, the one before having come at a time
+    /// when blocks were felt, or not.
+    fn of(policy: &Policy, accused: &Accused, strikes: u16, is_felt: bool) -> Self {
         let punish = &policy.punish;
         let block = usize::from(strikes)
             .checked_sub(2)
@@ -128,7 +136,7 @@ impl Rung {
                 length: punish.sentence,
             };
         };
-        let is_felt = punish.action == Action::Enforce && history.blocks(policy, now);
+        let is_felt = is_felt && punish.action == Action::Enforce;
         let most = if accused.has_passed || !is_felt {
             DAY
         } else {
@@ -184,6 +192,9 @@ fn spread(length: Duration, client: SentencedClient, since: Timestamp) -> Durati
         .saturating_add(more)
         .min(Sentence::LONGEST.max(length))
 }
+
+/// One message is named to all its recipients within this time.
+const SHORTEST_BURST: Duration = Duration::from_secs(2);
 
 /// The longest block of a client with mail that passed on record.
 const DAY: Duration = Duration::from_hours(24);

@@ -47,7 +47,7 @@ pub use fingerprint::{Fingerprint, MessageHasher};
 pub use history::History;
 pub use hopping::{Circumstances, Finding, HoppingHelo, Sighting, Sightings, Suspect};
 pub use judge::{Grounds, Judge, Judgement};
-pub use ladder::{Struck, excuse, strike, turns_away};
+pub use ladder::{Struck, a_day_at_most, excuse, strike, turns_away};
 pub use neighbours::{Neighbour, Neighbours};
 pub use network::ClientNetwork;
 pub use offence::{Offence, Outcome};

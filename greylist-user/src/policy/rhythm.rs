@@ -27,7 +27,9 @@
 //! Attempts without `SIZE=` make a run that proves nothing. The attempt with which it is as long as
 //! an offence is asked for its content, and so is the next: if they are one message, they are the
 //! proof. If they are two, the run was one of several mails, and begins anew; so it does when the
-//! second is not shown within [`Punish::rapid_interval`].
+//! second is not shown within [`Punish::rapid_interval`]. Bounces and probes are taken for mail
+//! without `SIZE=`: a relay makes all its bounces of one template, and has to send as many to one
+//! mailbox as somebody forges mails of it.
 //!
 //! What this leaves open, on purpose, since an honest sender can look the same:
 //! - A client that announces another size at each try, or announces none and changes a byte, sends
@@ -272,8 +274,8 @@ impl Evidence {
     /// Nothing, and nothing ever will.
     const NONE: Self = Self(0);
 
-    /// Nothing was announced, or no legible size: only the content can tell. Not the evidence of
-    /// any fingerprint.
+    /// Nothing was announced, or nothing that tells: only the content can. Not the evidence of any
+    /// fingerprint.
     const UNSIZED: Self = Self(Fingerprint::EVIDENCE);
 
     /// What `attempt` announces.
@@ -282,7 +284,11 @@ impl Evidence {
             return Self::NONE;
         }
         match u32::try_from(attempt.announced_size) {
-            Ok(size @ 1..Fingerprint::EVIDENCE) => Self(size),
+            Ok(size @ 1..Fingerprint::EVIDENCE)
+                if !policy.is_probe_sender(attempt.reverse_path) =>
+            {
+                Self(size)
+            }
             _ => Self::UNSIZED,
         }
     }

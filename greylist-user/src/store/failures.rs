@@ -161,9 +161,10 @@ impl Failures {
             let offence = offends.then_some(Offence::RejectedRetries);
             (next, (is_new, offence))
         });
+        // Not taken for new: a retry that cannot be told from it is no further recipient.
         noted.unwrap_or_else(|_| {
             self.unrecorded.inc();
-            (true, None)
+            (false, None)
         })
     }
 
@@ -177,6 +178,11 @@ impl Failures {
             false
         });
         attacks.then_some(Offence::RejectedRecipients)
+    }
+
+    /// Forgets which recipients were refused to `client`.
+    pub(super) fn forgive(&self, seed: &Seed, client: SentencedClient) {
+        self.by_client.take(&seed.client_key(client));
     }
 
     fn note_retry(
@@ -347,34 +353,50 @@ mod tests {
         assert_eq!(offences.collect::<Vec<_>>(), [6]);
     }
 
-    #[test]
-    fn full_table_forgets_new_failures_counts_them_and_keeps_the_old() {
-        let watch = Watch {
+    fn watch_of_at_most(failures: usize, clients: usize) -> Watch {
+        Watch {
             failures: Failures {
-                by_message: Table::growing(1),
-                by_client: Table::growing(1),
+                by_message: Table::growing(failures),
+                by_client: Table::growing(clients),
                 unrecorded: Counter::default(),
             },
             ..Watch::new()
-        };
+        }
+    }
+
+    #[test]
+    fn full_table_forgets_new_failures_counts_them_and_keeps_the_old() {
+        let watch = watch_of_at_most(1, 10);
         let sized = Attempt {
             announced_size: 5_000,
             ..UNSIZED
         };
         watch.rejected(&sized, 0);
-        for minute in 0..30 {
-            let other = Attempt {
-                client: std::net::Ipv4Addr::new(192, 0, 2, 8).into(),
-                ..sized
-            };
-            assert_eq!(watch.rejected(&other, minute), None);
+        let another = Attempt {
+            recipient: b"another@here.example",
+            ..sized
+        };
+        // Not a hundred recipients, but as far as anybody knows one.
+        for _ in 0..200 {
+            assert_eq!(watch.rejected(&another, 0), None);
         }
-        assert_eq!(
-            (watch.failures.len(), watch.failures.by_client.len()),
-            (1, 1)
-        );
-        assert_eq!(watch.failures.unrecorded.get(), 60);
+        assert_eq!(watch.failures.len(), 1);
+        assert_eq!(watch.failures.unrecorded.get(), 200);
         let offences = (1..=6).filter(|&minute| watch.rejected(&sized, minute).is_some());
         assert_eq!(offences.collect::<Vec<_>>(), [6]);
+    }
+
+    #[test]
+    fn full_table_of_clients_counts_the_refusals_that_find_no_room() {
+        let watch = watch_of_at_most(10, 1);
+        watch.rejected(&ATTEMPT, 0);
+        let other = Attempt {
+            client: std::net::Ipv4Addr::new(192, 0, 2, 8).into(),
+            ..ATTEMPT
+        };
+        assert_eq!(watch.rejected(&other, 0), None);
+        let failures = &watch.failures;
+        assert_eq!((failures.len(), failures.by_client.len()), (2, 1));
+        assert_eq!(failures.unrecorded.get(), 1);
     }
 }

@@ -157,14 +157,16 @@ impl Store {
             let decision = policy::decide(policy, prior, attempt, &circumstances, now);
             (decision.next, decision)
         });
+        // What came of a failure stands, whether or not there is room for the tuple.
+        let early = decided.as_ref().ok().and_then(|it| it.offence);
+        for offence in early.into_iter().chain(failed.offence) {
+            self.strike(policy, attempt, offence, now);
+        }
         let Ok(decision) = decided else {
             return Verdict::Pass(PassReason::Unrecorded).into();
         };
         if !decision.would_wait.is_zero() {
             self.metrics.would_wait.inc();
-        }
-        for offence in decision.offence.into_iter().chain(failed.offence) {
-            self.strike(policy, attempt, offence, now);
         }
         judgement_of(&decision, circumstances)
     }

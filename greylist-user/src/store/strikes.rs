@@ -13,6 +13,7 @@ use crate::policy::{
 };
 
 use super::Store;
+use super::reputations::possible_networks;
 
 /// What forgiving undid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,11 +129,8 @@ impl Store {
         if charged.of_network.is_err() {
             self.note_unrecorded();
         }
-        let of_network = charged
-            .of_network
-            .ok()
-            .flatten()
-            .filter(|it| !self.is_somebody_protected(policy, it.client, now));
+        let of_network = charged.of_network.ok().flatten();
+        let of_network = of_network.and_then(|it| self.as_neighbours_allow(policy, it, now));
         for sentence in charged.sentence.into_iter().chain(of_network) {
             self.punish(sentence);
         }
@@ -153,24 +151,37 @@ impl Store {
         policy::protection(policy, address, repute, authenticated)
     }
 
-    /// Whether somebody in `network` has a good record or authenticated lately. Of a `/24` each
-    /// address is asked for, some 500 look-ups, when four of them have been struck; a `/64` is one
-    /// client network and has one AUTH.
-    fn is_somebody_protected(
+    /// What is left of `sentence`, a network's, for those in it who were not struck: nothing if one
+    /// has a good record or authenticated lately, a day at most if one has mail that passed on
+    /// record.
+    ///
+    /// Of a `/24` each address is asked for, some 500 look-ups, when four of them have been struck. A
+    /// `/64` has one AUTH and is one client network; if the rules cut it into more, nobody can ask
+    /// for them all, and it is not sentenced.
+    fn as_neighbours_allow(
         &self,
         policy: &Policy,
-        network: SentencedClient,
+        sentence: Sentence,
         now: Timestamp,
-    ) -> bool {
-        let is_protected = |address, ipv4_prefix| {
-            let cut = ClientNetwork::cut(address, ipv4_prefix, policy.ipv6_prefix);
-            let key = self.seed.network_key(cut);
-            self.protection(policy, address, &key, now) != Protection::None
-        };
-        let itself = std::iter::once(network.network().network());
-        itself.chain(addresses(network.network())).any(|address| {
-            is_protected(address, policy.ipv4_prefix)
-                || is_protected(address, policy.ipv4_prefix_unnamed)
+    ) -> Option<Sentence> {
+        let network = sentence.client.network();
+        if matches!(network, IpNet::V6(_)) && policy.ipv6_prefix > network.prefix_len() {
+            return None;
+        }
+        let mut has_passed = false;
+        for address in std::iter::once(network.network()).chain(addresses(network)) {
+            for cut in possible_networks(policy, address) {
+                let key = self.seed.network_key(cut);
+                if self.protection(policy, address, &key, now) != Protection::None {
+                    return None;
+                }
+                has_passed |= self.reputations.has_passed(&key);
+            }
+        }
+        Some(if has_passed {
+            policy::a_day_at_most(sentence)
+        } else {
+            sentence
         })
     }
 
@@ -183,6 +194,7 @@ impl Store {
     fn pardon(&self, client: SentencedClient, now: Timestamp) -> u16 {
         let policy = self.policy.load();
         self.reputations.forgive(&policy, &self.seed, client);
+        self.failures.forgive(&self.seed, client);
         self.clients.forgive(&policy, &self.seed, client, now)
     }
 }

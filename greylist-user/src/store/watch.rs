@@ -57,6 +57,9 @@ impl Watch {
         now: Timestamp,
     ) -> Result<Option<Watched>, Full> {
         self.pairs.update(pair, |prior| match prior {
+            Some(prior) if prior.is_of_the_future(policy, now) => {
+                (Watched::first(network, mark, now), None)
+            }
             Some(prior) if prior.has_lapsed(policy, now) => {
                 (Watched::first(network, mark, now), Some(*prior))
             }
@@ -93,7 +96,7 @@ impl Watch {
             if has_lapsed {
                 lapsed.borrow_mut().push(*watched);
             }
-            !has_lapsed
+            !has_lapsed && !watched.is_of_the_future(policy, now)
         });
         (walked, lapsed.into_inner())
     }
@@ -137,6 +140,12 @@ impl Watched {
     /// Whether the retry windows of all who tried are over at `now`: the one definition.
     fn has_lapsed(&self, policy: &Policy, now: Timestamp) -> bool {
         now >= Timestamp::from(self.begun).after(policy.retry_window)
+    }
+
+    /// Whether it is of a clock that was wrong and then set back. That says nothing of anybody, and
+    /// must not take up room until the future is reached.
+    fn is_of_the_future(&self, policy: &Policy, now: Timestamp) -> bool {
+        Timestamp::from(self.begun) > now.after(policy.retry_window)
     }
 }
 
@@ -217,6 +226,20 @@ mod tests {
         let lapsed = begin(&watch, 2, hours(24)).expect("there is room");
         assert_eq!(lapsed.expect("it has lapsed").networks(), [network(1)]);
         let watched = watch.end(&pair(1)).expect("it is watched again");
+        assert_eq!(watched.networks(), [network(2)]);
+    }
+
+    #[test]
+    fn pairs_of_a_clock_that_was_set_back_are_given_up_and_nobody_is_blamed() {
+        let watch = Watch::new();
+        assert_eq!(begin(&watch, 1, hours(25)), Ok(None));
+        assert_eq!(sweep(&watch, hours(1)), []);
+        assert_eq!(watch.len(), 1, "a clock may be a little wrong");
+        assert_eq!(sweep(&watch, T0), []);
+        assert_eq!(watch.len(), 0);
+        assert_eq!(begin(&watch, 1, hours(25)), Ok(None));
+        assert_eq!(begin(&watch, 2, T0), Ok(None));
+        let watched = watch.end(&pair(1)).expect("it is watched");
         assert_eq!(watched.networks(), [network(2)]);
     }
 

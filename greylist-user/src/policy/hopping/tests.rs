@@ -426,7 +426,8 @@ proptest! {
             let seen = sighting(&client, &name, HELO, "r@here.example", now).expect("it tells");
             sightings.note(&policy, seen, now);
             let window = Window::around(now, &policy);
-            let counted: Vec<_> = sightings.0.iter().filter(|it| window.holds(it)).collect();
+            let counted = sightings.whole.iter();
+            let counted: Vec<_> = counted.filter(|it| window.holds(it.at)).collect();
             for (place, one) in counted.iter().enumerate() {
                 for other in &counted[place + 1..] {
                     prop_assert!(!one.goes_with(other), "{one:?} and {other:?}");
@@ -467,6 +468,14 @@ fn helo_argument_is_forgotten_a_day_after_it_was_last_caught() {
     let third = HoppingHelo::caught(Some(&second), &policy, hours(44));
     assert_eq!((third.times, third.life), (1, 2));
     assert_eq!(third.since, hours(44).into());
+}
+
+#[test]
+fn helo_argument_of_a_clock_that_was_set_back_is_forgotten() {
+    let policy = Policy::default();
+    let caught = HoppingHelo::caught(None, &policy, T0.after(Duration::from_hours(24)));
+    assert!(!caught.has_lapsed(&policy, T0.after(Duration::from_hours(1))));
+    assert!(caught.has_lapsed(&policy, T0));
 }
 
 #[test]

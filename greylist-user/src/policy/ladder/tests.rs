@@ -83,8 +83,11 @@ fn good_record_shields_from_block_and_the_strikes_count() {
 #[test]
 fn block_that_is_only_observed_is_a_days_at_most() {
     let young = History { begun: T0 };
-    let (rungs, _) = climbed(&Policy::default(), &STRANGER, young, 6);
-    assert!(rungs[1..].iter().all(|rung| blocked(*rung, 1)), "{rungs:?}");
+    let (rungs, _) = climbed(&Policy::default(), &STRANGER, young, 9);
+    // The eighth is carried out, and the first that is felt.
+    for (rung, days) in rungs[1..].iter().zip([1, 1, 1, 1, 1, 1, 1, 28]) {
+        assert!(blocked(*rung, days), "{days} days: {rungs:?}");
+    }
     let mut observing = Policy::default();
     observing.punish.action = Action::Observe;
     let (rungs, _) = climbed(&observing, &STRANGER, OLD, 6);
