@@ -306,8 +306,13 @@ impl Metrics {
 
 /// The sections that differ beyond what a reload can change.
 fn wanting_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    // How addresses are written there is a key of the log's.
+    let milter = milter::Settings {
+        addresses: old.milter.addresses,
+        ..new.milter.clone()
+    };
     [
-        ("milter", old.milter != new.milter),
+        ("milter", old.milter != milter),
         ("xdp", old.xdp != new.xdp),
         ("store", old.store != new.store),
         ("admin", old.admin != new.admin),
@@ -373,5 +378,25 @@ mod tests {
         assert!(unexplained.is_empty(), "{unexplained:?}");
         let invented: Vec<_> = plain.difference(&shown).collect();
         assert!(invented.is_empty(), "{invented:?}");
+    }
+
+    #[test]
+    fn rules_need_no_restart_and_what_does_is_named() {
+        let config = |text: &str| config::parse(Path::new("f"), text.as_bytes()).expect("legal");
+        let old = Config::default();
+        for (text, sections) in [
+            ("[greylist]\ndelay = \"5m\"\n", vec![]),
+            ("[punish]\nsentence = \"1h\"\ncontact = \"abuse\"\n", vec![]),
+            ("[reputation]\naction = \"defer\"\n", vec![]),
+            ("[lists]\nallow = [\"192.0.2.0/24\"]\n", vec![]),
+            ("[milter]\nreply_sentenced = \"No\"\n", vec!["milter"]),
+            (
+                "[log]\naddresses = \"hash\"\n[xdp]\nrate = 5\n",
+                vec!["xdp", "log"],
+            ),
+            ("[store]\nclients = 2_000\n", vec!["store"]),
+        ] {
+            assert_eq!(wanting_restart(&old, &config(text)), sections, "{text}");
+        }
     }
 }

@@ -98,6 +98,61 @@ fn restores_many_sentences_and_reads_them_back() {
 }
 
 /// New sentences and forgiveness as effects carry them: a thousand at a time.
+/// What `greygate why` shows of a client, read without reading all the others.
+#[test]
+fn one_client_is_looked_up_in_a_real_table() {
+    let ((), object) = needs!(
+        requirements::network_namespaces(),
+        requirements::xdp_object()
+    );
+    let stage = Stage::new();
+    let settings = stage.settings(&object, Mode::Generic);
+    let mut filter = stage.open(&settings);
+    let now = SystemClock.now();
+    let sentenced = [
+        "192.0.2.7/32",
+        "192.0.2.0/24",
+        "2001:db8::7/128",
+        "2001:db8::/64",
+    ];
+    let levels = [SentenceLevel::Block, SentenceLevel::Rate];
+    for (network, level) in sentenced.into_iter().zip(levels.into_iter().cycle()) {
+        let found = filter.entry(client(network), now).expect("readable");
+        assert_eq!(found, None, "{network}");
+        let given = sentence(network, level, HOUR);
+        filter
+            .apply(&[Change::Put(given)], now)
+            .expect("there is room");
+        let found = filter.entry(client(network), now).expect("readable");
+        let entry = found.expect("it was put");
+        assert_eq!((entry.client, entry.level), (client(network), level));
+        assert_eq!(entry.drops, 0);
+        let off = entry.until.since(given.until) + given.until.since(entry.until);
+        assert!(off <= reconcile::TOLERANCE, "{off:?} off");
+    }
+    for network in [
+        "192.0.2.8/32",
+        "192.0.3.0/24",
+        "2001:db8::8/128",
+        "2001:db8:1::/64",
+    ] {
+        let found = filter.entry(client(network), now).expect("readable");
+        assert_eq!(found, None, "{network}");
+    }
+    let lift = [Change::Remove(client("192.0.2.7/32"))];
+    filter.apply(&lift, now).expect("writable");
+    assert_eq!(
+        filter.entry(client("192.0.2.7/32"), now).expect("readable"),
+        None
+    );
+    assert!(
+        filter
+            .entry(client("192.0.2.0/24"), now)
+            .expect("readable")
+            .is_some()
+    );
+}
+
 #[test]
 fn changes_by_the_thousand_are_all_made() {
     let ((), object) = needs!(

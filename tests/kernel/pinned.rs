@@ -162,7 +162,11 @@ fn daemon_without_interfaces_takes_off_what_was_pinned() {
     assert!(stage.program().is_some(), "it is somebody's");
     drop(held);
     assert!(!why().contains("but"), "{}", why());
-    assert_eq!(stage.program(), None);
+    // The kernel lets go of a link that was pinned in its own time.
+    let gone = settle(Duration::from_secs(10), || {
+        stage.program().is_none().then_some(())
+    });
+    assert!(gone.is_some(), "{:?}", stage.program());
     assert!(!pinned.pin_directory.exists());
 }
 

@@ -28,6 +28,24 @@ fn sentenced_client_is_told_421_with_a_contact_and_the_next_session_is_judged_an
 }
 
 #[test]
+fn client_sentenced_between_recipient_and_data_is_told_421_at_data() {
+    let world = World::new();
+    let mut mta = world.session();
+    mta.mail("a@x.example").expect("held");
+    assert!(
+        mta.rcpt("known@y.example")
+            .expect("an answer")
+            .is_continue()
+    );
+    world.table.sentence();
+    let answer = mta.data().expect("an answer");
+    assert!(answer.status.starts_with("y421 4.7.0 "), "{answer:?}");
+    mta.abort();
+    mta.quit().expect("a clean end");
+    assert_eq!(world.metric("milter_turned_away_total"), 1);
+}
+
+#[test]
 fn bad_reputation_is_refused_with_the_codes_of_its_action() {
     let world = World::new();
     let mut mta = world.session();

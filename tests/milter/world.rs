@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -133,6 +136,8 @@ pub(crate) struct Table {
     pub(crate) gate: Mutex<()>,
     first_seen: Mutex<HashMap<String, Timestamp>>,
     told: Mutex<HashMap<String, Verdict>>,
+    /// Clients that have been sentenced since they were judged.
+    sentenced: AtomicBool,
     heard: Mutex<Vec<String>>,
 }
 
@@ -141,6 +146,11 @@ impl Table {
     pub(crate) fn tell(&self, recipient: &str, verdict: Verdict) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.insert(recipient.to_owned(), verdict);
+    }
+
+    /// From now on, whoever has a message under way has been sentenced.
+    pub(crate) fn sentence(&self) {
+        self.sentenced.store(true, Ordering::SeqCst);
     }
 
     /// What it heard beside the attempts: `content` of a message and `rejected` recipients.
@@ -176,6 +186,10 @@ impl Judge for Table {
             wants_content: attempt.recipient.starts_with(b"read@"),
             ..self.verdict(attempt, now).into()
         }
+    }
+
+    fn turns_away(&self, _: &Attempt<'_>, _: Timestamp) -> bool {
+        self.sentenced.load(Ordering::SeqCst)
     }
 
     fn message_hasher(&self) -> MessageHasher {

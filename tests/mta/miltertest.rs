@@ -2,7 +2,7 @@
 //!
 //! The daemon is the real one, all rooms of it, in this process and by a clock that is turned.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use ::greygate::daemon::{Daemon, Rights};
 use ::greygate::log;
 use ::greygate::milter::Endpoint;
 use support::clock::TestClock;
-use support::mta::Mta;
+use support::mta::{Mta, POSTFIX};
 use support::{needs, requirements};
 
 #[test]
@@ -80,11 +80,15 @@ fn configuration(listen: Endpoint, state: &Path) -> Config {
     config
 }
 
-/// `known@` has passed, `waited@` was deferred once and may come again, `new@` was never seen.
+/// `known@` has passed, `waited@` was deferred once and may come again, `new@` was never seen. The
+/// client's name is the scripts': without one it would be remembered by its exact address.
 fn live_through_the_past(endpoint: &Endpoint, clock: &TestClock) {
-    let client = "192.0.2.7".parse().expect("an address");
+    let client: IpAddr = "192.0.2.7".parse().expect("an address");
     let attempt = |recipients: &[&str]| {
-        let mut mta = Mta::open(endpoint, client).expect("the daemon answers");
+        let (mut mta, _) = Mta::negotiate(endpoint, POSTFIX).expect("the daemon answers");
+        mta.client("mx.client.example", client)
+            .expect("it is heard");
+        mta.helo("helo.client.example").expect("it is heard");
         mta.mail("a@x.example").expect("MAIL is heard");
         let deferred: Vec<_> = recipients
             .iter()

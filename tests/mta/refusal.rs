@@ -43,6 +43,23 @@ fn hangs_up_on_a_client_that_is_sentenced_and_judges_its_next_session_anew() -> 
 }
 
 #[test]
+fn hangs_up_at_data_on_a_client_that_was_sentenced_after_its_recipient() -> Result<(), Error> {
+    support::needs!(crate::mta());
+    let stage = Stage::start()?;
+    let mut session = stage.client().open(PATIENCE)?;
+    session.command("MAIL FROM:<bob@sender.example>")?;
+    let reply = session.command(&format!("RCPT TO:<{}>", address(KNOWN)))?;
+    assert!(reply.is_positive(), "{reply}");
+    stage.script.sentence();
+    let reply = session.command("DATA")?;
+    assert_eq!(reply.code, 421, "{reply}");
+    let gone = session.command("RSET");
+    assert!(matches!(gone, Err(SmtpError::HungUp { .. })), "{gone:?}");
+    assert_eq!(stage.metrics.turned_away.get(), 1);
+    Ok(())
+}
+
+#[test]
 fn hangs_up_on_a_probe_that_is_sentenced_at_data() -> Result<(), Error> {
     support::needs!(crate::mta());
     let stage = Stage::start()?;

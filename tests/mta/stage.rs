@@ -138,7 +138,9 @@ pub(crate) struct Seen {
 impl Script {
     /// From now on, whoever is connected has been sentenced.
     pub(crate) fn sentence(&self) {
-        // A session that begins in this very millisecond is not older than the sentence.
+        // A session that begins in this very millisecond is not older than the sentence: neither one
+        // that has just begun, nor the next.
+        std::thread::sleep(Duration::from_millis(2));
         let now = SystemClock.now().as_millis();
         self.sentenced_at.store(now, Ordering::SeqCst);
         std::thread::sleep(Duration::from_millis(2));
@@ -160,11 +162,11 @@ impl Script {
 }
 
 impl Judge for Script {
-    fn judge(&self, attempt: &Attempt<'_>, _now: Timestamp) -> Judgement {
+    fn judge(&self, attempt: &Attempt<'_>, now: Timestamp) -> Judgement {
         let recipient = text(attempt.recipient);
         let mailbox = recipient.split('@').next().unwrap_or_default();
         let waited = Duration::from_secs(187);
-        let verdict = if attempt.connected.as_millis() < self.sentenced_at.load(Ordering::SeqCst) {
+        let verdict = if self.turns_away(attempt, now) {
             Verdict::Refuse(RefuseReason::Sentenced)
         } else {
             match mailbox {
@@ -180,6 +182,10 @@ impl Judge for Script {
             wants_content,
             ..verdict.into()
         }
+    }
+
+    fn turns_away(&self, attempt: &Attempt<'_>, _: Timestamp) -> bool {
+        attempt.connected.as_millis() < self.sentenced_at.load(Ordering::SeqCst)
     }
 
     fn message_hasher(&self) -> MessageHasher {

@@ -41,6 +41,40 @@ fn relaid(bytes: &[u8], kind: u8, relay: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
     result
 }
 
+/// The snapshot `bytes` under a header of two fields, as the first greygate wrote it.
+fn under_the_first_header(bytes: &[u8]) -> Vec<u8> {
+    let mut header = bytes[..8 + 2 + 2 + 24].to_vec();
+    header[10..12].copy_from_slice(&24_u16.to_le_bytes());
+    let checksum = crc32fast::hash(&header);
+    header.extend(checksum.to_le_bytes());
+    header.extend(&bytes[8 + 2 + 2 + 32 + 4..]);
+    header
+}
+
+/// The history begins with the snapshot: offences count at once, and what was blocked is watched
+/// for as long as anybody new is.
+#[test]
+fn whole_snapshot_of_the_first_greygate_loads_and_begins_the_history() {
+    const FIRST_TUPLE: usize = 16 + 3 * 8 + 4 * 2 + 3 * 4;
+    let fixture = left_by_another_version(|row| row[..FIRST_TUPLE].to_vec());
+    let taken = fixture.clock.now();
+    let file = fixture.snapshot_file();
+    let bytes = fs::read(&file).expect("it was written");
+    fs::write(&file, under_the_first_header(&bytes)).expect("it is writable");
+    fixture.wait_minutes(5);
+    let (store, restored) = fixture.try_open().expect("the directory is writable");
+    assert_eq!((restored.tuples, restored.set_aside.len()), (1, 0));
+    assert_eq!(store.history().begun, taken);
+    let (policy, now) = (fixture.policy.load(), fixture.clock.now());
+    assert!(store.history().judges(&policy, now));
+    assert!(!store.history().blocks(&policy, now));
+    let waited = Duration::from_mins(5);
+    assert_eq!(
+        fixture.judge(&store, &ATTEMPT),
+        Verdict::Pass(PassReason::Waited { waited })
+    );
+}
+
 /// A sentence as a greygate without counters of the kernel wrote it loads, and is as good as ever.
 #[test]
 fn older_sentence_loads_and_can_still_be_lengthened() {

@@ -4,11 +4,15 @@
 use std::time::Duration;
 
 use greygate::clock::Clock as _;
-use greygate::policy::{Offence, Persistence, Policy, Sentence, SentenceLevel, SentenceReason};
+use greygate::policy::{
+    Attempt, Judge as _, Offence, Persistence, Policy, Sentence, SentenceLevel, SentenceReason,
+    SentencedClient,
+};
 use greygate::store::Store;
+use greygate::store::codec::Row;
 use ipnet::IpNet;
 
-use crate::fixture::Fixture;
+use crate::fixture::{ATTEMPT, Fixture};
 
 /// What `network` earned by an offence just now.
 fn earned(fixture: &Fixture, network: &str) -> Sentence {
@@ -165,6 +169,39 @@ fn full_table_lets_offenders_go_free_and_counts_them() {
     fixture.settings.sentences = 2;
     let (_, restored) = fixture.try_open().expect("the directory is writable");
     assert_eq!((restored.sentences, restored.over_capacity), (2, 1));
+}
+
+#[test]
+fn question_whether_a_client_is_turned_away_is_no_attempt() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    fixture.warm_up();
+    let attempt = Attempt {
+        connected: fixture.clock.now(),
+        recipient: b"",
+        ..ATTEMPT
+    };
+    let asks = |attempt: &Attempt<'_>| store.turns_away(attempt, fixture.clock.now());
+    assert!(!asks(&attempt));
+    fixture.clock.advance(Duration::from_secs(1));
+    store.punish(Sentence {
+        client: SentencedClient::of(ATTEMPT.client),
+        level: SentenceLevel::Rate,
+        ..earned(&fixture, "192.0.2.1/32")
+    });
+    assert!(asks(&attempt), "the session is older");
+    let later = Attempt {
+        connected: fixture.clock.now(),
+        ..attempt
+    };
+    assert!(!asks(&later), "new sessions are the kernel's part");
+    let customer = Attempt {
+        authenticated: true,
+        ..attempt
+    };
+    assert!(!asks(&customer));
+    let rows = fixture.rows(&store);
+    assert!(matches!(rows[..], [Row::Sentence(_)]), "{rows:?}");
 }
 
 #[test]

@@ -184,7 +184,11 @@ fn answer(line: &[u8], uid: u32, control: &dyn Control, metrics: &Metrics) -> An
         Ok(request) => request,
         Err(error) => {
             metrics.asked("unknown", REFUSED);
-            return refused(format!("the request is not understood: {error}"));
+            // The command line may be newer than the daemon, which a restart mends.
+            let version = env!("CARGO_PKG_VERSION");
+            return refused(format!(
+                "the request is not understood by the running greygate {version}: {error}"
+            ));
         }
     };
     let word = request.word();
@@ -199,7 +203,12 @@ fn answer(line: &[u8], uid: u32, control: &dyn Control, metrics: &Metrics) -> An
     if request.is_change() {
         let client = request.client();
         let why = answer.why();
-        tracing::info!(uid, request = word, client, outcome, why, "ordered");
+        // A content filter reports each mail, which is no news.
+        if matches!(request, Request::Report(_)) {
+            tracing::debug!(uid, request = word, client, outcome, why, "ordered");
+        } else {
+            tracing::info!(uid, request = word, client, outcome, why, "ordered");
+        }
     }
     answer
 }

@@ -151,6 +151,9 @@ fn actions(status: &Status, paper: &mut Paper) {
 }
 
 fn history(history: &HistoryFacts, paper: &mut Paper) {
+    if history.begun == 0 {
+        return; // The daemon is an older one, and does not tell.
+    }
     let age = seconds(history.age);
     let waits = if history.grace_left > 0 {
         let left = seconds(history.grace_left);

@@ -1,6 +1,6 @@
 //! What is told of mail: one report from the arguments, or many from standard input.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::path::Path;
 
 use super::args::ReportCommand;
@@ -34,24 +34,27 @@ pub(super) fn of(command: &ReportCommand) -> Option<Report> {
 }
 
 /// Tells the daemon at `socket` what each line says, and `complaints` which lines it could not: a
-/// filter that keeps the pipe open shall not lose it over one bad line or a restart.
+/// filter that keeps the pipe open shall not lose it over one bad line, whatever a stranger's sender
+/// address put into it, or over a restart.
 pub(super) fn from_lines(
-    lines: impl BufRead,
+    mut lines: impl BufRead,
     socket: &Path,
     mut complaints: impl Write,
 ) -> Result<(), Failure> {
     let (mut heard, mut unheard) = (0, 0);
-    for (index, line) in lines.lines().enumerate() {
-        let line = line?;
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        match tell(line, socket) {
+    let mut number = 0_u64;
+    while let Some(line) = next_line(&mut lines)? {
+        number += 1;
+        let told = match line.as_deref().map(str::trim) {
+            Ok(line) if line.is_empty() || line.starts_with('#') => continue,
+            Ok(line) => tell(line, socket),
+            Err(why) => Err((*why).to_owned()),
+        };
+        match told {
             Ok(()) => heard += 1,
             Err(why) => {
                 unheard += 1;
-                writeln!(complaints, "line {}: {why}", index + 1)?;
+                writeln!(complaints, "line {number}: {why}")?;
             }
         }
     }
@@ -64,6 +67,29 @@ pub(super) fn from_lines(
     }
 }
 
+/// The next line, or why it is no text; [`None`] at the end. Of an overlong line no more than its
+/// beginning is kept.
+fn next_line(lines: &mut impl BufRead) -> io::Result<Option<Result<String, &'static str>>> {
+    let mut line = Vec::new();
+    let read = lines.take(LONGEST_LINE).read_until(b'\n', &mut line)?;
+    if read == 0 {
+        return Ok(None);
+    }
+    if read as u64 == LONGEST_LINE && !line.ends_with(b"\n") {
+        skip_line(lines)?;
+        return Ok(Some(Err("longer than any report")));
+    }
+    Ok(Some(String::from_utf8(line).map_err(|_| "not UTF-8")))
+}
+
+fn skip_line(lines: &mut impl BufRead) -> io::Result<()> {
+    let mut rest = Vec::new();
+    while lines.take(LONGEST_LINE).read_until(b'\n', &mut rest)? > 0 && !rest.ends_with(b"\n") {
+        rest.clear();
+    }
+    Ok(())
+}
+
 fn tell(line: &str, socket: &Path) -> Result<(), String> {
     let report: Report = line
         .parse()
@@ -71,4 +97,32 @@ fn tell(line: &str, socket: &Path) -> Result<(), String> {
     admin::call(socket, &Request::Report(report))
         .map(drop)
         .map_err(|error| chain(&error))
+}
+
+/// A report is the daemon's longest request at most.
+const LONGEST_LINE: u64 = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_that_is_no_text_or_too_long_does_not_end_the_pipe() {
+        let mut lines = b"reject 192.0.2.7 \xff r@b.example\n".to_vec();
+        lines.resize(lines.len() + 10_000, b'x');
+        lines.extend(b"\n# a remark\nvirus 192.0.2.7 \x1b[2J\nspam 192.0.2.7");
+        let mut complaints = Vec::new();
+        let nobody = Path::new("/nonexistent/socket");
+        let told = from_lines(lines.as_slice(), nobody, &mut complaints);
+        assert!(told.is_err());
+        let complaints = String::from_utf8(complaints).expect("text");
+        let complaints: Vec<_> = complaints.lines().collect();
+        assert_eq!(complaints[0], "line 1: not UTF-8");
+        assert_eq!(complaints[1], "line 2: longer than any report");
+        let escaped = r#"line 4: "virus 192.0.2.7 \u{1b}[2J" is no report"#;
+        assert!(complaints[2].starts_with(escaped), "{}", complaints[2]);
+        let unanswered = "line 5: no daemon answers at /nonexistent/socket";
+        assert!(complaints[3].starts_with(unanswered), "{}", complaints[3]);
+        assert_eq!(complaints.len(), 4);
+    }
 }

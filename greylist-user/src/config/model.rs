@@ -145,6 +145,18 @@ impl Config {
              which senders' queues and bounces show to people.",
         );
         v.key(
+            "reply_sentenced",
+            &mut milter.reply_sentenced,
+            "What a sentenced client is told behind 421 4.7.0, before Postfix hangs up. {contact} \
+             stands for [punish] contact.",
+        );
+        v.key(
+            "reply_refused",
+            &mut milter.reply_refused,
+            "What a client is told behind 550 5.7.1 or 451 4.7.1 whose network is refused for its \
+             reputation. {contact} stands for [punish] contact.",
+        );
+        v.key(
             "header",
             &mut milter.header,
             "Name of the header that tells how long a message waited, or \"off\".",

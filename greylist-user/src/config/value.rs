@@ -16,7 +16,7 @@ use super::model::GreylistMode;
 use crate::admin::MetricsListen;
 use crate::kernel::Mode;
 use crate::log::{Addresses, Level};
-use crate::milter::{Endpoint, HeaderName, ReplyText};
+use crate::milter::{Endpoint, HeaderName, RefusalText, ReplyText};
 use crate::policy::{Action, Refusing};
 
 /// A value as it stands in the file, with its place.
@@ -191,6 +191,20 @@ impl Setting for ReplyText {
         text.parse().map_err(|invalid| {
             let default = Self::default();
             Fault::new(value, format!("{invalid}; write one such as \"{default}\""))
+        })
+    }
+
+    fn show(&self) -> String {
+        quote(self.as_str())
+    }
+}
+
+impl Setting for RefusalText {
+    fn read(value: &Value<'_>) -> Result<Self, Fault> {
+        let text = string(value, "a text in quotes")?;
+        text.parse().map_err(|invalid| {
+            let example = Self::for_bad_reputation();
+            Fault::new(value, format!("{invalid}; write one such as \"{example}\""))
         })
     }
 

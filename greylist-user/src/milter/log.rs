@@ -5,7 +5,7 @@
 //! | `deferred` | debug | a recipient is pending |
 //! | `passed` | info | a recipient passes for the first time, after waiting |
 //! | `passed` | debug | a recipient passes for another reason |
-//! | `refused` | info | a client is turned away, for what `reason` says |
+//! | `turned-away` | info | a client is refused, for what `reason` says |
 //! | `rejected` | debug | the MTA itself refused a recipient for good |
 //! | `read` | debug | headers and body of a message were read for what they prove |
 //! | `held` | debug | a message was deferred whole, at DATA or end of message |
@@ -48,7 +48,7 @@ pub(super) fn judged(attempt: &Attempt<'_>, judgement: &Judgement, addresses: Ad
     match verdict {
         Verdict::Defer(DeferReason::Early { left }) => tell!(debug, "deferred", left),
         Verdict::Defer(_) => tell!(debug, "deferred"),
-        Verdict::Refuse(_) => tell!(info, "refused"),
+        Verdict::Refuse(_) => tell!(info, "turned-away"),
         Verdict::Pass(PassReason::Waited { waited }) => tell!(info, "passed", waited),
         Verdict::Pass(_) => tell!(debug, "passed"),
     }

@@ -15,9 +15,9 @@
 //! messages are ended at DATA, unless a header is due: then headers and body come too, and go
 //! unread.
 //!
-//! A sentenced client is told 421 at the next command that is answered, RCPT or DATA, and the MTA
-//! hangs up. MAIL, which comes before, is not answered at all: that saves every other session a
-//! round trip.
+//! A sentenced client is told 421 at the next command that is answered, RCPT, DATA or the end of the
+//! message, and the MTA hangs up. MAIL, which comes before, is not answered at all: that saves every
+//! other session a round trip.
 
 mod transaction;
 
@@ -177,7 +177,8 @@ impl Session {
     }
 
     /// Options come first and once, and a recipient has a sender, of whom nothing is kept once the
-    /// client was turned away. Everything else may come in any order: what has no transaction to belong to has no consequence either.
+    /// client was turned away. Everything else may come in any order: what has no transaction to
+    /// belong to has no consequence either.
     fn check_order(&self, command: &Command<'_>, kind: u8) -> Result<(), SessionError> {
         let is_negotiated = self.terms != Terms::NONE;
         let in_order = match command {
@@ -335,7 +336,7 @@ impl Session {
         let Some(transaction) = self.decide(now) else {
             return self.say_without_transaction();
         };
-        if let Some(reason) = transaction.refusal {
+        if let Some(reason) = self.refusal_of(&transaction, now) {
             self.refuse(reason)
         } else if transaction.wants_content {
             self.message = Some(Box::new(self.context.judge.message_hasher()));
@@ -371,17 +372,18 @@ impl Session {
         }
     }
 
-    /// What the message proves is heard first, for all recipients; then it is answered once, as
-    /// their verdicts said. The envelope may be decided only here, where nothing of an empty message
-    /// came before.
+    /// What the message proves is heard for all recipients; then it is answered once, as their
+    /// verdicts said. What it proves of the client is told from its next command on. The envelope may
+    /// be decided only here, where nothing of an empty message came before.
     fn end_of_message(&mut self, now: Timestamp) -> Said {
         let Some(transaction) = self.decide(now) else {
             return self.say_without_transaction();
         };
+        let refusal = self.refusal_of(&transaction, now);
         if let Some(message) = self.message.take() {
             self.note_content(&message, &transaction, now);
         }
-        let said = if let Some(reason) = transaction.refusal {
+        let said = if let Some(reason) = refusal {
             self.refuse(reason)
         } else if transaction.is_held {
             self.defer_message(Stage::EndOfMessage)
@@ -404,6 +406,22 @@ impl Session {
                 self.context.judge.note_content(&attempt, message, now);
             }
         }
+    }
+
+    /// Why the message is refused whole, whatever was said of its recipients: one of them may have got
+    /// the client sentenced, or another session has.
+    fn refusal_of(&self, transaction: &Transaction, now: Timestamp) -> Option<RefuseReason> {
+        if transaction.refusal.is_some() {
+            return transaction.refusal;
+        }
+        let attempt = self.attempt(b"", transaction)?;
+        if !self.context.judge.turns_away(&attempt, now) {
+            return None;
+        }
+        let reason = RefuseReason::Sentenced;
+        let judgement = Verdict::Refuse(reason).into();
+        log::judged(&attempt, &judgement, self.context.addresses);
+        Some(reason)
     }
 
     /// Judges what was kept for now. `None` without a transaction.

@@ -15,6 +15,11 @@ pub trait Judge: Send + Sync {
     /// Records the attempt and says what it deserves.
     fn judge(&self, attempt: &Attempt<'_>, now: Timestamp) -> Judgement;
 
+    /// Whether the client of `attempt` would be turned away now, as [`Judge::judge`] would say, for a
+    /// message whose recipients have been judged: it may have been sentenced since. Changes nothing,
+    /// and is not asked for the sake of a recipient: there may be none in `attempt`.
+    fn turns_away(&self, attempt: &Attempt<'_>, now: Timestamp) -> bool;
+
     /// Begins to read a message for recipients of which [`Judgement::wants_content`] was said.
     fn message_hasher(&self) -> MessageHasher;
 

@@ -220,7 +220,7 @@ impl Store {
         if let Some(reason) = policy::exempt(policy, attempt) {
             return gets(Verdict::Pass(reason));
         }
-        if self.turns_away(policy, attempt, now) {
+        if self.is_turned_away(policy, attempt, now) {
             return gets(Verdict::Refuse(RefuseReason::Sentenced));
         }
         if let Some(reason) = policy::refusal(policy, repute) {

@@ -387,12 +387,12 @@ mod tests {
     }
 
     #[test]
-    fn full_table_of_clients_counts_the_refusals_that_find_no_room() {
+    fn full_table_of_clients_counts_the_rejections_that_find_no_room() {
         let watch = watch_of_at_most(10, 1);
-        watch.rejected(&ATTEMPT, 0);
+        watch.rejected(&UNSIZED, 0);
         let other = Attempt {
             client: std::net::Ipv4Addr::new(192, 0, 2, 8).into(),
-            ..ATTEMPT
+            ..UNSIZED
         };
         assert_eq!(watch.rejected(&other, 0), None);
         let failures = &watch.failures;

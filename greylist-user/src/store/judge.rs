@@ -22,6 +22,11 @@ impl Judge for Store {
         judgement
     }
 
+    fn turns_away(&self, attempt: &Attempt<'_>, now: Timestamp) -> bool {
+        let policy = self.policy.load();
+        policy::exempt(&policy, attempt).is_none() && self.is_turned_away(&policy, attempt, now)
+    }
+
     fn message_hasher(&self) -> MessageHasher {
         self.seed.message_hasher()
     }
@@ -81,7 +86,7 @@ impl Store {
             }
             return Verdict::Pass(reason).into();
         }
-        if self.turns_away(policy, attempt, now) {
+        if self.is_turned_away(policy, attempt, now) {
             return Verdict::Refuse(RefuseReason::Sentenced).into();
         }
         self.failures.note_named(policy, &self.seed, attempt, now);
@@ -174,7 +179,7 @@ impl Store {
     /// Whether a sentence has the session of `attempt` turned away: at level block always, so that
     /// the one connection let through an hour hears why; at any level if the session is older than
     /// the sentence.
-    pub(super) fn turns_away(
+    pub(super) fn is_turned_away(
         &self,
         policy: &Policy,
         attempt: &Attempt<'_>,

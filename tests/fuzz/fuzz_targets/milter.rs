@@ -111,6 +111,10 @@ impl Judge for ByLength {
         }
     }
 
+    fn turns_away(&self, attempt: &Attempt<'_>, _now: Timestamp) -> bool {
+        attempt.helo.len() % 5 == 4
+    }
+
     fn message_hasher(&self) -> MessageHasher {
         Seed::from_bytes([7; Seed::LENGTH]).message_hasher()
     }

@@ -149,6 +149,10 @@ impl Judge for DeferAll {
         Verdict::Defer(DeferReason::New).into()
     }
 
+    fn turns_away(&self, _: &Attempt<'_>, _: Timestamp) -> bool {
+        false
+    }
+
     fn message_hasher(&self) -> MessageHasher {
         Seed::from_bytes([7; Seed::LENGTH]).message_hasher()
     }

@@ -39,6 +39,20 @@ fn status_reads_top_down() {
     );
 }
 
+/// What the first greygate's daemon answers to this command line.
+#[test]
+fn status_of_the_first_daemon_is_shown_and_nothing_is_made_up() {
+    let line = r#"{"answer":"status","version":"0.0.9","pid":7,"started":1,"uptime":60,
+            "health":{"complaints":[]},"endpoints":["inet:127.0.0.1:8892"],
+            "greylist_action":"enforce","punish_action":"enforce",
+            "store":{"tuples":1,"capacity":10,"trusted":0,"sentences":0,"restored":"nothing"},
+            "xdp":{"state":"off","why":"no root"},"counters":{}}"#;
+    let answer: Answer = serde_json::from_str(line).expect("fields are only added");
+    let text = on_paper(&answer);
+    assert!(text.starts_with("greygate 0.0.9, pid 7, up 1m\n"), "{text}");
+    assert!(!text.contains("history"), "{text}");
+}
+
 #[test]
 fn trouble_is_named() {
     let mut daemon = daemon();
@@ -179,7 +193,7 @@ fn history_says_what_waits_for_more_of_it() {
     let on_paper = |grace_left, warmup_left| {
         let mut paper = Paper::new(false);
         let facts = HistoryFacts {
-            begun: 0,
+            begun: 1_794_827_200,
             age: 30,
             grace_left,
             warmup_left,

@@ -148,12 +148,11 @@ pub(super) fn visit_reputation(rules: &mut ReputationRules, v: &mut impl Visitor
         "Good counts from which a good record shields from every sentence: a big relay is not \
          punished for one customer, whose mail alone pays.",
     );
-    v.bounded(
+    v.key(
         "trust_after",
         &mut rules.trust_after,
-        1..,
         "Passes after which a sender from a network with a good record is trusted, where that is \
-         fewer than trust_after of [greylist].",
+         fewer than trust_after of [greylist]; 0 trusts nobody earlier.",
     );
     v.bounded(
         "bad_counts",

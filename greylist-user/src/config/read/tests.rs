@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::super::default_config;
 use super::*;
 use crate::admin::MetricsListen;
-use crate::milter::Endpoint;
+use crate::milter::{Endpoint, RefusalText};
 use crate::policy::{Action, Refusing};
 
 #[test]
@@ -24,6 +24,81 @@ fn file_that_names_a_listener_and_a_directory_is_complete() {
     assert_eq!(config.store.directory, Path::new("/srv/greygate"));
     assert_eq!(config.store.seed_file, Path::new("/srv/greygate/seed"));
     assert_eq!(config.policy, Config::default().policy);
+}
+
+/// All keys there were before `[reputation]` and most of `[punish]`, with the defaults they had.
+const FIRST_DEFAULTS: &str = r#"
+[milter]
+listen = ["inet:127.0.0.1:8892"]
+peers = ["127.0.0.0/8", "::1/128"]
+users = ["postfix"]
+workers = 0
+connections = 10_000
+connections_per_peer = 5_000
+frame_timeout = "5s"
+idle_timeout = "2h10m"
+drain = "10s"
+reply = "451 4.7.1 Greylisted, please try again later"
+header = "X-Greylist"
+[greylist]
+mode = "envelope"
+action = "enforce"
+delay = "3m"
+retry_window = "24h"
+trust = "36d"
+trust_after = 5
+trust_interval = "1h"
+rcpt_deferrals = 8
+probe_senders = ["double-bounce@*"]
+ipv4_prefix = 24
+ipv6_prefix = 64
+[punish]
+action = "enforce"
+rapid_interval = "8s"
+rapid_retries = 5
+rapid_span = "30s"
+sentence = "30m"
+persistent_drops = 100
+private = false
+[lists]
+allow = []
+local = []
+[xdp]
+interfaces = []
+ports = [25]
+submission = false
+addresses = []
+action = "enforce"
+rate = 4
+rate_burst = 8
+block_interval = "1h"
+mode = "native-preferred"
+object = "/usr/lib/greygate/greygate-xdp.o"
+pin_directory = "/run/greygate-bpf/pins"
+pin = true
+panic_file = "/var/lib/greygate/xdp-panic"
+capacity = 131_072
+[store]
+directory = "/var/lib/greygate"
+seed_file = "/var/lib/greygate/seed"
+capacity = 4_000_000
+sentences = 1_000_000
+snapshot_interval = "5m"
+sweep_messages = 1_500
+sweep_interval = "12h"
+[admin]
+socket = "/run/greygate/control.sock"
+group = ""
+[metrics]
+listen = "127.0.0.1:9892"
+[log]
+level = "info"
+addresses = "full"
+"#;
+
+#[test]
+fn file_with_every_key_of_the_first_greygate_loads_and_changes_no_default() {
+    assert_eq!(legal(FIRST_DEFAULTS), Config::default());
 }
 
 #[test]
@@ -58,6 +133,7 @@ fn values_reach_their_rooms() {
         [reputation]
         action = "reject"
         bad_share = 90
+        trust_after = 0
         [xdp]
         interfaces = ["eth0", "bond0.25"]
         ports = [25, 587]
@@ -81,7 +157,15 @@ fn values_reach_their_rooms() {
         [log]
         level = "debug"
         addresses = "hash"
+        [milter]
+        reply_sentenced = "Blocked; ask {contact}"
+        reply_refused = "Bad name"
         "#,
+    );
+    let replies = [config.milter.reply_sentenced, config.milter.reply_refused];
+    assert_eq!(
+        replies.each_ref().map(RefusalText::as_str),
+        ["Blocked; ask {contact}", "Bad name"]
     );
     assert_eq!(config.policy.action, Action::Observe);
     assert_eq!(config.policy.delay, Duration::from_mins(90));
@@ -95,6 +179,7 @@ fn values_reach_their_rooms() {
     assert_eq!(punish.contact, "https://mx.example/blocked");
     assert_eq!(config.policy.reputation.action, Refusing::Reject);
     assert_eq!(config.policy.reputation.bad_share, 90);
+    assert_eq!(config.policy.reputation.trust_after, 0);
     assert_eq!(config.store.clients, 3_000_000);
     assert_eq!(config.xdp.interfaces, ["eth0", "bond0.25"]);
     assert_eq!(config.policy.punish.persistent_drops, 0);
@@ -442,6 +527,13 @@ const ILLEGAL: &[(&str, &[&str])] = &[
         "[milter]\nlisten = [\n  \"inet:localhost:8892\",\n]\n",
         &[
             "f:3: [milter] listen: \"localhost:8892\" is no address and port such as 127.0.0.1:8892 or [::1]:8892; write it in Postfix's form, \"inet:127.0.0.1:8892\" or \"unix:/run/greygate/milter.sock\"",
+        ],
+    ),
+    (
+        "[milter]\nreply_sentenced = \"421 4.7.0 Bye\"\nreply_refused = \"\"\n",
+        &[
+            "f:2: [milter] reply_sentenced: the codes of a refusal are set already; begin with the words, not with 421; write one such as \"The network of your host has a bad reputation here; contact {contact} if this is wrong\"",
+            "f:3: [milter] reply_refused: a line of the reply is empty; write one such as \"The network of your host has a bad reputation here; contact {contact} if this is wrong\"",
         ],
     ),
     (

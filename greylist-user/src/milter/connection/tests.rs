@@ -23,6 +23,10 @@ impl Judge for Fixed {
         }
     }
 
+    fn turns_away(&self, _: &Attempt<'_>, _: Timestamp) -> bool {
+        false
+    }
+
     fn message_hasher(&self) -> MessageHasher {
         Seed::from_bytes([7; Seed::LENGTH]).message_hasher()
     }

@@ -31,6 +31,49 @@ fn sentenced_probe_is_told_421_at_data() {
 }
 
 #[test]
+fn client_that_is_sentenced_after_its_recipients_is_told_421_at_data() {
+    let passes = [("known@y", PassReason::Passed), ("heard@y", waited(187))];
+    for to in ["known@y", "heard@y", "read@y"] {
+        let mut talk = Talk::new(POSTFIX, &passes);
+        talk.greets();
+        talk.mails("a@x.example");
+        assert_eq!(talk.rcpts(to), "c");
+        talk.table.sentenced.store(true, Ordering::Relaxed);
+        assert_eq!(talk.says(b'T', b""), TURNED_AWAY, "{to}");
+        assert!(talk.session.is_between_transactions());
+        assert_eq!(talk.metrics.turned_away.get(), 1);
+        assert_eq!(talk.asked().len(), 1, "no attempt is made of it");
+    }
+}
+
+#[test]
+fn client_that_is_sentenced_while_it_sends_is_told_421_at_the_end_and_its_content_is_heard() {
+    let passes = [("b@y", waited(187))];
+    for (to, told) in [("b@y", 0), ("read@y", 1)] {
+        let mut talk = Talk::new(POSTFIX, &passes);
+        talk.greets();
+        talk.mails("a@x.example");
+        assert_eq!(talk.rcpts(to), "c");
+        assert_eq!(talk.says(b'T', b""), "c");
+        talk.table.sentenced.store(true, Ordering::Relaxed);
+        assert_eq!(talk.says(b'E', b"x"), TURNED_AWAY, "{to}");
+        assert_eq!(talk.told().len(), told);
+        assert_eq!(talk.metrics.headers_added.get(), 0);
+    }
+}
+
+#[test]
+fn client_that_is_protected_is_not_told_of_a_sentence() {
+    let mut talk = Talk::new(POSTFIX, &[]);
+    talk.table.sentenced.store(true, Ordering::Relaxed);
+    talk.greets();
+    talk.says(b'D', b"M{auth_authen}\0joe\0");
+    talk.mails("a@x.example");
+    assert_eq!(talk.rcpts("b@y"), "c");
+    assert_eq!(talk.says(b'T', b""), "a");
+}
+
+#[test]
 fn mta_that_does_not_tell_data_hears_421_at_the_first_header_or_the_end() {
     for (kind, payload) in [
         (b'L', b"Subject\0x\0".as_slice()),
