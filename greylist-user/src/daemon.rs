@@ -292,11 +292,15 @@ impl Metrics {
     fn registered(&self, log: &log::Writer) -> Registry {
         let mut registry = Registry::with_prefix("greygate");
         log.register(&mut registry);
-        self.admin.register(&mut registry);
-        self.milter.register(&mut registry);
-        self.store.register(&mut registry);
-        self.kernel.register(&mut registry);
+        self.register(&mut registry);
         registry
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        self.admin.register(registry);
+        self.milter.register(registry);
+        self.store.register(registry);
+        self.kernel.register(registry);
     }
 }
 
@@ -333,7 +337,48 @@ const EFFECTS: usize = 4_096;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    /// All but the counter of lost log lines, which is registered where the log begins. A metric
+    /// with labels is on the page only once it has counted.
+    #[test]
+    fn manual_of_operations_explains_every_metric_and_no_other() {
+        let manual = include_str!("../../docs/operations.md");
+        let (_, section) = manual
+            .split_once("## What the metrics say")
+            .expect("the manual has the section");
+        let (section, _) = section.split_once("\n## ").expect("it is not the last");
+        let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+        let explained: BTreeSet<&str> = rows
+            .filter_map(|row| row.split_once(" | "))
+            .flat_map(|(names, _)| names.split(", "))
+            .map(|name| name.trim_matches('`'))
+            .collect();
+        let name = |explained: &str| explained.split('{').next().map(str::to_owned);
+        let all: BTreeSet<_> = explained.iter().filter_map(|it| name(it)).collect();
+        let plain = explained.iter().filter(|it| !it.contains('{'));
+        let plain: BTreeSet<_> = plain.filter_map(|it| name(it)).collect();
+
+        let mut registry = Registry::default();
+        Metrics::default().register(&mut registry);
+        let mut page = String::new();
+        prometheus_client::encoding::text::encode(&mut page, &registry).expect("it is text");
+        let shown: BTreeSet<_> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+            .map(|(name, kind)| match kind {
+                "counter" => format!("{name}_total"),
+                _ => name.to_owned(),
+            })
+            .chain(["log_lines_lost_total".to_owned()])
+            .collect();
+        let unexplained: Vec<_> = shown.difference(&all).collect();
+        assert!(unexplained.is_empty(), "{unexplained:?}");
+        let invented: Vec<_> = plain.difference(&shown).collect();
+        assert!(invented.is_empty(), "{invented:?}");
+    }
 
     #[test]
     fn rules_need_no_restart_and_what_does_is_named() {

@@ -5,17 +5,13 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::actions::{Actions, HistoryFacts};
-use crate::kernel;
-use crate::policy::{
-    ClientRecord, DeferReason, Failure, HoppingHelo, PassReason, Policy, Protection, Record,
-    Reputation, Second, Sentence, SentenceLevel, SentencedClient, Standing, Strike, Timestamp,
-    TrustRecord, Verdict,
-};
-use crate::store::{CoveringSentence, Explanation, MailStanding, NetworkStanding, Question};
+use crate::policy::verified_name;
+use crate::store::Question;
+
+mod told;
 
 /// Of whom, and of what, an explanation is wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +19,7 @@ use crate::store::{CoveringSentence, Explanation, MailStanding, NetworkStanding,
 pub struct WhyQuestion {
     /// The client address.
     pub address: IpAddr,
-    /// Its verified reverse name; empty if it has none, absent if that is not known.
+    /// Its verified reverse name; empty or `unknown` if it has none, absent if that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Its HELO argument; empty if that is not known.
@@ -60,7 +56,7 @@ impl WhyQuestion {
         let mail = self.mail.as_ref();
         Question {
             client: self.address,
-            name: self.name.as_deref().map(str::as_bytes),
+            name: self.name.as_deref().map(|it| verified_name(it.as_bytes())),
             helo: self.helo.as_bytes(),
             mail: mail.map(|it| (it.sender.as_bytes(), it.recipient.as_bytes())),
         }
@@ -322,250 +318,6 @@ pub struct NextFacts {
     pub offence: Option<String>,
 }
 
-impl Why {
-    /// The standing of `client` as the store explains it, under `policy`.
-    pub fn of(
-        client: IpAddr,
-        explanation: &Explanation,
-        kernel: KernelFacts,
-        actions: Actions,
-        policy: &Policy,
-        now: Timestamp,
-    ) -> Self {
-        let client = client.to_canonical();
-        let record = explanation.record.unwrap_or(ClientRecord::EMPTY);
-        let strikes = record.strikes(policy, now);
-        let latest = record.latest.iter().flatten().map(|it| it.at).max();
-        let [_, around] = SentencedClient::covering(client);
-        let neighbours = explanation.neighbours.iter().flat_map(|it| it.hosts);
-        let counts =
-            |at: Second| at != Second::NEVER && now.since(at.into()) < policy.punish.forgive_after;
-        Self {
-            client: client.to_string(),
-            now: seconds(now),
-            exempt: explanation
-                .exempt
-                .map(|reason| Verdict::Pass(reason).reason().to_owned()),
-            shielded: explanation.shielded,
-            authenticated: explanation.authenticated,
-            last_auth: happened(record.authenticated),
-            strikes: strikes.into(),
-            strikes_until: latest
-                .filter(|_| strikes > 0)
-                .map(|at| seconds(Timestamp::from(at).after(policy.punish.forgive_after))),
-            latest_strikes: record
-                .latest
-                .into_iter()
-                .flatten()
-                .map(StrikeFact::of)
-                .collect(),
-            around: around.to_string(),
-            neighbours: neighbours
-                .map(|it| it.struck)
-                .filter(|at| counts(*at))
-                .map(second)
-                .collect(),
-            neighbours_needed: policy.punish.neighbours.into(),
-            sentences: explanation.sentences.iter().map(SentenceFact::of).collect(),
-            kernel,
-            helo: explanation.helo.map(|helo| HeloFact::of(&helo, policy)),
-            networks: explanation
-                .networks
-                .iter()
-                .map(|it| NetworkFacts::of(client, it, policy, now))
-                .collect(),
-            history: HistoryFacts::of(explanation.history, policy, now),
-            actions,
-        }
-    }
-}
-
-impl StrikeFact {
-    fn of(strike: Strike) -> Self {
-        Self {
-            at: second(strike.at),
-            offence: strike.offence.as_str().to_owned(),
-        }
-    }
-}
-
-impl SentenceFact {
-    fn of(covering: &CoveringSentence) -> Self {
-        let Sentence {
-            client,
-            level,
-            reason,
-            since,
-            until,
-            persistence,
-        } = covering.sentence;
-        let word = |level: SentenceLevel| level.as_str().to_owned();
-        Self {
-            client: client.to_string(),
-            level: word(level),
-            carried_out: covering.upheld.map(|it| word(it.level)),
-            reason: reason.as_str().to_owned(),
-            since: seconds(since),
-            until: seconds(until),
-            drops: persistence.drops,
-            lengthened: persistence.lengthened,
-        }
-    }
-}
-
-impl KernelEntry {
-    /// The entry as it was read.
-    pub fn of(entry: &kernel::Entry) -> Self {
-        Self {
-            client: entry.client.to_string(),
-            level: entry.level.as_str().to_owned(),
-            until: seconds(entry.until),
-            drops: entry.drops,
-        }
-    }
-}
-
-impl HeloFact {
-    fn of(helo: &HoppingHelo, policy: &Policy) -> Self {
-        let forgotten = Timestamp::from(helo.latest).after(policy.punish.hopping_memory);
-        Self {
-            since: second(helo.since),
-            latest: second(helo.latest),
-            times: helo.times.into(),
-            until: seconds(forgotten),
-        }
-    }
-}
-
-impl NetworkFacts {
-    fn of(client: IpAddr, standing: &NetworkStanding, policy: &Policy, now: Timestamp) -> Self {
-        let network = IpNet::new(client, standing.prefix).map(|it| it.trunc().to_string());
-        Self {
-            network: network.unwrap_or_default(),
-            named: standing.named,
-            repute: standing.repute.as_str().to_owned(),
-            reputation: standing
-                .reputation
-                .map(|it| ReputationFacts::of(&it, policy, now)),
-            protection: match standing.protection {
-                Protection::None => "none",
-                Protection::FromBlock => "block",
-                Protection::FromAll => "all",
-            }
-            .to_owned(),
-            mail: standing
-                .mail
-                .as_ref()
-                .map(|it| MailFacts::of(it, policy, now)),
-        }
-    }
-}
-
-impl ReputationFacts {
-    fn of(reputation: &Reputation, policy: &Policy, now: Timestamp) -> Self {
-        let weights = reputation.weights(policy, now);
-        Self {
-            // They are kept in 256ths.
-            good: weights.good / 256,
-            bad: weights.bad / 256,
-            ham: weights.ham / 256,
-            spam: weights.spam / 256,
-            updated: second(reputation.updated),
-            good_days: reputation.good_days.into(),
-            recipients: reputation.recipients.count_ones().into(),
-            since: happened(reputation.since),
-        }
-    }
-}
-
-impl MailFacts {
-    fn of(mail: &MailStanding, policy: &Policy, now: Timestamp) -> Self {
-        Self {
-            tuple: mail.tuple.map(|it| TupleFacts::of(&it, policy, now)),
-            trust: mail
-                .trust
-                .filter(|it| !it.has_lapsed(policy, now))
-                .map(|it| TrustFacts::of(&it, mail.trusted, policy)),
-            failure: mail.failure.map(|it| FailureFacts::of(&it, policy)),
-            next: NextFacts::of(mail),
-        }
-    }
-}
-
-impl TupleFacts {
-    fn of(record: &Record, policy: &Policy, now: Timestamp) -> Self {
-        let standing = record.standing(policy, now);
-        Self {
-            standing: match standing {
-                Standing::Early { .. } => "early",
-                Standing::InWindow { .. } => "in-window",
-                Standing::Lapsed => "lapsed",
-                Standing::Passed => "passed",
-            }
-            .to_owned(),
-            first_seen: seconds(record.first_seen),
-            last_seen: seconds(record.last_seen),
-            attempts: record.attempts.into(),
-            passes: record.passes.into(),
-            passed: happened(record.passed),
-            opens: match standing {
-                Standing::Early { left } => Some(seconds(now.after(left))),
-                _ => None,
-            },
-            lapses: seconds(record.lapses(policy)),
-            extra: record.extra().as_secs(),
-            rapid: record.run_attempts.saturating_sub(1).into(),
-            life: record.life.into(),
-        }
-    }
-}
-
-impl TrustFacts {
-    fn of(trust: &TrustRecord, trusted: bool, policy: &Policy) -> Self {
-        Self {
-            trusted,
-            passes: trust.passes.into(),
-            last_used: seconds(trust.last_used),
-            lapses: seconds(trust.last_used.after(policy.trust)),
-        }
-    }
-}
-
-impl FailureFacts {
-    fn of(failure: &Failure, policy: &Policy) -> Self {
-        let since = Timestamp::from(failure.since);
-        Self {
-            since: seconds(since),
-            retries: failure.retries.into(),
-            allowed: policy.punish.rejected_retries.into(),
-            until: seconds(since.after(policy.punish.rejected_window)),
-        }
-    }
-}
-
-impl NextFacts {
-    fn of(mail: &MailStanding) -> Self {
-        let verdict = mail.next.verdict;
-        Self {
-            verdict: verdict.word().to_owned(),
-            reason: verdict.reason().to_owned(),
-            left: match verdict {
-                // What is not a whole second yet is one to whoever waits.
-                Verdict::Defer(DeferReason::Early { left }) => {
-                    Some(left.as_secs() + u64::from(left.subsec_nanos() > 0))
-                }
-                _ => None,
-            },
-            waited: match verdict {
-                Verdict::Pass(PassReason::Waited { waited }) => Some(waited.as_secs()),
-                _ => None,
-            },
-            wants_content: mail.next.wants_content,
-            offence: mail.offence.map(|it| it.as_str().to_owned()),
-        }
-    }
-}
-
 /// A path without its angle brackets, as people and filters write it either way.
 fn bare(path: &str) -> &str {
     path.strip_prefix('<')
@@ -573,14 +325,25 @@ fn bare(path: &str) -> &str {
         .unwrap_or(path)
 }
 
-fn seconds(time: Timestamp) -> u64 {
-    time.as_millis() / 1_000
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn second(at: Second) -> u64 {
-    seconds(at.into())
-}
-
-fn happened(at: Second) -> Option<u64> {
-    (at != Second::NEVER).then(|| second(at))
+    #[test]
+    fn client_that_postfix_calls_unknown_has_no_name() {
+        let name = |name: Option<&str>| {
+            let question = WhyQuestion {
+                address: [192, 0, 2, 7].into(),
+                name: name.map(str::to_owned),
+                helo: String::new(),
+                mail: None,
+            };
+            question.as_asked().name.map(<[u8]>::to_vec)
+        };
+        assert_eq!(name(Some("unknown")), Some(Vec::new()));
+        assert_eq!(name(Some("")), Some(Vec::new()));
+        let named = "mail.sender.example";
+        assert_eq!(name(Some(named)), Some(named.into()));
+        assert_eq!(name(None), None);
+    }
 }

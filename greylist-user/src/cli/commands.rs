@@ -9,7 +9,7 @@ use serde_json::json;
 use super::args::{Cli, Command, XdpCommand};
 use super::failure::Failure;
 use super::paper::{Paper, number, wants_colour};
-use super::{report, reports, xdp};
+use super::{answer, reports, xdp};
 use crate::admin::{self, CallError, Envelope, OrderedLevel, PunishOrder, Request, WhyQuestion};
 use crate::config::{self, Config, ConfigError, DEFAULT_FILE};
 use crate::daemon;
@@ -180,7 +180,7 @@ fn ask(cli: &Cli, request: &Request) -> Result<(), Failure> {
         writeln!(io::stdout(), "{json}")?;
     } else {
         let mut paper = Paper::new(wants_colour(&io::stdout()));
-        report::answer(&answer, &mut paper);
+        answer::show(&answer, &mut paper);
         write!(io::stdout(), "{}", paper.into_text())?;
     }
     Ok(())

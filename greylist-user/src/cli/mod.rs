@@ -3,12 +3,12 @@
 //! Knows arguments, exit codes and the shape of what is printed. What a running daemon must do is
 //! asked over the control socket; only `xdp load`, `unload` and `panic` work without one.
 
+mod answer;
 mod args;
 mod commands;
 mod failure;
 mod moment;
 mod paper;
-mod report;
 mod reports;
 mod why;
 mod xdp;

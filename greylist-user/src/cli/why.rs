@@ -1,8 +1,8 @@
 //! The answer to `greygate why`, made readable: what is known first, what follows from it last.
 
+use super::answer::seconds;
 use super::moment::{Now, date};
 use super::paper::{Paper, number};
-use super::report::seconds;
 use crate::admin::{
     FailureFacts, KernelFacts, MailFacts, NetworkFacts, NextFacts, ReputationFacts, SentenceFact,
     TrustFacts, TupleFacts, Why,

@@ -10,9 +10,9 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::termios::{FlushArg, tcflush};
 use serde::Serialize;
 
+use super::answer;
 use super::failure::Failure;
 use super::paper::{Paper, wants_colour};
-use super::report;
 use crate::admin::{CallError, SentenceLine, XdpStatus};
 use crate::config::{self, ConfigError, format_duration};
 use crate::kernel::{self, InterfaceStatus, Loaded, Pinned, PinnedSentence};
@@ -105,7 +105,7 @@ pub(super) fn status(file: &Path, json: bool, no_daemon: CallError) -> Result<()
         "no daemon runs; this is what is pinned in {directory}"
     )?;
     let mut paper = Paper::new(wants_colour(&io::stdout()));
-    report::xdp_status(&status, &mut paper);
+    answer::xdp_status(&status, &mut paper);
     Ok(write!(io::stdout(), "{}", paper.into_text())?)
 }
 

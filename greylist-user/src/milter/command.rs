@@ -7,6 +7,8 @@ use std::net::IpAddr;
 
 use thiserror::Error;
 
+use crate::policy::verified_name;
+
 use super::{
     frame::Frame,
     macros::{Macros, take_text},
@@ -95,11 +97,7 @@ pub struct Connect<'a> {
 impl<'a> Connect<'a> {
     /// Name, family byte, then port and address where the family has them.
     fn parse(mut payload: &'a [u8]) -> Option<Self> {
-        let name = match take_text(&mut payload) {
-            // What Postfix and Sendmail send for a client without a verified name.
-            b"unknown" | [b'[', ..] => b"",
-            name => name,
-        };
+        let name = verified_name(take_text(&mut payload));
         let address = match payload.split_first() {
             None | Some((b'U' | b'L', _)) => None,
             Some((b'4' | b'6', rest)) => {

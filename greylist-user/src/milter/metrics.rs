@@ -30,7 +30,7 @@ pub struct Metrics {
     pub headers_added: Counter,
     /// Probe sessions that went away before DATA, and so count for nothing.
     pub probes_quit: Counter,
-    /// Recipients that the MTA itself refused.
+    /// Recipients that the MTA itself rejected.
     pub recipients_rejected: Counter,
     /// Recipients of a probe sender beyond what is kept until DATA; not judged.
     pub recipients_unkept: Counter,

@@ -210,10 +210,6 @@ pub mod action {
 
 /// Steps of the protocol that can be left out, sent without waiting for a reply, or added.
 pub mod step {
-    /// Body pieces are not sent.
-    pub const NO_BODY: u32 = 0x0010;
-    /// Headers are not sent.
-    pub const NO_HEADERS: u32 = 0x0020;
     /// The end of headers is not sent.
     pub const NO_END_OF_HEADERS: u32 = 0x0040;
     /// A header is not answered.

@@ -49,6 +49,15 @@ pub enum Origin {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServerMark(u8);
 
+/// A client's verified reverse name, out of what Postfix and Sendmail tell: for a client without one
+/// they say `unknown`, or its address in brackets.
+pub fn verified_name(told: &[u8]) -> &[u8] {
+    match told {
+        b"unknown" | [b'[', ..] => b"",
+        name => name,
+    }
+}
+
 impl ServerMark {
     /// The MTA did not say.
     pub const UNKNOWN: Self = Self(0);

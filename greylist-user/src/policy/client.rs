@@ -78,7 +78,8 @@ impl ClientRecord {
 
     /// Whether its AUTH shields it at `now`.
     pub fn has_authenticated(&self, policy: &Policy, now: Timestamp) -> bool {
-        is_within(policy.punish.authenticated, self.authenticated, now)
+        self.authenticated
+            .is_within(policy.punish.authenticated, now)
     }
 
     /// Whether nothing in here counts or is shown any more at `now`: the one definition. Strikes
@@ -148,7 +149,7 @@ impl ClientRecord {
     /// was wrong.
     pub(super) fn was_struck_within(&self, time: Duration, now: Timestamp) -> bool {
         let mut strikes = self.latest.iter().flatten();
-        strikes.any(|strike| is_within(time, strike.at, now))
+        strikes.any(|strike| strike.at.is_within(time, now))
     }
 }
 
@@ -168,13 +169,6 @@ pub fn protection(
         Repute::Good => Protection::FromBlock,
         Repute::Unknown | Repute::Bad => Protection::None,
     }
-}
-
-/// Whether `fact` lies less than `time` before `now`, or after it: a clock that was wrong and then
-/// set back leaves facts from the future, which shall not count for ever.
-pub(super) fn is_within(time: Duration, fact: Second, now: Timestamp) -> bool {
-    let at = Timestamp::from(fact);
-    fact != Second::NEVER && now.since(at).max(at.since(now)) < time
 }
 
 /// The newest of both, none twice.
@@ -210,8 +204,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+    use crate::policy::fixture::T0;
 
     fn days(days: u64) -> Timestamp {
         T0.after(Duration::from_hours(24 * days))

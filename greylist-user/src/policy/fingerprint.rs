@@ -19,8 +19,8 @@ use super::tuple::{self, Seed};
 pub struct Fingerprint([u8; 16]);
 
 impl Fingerprint {
-    /// The bit by which a part of a fingerprint is told from an announced size. No part is this bit
-    /// alone.
+    /// The bit by which a part of a fingerprint is told from an announced size, since no mail has two
+    /// gigabytes. No part is this bit alone.
     pub(super) const EVIDENCE: u32 = 1 << 31;
 
     /// The fingerprint that was stored as `bytes`.
@@ -119,29 +119,14 @@ impl Seed {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
     use proptest::prelude::*;
 
     use super::*;
-    use crate::policy::{Origin, ServerMark, Timestamp};
+    use crate::policy::fixture::ATTEMPT;
 
     const KEY: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
     const BODY: &[u8] = b"Hello.\r\n";
     const MESSAGE_ID: &[u8] = b"<1@sender.example>";
-
-    const ATTEMPT: Attempt<'static> = Attempt {
-        client: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)),
-        client_name: b"mail.sender.example",
-        helo: b"mail.sender.example",
-        reverse_path: b"s@sender.example",
-        recipient: b"r@here.example",
-        announced_size: 0,
-        connected: Timestamp::NEVER,
-        server: ServerMark::UNKNOWN,
-        authenticated: false,
-        origin: Origin::ThisHost,
-    };
 
     fn network(address: &str) -> ClientNetwork {
         ClientNetwork::cut(address.parse().expect("an address"), 24, 64)

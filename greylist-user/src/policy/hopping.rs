@@ -20,7 +20,6 @@
 use std::net::IpAddr;
 
 use super::attempt::Attempt;
-use super::client::is_within as is_within_time;
 use super::network::ClientNetwork;
 use super::registered::{registered_domain, without_final_dot};
 use super::rules::Policy;
@@ -324,7 +323,7 @@ impl HoppingHelo {
 
     /// Whether it is forgotten at `now`: the one definition.
     pub fn has_lapsed(&self, policy: &Policy, now: Timestamp) -> bool {
-        !is_within_time(policy.punish.hopping_memory, self.latest, now)
+        !self.latest.is_within(policy.punish.hopping_memory, now)
     }
 
     /// One record out of two of the same HELO argument: the higher life wins; within one life first

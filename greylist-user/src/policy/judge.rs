@@ -27,8 +27,7 @@ pub trait Judge: Send + Sync {
     /// stands; what the content proves counts for the attempts to come.
     fn note_content(&self, attempt: &Attempt<'_>, message: &MessageHasher, now: Timestamp);
 
-    /// Hears that the MTA itself refused the recipient of `attempt` for good (5yz, enhanced
-    /// status 5.x).
+    /// Hears that the MTA itself rejected the recipient of `attempt` (5yz, enhanced status 5.x).
     fn note_rejected(&self, attempt: &Attempt<'_>, now: Timestamp);
 }
 

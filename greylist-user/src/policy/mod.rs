@@ -21,8 +21,8 @@ mod offence;
 mod persistence;
 pub mod ranges;
 mod record;
-mod refusals;
 mod registered;
+mod rejections;
 mod reputation;
 mod rhythm;
 mod rules;
@@ -34,13 +34,15 @@ mod tuple;
 mod verdict;
 
 #[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
 mod scenarios;
 
-pub use attempt::{Attempt, Origin, ServerMark};
+pub use attempt::{Attempt, Origin, ServerMark, verified_name};
 pub use client::{Accused, ClientRecord, Protection, Strike, protection};
 pub use decide::{Decision, decide, exempt};
 pub use effect::Effect;
-pub use failure::{Bearing, Failure, counts_refusals};
+pub use failure::{Bearing, Failure, counts_rejections};
 pub use fingerprint::{Fingerprint, MessageHasher};
 pub use history::History;
 pub use hopping::{Circumstances, Finding, HoppingHelo, Sighting, Sightings, Suspect};
@@ -51,7 +53,7 @@ pub use network::ClientNetwork;
 pub use offence::{Offence, Outcome};
 pub use persistence::{Persistence, lengthened};
 pub use record::{Record, Standing};
-pub use refusals::Refusals;
+pub use rejections::Rejections;
 pub use reputation::{RecipientMark, Reputation, Repute, Weights, refusal};
 pub use rhythm::note_content;
 pub use rules::{Action, Policy, Punish, Refusing, ReputationRules};

@@ -2,7 +2,6 @@
 //!
 //! One strike is one host's. That a network is to blame is shown by several of its hosts.
 
-use super::client::is_within;
 use super::rules::Policy;
 use super::sentence::{Sentence, SentenceReason, SentencedClient};
 use super::time::{Second, Timestamp};
@@ -51,7 +50,7 @@ impl Neighbours {
     pub fn count(&self, policy: &Policy, now: Timestamp) -> usize {
         self.hosts
             .iter()
-            .filter(|it| is_within(policy.punish.forgive_after, it.struck, now))
+            .filter(|it| it.struck.is_within(policy.punish.forgive_after, now))
             .count()
     }
 
@@ -143,9 +142,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::policy::fixture::T0;
     use crate::policy::{Offence, Persistence, SentenceLevel};
-
-    const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
     fn minutes(minutes: u64) -> Timestamp {
         T0.after(Duration::from_mins(minutes))

@@ -20,13 +20,24 @@ pub struct ClientNetwork {
 impl ClientNetwork {
     /// The network that `attempt` came from.
     pub fn of(policy: &Policy, attempt: &Attempt<'_>) -> Self {
-        let ipv4_prefix = match attempt.client.to_canonical() {
-            IpAddr::V4(address) if is_alone(attempt.client_name, address) => {
-                policy.ipv4_prefix_unnamed
-            }
+        Self::of_client(policy, attempt.client, attempt.client_name)
+    }
+
+    /// The network of the client at `address` whose verified reverse name is `name`, empty if it has
+    /// none.
+    pub fn of_client(policy: &Policy, address: IpAddr, name: &[u8]) -> Self {
+        let ipv4_prefix = match address.to_canonical() {
+            IpAddr::V4(address) if is_alone(name, address) => policy.ipv4_prefix_unnamed,
             _ => policy.ipv4_prefix,
         };
-        Self::cut(attempt.client, ipv4_prefix, policy.ipv6_prefix)
+        Self::cut(address, ipv4_prefix, policy.ipv6_prefix)
+    }
+
+    /// The networks that the client at `address` may belong to, its reverse name not being known:
+    /// twice the same if that makes no difference.
+    pub fn possible(policy: &Policy, address: IpAddr) -> [Self; 2] {
+        [policy.ipv4_prefix, policy.ipv4_prefix_unnamed]
+            .map(|ipv4_prefix| Self::cut(address, ipv4_prefix, policy.ipv6_prefix))
     }
 
     /// `address` cut to `ipv4_prefix` or `ipv6_prefix` bits.
@@ -94,20 +105,14 @@ fn v6_mask(prefix: u8) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Origin, Seed, ServerMark, Timestamp, TupleKey};
+    use crate::policy::fixture::ATTEMPT;
+    use crate::policy::{Seed, TupleKey};
 
     fn attempt<'a>(client: &str, client_name: &'a str) -> Attempt<'a> {
         Attempt {
             client: client.parse().expect("an address"),
             client_name: client_name.as_bytes(),
-            helo: b"mail.sender.example",
-            reverse_path: b"s@sender.example",
-            recipient: b"r@here.example",
-            announced_size: 5_000,
-            connected: Timestamp::NEVER,
-            server: ServerMark::UNKNOWN,
-            authenticated: false,
-            origin: Origin::ThisHost,
+            ..ATTEMPT
         }
     }
 
@@ -179,5 +184,18 @@ mod tests {
         let of = |client| ClientNetwork::of(&policy, &attempt(client, ""));
         assert_eq!(of("192.0.2.1"), of("192.0.2.14"));
         assert_ne!(of("192.0.2.1"), of("192.0.2.17"));
+    }
+
+    #[test]
+    fn address_may_belong_to_two_networks_or_one() {
+        let policy = Policy::default();
+        let of =
+            |address: &str| ClientNetwork::possible(&policy, address.parse().expect("an address"));
+        let [wide, exact] = of("192.0.2.7");
+        assert_ne!(wide, exact);
+        assert_eq!(wide, of("192.0.2.8")[0]);
+        assert_ne!(exact, of("192.0.2.8")[1]);
+        let [one, same] = of("2001:db8:1:2::3");
+        assert_eq!(one, same);
     }
 }

@@ -208,8 +208,7 @@ impl Reputation {
         record
     }
 
-    /// The record after something spoke against the network at a recipient: the MTA refused it for
-    /// good, or it was tried and never retried.
+    /// The record after something spoke against the network at a recipient: the MTA rejected it, or it was tried and never retried.
     #[must_use]
     pub fn after_bad(
         prior: Option<&Self>,
@@ -407,6 +406,18 @@ impl Repute {
 }
 
 impl Weights {
+    /// The same in whole counts, as people are told.
+    #[must_use]
+    pub const fn whole(self) -> Self {
+        let count = COUNT as u64;
+        Self {
+            good: self.good / count,
+            bad: self.bad / count,
+            ham: self.ham / count,
+            spam: self.spam / count,
+        }
+    }
+
     /// All of them.
     const fn all(self) -> u64 {
         self.good + self.bad + self.ham + self.spam

@@ -10,25 +10,10 @@ mod senders;
 
 use std::time::Duration;
 
+use super::fixture::{ATTEMPT, T0};
 use super::{
     Action, Attempt, Circumstances, Decision, DeferReason, Fingerprint, Offence, Origin,
-    PassReason, Policy, Record, ServerMark, Timestamp, Verdict, decide, exempt, note_content,
-};
-
-const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
-
-/// An ordinary first try.
-const ATTEMPT: Attempt<'static> = Attempt {
-    client: std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)),
-    client_name: b"mail.sender.example",
-    helo: b"mail.sender.example",
-    reverse_path: b"s@sender.example",
-    recipient: b"r@here.example",
-    announced_size: 5_000,
-    connected: Timestamp::NEVER,
-    server: ServerMark::UNKNOWN,
-    authenticated: false,
-    origin: Origin::ThisHost,
+    PassReason, Policy, Record, ServerMark, Verdict, decide, exempt, note_content,
 };
 
 /// One tuple and what is remembered of it.

@@ -58,6 +58,13 @@ impl Second {
     pub const fn as_seconds(self) -> u32 {
         self.0
     }
+
+    /// Whether this lies less than `time` before `now`, or after it: a clock that was wrong and then
+    /// set back leaves facts from the future, which shall not count for ever.
+    pub fn is_within(self, time: Duration, now: Timestamp) -> bool {
+        let at = Timestamp::from(self);
+        self != Self::NEVER && now.since(at).max(at.since(now)) < time
+    }
 }
 
 impl From<Timestamp> for Second {

@@ -180,11 +180,7 @@ mod tests {
     use crate::policy::SentenceLevel;
 
     use super::*;
-
-    const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
-    const OLD: History = History {
-        begun: Timestamp::NEVER,
-    };
+    use crate::policy::fixture::{OLD, T0};
 
     struct Court {
         clients: Clients,

@@ -1,5 +1,5 @@
 //! The permanent failures of the last hour, who keeps trying in spite of them, and whom nearly every
-//! recipient is refused.
+//! recipient is rejected.
 //!
 //! What a failure means is `policy`'s word; this knows two tables, bounded, and asks them so that
 //! honest mail pays little: nothing while nothing has failed, and a probe that takes no write lock
@@ -14,7 +14,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use crate::policy::{
     self, Attempt, Bearing, ClientKey, Failure, FailureKey, Fingerprint, Offence, Origin, Policy,
-    Refusals, Seed, SentencedClient, Timestamp,
+    Rejections, Seed, SentencedClient, Timestamp,
 };
 
 use super::Store;
@@ -24,7 +24,7 @@ use super::table::Table;
 #[derive(Debug)]
 pub(super) struct Failures {
     pub(super) by_message: Table<FailureKey, Failure>,
-    pub(super) by_client: Table<ClientKey, Refusals>,
+    pub(super) by_client: Table<ClientKey, Rejections>,
     /// Counts what found no room.
     unrecorded: Counter,
 }
@@ -53,7 +53,7 @@ impl Failures {
         self.by_message.len()
     }
 
-    /// Notes a recipient that the MTA did not refuse itself, whatever becomes of it.
+    /// Notes a recipient that the MTA did not reject itself, whatever becomes of it.
     pub(super) fn note_named(
         &self,
         policy: &Policy,
@@ -61,17 +61,17 @@ impl Failures {
         attempt: &Attempt<'_>,
         now: Timestamp,
     ) {
-        if self.by_client.len() == 0 || !policy::counts_refusals(policy, attempt) {
+        if self.by_client.len() == 0 || !policy::counts_rejections(policy, attempt) {
             return;
         }
         let key = client_key(seed, attempt);
         let counts = self.by_client.get(&key);
         if counts.is_some_and(|it| !it.has_lapsed(policy, now)) {
-            self.by_client.alter(&key, Refusals::note_named);
+            self.by_client.alter(&key, Rejections::note_named);
         }
     }
 
-    /// Notes an attempt that the MTA did not refuse itself.
+    /// Notes an attempt that the MTA did not reject itself.
     pub(super) fn note_attempt(
         &self,
         policy: &Policy,
@@ -113,7 +113,7 @@ impl Failures {
         })
     }
 
-    /// Notes that the MTA refused a recipient for good.
+    /// Notes that the MTA rejected a recipient.
     pub(super) fn note_rejected(
         &self,
         policy: &Policy,
@@ -125,8 +125,8 @@ impl Failures {
             return None;
         }
         let (is_new, offence) = self.note_failure(policy, seed, attempt, now);
-        if is_new && policy::counts_refusals(policy, attempt) {
-            self.note_refusal(policy, client_key(seed, attempt), now)
+        if is_new && policy::counts_rejections(policy, attempt) {
+            self.note_rejection(policy, client_key(seed, attempt), now)
         } else {
             offence
         }
@@ -157,7 +157,7 @@ impl Failures {
     ) -> (bool, Option<Offence>) {
         let noted = self.by_message.update(failure_key(seed, attempt), |prior| {
             let is_new = prior.is_none_or(|prior| prior.has_lapsed(policy, now));
-            let (next, offends) = Failure::refused(policy, prior, attempt, now);
+            let (next, offends) = Failure::rejected(policy, prior, attempt, now);
             let offence = offends.then_some(Offence::RejectedRetries);
             (next, (is_new, offence))
         });
@@ -168,11 +168,11 @@ impl Failures {
         })
     }
 
-    /// Counts a recipient that was refused to a client.
-    fn note_refusal(&self, policy: &Policy, key: ClientKey, now: Timestamp) -> Option<Offence> {
+    /// Counts a recipient that was rejected to a client.
+    fn note_rejection(&self, policy: &Policy, key: ClientKey, now: Timestamp) -> Option<Offence> {
         let noted = self
             .by_client
-            .update(key, |prior| Refusals::refused(policy, prior, now));
+            .update(key, |prior| Rejections::rejected(policy, prior, now));
         let attacks = noted.unwrap_or_else(|_| {
             self.unrecorded.inc();
             false
@@ -196,7 +196,7 @@ impl Failures {
 }
 
 impl Store {
-    /// Hears from another filter that it refused a message for good: from `address`, of
+    /// Hears from another filter that it rejected a message: from `address`, of
     /// `reverse_path`, to `recipient`, and of what size it was announced at MAIL, if that is known.
     /// Retries of it are counted from now on. Says whether there is room to remember it.
     pub fn report_reject(
@@ -232,34 +232,19 @@ fn client_key(seed: &Seed, attempt: &Attempt<'_>) -> ClientKey {
 /// Failures remembered at once, of 40 bytes each: 73 a second for an hour.
 const FAILURES: usize = 262_144;
 
-/// Client addresses whose refused recipients are counted at once, of 32 bytes each.
+/// Client addresses whose rejected recipients are counted at once, of 32 bytes each.
 const CLIENTS: usize = 65_536;
 
 /// Hundreds of thousands are held: larger ones are a decision, not an accident.
 const _: () = assert!(size_of::<(FailureKey, Failure)>() <= 40);
-const _: () = assert!(size_of::<(ClientKey, Refusals)>() <= 32);
+const _: () = assert!(size_of::<(ClientKey, Rejections)>() <= 32);
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::policy::ServerMark;
-
-    const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
-
-    const ATTEMPT: Attempt<'static> = Attempt {
-        client: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)),
-        client_name: b"mail.sender.example",
-        helo: b"mail.sender.example",
-        reverse_path: b"s@sender.example",
-        recipient: b"r@here.example",
-        announced_size: 0,
-        connected: Timestamp::NEVER,
-        server: ServerMark::UNKNOWN,
-        authenticated: false,
-        origin: Origin::ThisHost,
-    };
+    use crate::policy::fixture::{T0, UNSIZED};
 
     struct Watch {
         failures: Failures,
@@ -301,45 +286,45 @@ mod tests {
     #[test]
     fn content_is_asked_for_and_its_sixth_repetition_is_an_offence() {
         let watch = Watch::new();
-        assert_eq!(watch.tries(&ATTEMPT, 0), AfterFailure::default());
-        assert_eq!(watch.rejected(&ATTEMPT, 0), None);
+        assert_eq!(watch.tries(&UNSIZED, 0), AfterFailure::default());
+        assert_eq!(watch.rejected(&UNSIZED, 0), None);
         for minute in 1..=6 {
-            let after = watch.tries(&ATTEMPT, minute);
+            let after = watch.tries(&UNSIZED, minute);
             assert!(after.wants_content, "nothing else can tell");
             assert_eq!(after.offence, None);
             // The first content is taken for the message that failed.
             let expected = (minute == 6).then_some(Offence::RejectedRetries);
-            assert_eq!(watch.shows(&ATTEMPT, 7, minute), expected, "{minute}");
-            assert_eq!(watch.shows(&ATTEMPT, 8, minute), None, "other mail");
+            assert_eq!(watch.shows(&UNSIZED, 7, minute), expected, "{minute}");
+            assert_eq!(watch.shows(&UNSIZED, 8, minute), None, "other mail");
         }
     }
 
     #[test]
-    fn named_recipients_are_counted_for_refused_clients_alone() {
+    fn named_recipients_are_counted_for_clients_with_rejected_ones_alone() {
         let watch = Watch::new();
         for minute in 0..5 {
-            watch.tries(&ATTEMPT, minute);
+            watch.tries(&UNSIZED, minute);
         }
         assert_eq!(watch.failures.by_client.len(), 0);
-        watch.rejected(&ATTEMPT, 5);
-        watch.tries(&ATTEMPT, 6);
-        let key = client_key(&watch.seed, &ATTEMPT);
+        watch.rejected(&UNSIZED, 5);
+        watch.tries(&UNSIZED, 6);
+        let key = client_key(&watch.seed, &UNSIZED);
         let counts = watch.failures.by_client.get(&key).expect("it is counted");
-        assert_eq!((counts.refused, counts.named), (1, 2));
-        watch.tries(&ATTEMPT, 70);
+        assert_eq!((counts.rejected, counts.named), (1, 2));
+        watch.tries(&UNSIZED, 70);
         let later = watch.failures.by_client.get(&key);
         assert_eq!(later, Some(counts), "its hour is over");
     }
 
     #[test]
-    fn recipient_refused_again_is_a_retry_and_not_counted_again() {
+    fn recipient_rejected_again_is_a_retry_and_not_counted_again() {
         let watch = Watch::new();
         for minute in 0..50 {
-            watch.rejected(&ATTEMPT, minute);
+            watch.rejected(&UNSIZED, minute);
         }
-        let key = client_key(&watch.seed, &ATTEMPT);
+        let key = client_key(&watch.seed, &UNSIZED);
         let counts = watch.failures.by_client.get(&key).expect("it is counted");
-        assert_eq!(counts.refused, 1);
+        assert_eq!(counts.rejected, 1);
     }
 
     #[test]
@@ -353,7 +338,7 @@ mod tests {
         };
         let sized = Attempt {
             announced_size: 5_000,
-            ..ATTEMPT
+            ..UNSIZED
         };
         for number in 0..500 {
             let recipient = format!("r{number}@here.example");
@@ -384,7 +369,7 @@ mod tests {
         let watch = watch_of_at_most(1, 10);
         let sized = Attempt {
             announced_size: 5_000,
-            ..ATTEMPT
+            ..UNSIZED
         };
         watch.rejected(&sized, 0);
         let another = Attempt {
@@ -402,12 +387,12 @@ mod tests {
     }
 
     #[test]
-    fn full_table_of_clients_counts_the_refusals_that_find_no_room() {
+    fn full_table_of_clients_counts_the_rejections_that_find_no_room() {
         let watch = watch_of_at_most(10, 1);
-        watch.rejected(&ATTEMPT, 0);
+        watch.rejected(&UNSIZED, 0);
         let other = Attempt {
             client: std::net::Ipv4Addr::new(192, 0, 2, 8).into(),
-            ..ATTEMPT
+            ..UNSIZED
         };
         assert_eq!(watch.rejected(&other, 0), None);
         let failures = &watch.failures;

@@ -12,8 +12,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::policy::{
-    Attempt, ClientNetwork, DeferReason, NetworkKey, Origin, PassReason, Policy, RecipientMark,
-    Reputation, Repute, Seed, SentencedClient, ServerMark, Timestamp, Verdict, Weights,
+    Attempt, ClientNetwork, DeferReason, NetworkKey, PassReason, Policy, RecipientMark, Reputation,
+    Repute, Seed, SentencedClient, Timestamp, Verdict, Weights, verified_name,
 };
 
 use super::table::{Table, Walked};
@@ -33,10 +33,10 @@ impl Store {
     /// note it.
     ///
     /// The client network depends on the client's verified reverse name. With `name`, empty or
-    /// `unknown` for a client that has none, the report counts for that network. Without it the report counts for
-    /// both that the address may belong to, as far as they are on record: mail that could be
-    /// reported has passed, so one of them nearly always is, and the other only if neighbours are of
-    /// the other kind. If none is, it counts for both.
+    /// `unknown` for a client that has none, the report counts for that network. Without it the
+    /// report counts for both that the address may belong to, as far as they are on record: mail that
+    /// could be reported has passed, so one of them nearly always is, and the other only if
+    /// neighbours are of the other kind. If none is, it counts for both.
     pub fn report_mail(
         &self,
         client: IpAddr,
@@ -46,8 +46,8 @@ impl Store {
     ) -> bool {
         let policy = self.policy.load();
         let networks = match name {
-            Some(name) => [named_network(&policy, client, name); 2],
-            None => possible_networks(&policy, client),
+            Some(name) => [ClientNetwork::of_client(&policy, client, verified_name(name)); 2],
+            None => ClientNetwork::possible(&policy, client),
         };
         let keys = networks.map(|network| self.seed.network_key(network));
         self.reputations.note_report(&policy, keys, spam, now)
@@ -125,7 +125,7 @@ impl Reputations {
         }
     }
 
-    /// Notes that the MTA refused a recipient for good. Backscatter and probes ask for recipients
+    /// Notes that the MTA rejected a recipient. Backscatter and probes ask for recipients
     /// that may not exist, whoever sends them.
     pub(super) fn note_rejected(
         &self,
@@ -168,7 +168,7 @@ impl Reputations {
     /// Undoes what speaks against the networks that `client`, an address or the network around it, may
     /// belong to.
     pub(super) fn forgive(&self, policy: &Policy, seed: &Seed, client: SentencedClient) {
-        for network in possible_networks(policy, client.network().addr()) {
+        for network in ClientNetwork::possible(policy, client.network().addr()) {
             let key = seed.network_key(network);
             if self.by_network.get(&key).is_some_and(|it| it.has_bad()) {
                 self.by_network.alter(&key, |it| *it = it.forgiven());
@@ -276,214 +276,5 @@ impl Reputations {
     }
 }
 
-/// The networks that a client at `address` may belong to, its reverse name not being known: twice
-/// the same if that makes no difference.
-pub(super) fn possible_networks(policy: &Policy, address: IpAddr) -> [ClientNetwork; 2] {
-    [policy.ipv4_prefix, policy.ipv4_prefix_unnamed]
-        .map(|ipv4_prefix| ClientNetwork::cut(address, ipv4_prefix, policy.ipv6_prefix))
-}
-
-/// The network of a client at `address` whose verified reverse name is `name`, as Postfix tells it.
-fn named_network(policy: &Policy, address: IpAddr, name: &[u8]) -> ClientNetwork {
-    let attempt = Attempt {
-        client: address.to_canonical(),
-        client_name: match name {
-            b"unknown" | [b'[', ..] => b"",
-            name => name,
-        },
-        helo: b"",
-        reverse_path: b"",
-        recipient: b"",
-        announced_size: 0,
-        connected: Timestamp::NEVER,
-        server: ServerMark::UNKNOWN,
-        authenticated: false,
-        origin: Origin::ThisHost,
-    };
-    ClientNetwork::of(policy, &attempt)
-}
-
 #[cfg(test)]
-mod tests {
-    use std::net::Ipv4Addr;
-    use std::time::Duration;
-
-    use super::*;
-
-    const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
-    const SEED: Seed = Seed::from_bytes([7; Seed::LENGTH]);
-    const NEW: Verdict = Verdict::Defer(DeferReason::New);
-
-    fn hours(hours: u64) -> Timestamp {
-        T0.after(Duration::from_hours(hours))
-    }
-
-    fn key(number: u32) -> NetworkKey {
-        let address = Ipv4Addr::from(0xc000_0200 + number);
-        SEED.network_key(ClientNetwork::cut(address.into(), 32, 128))
-    }
-
-    fn attempt<'a>(reverse_path: &'a str, recipient: &'a str) -> Attempt<'a> {
-        Attempt {
-            client: Ipv4Addr::new(192, 0, 2, 7).into(),
-            client_name: b"",
-            helo: b"",
-            reverse_path: reverse_path.as_bytes(),
-            recipient: recipient.as_bytes(),
-            announced_size: 0,
-            connected: Timestamp::NEVER,
-            server: ServerMark::UNKNOWN,
-            authenticated: false,
-            origin: Origin::ThisHost,
-        }
-    }
-
-    fn hear(table: &Reputations, key: NetworkKey, sender: &str, verdict: Verdict, now: Timestamp) {
-        let attempt = attempt(sender, "r@here.example");
-        table.note_verdict(&Policy::default(), &SEED, key, &attempt, verdict, now);
-    }
-
-    fn sweep(table: &Reputations, now: Timestamp) -> usize {
-        let aisles = 0..table.aisles();
-        let swept = aisles.map(|aisle| table.sweep_aisle(aisle, &Policy::default(), now));
-        swept.map(|walked| walked.removed).sum()
-    }
-
-    fn weights(table: &Reputations, number: u32, now: Timestamp) -> Option<(u64, u64)> {
-        let record = table.by_network.get(&key(number))?;
-        let weights = record.weights(&Policy::default(), now);
-        Some((weights.good / 256, weights.bad / 256))
-    }
-
-    #[test]
-    fn sweep_blames_every_network_whose_mail_never_came_again() {
-        let table = Reputations::growing(100, Arc::default());
-        for number in 0..3 {
-            hear(&table, key(number), "s@a.example", NEW, T0);
-        }
-        hear(&table, key(3), "probe@a.example", NEW, T0);
-        let waited = Duration::from_hours(1);
-        let passed = Verdict::Pass(PassReason::Waited { waited });
-        hear(&table, key(4), "probe@a.example", passed, hours(1));
-        assert_eq!(sweep(&table, hours(23)), 0);
-        assert_eq!(weights(&table, 0, hours(23)), None);
-        assert_eq!(sweep(&table, hours(24)), 1);
-        for number in 0..3 {
-            assert_eq!(weights(&table, number, hours(24)), Some((0, 1)), "{number}");
-        }
-        assert_eq!(weights(&table, 3, hours(1)), Some((1, 0)));
-        assert_eq!(weights(&table, 4, hours(1)), Some((1, 0)));
-    }
-
-    #[test]
-    fn what_passes_without_having_waited_ends_the_watch_for_no_credit() {
-        for verdict in [
-            PassReason::Passed,
-            PassReason::Trusted,
-            PassReason::Observed,
-            PassReason::Unrecorded,
-        ] {
-            let table = Reputations::growing(100, Arc::default());
-            hear(&table, key(0), "s@a.example", NEW, T0);
-            hear(
-                &table,
-                key(1),
-                "s@a.example",
-                Verdict::Pass(verdict),
-                hours(1),
-            );
-            assert_eq!(weights(&table, 0, hours(1)), None, "{verdict:?}");
-            assert_eq!(sweep(&table, hours(48)), 0, "{verdict:?}");
-        }
-    }
-
-    #[test]
-    fn probes_that_do_not_come_again_are_not_blamed() {
-        let table = Reputations::growing(100, Arc::default());
-        for sender in ["", "double-bounce@mx.example"] {
-            hear(&table, key(0), sender, NEW, T0);
-        }
-        assert_eq!(sweep(&table, hours(48)), 0);
-        assert_eq!(weights(&table, 0, hours(48)), None);
-    }
-
-    #[test]
-    fn what_says_hardly_anything_makes_way_when_room_is_short() {
-        let policy = Policy::default();
-        let table = Reputations::growing(16, Arc::default());
-        let mark = SEED.recipient_mark(b"r@here.example");
-        table.note_pass(&policy, key(0), mark, T0);
-        for number in 1..13 {
-            table.note_bad(&policy, key(number), mark, T0);
-        }
-        assert_eq!(sweep(&table, hours(1)), 0, "there is room");
-        for number in 13..100 {
-            table.note_bad(&policy, key(number), mark, T0);
-        }
-        assert_eq!(table.by_network.len(), 16);
-        assert_eq!(sweep(&table, hours(1)), 3, "no more than must");
-        assert!(table.has_passed(&key(0)));
-    }
-
-    #[test]
-    fn full_table_counts_what_it_cannot_record() {
-        let metrics = Arc::<Metrics>::default();
-        let table = Reputations::growing(1, Arc::clone(&metrics));
-        let mark = SEED.recipient_mark(b"r@here.example");
-        for number in 0..5 {
-            table.note_bad(&Policy::default(), key(number), mark, T0);
-        }
-        assert_eq!(metrics.reputations_unrecorded.get(), 4);
-        assert_eq!(weights(&table, 0, T0), Some((0, 1)));
-    }
-
-    #[test]
-    fn report_feeds_the_network_on_record_or_else_both() {
-        let policy = Policy::default();
-        let table = Reputations::growing(100, Arc::default());
-        let said = |number| {
-            let record = table.by_network.get(&key(number))?;
-            Some(record.weights(&policy, T0).spam / 256)
-        };
-        assert!(table.note_report(&policy, [key(0), key(1)], true, T0));
-        assert_eq!((said(0), said(1)), (Some(1), Some(1)));
-        assert!(table.note_report(&policy, [key(1), key(2)], true, T0));
-        assert_eq!((said(1), said(2)), (Some(2), None));
-        assert!(table.note_report(&policy, [key(2), key(2)], true, T0));
-        assert_eq!(said(2), Some(1));
-    }
-
-    #[test]
-    fn reports_from_many_threads_are_all_counted_and_a_recipient_once() {
-        let policy = Policy::default();
-        let table = Reputations::growing(100, Arc::default());
-        let mark = SEED.recipient_mark(b"r@here.example");
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    for _ in 0..500 {
-                        table.note_report(&policy, [key(0), key(0)], true, T0);
-                        table.note_pass(&policy, key(0), mark, T0);
-                    }
-                });
-            }
-        });
-        let weights = table.by_network.get(&key(0)).expect("it is on record");
-        let weights = weights.weights(&policy, T0);
-        assert_eq!(weights.good, 256);
-        let reported = weights.spam / 256;
-        assert!((4_000..4_016).contains(&reported), "{reported}");
-    }
-
-    #[test]
-    fn address_may_belong_to_two_networks_or_one() {
-        let policy = Policy::default();
-        let of = |address: &str| possible_networks(&policy, address.parse().expect("an address"));
-        let [wide, exact] = of("192.0.2.7");
-        assert_ne!(wide, exact);
-        assert_eq!(wide, of("192.0.2.8")[0]);
-        assert_ne!(exact, of("192.0.2.8")[1]);
-        let [one, same] = of("2001:db8:1:2::3");
-        assert_eq!(one, same);
-    }
-}
+mod tests;

@@ -13,7 +13,6 @@ use crate::policy::{
 };
 
 use super::Store;
-use super::reputations::possible_networks;
 
 /// What forgiving undid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +169,7 @@ impl Store {
         }
         let mut has_passed = false;
         for address in std::iter::once(network.network()).chain(addresses(network)) {
-            for cut in possible_networks(policy, address) {
+            for cut in ClientNetwork::possible(policy, address) {
                 let key = self.seed.network_key(cut);
                 if self.protection(policy, address, &key, now) != Protection::None {
                     return None;

@@ -1,18 +1,17 @@
 //! What only the inside of the store can show: that nothing is locked while rows are written, and
 //! how much a slice of the sweep does.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::mpsc as std_mpsc;
 
 use tempfile::TempDir;
 use tracing_subscriber::layer::{Context as LayerContext, Layer, SubscriberExt as _};
 
-use crate::policy::{self, Attempt, Judge as _, Origin, ServerMark, Verdict};
+use crate::policy::fixture::{ATTEMPT, T0};
+use crate::policy::{self, Attempt, Judge as _, Verdict};
 
 use super::sweep::Sweep;
 use super::*;
-
-const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 /// A store of `tuples` pending tuples, first seen at [`T0`].
 fn store_of(tuples: usize) -> (Arc<Store>, TempDir) {
@@ -40,16 +39,8 @@ fn empty_store(capacity: usize, effects: mpsc::Sender<Effect>) -> (Arc<Store>, T
 fn judge(store: &Store, number: usize) -> Verdict {
     let recipient = format!("r{number}@here.example");
     let attempt = Attempt {
-        client: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
-        client_name: b"",
-        helo: b"",
-        reverse_path: b"s@sender.example",
         recipient: recipient.as_bytes(),
-        announced_size: 0,
-        connected: Timestamp::NEVER,
-        server: ServerMark::UNKNOWN,
-        authenticated: false,
-        origin: Origin::ThisHost,
+        ..ATTEMPT
     };
     store.judge(&attempt, T0).verdict
 }

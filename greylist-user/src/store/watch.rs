@@ -159,8 +159,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-
-    const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+    use crate::policy::fixture::T0;
 
     fn hours(hours: u64) -> Timestamp {
         T0.after(Duration::from_hours(hours))

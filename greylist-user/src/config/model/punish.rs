@@ -138,8 +138,9 @@ fn visit_failures(punish: &mut Punish, v: &mut impl Visitor) {
     v.key(
         "rejected_recipients",
         &mut punish.rejected_recipients,
-        "Recipients that the MTA refused permanently to one client within rejected_window that are \
-         an offence, if they are nearly all it named: somebody tries a dictionary. 0 is never.",
+        "Recipients that the MTA rejected to one client within rejected_window that are still no \
+         offence; more are, if they are four fifths of all it named: somebody tries a dictionary. 0 \
+         is never.",
     );
 }
 
@@ -173,8 +174,8 @@ fn visit_sentences(punish: &mut Punish, v: &mut impl Visitor) {
     v.key(
         "persistent_drops",
         &mut punish.persistent_drops,
-        "Connections dropped in the kernel during a sentence that make it longer, once, by at \
-         most its own length; 0 is never. A hundred are some twenty tries, since a SYN comes \
+        "Connections dropped in the kernel during a sentence that make it longer, once, by its own \
+         length and by a day at most; 0 is never. A hundred are some twenty tries, since a SYN comes \
          about five times. No more follows from them, since a SYN's source can be forged.",
     );
     v.key(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{Origin, ServerMark};
+use crate::policy::fixture::ATTEMPT;
 
 const T0: Timestamp = Timestamp::from_millis(1_000_000_000);
 const HELO: &str = "mx.bank.example";
@@ -72,11 +72,8 @@ fn sighting(
         helo: helo.as_bytes(),
         reverse_path: b"s@bank.example",
         recipient: recipient.as_bytes(),
-        announced_size: 0,
         connected: now,
-        server: ServerMark::UNKNOWN,
-        authenticated: false,
-        origin: Origin::ThisHost,
+        ..ATTEMPT
     };
     Sighting::of(&seed(), ClientNetwork::cut(client, 32, 64), &attempt, now)
 }

@@ -212,12 +212,7 @@ mod tests {
     use crate::policy::{Offence, Persistence, Timestamp};
 
     use super::*;
-
-    const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
-    /// Long enough for everything.
-    const OLD: History = History {
-        begun: Timestamp::NEVER,
-    };
+    use crate::policy::fixture::{OLD, T0};
 
     fn client(address: &str) -> SentencedClient {
         SentencedClient::of(address.parse::<IpAddr>().expect("an address"))

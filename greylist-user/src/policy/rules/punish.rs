@@ -50,7 +50,7 @@ pub struct Punish {
     pub rejected_retries: u16,
     /// The time after the failure within which they count. Default 1 h.
     pub rejected_window: Duration,
-    /// Recipients that the MTA refused permanently to one client within
+    /// Recipients that the MTA rejected to one client within
     /// [`rejected_window`](Self::rejected_window) that are still no offence; more are, if they are at
     /// least four fifths of all it named. Default 100; 0 means never.
     pub rejected_recipients: u16,
@@ -74,8 +74,8 @@ pub struct Punish {
     pub authenticated: Duration,
     /// Whom the sentenced are told to write to, or a link; part of the 421 reply.
     pub contact: String,
-    /// Connections dropped in the kernel during a sentence that lengthen it once, by at most its
-    /// own length. Default 100, some twenty tries: a SYN comes about five times; 0 means never.
+    /// Connections dropped in the kernel during a sentence that lengthen it once, by its own length
+    /// and by a day at most. Default 100, some twenty tries: a SYN comes about five times; 0 means never.
     pub persistent_drops: u32,
     /// Whether clients with private addresses are sentenced like others. Default no: behind such
     /// an address stands a neighbour, or a proxy with everybody behind it.

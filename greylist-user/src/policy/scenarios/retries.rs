@@ -173,7 +173,6 @@ fn other_mail_of_the_client_does_not_wait_longer() {
     }
 }
 
-/// A10.
 #[test]
 fn half_an_hour_to_an_hour_is_reachable_and_the_limit_holds() {
     for minutes in [30, 60] {

@@ -1,33 +1,32 @@
-//! How many recipients one client was refused for good: what a dictionary attack is told by.
+//! How many recipients the MTA rejected (5yz) to one client: what a dictionary attack is told by.
 
-use super::failure::has_lapsed;
 use super::rules::Policy;
 use super::time::{Second, Timestamp};
 
-/// How many recipients one client address was refused for good, since it was the first time.
+/// How many recipients the MTA rejected to one client address, since it was the first time.
 ///
-/// A dictionary attack is refused nearly all it names; a mailing list with dead addresses, a few
-/// among many. A recipient that was refused to the same reverse-path within the hour is not counted
+/// A dictionary attack is rejected nearly all it names; a mailing list with dead addresses, a few
+/// among many. A recipient that was rejected to the same reverse-path within the hour is not counted
 /// again: that is a retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusals {
+pub struct Rejections {
     /// When the count began.
     pub since: Second,
-    /// Recipients refused since.
-    pub refused: u32,
-    /// Recipients named since, the refused ones included.
+    /// Recipients rejected since.
+    pub rejected: u32,
+    /// Recipients named since, the rejected ones included.
     pub named: u32,
     /// Counts the lives: a new count begins the next.
     pub life: u16,
 }
 
-impl Refusals {
-    /// The count with one more recipient refused at `now`; and whether it is a dictionary attack.
+impl Rejections {
+    /// The count with one more recipient rejected at `now`; and whether it is a dictionary attack.
     /// If so, the next one needs another full count.
-    pub fn refused(policy: &Policy, prior: Option<&Self>, now: Timestamp) -> (Self, bool) {
+    pub fn rejected(policy: &Policy, prior: Option<&Self>, now: Timestamp) -> (Self, bool) {
         let begun = |life| Self {
             since: now.into(),
-            refused: 0,
+            rejected: 0,
             named: 0,
             life,
         };
@@ -36,25 +35,25 @@ impl Refusals {
             Some(prior) if prior.has_lapsed(policy, now) => begun(prior.life.saturating_add(1)),
             Some(prior) => *prior,
         };
-        next.refused = next.refused.saturating_add(1);
+        next.rejected = next.rejected.saturating_add(1);
         next.named = next.named.saturating_add(1);
         let limit = policy.punish.rejected_recipients;
-        let share = u64::from(next.refused) * 5 >= u64::from(next.named) * 4;
-        if limit > 0 && next.refused > limit.into() && share {
+        let share = u64::from(next.rejected) * 5 >= u64::from(next.named) * 4;
+        if limit > 0 && next.rejected > limit.into() && share {
             (begun(next.life.saturating_add(1)), true)
         } else {
             (next, false)
         }
     }
 
-    /// Notes a recipient that was named and not refused.
+    /// Notes a recipient that was named and not rejected.
     pub fn note_named(&mut self) {
         self.named = self.named.saturating_add(1);
     }
 
     /// Whether it counts no more at `now`: the one definition.
     pub fn has_lapsed(&self, policy: &Policy, now: Timestamp) -> bool {
-        has_lapsed(self.since, policy, now)
+        !self.since.is_within(policy.punish.rejected_window, now)
     }
 
     /// One count out of two of the same client, from two hosts: the higher life wins; within one,
@@ -66,7 +65,7 @@ impl Refusals {
         }
         Self {
             since: self.since.min(other.since),
-            refused: self.refused.max(other.refused),
+            rejected: self.rejected.max(other.rejected),
             named: self.named.max(other.named),
             life: self.life,
         }
@@ -80,27 +79,26 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+    use crate::policy::fixture::T0;
 
     fn at(seconds: u64) -> Timestamp {
         T0.after(Duration::from_secs(seconds))
     }
 
-    /// What becomes of `refused` of `named` recipients, spread evenly over half an hour.
-    fn dictionary(refused: u32, named: u32) -> usize {
+    /// What becomes of `rejected` of `named` recipients, spread evenly over half an hour.
+    fn dictionary(rejected: u32, named: u32) -> usize {
         let policy = Policy::default();
-        let mut prior: Option<Refusals> = None;
+        let mut prior: Option<Rejections> = None;
         let mut offences = 0;
         for number in 0..named {
             let now = at(u64::from(number) * 1_800 / u64::from(named));
-            if number * refused / named == (number + 1) * refused / named {
+            if number * rejected / named == (number + 1) * rejected / named {
                 if let Some(prior) = &mut prior {
                     prior.note_named();
                 }
                 continue;
             }
-            let (next, offends) = Refusals::refused(&policy, prior.as_ref(), now);
+            let (next, offends) = Rejections::rejected(&policy, prior.as_ref(), now);
             prior = Some(next);
             offences += usize::from(offends);
         }
@@ -125,7 +123,7 @@ mod tests {
         let policy = Policy::default();
         let mut prior = None;
         for number in 0..1_000_u64 {
-            let (next, offends) = Refusals::refused(&policy, prior.as_ref(), at(number * 37));
+            let (next, offends) = Rejections::rejected(&policy, prior.as_ref(), at(number * 37));
             assert!(!offends, "98 an hour");
             prior = Some(next);
         }
@@ -138,7 +136,7 @@ mod tests {
         policy.punish.rejected_recipients = 0;
         let mut prior = None;
         for _ in 0..1_000 {
-            let (next, offends) = Refusals::refused(&policy, prior.as_ref(), T0);
+            let (next, offends) = Rejections::rejected(&policy, prior.as_ref(), T0);
             assert!(!offends);
             prior = Some(next);
         }
@@ -146,12 +144,12 @@ mod tests {
 
     prop_compose! {
         /// Small ranges, so that equal lives and times are common.
-        fn refusals()(
-            since in 0u64..3, refused in 0u32..3, named in 0u32..3, life in 1u16..3,
-        ) -> Refusals {
-            Refusals {
+        fn rejections()(
+            since in 0u64..3, rejected in 0u32..3, named in 0u32..3, life in 1u16..3,
+        ) -> Rejections {
+            Rejections {
                 since: Timestamp::from_millis(since * 1_000).into(),
-                refused,
+                rejected,
                 named,
                 life,
             }
@@ -160,17 +158,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn merging_is_commutative(a in refusals(), b in refusals()) {
+        fn merging_is_commutative(a in rejections(), b in rejections()) {
             prop_assert_eq!(a.merge(b), b.merge(a));
         }
 
         #[test]
-        fn merging_is_associative(a in refusals(), b in refusals(), c in refusals()) {
+        fn merging_is_associative(a in rejections(), b in rejections(), c in rejections()) {
             prop_assert_eq!(a.merge(b).merge(c), a.merge(b.merge(c)));
         }
 
         #[test]
-        fn merging_is_idempotent(a in refusals(), b in refusals()) {
+        fn merging_is_idempotent(a in rejections(), b in rejections()) {
             prop_assert_eq!(a.merge(a), a);
             prop_assert_eq!(a.merge(b).merge(b), a.merge(b));
         }

@@ -1,0 +1,298 @@
+//! The daemon's answers, made readable.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::paper::{Paper, number};
+use super::why;
+use crate::admin::{Answer, Forgiven, Health, HistoryFacts, SentenceLine, Status, XdpStatus};
+use crate::config::format_duration;
+use crate::kernel::{Counter, FilterStatus, OnStatus};
+use crate::policy::Action;
+
+/// Writes an answer for a person.
+pub(super) fn show(answer: &Answer, paper: &mut Paper) {
+    match answer {
+        Answer::Status(answer) => status(answer, paper),
+        Answer::XdpStatus(answer) => xdp_status(answer, paper),
+        Answer::Punished(answer) => {
+            let time = seconds(answer.seconds);
+            paper.line(format_args!(
+                "{} is sentenced for {time}, at level {}",
+                answer.client, answer.level
+            ));
+            if !answer.without_effect.is_empty() {
+                let but = format!("but nothing is dropped: {}", answer.without_effect);
+                paper.line(paper.bad(&but));
+            }
+            if !answer.spared.is_empty() {
+                let spared = answer.spared.join(", ");
+                paper.line(format_args!("but for {spared}"));
+            }
+        }
+        Answer::Reported(answer) => {
+            paper.line(format_args!("{}: {} is noted", answer.client, answer.what));
+        }
+        Answer::Why(answer) => why::why(answer, paper),
+        Answer::Forgiven(answer) if answer.sentences == 0 && answer.strikes == 0 => {
+            paper.line(format_args!(
+                "{} had no sentence and no strike",
+                answer.client
+            ));
+        }
+        Answer::Forgiven(answer) => forgiven(answer, paper),
+        Answer::Snapshot(answer) => paper.line(format_args!(
+            "{} records in {} ({} bytes, {} ms)",
+            number(answer.records),
+            answer.file,
+            number(answer.bytes),
+            answer.millis
+        )),
+        Answer::Failed { why } | Answer::Refused { why } => paper.line(paper.bad(why)),
+    }
+}
+
+fn forgiven(forgiven: &Forgiven, paper: &mut Paper) {
+    paper.line(format_args!("{} is forgiven", forgiven.client));
+    // A sentence of a network is lifted for all in it.
+    for client in &forgiven.lifted {
+        if *client != forgiven.client {
+            paper.line(format_args!("the sentence of {client} is lifted"));
+        }
+    }
+    match forgiven.strikes {
+        0 => {}
+        1 => paper.line("one strike counts no more"),
+        many => paper.line(format_args!("{} strikes count no more", number(many))),
+    }
+    let left_off = forgiven.sentences - forgiven.lifted.len() as u64;
+    if left_off > 0 {
+        paper.line(format_args!("and {} more", number(left_off)));
+    }
+}
+
+fn status(status: &Status, paper: &mut Paper) {
+    let title = format!("greygate {}", status.version);
+    paper.line(format_args!(
+        "{}, pid {}, up {}",
+        paper.bold(&title),
+        status.pid,
+        seconds(status.uptime)
+    ));
+    health(&status.health, paper);
+    paper.row("milter", status.endpoints.join(", "));
+    actions(status, paper);
+    history(&status.history, paper);
+    let store = &status.store;
+    let share = (store.tuples * 100).checked_div(store.capacity);
+    paper.row(
+        "tuples",
+        format_args!(
+            "{} of {} ({} %)",
+            number(store.tuples),
+            number(store.capacity),
+            share.unwrap_or_default()
+        ),
+    );
+    paper.row("trusted", number(store.trusted));
+    paper.row("sentences", number(store.sentences));
+    paper.row(
+        "strikes",
+        format_args!("{} since the start", number(strikes(&status.counters))),
+    );
+    paper.row(
+        "clients",
+        format_args!(
+            "{} of {} remembered for strikes or AUTH",
+            number(store.clients),
+            number(store.client_capacity)
+        ),
+    );
+    paper.row(
+        "reputation",
+        format_args!("of {} client networks", number(store.reputations)),
+    );
+    paper.row(
+        "HELO",
+        format_args!(
+            "{} arguments remembered for relay hopping",
+            number(store.hopping_helos)
+        ),
+    );
+    match store.snapshot_age {
+        Some(age) => paper.row("snapshot", format_args!("{} ago", seconds(age))),
+        None => paper.row("snapshot", "none written yet"),
+    }
+    paper.row("restored", &store.restored);
+    filter(&status.xdp, paper);
+    counters(&status.counters, paper);
+}
+
+/// What is carried out, and what is only observed.
+fn actions(status: &Status, paper: &mut Paper) {
+    let actions = status.actions.named();
+    let (observed, carried_out): (Vec<_>, Vec<_>) = actions
+        .into_iter()
+        .filter(|(_, action)| !action.is_empty())
+        .partition(|(_, action)| *action == OBSERVE);
+    let carried_out = carried_out.iter().map(|(name, action)| match *action {
+        ENFORCE => (*name).to_owned(),
+        other => format!("{name} ({other})"),
+    });
+    let observed = observed.iter().map(|(name, _)| (*name).to_owned());
+    for (label, named) in [
+        ("enforced", carried_out.collect::<Vec<_>>()),
+        ("observed", observed.collect()),
+    ] {
+        if !named.is_empty() {
+            paper.row(label, named.join(", "));
+        }
+    }
+}
+
+fn history(history: &HistoryFacts, paper: &mut Paper) {
+    if history.begun == 0 {
+        return; // The daemon is an older one, and does not tell.
+    }
+    let age = seconds(history.age);
+    let waits = if history.grace_left > 0 {
+        let left = seconds(history.grace_left);
+        format!(": nothing is an offence for another {left}")
+    } else if history.warmup_left > 0 {
+        let left = seconds(history.warmup_left);
+        format!(": blocks are only observed for another {left}")
+    } else {
+        String::new()
+    };
+    paper.row("history", format_args!("{age}{waits}"));
+}
+
+/// Offences that became strikes.
+fn strikes(counters: &BTreeMap<String, u64>) -> u64 {
+    let offences = counters.range(OFFENCES.to_owned()..);
+    offences
+        .take_while(|(name, _)| name.starts_with(OFFENCES))
+        .filter(|(name, _)| name.contains(STRUCK))
+        .map(|(_, count)| *count)
+        .sum()
+}
+
+/// Those that have counted anything; `--json` and the metrics endpoint have them all.
+fn counters(counters: &BTreeMap<String, u64>, paper: &mut Paper) {
+    let rows: Vec<_> = counters
+        .iter()
+        .filter(|(_, count)| **count > 0)
+        .map(|(name, count)| [name.clone(), number(*count)])
+        .collect();
+    if !rows.is_empty() {
+        paper.line("");
+        paper.table(["counter", "since the start"], &rows);
+    }
+}
+
+fn health(health: &Health, paper: &mut Paper) {
+    if health.is_good() {
+        paper.row("health", paper.good("good"));
+    }
+    for complaint in &health.complaints {
+        paper.row("health", paper.bad(complaint));
+    }
+}
+
+/// What the filter does, and whom it blocks.
+pub(super) fn xdp_status(status: &XdpStatus, paper: &mut Paper) {
+    filter(&status.filter, paper);
+    if let FilterStatus::On(on) = &status.filter {
+        frames(on, paper);
+    }
+    paper.line("");
+    if status.sentences.is_empty() {
+        paper.line("nobody is sentenced");
+        return;
+    }
+    let rows: Vec<_> = status.sentences.iter().map(sentence).collect();
+    paper.table(["client", "level", "reason", "left", "drops"], &rows);
+    if status.sentences_left_off > 0 {
+        paper.line(format_args!(
+            "and {} more",
+            number(status.sentences_left_off)
+        ));
+    }
+}
+
+/// What the kernel program has seen, the rare and telling first.
+fn frames(on: &OnStatus, paper: &mut Paper) {
+    let row = |counter: Counter| {
+        let count = *on.frames.get(counter.name())?;
+        (count > 0).then(|| {
+            let name = counter.name().to_owned();
+            [name, number(count), counter.about().to_owned()]
+        })
+    };
+    let rows: Vec<_> = Counter::ALL.into_iter().rev().filter_map(row).collect();
+    if !rows.is_empty() {
+        paper.line("");
+        paper.table(["frames", "count", "what they were"], &rows);
+    }
+}
+
+fn filter(filter: &FilterStatus, paper: &mut Paper) {
+    match filter {
+        FilterStatus::Off { why } => {
+            paper.row("kernel", format_args!("{}: {why}", paper.bad("no filter")));
+        }
+        FilterStatus::On(on) => filter_on(on, paper),
+    }
+}
+
+fn filter_on(on: &OnStatus, paper: &mut Paper) {
+    for interface in &on.interfaces {
+        let mode = interface.mode.to_string();
+        match &interface.why {
+            Some(why) => paper.row("kernel", format_args!("{} {mode}: {why}", interface.name)),
+            None => paper.row("kernel", format_args!("{} {mode}", interface.name)),
+        }
+        if let Some(why) = &interface.why_unpinned {
+            paper.row("unpinned", format_args!("{}: {why}", interface.name));
+        }
+    }
+    let ports: Vec<_> = on.ports.iter().map(u16::to_string).collect();
+    paper.row("ports", ports.join(", "));
+    if on.observes {
+        paper.row("action", "observe: what would be dropped is only counted");
+    }
+    let capacity = number(on.capacity.into());
+    for (family, entries) in [("IPv4", on.entries_ipv4), ("IPv6", on.entries_ipv6)] {
+        paper.row(
+            family,
+            format_args!("{} of {capacity} entries", number(entries)),
+        );
+    }
+    let megabytes = number(on.memory.div_ceil(1_000_000));
+    paper.row("memory", format_args!("{megabytes} MB in the kernel"));
+    paper.row("dropped", number(on.drops));
+}
+
+fn sentence(line: &SentenceLine) -> [String; 5] {
+    [
+        line.client.clone(),
+        line.level.clone(),
+        line.reason.clone(),
+        seconds(line.left),
+        number(line.drops),
+    ]
+}
+
+pub(super) fn seconds(seconds: u64) -> String {
+    format_duration(Duration::from_secs(seconds))
+}
+
+const ENFORCE: &str = Action::Enforce.as_str();
+const OBSERVE: &str = Action::Observe.as_str();
+
+/// The metric of offences, and the label of those that became strikes.
+const OFFENCES: &str = "greygate_offences_total{";
+const STRUCK: &str = "outcome=\"struck\"";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,33 @@
+//! What the tests of many files begin with.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::{Attempt, History, Origin, ServerMark, Timestamp};
+
+/// When stories begin.
+pub(crate) const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+/// An ordinary first try.
+pub(crate) const ATTEMPT: Attempt<'static> = Attempt {
+    client: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
+    client_name: b"mail.sender.example",
+    helo: b"mail.sender.example",
+    reverse_path: b"s@sender.example",
+    recipient: b"r@here.example",
+    announced_size: 5_000,
+    connected: Timestamp::NEVER,
+    server: ServerMark::UNKNOWN,
+    authenticated: false,
+    origin: Origin::ThisHost,
+};
+
+/// One that announces no size.
+pub(crate) const UNSIZED: Attempt<'static> = Attempt {
+    announced_size: 0,
+    ..ATTEMPT
+};
+
+/// Long enough for everything.
+pub(crate) const OLD: History = History {
+    begun: Timestamp::NEVER,
+};
