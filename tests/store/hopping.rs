@@ -171,6 +171,15 @@ fn seven_without_reverse_names_only_wait_longer() {
 }
 
 #[test]
+fn four_known_among_seven_only_wait_longer() {
+    let (fixture, store) = watching(Policy::default());
+    let names = STRANGERS[..4].iter().copied().chain(["", "", ""]);
+    hop(&fixture, &store, names, 20, HELO);
+    assert_eq!(struck(&fixture, &store), []);
+    assert!(is_slowed(&fixture, &store, &from(8, "host.eight.example")));
+}
+
+#[test]
 fn seven_of_one_domain_are_nobody() {
     let (fixture, store) = watching(Policy::default());
     let names: Vec<_> = (1..=7)
