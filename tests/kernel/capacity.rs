@@ -57,6 +57,8 @@ fn restores_many_sentences_and_reads_them_back() {
         let restored = timed("restored", MANY, || {
             let now = SystemClock.now();
             let plan = reconcile::plan(&sentences, &[], MANY, now);
+            // Planning takes a while on a busy machine, and moves every end by as much.
+            let now = SystemClock.now();
             filter.apply(&plan.changes, now).expect("there is room");
             plan.changes.len()
         });

@@ -19,18 +19,17 @@
 //! message, and the MTA hangs up. MAIL, which comes before, is not answered at all: that saves every
 //! other session a round trip.
 
+mod error;
 mod transaction;
 
 use std::{mem, net::IpAddr, sync::Arc, time::Duration};
-
-use thiserror::Error;
 
 use crate::policy::{
     Attempt, Judgement, MessageHasher, Origin, Policy, RefuseReason, ServerMark, Timestamp, Verdict,
 };
 
 use super::{
-    command::{self, Command, CommandError, Connect, Path, parse_address},
+    command::{self, Command, Connect, Path, parse_address},
     context::Context,
     envelope::{Due, Envelope, Place},
     frame::Frame,
@@ -38,10 +37,11 @@ use super::{
     log,
     macros::{AUTH_AUTHEN, DAEMON_ADDR, Macros, QUEUE_ID},
     metrics::Stage,
-    negotiate::{Needs, NegotiationError, Terms},
+    negotiate::{Needs, Terms},
     reply::Status,
 };
 
+pub use self::error::SessionError;
 use self::transaction::{Rejection, Transaction};
 
 /// One milter connection: an SMTP session, as the MTA tells it.
@@ -562,39 +562,6 @@ pub enum Next {
     Close,
     /// Wait for the next command.
     Command,
-}
-
-/// Why a session cannot go on.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum SessionError {
-    /// The frame is no command.
-    #[error(transparent)]
-    Command(#[from] CommandError),
-    /// An answer was refused by the ledger: a bug of ours, kept from doing harm.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    /// No terms were found.
-    #[error(transparent)]
-    Negotiation(#[from] NegotiationError),
-    /// A command that cannot come here.
-    #[error("command '{}' out of order", kind.escape_ascii())]
-    OutOfOrder {
-        /// The kind byte.
-        kind: u8,
-    },
-}
-
-impl SessionError {
-    /// One word for the metric.
-    pub(super) fn reason(self) -> &'static str {
-        match self {
-            Self::Command(CommandError::Malformed { .. }) => "malformed",
-            Self::Command(CommandError::UnknownKind { .. }) => "unknown_command",
-            Self::Ledger(_) => "ledger",
-            Self::Negotiation(_) => "version",
-            Self::OutOfOrder { .. } => "order",
-        }
-    }
 }
 
 /// What is said to a command, before it is put into words.
