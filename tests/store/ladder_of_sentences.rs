@@ -340,9 +340,8 @@ fn observed_sentences_are_given_and_harm_nobody() {
         let fresh = session(&fixture, HOST, "r@here.example");
         assert_ne!(fixture.judge(&store, &fresh), REFUSED);
     }
-    // The third only makes the second, which is in force, last longer.
-    assert_eq!(fixture.metrics.sentences_given.get(), 2);
-    assert_eq!(fixture.metrics.sentences_observed.get(), 2);
+    assert_eq!(fixture.metrics.sentences_given.get(), 3);
+    assert_eq!(fixture.metrics.sentences_observed.get(), 3);
 }
 
 #[test]

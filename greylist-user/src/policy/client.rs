@@ -18,6 +18,9 @@ pub struct ClientRecord {
     pub authenticated: Second,
     /// Strikes of this life; [`strikes`](Self::strikes) says whether they still count.
     pub strikes: u16,
+    /// Rungs of the ladder that were carried out in this life: who has not felt one, since sentences
+    /// or blocks were only observed, is not sent up to the next.
+    pub felt: u16,
     /// The latest strikes, the newest first, those of former lives included.
     pub latest: [Option<Strike>; Self::REMEMBERED],
     /// Counts the lives: forgiving begins the next one, and so does a strike after a quiet month.
@@ -63,6 +66,7 @@ impl ClientRecord {
     pub const EMPTY: Self = Self {
         authenticated: Second::NEVER,
         strikes: 0,
+        felt: 0,
         latest: [None; Self::REMEMBERED],
         life: 1,
     };
@@ -105,6 +109,7 @@ impl ClientRecord {
     pub fn forgiven(self) -> Self {
         Self {
             strikes: 0,
+            felt: 0,
             life: self.life.saturating_add(1),
             ..self
         }
@@ -113,11 +118,19 @@ impl ClientRecord {
     /// What is known by either of two. The higher life knows the strikes.
     #[must_use]
     pub fn merge(self, other: Self) -> Self {
-        let lives = |it: &Self| (it.life, it.strikes);
-        let (life, strikes) = lives(&self).max(lives(&other));
+        let life = self.life.max(other.life);
+        let lived = |it: &Self| {
+            if it.life == life {
+                (it.strikes, it.felt)
+            } else {
+                (0, 0)
+            }
+        };
+        let (one, another) = (lived(&self), lived(&other));
         Self {
             authenticated: self.authenticated.max(other.authenticated),
-            strikes,
+            strikes: one.0.max(another.0),
+            felt: one.1.max(another.1),
             latest: newest(self.latest, other.latest),
             life,
         }
@@ -139,6 +152,7 @@ impl ClientRecord {
         };
         Self {
             strikes: counted.saturating_add(1),
+            felt: if counted == 0 { 0 } else { self.felt },
             latest: newest(self.latest, this_one),
             life,
             ..self
@@ -305,18 +319,21 @@ mod tests {
                 offence,
             });
         let strikes = proptest::collection::vec(strike, 0..6);
-        (strikes, 0..4_u16, 1..4_u16, 0..4_u64).prop_map(|(strikes, count, life, auth)| {
-            let mut latest = [None; ClientRecord::REMEMBERED];
-            for (place, strike) in latest.iter_mut().zip(strikes) {
-                *place = Some(strike);
-            }
-            ClientRecord {
-                authenticated: Second::from(Timestamp::from_millis(auth * 1_000)),
-                strikes: count,
-                latest: newest(latest, latest),
-                life,
-            }
-        })
+        (strikes, (0..4_u16, 0..4_u16), 1..4_u16, 0..4_u64).prop_map(
+            |(strikes, (count, felt), life, auth)| {
+                let mut latest = [None; ClientRecord::REMEMBERED];
+                for (place, strike) in latest.iter_mut().zip(strikes) {
+                    *place = Some(strike);
+                }
+                ClientRecord {
+                    authenticated: Second::from(Timestamp::from_millis(auth * 1_000)),
+                    strikes: count,
+                    felt,
+                    latest: newest(latest, latest),
+                    life,
+                }
+            },
+        )
     }
 
     proptest! {

@@ -1,8 +1,8 @@
 //! The ladder of sentences: what a strike costs, how many it takes, and whom a sentence turns away.
 //!
 //! The first strike limits the rate for half an hour; each further one blocks for longer, a day
-//! first. A day is also the most for whoever has mail that passed on record, and while blocks are
-//! only observed: a client that has not felt the last rung is not sent up to the next for weeks.
+//! first. A day is also the most for whoever has mail that passed on record. Who has not felt a rung,
+//! since it was only observed, is not sent up to the next.
 //! What a good record, a list or AUTH protects from is [`Protection`]'s; how the kernel's drops
 //! lengthen a sentence is `persistence`'s.
 
@@ -71,10 +71,11 @@ pub fn strike(
             sentence: None,
         };
     }
-    let next = prior.struck(policy, offence, now);
-    let before = prior.latest.first().copied().flatten();
-    let is_felt = before.is_some_and(|it| history.blocks(policy, it.at.into()));
-    let rung = Rung::of(policy, accused, next.strikes, is_felt);
+    let mut next = prior.struck(policy, offence, now);
+    let rung = Rung::above(policy, accused, next.felt);
+    if rung.is_carried_out(policy, history, now) {
+        next.felt = rung.number;
+    }
     Struck {
         next,
         sentence: Some(sentence(policy, accused.address, offence, rung, now)),
@@ -121,24 +122,25 @@ pub fn turns_away(
 struct Rung {
     level: SentenceLevel,
     length: Duration,
+    /// How many rungs are felt once this one is: what a good record softens is none more.
+    number: u16,
 }
 
 impl Rung {
-    /// The rung that the last of `strikes` puts `accused` on, the one before having come at a time
-    /// when blocks were felt, or not.
-    fn of(policy: &Policy, accused: &Accused, strikes: u16, is_felt: bool) -> Self {
+    /// The rung above the `felt` ones.
+    fn above(policy: &Policy, accused: &Accused, felt: u16) -> Self {
         let punish = &policy.punish;
-        let block = usize::from(strikes)
-            .checked_sub(2)
+        let block = usize::from(felt)
+            .checked_sub(1)
             .and_then(|further| punish.blocks.get(further).or(punish.blocks.last()));
         let Some(block) = block.filter(|_| accused.protection == Protection::None) else {
             return Self {
                 level: SentenceLevel::Rate,
                 length: punish.sentence,
+                number: felt.max(1),
             };
         };
-        let is_felt = is_felt && punish.action == Action::Enforce;
-        let most = if accused.has_passed || !is_felt {
+        let most = if accused.has_passed {
             DAY
         } else {
             Sentence::LONGEST
@@ -146,7 +148,14 @@ impl Rung {
         Self {
             level: SentenceLevel::Block,
             length: (*block).min(most),
+            number: felt.saturating_add(1),
         }
+    }
+
+    /// Whether a sentence of this rung is more than observed at `now`.
+    fn is_carried_out(self, policy: &Policy, history: History, now: Timestamp) -> bool {
+        let is_block = self.level == SentenceLevel::Block;
+        policy.punish.action == Action::Enforce && (!is_block || history.blocks(policy, now))
     }
 }
 

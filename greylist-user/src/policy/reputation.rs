@@ -121,7 +121,8 @@ impl Reputation {
         let weights = self.weights(policy, now);
         let (good, bad) = (weights.good + weights.ham, weights.bad + weights.spam);
         if self.is_well_founded(policy, now) && good >= bad {
-            return if weights.good >= counts(rules.established) {
+            let days = rules.good_days.saturating_mul(ESTABLISHED_DAYS);
+            return if weights.good >= counts(rules.established) && self.good_days >= days {
                 Repute::Established
             } else {
                 Repute::Good
@@ -447,6 +448,9 @@ const COUNTS_A_STRIKE: u8 = 5;
 /// Recipients of a day that can count against a good record: a quarter of those that can count for
 /// it, so that nobody who abuses a relay can take it away from the rest.
 const BAD_A_DAY_AGAINST_GOOD: u32 = 16;
+/// Times the days of a good record that an established one takes: 64 recipients a day would be a
+/// hundred counts on the second day.
+const ESTABLISHED_DAYS: u8 = 4;
 const SECONDS_OF_A_DAY: u64 = 24 * 60 * 60;
 
 /// A million are held: a field that makes the entry larger is a decision, not an accident.

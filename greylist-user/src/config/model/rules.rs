@@ -145,8 +145,8 @@ pub(super) fn visit_reputation(rules: &mut ReputationRules, v: &mut impl Visitor
         "established",
         &mut rules.established,
         1..,
-        "Good counts from which a good record shields from every sentence: a big relay is not \
-         punished for one customer, whose mail alone pays.",
+        "Good counts from which a good record shields from every sentence, if they came on four \
+         times as many days as good_days: a big relay is not punished for one customer, whose mail alone pays.",
     );
     v.key(
         "trust_after",

@@ -85,18 +85,33 @@ fn block_that_is_only_observed_is_a_days_at_most() {
     let young = History { begun: T0 };
     let (rungs, _) = climbed(&Policy::default(), &STRANGER, young, 9);
     // The eighth is carried out, and the first that is felt.
-    for (rung, days) in rungs[1..].iter().zip([1, 1, 1, 1, 1, 1, 1, 28]) {
+    for (rung, days) in rungs[1..].iter().zip([1, 1, 1, 1, 1, 1, 1, 7]) {
         assert!(blocked(*rung, days), "{days} days: {rungs:?}");
     }
-    let mut observing = Policy::default();
-    observing.punish.action = Action::Observe;
-    let (rungs, _) = climbed(&observing, &STRANGER, OLD, 6);
-    assert!(
-        rungs
-            .iter()
-            .all(|rung| rung.0 == SentenceLevel::Observe && rung.1 <= 27),
-        "{rungs:?}"
-    );
+}
+
+#[test]
+fn who_was_only_observed_begins_at_the_bottom_when_it_is_carried_out() {
+    let mut policy = Policy::default();
+    policy.punish.action = Action::Observe;
+    let (rungs, record) = climbed(&policy, &STRANGER, OLD, 6);
+    let observed = |rung: &(SentenceLevel, u64)| *rung == (SentenceLevel::Observe, 1);
+    assert!(rungs.iter().all(observed), "{rungs:?}");
+    assert_eq!((record.strikes, record.felt), (6, 0));
+    policy.punish.action = Action::Enforce;
+    let now = T0.after(DAY * 7);
+    let offence = Offence::RapidRetries;
+    let struck = strike(&policy, Some(&record), &STRANGER, offence, OLD, now);
+    let sentence = struck.sentence.expect("it is a strike");
+    assert_eq!(sentence.level, SentenceLevel::Rate);
+    assert_eq!((struck.next.strikes, struck.next.felt), (7, 1));
+}
+
+#[test]
+fn rung_that_a_good_record_softened_is_not_felt() {
+    let policy = Policy::default();
+    let (_, record) = climbed(&policy, &GOOD, OLD, 5);
+    assert_eq!(record.felt, 1);
 }
 
 #[test]

@@ -94,6 +94,7 @@ fn good_record_takes_days_and_recipients() {
         (3, 10, 2, Repute::Unknown),
         (3, 10, 3, Repute::Good),
         (10, 10, 10, Repute::Good),
+        (11, 30, 11, Repute::Good), // a hundred counts, and more, in fewer than twelve days
         (14, 10, 14, Repute::Established),
     ] {
         let network = Network::relay(for_days, recipients);
@@ -367,15 +368,15 @@ fn record_of_the_future_goes_on_counting_in_the_present() {
 
 #[test]
 fn forgiving_leaves_what_was_good() {
-    let mut network = Network::relay(10, 12);
-    network.fails_for(64, days(10));
-    network.is_struck(days(10));
-    network.is_reported(500, true, days(10));
-    assert_eq!(network.standing(days(10)), Repute::Unknown);
+    let mut network = Network::relay(13, 12);
+    network.fails_for(64, days(13));
+    network.is_struck(days(13));
+    network.is_reported(500, true, days(13));
+    assert_eq!(network.standing(days(13)), Repute::Unknown);
     let before = network.record();
     network.record = Some(before.forgiven());
-    assert_eq!(network.standing(days(10)), Repute::Established);
-    let weights = network.weights(days(10));
+    assert_eq!(network.standing(days(13)), Repute::Established);
+    let weights = network.weights(days(13));
     assert_eq!((weights.bad, weights.spam), (0, 0));
     assert_eq!(
         before.merge(network.record(), &network.policy),

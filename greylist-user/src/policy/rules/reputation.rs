@@ -14,7 +14,8 @@ pub struct ReputationRules {
     /// Distinct recipients that a good record must have reached. Default 10, at most 32. They are
     /// told apart by 64 marks, so that one or two more may be needed.
     pub good_recipients: u8,
-    /// Good counts from which a good record shields from every sentence, not from block alone.
+    /// Good counts from which a good record shields from every sentence, not from block alone, if they came on
+    /// four times as many days as a good record takes.
     /// Default 100.
     pub established: u32,
     /// Passes until a sender from a network with a good record is trusted, if that is fewer than

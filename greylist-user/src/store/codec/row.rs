@@ -90,6 +90,7 @@ pub(super) fn encode(row: &Row, to: &mut Vec<u8>) {
                 to.extend_from_slice(&at.to_le_bytes());
                 to.push(code);
             }
+            to.extend_from_slice(&record.felt.to_le_bytes());
         }
         Row::Neighbours(key, record) => {
             to.extend_from_slice(&key.to_bytes());
@@ -199,6 +200,7 @@ pub(super) fn decode(kind: u8, bytes: &[u8]) -> Option<Row> {
                     let at = fields.second();
                     offence_of(fields.u8()).map(|offence| Strike { at, offence })
                 }),
+                felt: fields.u16(),
             };
             Some(Row::Client(key, record))
         }

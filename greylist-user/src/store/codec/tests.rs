@@ -205,14 +205,15 @@ fn client() -> impl Strategy<Value = Row> {
     (
         any::<[u8; 16]>(),
         second(),
-        any::<u16>(),
+        (any::<u16>(), any::<u16>()),
         1..=u16::MAX,
         prop::array::uniform(prop::option::of(strike)),
     )
-        .prop_map(|(key, authenticated, strikes, life, latest)| {
+        .prop_map(|(key, authenticated, (strikes, felt), life, latest)| {
             let record = ClientRecord {
                 authenticated,
                 strikes,
+                felt,
                 latest,
                 life,
             };
