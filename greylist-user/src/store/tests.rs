@@ -128,8 +128,8 @@ fn kernel_is_not_left_with_a_sentence_that_was_forgiven_meanwhile() {
 fn operators_block() -> Sentence {
     Sentence {
         client: SentencedClient::from(Ipv4Addr::new(192, 0, 2, 7)),
-        level: policy::SentenceLevel::Block,
-        reason: policy::SentenceReason::Operator,
+        level: SentenceLevel::Block,
+        reason: SentenceReason::Operator,
         since: T0,
         until: T0.after(Duration::from_mins(30)),
         persistence: policy::Persistence::default(),
