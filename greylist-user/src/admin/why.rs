@@ -311,6 +311,12 @@ pub struct NextFacts {
     /// How long it has waited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waited: Option<u64>,
+    /// Whether its HELO argument was caught at relay hopping, so that it waits longer.
+    #[serde(default)]
+    pub helo_hops: bool,
+    /// Whether a bad reputation would have it refused, were that not only observed.
+    #[serde(default)]
+    pub would_be_refused: bool,
     /// Whether the content of the message would be read to prove what it looks like.
     pub wants_content: bool,
     /// The offence that it would complete.

@@ -92,7 +92,7 @@ fn neighbours(why: &Why, now: Now, paper: &mut Paper) {
     };
     let needed = match why.neighbours_needed {
         0 => "never a sentence of the network".to_owned(),
-        needed => format!("{needed} sentence the network"),
+        needed => format!("at {needed} the network is sentenced"),
     };
     paper.row(
         "neighbours",
@@ -172,7 +172,6 @@ fn kernel(kernel: &KernelFacts, now: Now, paper: &mut Paper) {
     }
     if kernel.entries.is_empty() && kernel.unreadable.is_none() {
         paper.row("kernel", "no entry: nothing of it is dropped");
-        return;
     }
     if let Some(passes) = &kernel.passes {
         paper.row("", format_args!("but it always passes: {passes}"));
@@ -185,7 +184,7 @@ fn kernel(kernel: &KernelFacts, now: Now, paper: &mut Paper) {
 fn describe(why: &Why, network: &NetworkFacts, either: bool, now: Now, paper: &mut Paper) {
     let class = match (either, network.named) {
         (false, _) => "",
-        (true, true) => " if its reverse name tells a server",
+        (true, true) => " if Postfix verified a name of it such as mail.example.org",
         (true, false) => " if it has no reverse name, or one that looks dynamic",
     };
     paper.row("network", format_args!("{}{class}", network.network));
@@ -224,8 +223,8 @@ fn reputation(network: &NetworkFacts, now: Now, paper: &mut Paper) {
         format_args!(
             "{}: {} good and {} bad; good on {}, to {}; last {}",
             network.repute,
-            number(*good),
-            number(*bad),
+            number(good + ham),
+            number(bad + spam),
             plural(*good_days, "day"),
             plural(*recipients, "recipient"),
             now.tell(*updated)
@@ -233,7 +232,10 @@ fn reputation(network: &NetworkFacts, now: Now, paper: &mut Paper) {
     );
     if ham + spam > 0 {
         let (ham, spam) = (number(*ham), number(*spam));
-        paper.row("", format_args!("reported as ham {ham}, as spam {spam}"));
+        paper.row(
+            "",
+            format_args!("of these {ham} reported as ham, {spam} as spam"),
+        );
     }
 }
 
@@ -265,7 +267,8 @@ fn tuple(tuple: Option<&TupleFacts>, now: Now, paper: &mut Paper) {
     );
     if tuple.extra > 0 {
         let extra = seconds(tuple.extra);
-        paper.row("", format_args!("waits {extra} longer for early retries"));
+        let why = "for early retries, or for a HELO argument caught at relay hopping";
+        paper.row("", format_args!("waits {extra} longer, {why}"));
     }
     if tuple.rapid > 0 {
         let rapid = number(tuple.rapid);
@@ -339,6 +342,14 @@ fn next(why: &Why, next: &NextFacts, now: Now, paper: &mut Paper) {
         "next attempt",
         format_args!("{verdict} ({}): {}", next.reason, because(why, next, now)),
     );
+    if next.helo_hops {
+        let why = "its HELO argument was caught at relay hopping";
+        paper.row("", format_args!("and waits longer: {why}"));
+    }
+    if next.would_be_refused {
+        let why = "the network's reputation is bad, and [reputation] action only observes";
+        paper.row("", format_args!("and would be refused: {why}"));
+    }
     if next.wants_content {
         paper.row("", "at end of message, once its content is read");
     }

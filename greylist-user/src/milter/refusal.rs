@@ -154,7 +154,7 @@ fn shown(contact: &str, host: &str) -> String {
 }
 
 /// A cause is not named: a sentence may be for any offence, or an operator's.
-const SENTENCED: &str = "Your host is blocked for a while for how it behaves here; \
+const SENTENCED: &str = "Your host is limited for a while for how it behaved here; \
                          contact {contact} if this is wrong";
 const BAD_REPUTATION: &str =
     "The network of your host has a bad reputation here; contact {contact} if this is wrong";

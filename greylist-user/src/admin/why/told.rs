@@ -15,8 +15,8 @@ use super::{
 use crate::kernel;
 use crate::policy::{
     ClientRecord, DeferReason, Failure, HoppingHelo, PassReason, Policy, Protection, Record,
-    Reputation, Second, Sentence, SentenceLevel, SentencedClient, Standing, Strike, Timestamp,
-    TrustRecord, Verdict,
+    Reputation, Repute, Second, Sentence, SentenceLevel, SentencedClient, Standing, Strike,
+    Timestamp, TrustRecord, Verdict,
 };
 use crate::store::{CoveringSentence, Explanation, MailStanding, NetworkStanding};
 
@@ -150,10 +150,10 @@ impl NetworkFacts {
                 Protection::FromAll => "all",
             }
             .to_owned(),
-            mail: standing
-                .mail
-                .as_ref()
-                .map(|it| MailFacts::of(it, policy, now)),
+            mail: standing.mail.as_ref().map(|it| {
+                let is_bad = standing.repute == Repute::Bad;
+                MailFacts::of(it, is_bad, policy, now)
+            }),
         }
     }
 }
@@ -175,7 +175,7 @@ impl ReputationFacts {
 }
 
 impl MailFacts {
-    fn of(mail: &MailStanding, policy: &Policy, now: Timestamp) -> Self {
+    fn of(mail: &MailStanding, is_bad: bool, policy: &Policy, now: Timestamp) -> Self {
         Self {
             tuple: mail.tuple.map(|it| TupleFacts::of(&it, policy, now)),
             trust: mail
@@ -183,7 +183,7 @@ impl MailFacts {
                 .filter(|it| !it.has_lapsed(policy, now))
                 .map(|it| TrustFacts::of(&it, mail.trusted, policy)),
             failure: mail.failure.map(|it| FailureFacts::of(&it, policy)),
-            next: NextFacts::of(mail),
+            next: NextFacts::of(mail, is_bad),
         }
     }
 }
@@ -240,7 +240,8 @@ impl FailureFacts {
 }
 
 impl NextFacts {
-    fn of(mail: &MailStanding) -> Self {
+    /// What comes next of a client whose network's reputation is bad, or is not.
+    fn of(mail: &MailStanding, is_bad: bool) -> Self {
         let verdict = mail.next.verdict;
         Self {
             verdict: verdict.word().to_owned(),
@@ -256,10 +257,21 @@ impl NextFacts {
                 Verdict::Pass(PassReason::Waited { waited }) => Some(waited.as_secs()),
                 _ => None,
             },
+            helo_hops: mail.next.grounds.helo_hops,
+            would_be_refused: is_bad && could_be_refused(verdict),
             wants_content: mail.next.wants_content,
             offence: mail.offence.map(|it| it.as_str().to_owned()),
         }
     }
+}
+
+/// Whether a verdict stands on a rung below that of the reputation.
+fn could_be_refused(verdict: Verdict) -> bool {
+    use PassReason::{Allowed, Authenticated, Local};
+    !matches!(
+        verdict,
+        Verdict::Refuse(_) | Verdict::Pass(Allowed | Authenticated | Local)
+    )
 }
 
 fn seconds(time: Timestamp) -> u64 {

@@ -36,7 +36,7 @@ fn stranger_of_whom_nothing_is_known_is_deferred() {
          trust         none\n\
          next attempt  is deferred (new): this network, sender and recipient were not seen before\n\
          \n\
-         network       192.0.2.0/24 if its reverse name tells a server\n\
+         network       192.0.2.0/24 if Postfix verified a name of it such as mail.example.org\n\
          reputation    none: nothing is known of it\n\
          protected     from nothing\n\
          tuple         not seen before\n\
@@ -235,6 +235,27 @@ fn every_verdict_has_its_reason_in_plain_words() {
 }
 
 #[test]
+fn what_an_observed_reputation_and_a_caught_helo_would_do_is_told() {
+    let told = |helo_hops, would_be_refused| {
+        let facts = NextFacts {
+            helo_hops,
+            would_be_refused,
+            ..next("deferred", "new")
+        };
+        let mut paper = Paper::new(false);
+        super::next(&base(), &facts, Now(NOW), &mut paper);
+        paper.into_text()
+    };
+    let slowed = "and waits longer: its HELO argument was caught at relay hopping\n";
+    let refused = "and would be refused: the network's reputation is bad, and [reputation] action only observes\n";
+    for (helo_hops, would_be_refused) in [(false, false), (true, false), (false, true)] {
+        let text = told(helo_hops, would_be_refused);
+        assert_eq!(text.contains(slowed), helo_hops, "{text}");
+        assert_eq!(text.contains(refused), would_be_refused, "{text}");
+    }
+}
+
+#[test]
 fn every_offence_has_plain_words() {
     for known in crate::policy::Offence::ALL {
         assert_ne!(offence(known.as_str()), known.as_str(), "{known:?}");
@@ -284,7 +305,7 @@ const OFFENDER: [&str; 26] = [
     "strikes       2, forgotten 2026-12-22 01:39:01 UTC (in 29d23h) unless more come",
     "              2026-11-22 01:39:01 UTC (2m ago): one message tried again and again, seconds apart",
     "              2026-11-21 01:41:01 UTC (24h ago): one HELO argument and recipient from many unrelated networks at once",
-    "neighbours    2 hosts struck in 192.0.2.0/24, the latest 2026-11-22 01:39:01 UTC (2m ago); 4 sentence the network",
+    "neighbours    2 hosts struck in 192.0.2.0/24, the latest 2026-11-22 01:39:01 UTC (2m ago); at 4 the network is sentenced",
     "sentence      of 192.0.2.7: block, for one message tried again and again, seconds apart",
     "              since 2026-11-22 01:39:01 UTC (2m ago)",
     "              until 2026-11-23 01:41:01 UTC (in 24h), lengthened since it went on knocking",
@@ -292,14 +313,14 @@ const OFFENDER: [&str; 26] = [
     "HELO          remembered for relay hopping: caught once, last 2026-11-21 01:41:01 UTC (24h ago); forgotten 2026-11-22 01:42:01 UTC (in 1m)",
     "",
     "network       192.0.2.7/32",
-    "reputation    bad: 1 good and 70 bad; good on 1 day, to 1 recipient; last 2026-11-22 01:39:01 UTC (2m ago)",
-    "              reported as ham 0, as spam 12",
+    "reputation    bad: 1 good and 82 bad; good on 1 day, to 1 recipient; last 2026-11-22 01:39:01 UTC (2m ago)",
+    "              of these 0 reported as ham, 12 as spam",
     "protected     from nothing",
     "tuple         waits: a retry passes from 2026-11-22 01:42:31 UTC (in 1m30s)",
     "              first seen 2026-11-22 01:38:31 UTC (2m30s ago)",
     "              last seen 2026-11-22 01:39:01 UTC (2m ago)",
     "              9 attempts, none passed",
-    "              waits 1m longer for early retries",
+    "              waits 1m longer, for early retries, or for a HELO argument caught at relay hopping",
     "              3 rapid retries in a row",
     "              lapses 2026-11-23 01:38:31 UTC (in 23h57m) if unused; life 2",
     "trust         none",

@@ -181,8 +181,8 @@ fn visit_sentences(punish: &mut Punish, v: &mut impl Visitor) {
     v.key(
         "contact",
         &mut punish.contact,
-        "Whom the sentenced are told to write to, or a link: part of the 421 that they get. Mail to \
-         it must reach you by another way than from a blocked host.",
+        "Whom the sentenced are told to write to, or a link: part of the 421 that they get. A bare \
+         name gets this machine's host name behind it. Mail to it must reach you by another way than from a blocked host.",
     );
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const TURNED_AWAY: &str = r"y421 4.7.0 Your host is blocked for a while for how it behaves here; contact postmaster@mx??evil???.example if this is wrong\x00";
+const TURNED_AWAY: &str = r"y421 4.7.0 Your host is limited for a while for how it behaved here; contact postmaster@mx??evil???.example if this is wrong\x00";
 const REFUSED: &str = r"The network of your host has a bad reputation here; contact postmaster@mx??evil???.example if this is wrong\x00";
 
 #[test]
