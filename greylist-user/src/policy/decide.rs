@@ -42,9 +42,19 @@ pub struct Decision {
     pub offence: Option<Offence>,
     /// Whether only the content of the message can prove what it looks like.
     pub wants_content: bool,
-    /// How much longer the attempt, which passes, would have had to wait if the extra delay were
-    /// not only observed.
-    pub would_wait: Duration,
+}
+
+impl Decision {
+    /// How much longer the attempt, if it passes, would have had to wait if the extra delay were not
+    /// only observed.
+    pub fn would_wait(&self, policy: &Policy) -> Duration {
+        match self.verdict {
+            Verdict::Pass(PassReason::Waited { waited }) => {
+                self.next.lengthened_delay(policy).saturating_sub(waited)
+            }
+            _ => Duration::ZERO,
+        }
+    }
 }
 
 /// Why `attempt` is not greylisted at all, whatever is remembered: rungs 1 and 2.
@@ -111,16 +121,8 @@ fn decide_by_tuple(
             defer(policy, DeferReason::Early { left }, next, noted)
         }
         Standing::InWindow { waited } => {
-            // As of nearly all: nothing was added.
-            let would_wait = match next.extra {
-                0 => Duration::ZERO,
-                _ => next.lengthened_delay(policy).saturating_sub(waited),
-            };
             next.note_attempt(attempt.server, now);
-            Decision {
-                would_wait,
-                ..pass(PassReason::Waited { waited }, next, now)
-            }
+            pass(PassReason::Waited { waited }, next, now)
         }
         Standing::Passed => {
             next.note_attempt(attempt.server, now);
@@ -129,7 +131,6 @@ fn decide_by_tuple(
     }
 }
 
-#[inline]
 fn defer(policy: &Policy, reason: DeferReason, next: Record, noted: Noted) -> Decision {
     Decision {
         verdict: match policy.action {
@@ -139,11 +140,9 @@ fn defer(policy: &Policy, reason: DeferReason, next: Record, noted: Noted) -> De
         next,
         offence: noted.offence,
         wants_content: noted.wants_content,
-        would_wait: Duration::ZERO,
     }
 }
 
-#[inline]
 fn pass(reason: PassReason, mut next: Record, now: Timestamp) -> Decision {
     next.note_pass(now);
     Decision {
@@ -151,7 +150,6 @@ fn pass(reason: PassReason, mut next: Record, now: Timestamp) -> Decision {
         next,
         offence: None,
         wants_content: false,
-        would_wait: Duration::ZERO,
     }
 }
 

@@ -240,7 +240,7 @@ impl Store {
         };
         let decision = policy::decide(policy, known.tuple.as_ref(), attempt, &circumstances, now);
         MailStanding {
-            next: judgement_of(&decision, circumstances),
+            next: judgement_of(&decision, circumstances, policy),
             offence: decision.offence,
             ..known
         }

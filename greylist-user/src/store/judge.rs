@@ -170,10 +170,11 @@ impl Store {
         let Ok(decision) = decided else {
             return Verdict::Pass(PassReason::Unrecorded).into();
         };
-        if !decision.would_wait.is_zero() {
+        let judgement = judgement_of(&decision, circumstances, policy);
+        if !judgement.grounds.would_wait.is_zero() {
             self.metrics.would_wait.inc();
         }
-        judgement_of(&decision, circumstances)
+        judgement
     }
 
     /// Whether a sentence has the session of `attempt` turned away: at level block always, so that
@@ -242,7 +243,11 @@ impl Store {
 }
 
 /// What is said of an attempt of which `decision` was made.
-pub(super) fn judgement_of(decision: &Decision, circumstances: Circumstances) -> Judgement {
+pub(super) fn judgement_of(
+    decision: &Decision,
+    circumstances: Circumstances,
+    policy: &Policy,
+) -> Judgement {
     Judgement {
         verdict: decision.verdict,
         wants_content: decision.wants_content,
@@ -250,7 +255,7 @@ pub(super) fn judgement_of(decision: &Decision, circumstances: Circumstances) ->
             attempts: decision.next.attempts,
             passes: decision.next.passes,
             extra: decision.next.extra(),
-            would_wait: decision.would_wait,
+            would_wait: decision.would_wait(policy),
             helo_hops: circumstances.helo_hops,
         },
     }
