@@ -121,9 +121,6 @@ impl Failures {
         attempt: &Attempt<'_>,
         now: Timestamp,
     ) -> Option<Offence> {
-        if attempt.origin == Origin::AnotherHost {
-            return None;
-        }
         let (is_new, offence) = self.note_failure(policy, seed, attempt, now);
         if is_new && policy::counts_rejections(policy, attempt) {
             self.note_rejection(policy, client_key(seed, attempt), now)
@@ -140,14 +137,11 @@ impl Failures {
         attempt: &Attempt<'_>,
         now: Timestamp,
     ) -> Option<Offence> {
-        if attempt.origin == Origin::AnotherHost {
-            return None;
-        }
         self.note_failure(policy, seed, attempt, now).1
     }
 
     /// Enters the failure of an attempt, or counts it as a retry. Says whether it is not known to be
-    /// one, and what offence it completed.
+    /// one, and what offence it completed. The word of another host enters nothing.
     fn note_failure(
         &self,
         policy: &Policy,
@@ -155,6 +149,9 @@ impl Failures {
         attempt: &Attempt<'_>,
         now: Timestamp,
     ) -> (bool, Option<Offence>) {
+        if attempt.origin == Origin::AnotherHost {
+            return (false, None);
+        }
         let noted = self.by_message.update(failure_key(seed, attempt), |prior| {
             let is_new = prior.is_none_or(|prior| prior.has_lapsed(policy, now));
             let (next, offends) = Failure::rejected(policy, prior, attempt, now);
