@@ -22,7 +22,7 @@ mod value;
 pub use default::default_config;
 pub use duration::{InvalidDuration, format as format_duration, parse as parse_duration};
 pub use error::{ConfigError, Problem};
-pub use model::{Config, GreylistMode};
+pub use model::Config;
 pub use read::{parse, read, read_anywhere};
 
 /// Where the file is looked for when nobody names another.

@@ -18,8 +18,6 @@ mod rules;
 pub struct Config {
     /// Where and how Postfix is heard.
     pub milter: milter::Settings,
-    /// At which command recipients are judged.
-    pub mode: GreylistMode,
     /// The rules: `[greylist]`, `[punish]`, `[reputation]` and `[lists]`.
     pub policy: Policy,
     /// The kernel filter.
@@ -34,14 +32,6 @@ pub struct Config {
     pub metrics: admin::MetricsSettings,
     /// The log.
     pub log: log::Settings,
-}
-
-/// At which command recipients are judged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum GreylistMode {
-    /// At RCPT, from the envelope alone.
-    #[default]
-    Envelope,
 }
 
 /// Is shown every key in the order of the file, with the place of its value.

@@ -11,13 +11,12 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::duration;
-use super::model::GreylistMode;
 
 use crate::admin::MetricsListen;
 use crate::kernel::Mode;
 use crate::log::{Addresses, Level};
 use crate::milter::{Endpoint, HeaderName, RefusalText, ReplyText};
-use crate::policy::{Action, Refusing};
+use crate::policy::{self, Action, Refusing};
 
 /// A value as it stands in the file, with its place.
 pub(super) type Value<'t> = Spanned<DeValue<'t>>;
@@ -315,7 +314,7 @@ macro_rules! words {
 words! {
     Action { "enforce" => Action::Enforce, "observe" => Action::Observe }
     Addresses { "full" => Addresses::Full, "domain" => Addresses::Domain, "hash" => Addresses::Hash }
-    GreylistMode { "envelope" => GreylistMode::Envelope }
+    policy::Mode { "envelope" => policy::Mode::Envelope, "content" => policy::Mode::Content, "hybrid" => policy::Mode::Hybrid }
     Level {
         "error" => Level::Error,
         "warn" => Level::Warn,

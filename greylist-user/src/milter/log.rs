@@ -51,6 +51,7 @@ pub(super) fn judged(attempt: &Attempt<'_>, judgement: &Judgement, addresses: Ad
         Verdict::Refuse(_) => tell!(info, "turned-away"),
         Verdict::Pass(PassReason::Waited { waited }) => tell!(info, "passed", waited),
         Verdict::Pass(_) => tell!(debug, "passed"),
+        Verdict::Read(_) => tell!(debug, "read"),
     }
 }
 

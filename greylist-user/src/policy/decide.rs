@@ -29,7 +29,7 @@ use super::record::{Record, Standing};
 use super::rhythm::{self, Noted};
 use super::rules::{Action, Policy};
 use super::time::Timestamp;
-use super::verdict::{DeferReason, PassReason, Verdict};
+use super::verdict::{DeferReason, PassReason, ReadReason, Verdict};
 
 /// What follows from one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ pub fn decide(
     circumstances: &Circumstances,
     now: Timestamp,
 ) -> Decision {
-    let mut decision = decide_by_tuple(policy, prior, attempt, circumstances.helo_hops, now);
+    let mut decision = decide_by_tuple(policy, prior, attempt, circumstances, now);
     decision.wants_content |= circumstances.after_failure;
     decision
 }
@@ -89,16 +89,20 @@ fn decide_by_tuple(
     policy: &Policy,
     prior: Option<&Record>,
     attempt: &Attempt<'_>,
-    helo_hops: bool,
+    circumstances: &Circumstances,
     now: Timestamp,
 ) -> Decision {
+    let Circumstances {
+        helo_hops, reads, ..
+    } = *circumstances;
+    let defer = |reason, next, noted| defer(policy, reads, reason, next, noted);
     let begin = |life, reason| {
         let mut first = Record::begun(life, now);
         rhythm::note_first(policy, &mut first, attempt);
         if helo_hops {
             rhythm::note_hopping(policy, &mut first);
         }
-        defer(policy, reason, first, Noted::default())
+        defer(reason, first, Noted::default())
     };
     let Some(prior) = prior else {
         return begin(1, DeferReason::New);
@@ -111,14 +115,20 @@ fn decide_by_tuple(
         Standing::Lapsed => begin(prior.life.saturating_add(1), DeferReason::Late),
         Standing::Early { left } if rhythm::is_same_attempt(policy, prior, attempt, now) => {
             next.round |= attempt.server.bit();
-            defer(policy, DeferReason::Early { left }, next, Noted::default())
+            defer(DeferReason::Early { left }, next, Noted::default())
         }
         Standing::Early { .. } => {
             let noted = rhythm::note_early(policy, &mut next, attempt, now);
             next.note_attempt(attempt.server, now);
             let waited = now.since(next.first_seen);
             let left = next.delay(policy).saturating_sub(waited);
-            defer(policy, DeferReason::Early { left }, next, noted)
+            defer(DeferReason::Early { left }, next, noted)
+        }
+        // Having waited is no proof where content alone is.
+        Standing::InWindow { .. } if reads == Some(ReadReason::Mode) => {
+            next.note_attempt(attempt.server, now);
+            let left = Duration::ZERO;
+            defer(DeferReason::Early { left }, next, Noted::default())
         }
         Standing::InWindow { waited } => {
             next.note_attempt(attempt.server, now);
@@ -131,11 +141,18 @@ fn decide_by_tuple(
     }
 }
 
-fn defer(policy: &Policy, reason: DeferReason, next: Record, noted: Noted) -> Decision {
+fn defer(
+    policy: &Policy,
+    reads: Option<ReadReason>,
+    reason: DeferReason,
+    next: Record,
+    noted: Noted,
+) -> Decision {
     Decision {
-        verdict: match policy.action {
-            Action::Enforce => Verdict::Defer(reason),
-            Action::Observe => Verdict::Pass(PassReason::Observed),
+        verdict: match (policy.action, reads) {
+            (Action::Observe, _) => Verdict::Pass(PassReason::Observed),
+            (Action::Enforce, Some(reason)) => Verdict::Read(reason),
+            (Action::Enforce, None) => Verdict::Defer(reason),
         },
         next,
         offence: noted.offence,

@@ -8,6 +8,8 @@
 //! comes last, so that it is known where the fields begin. Header fields but Message-ID are left
 //! out: `Received` differs at each try, and `Date` may.
 
+use std::hash::{Hash, Hasher};
+
 use md5::{Digest as _, Md5};
 
 use super::attempt::Attempt;
@@ -15,7 +17,7 @@ use super::network::ClientNetwork;
 use super::tuple::{self, Seed};
 
 /// Names one message to one recipient.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 16]);
 
 impl Fingerprint {
@@ -45,6 +47,14 @@ impl Fingerprint {
     }
 }
 
+/// Half of it is its hash: it is a keyed hash already.
+impl Hash for Fingerprint {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+    }
+}
+
 /// A message that is being read: constant memory, whatever its length.
 #[derive(Clone, Debug)]
 pub struct MessageHasher {
@@ -52,24 +62,30 @@ pub struct MessageHasher {
     keyed: Md5,
     body: Md5,
     body_length: u64,
+    /// Bytes of the body that are still to be hashed.
+    left: u64,
     /// The first Message-ID, hashed, since strangers choose its length.
     message_id: Option<[u8; 16]>,
 }
 
 impl MessageHasher {
-    fn keyed(key: [u8; 16]) -> Self {
+    fn keyed(key: [u8; 16], limit: u64) -> Self {
         let keyed = Md5::new_with_prefix(key);
         Self {
             body: keyed.clone(),
             keyed,
             body_length: 0,
+            left: if limit == 0 { u64::MAX } else { limit },
             message_id: None,
         }
     }
 
     /// Takes the next piece of the body.
     pub fn body(&mut self, piece: &[u8]) {
-        self.body.update(piece);
+        let hashed =
+            usize::try_from(self.left).map_or(piece, |left| &piece[..piece.len().min(left)]);
+        self.body.update(hashed);
+        self.left -= hashed.len() as u64;
         self.body_length += piece.len() as u64;
     }
 
@@ -111,9 +127,9 @@ impl MessageHasher {
 }
 
 impl Seed {
-    /// Begins to read a message.
-    pub fn message_hasher(&self) -> MessageHasher {
-        MessageHasher::keyed(self.message_key())
+    /// Begins to read a message, of whose body `limit` bytes are hashed; 0 means all.
+    pub fn message_hasher(&self, limit: u64) -> MessageHasher {
+        MessageHasher::keyed(self.message_key(), limit)
     }
 }
 
@@ -133,7 +149,7 @@ mod tests {
     }
 
     fn read(message_id: Option<&[u8]>, pieces: &[&[u8]]) -> MessageHasher {
-        let mut hasher = MessageHasher::keyed(KEY);
+        let mut hasher = MessageHasher::keyed(KEY, 0);
         if let Some(message_id) = message_id {
             hasher.header(b"Message-ID", message_id);
         }
@@ -234,7 +250,7 @@ mod tests {
         // What follows one body may be the end of a longer one, followed by less: only the length
         // of the body tells.
         let trailer = |reverse_path: &[u8], recipient: &[u8]| {
-            let keyed = MessageHasher::keyed(KEY).keyed;
+            let keyed = MessageHasher::keyed(KEY, 0).keyed;
             let mut bytes = b"I".to_vec();
             bytes.extend(keyed.chain_update(MESSAGE_ID).finalize());
             tuple::feed_mailbox(reverse_path, |piece| bytes.extend(piece));
@@ -272,7 +288,7 @@ mod tests {
     #[test]
     fn first_message_id_counts_in_any_case_and_without_white_space() {
         let plain = name(&read(Some(MESSAGE_ID), &[BODY]), &ATTEMPT);
-        let mut twice = MessageHasher::keyed(KEY);
+        let mut twice = MessageHasher::keyed(KEY, 0);
         twice.header(b"Received", b"from somewhere");
         twice.header(b"MESSAGE-id", b"\r\n\t<1@sender.example> ");
         twice.header(b"Message-ID", b"<2@sender.example>");
@@ -287,7 +303,7 @@ mod tests {
         let named = |byte: u8| {
             let mut seed = [byte; Seed::LENGTH];
             seed[1] = byte.wrapping_add(1);
-            let mut hasher = Seed::from_bytes(seed).message_hasher();
+            let mut hasher = Seed::from_bytes(seed).message_hasher(0);
             hasher.body(BODY);
             name(&hasher, &ATTEMPT)
         };

@@ -25,6 +25,7 @@ use super::registered::{registered_domain, without_final_dot};
 use super::rules::Policy;
 use super::time::{Second, Timestamp};
 use super::tuple::{DomainMark, HopKey, Seed};
+use super::verdict::ReadReason;
 
 /// An attempt as far as relay hopping is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +98,8 @@ pub struct Circumstances {
     /// A message of its sender to its recipient has failed permanently within the hour, and what
     /// this attempt announces does not tell whether it is the same.
     pub after_failure: bool,
+    /// Why its message is read before it could be deferred, if it is.
+    pub reads: Option<ReadReason>,
 }
 
 impl Sighting {

@@ -23,6 +23,18 @@ pub trait Judge: Send + Sync {
     /// Begins to read a message for recipients of which [`Judgement::wants_content`] was said.
     fn message_hasher(&self) -> MessageHasher;
 
+    /// Reads the content of the message of `attempt`, of which [`Verdict::Read`] was said, and says
+    /// what it deserves. What passes is not spent by that: it may have to wait for another recipient.
+    fn judge_content(
+        &self,
+        attempt: &Attempt<'_>,
+        message: &MessageHasher,
+        now: Timestamp,
+    ) -> Judgement;
+
+    /// Hears that the message of `attempt` goes through, as [`Judge::judge_content`] said it may.
+    fn note_content_pass(&self, attempt: &Attempt<'_>, message: &MessageHasher, now: Timestamp);
+
     /// Hears the content of the message that `attempt` was made with. The verdict on the attempt
     /// stands; what the content proves counts for the attempts to come.
     fn note_content(&self, attempt: &Attempt<'_>, message: &MessageHasher, now: Timestamp);

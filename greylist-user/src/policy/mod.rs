@@ -5,6 +5,7 @@
 
 mod attempt;
 mod client;
+mod content;
 mod decide;
 mod dynamic;
 mod effect;
@@ -18,6 +19,7 @@ mod ladder;
 mod neighbours;
 mod network;
 mod offence;
+mod pair;
 mod persistence;
 pub mod ranges;
 mod record;
@@ -40,6 +42,7 @@ mod scenarios;
 
 pub use attempt::{Attempt, Origin, ServerMark, verified_name};
 pub use client::{Accused, ClientRecord, Protection, Strike, protection};
+pub use content::{ContentRecord, ContentStanding, reads};
 pub use decide::{Decision, decide, exempt};
 pub use effect::Effect;
 pub use failure::{Bearing, Failure, counts_rejections};
@@ -51,19 +54,22 @@ pub use ladder::{Struck, a_day_at_most, excuse, strike, turns_away};
 pub use neighbours::{Neighbour, Neighbours};
 pub use network::ClientNetwork;
 pub use offence::{Offence, Outcome};
+pub use pair::PairRecord;
 pub use persistence::{Persistence, lengthened};
 pub use record::{Record, Standing};
 pub use rejections::Rejections;
 pub use reputation::{RecipientMark, Reputation, Repute, Weights, refusal};
 pub use rhythm::note_content;
-pub use rules::{Action, Policy, Punish, Refusing, ReputationRules};
+pub use rules::{
+    Action, ContentRules, ContentTrust, Mode, Policy, Punish, Refusing, ReputationRules,
+};
 pub use sentence::{
     Sentence, SentenceLevel, SentenceReason, SentencedClient, UnknownLevel, UnsentenceableNetwork,
 };
 pub use time::{Second, Timestamp};
 pub use trust::TrustRecord;
 pub use tuple::{
-    ClientKey, DomainMark, FailureKey, HeloKey, HopKey, HostMark, NetworkKey, PairKey, Seed,
-    TrustKey, TupleKey,
+    ClientKey, DomainMark, FailureKey, HeloKey, HopKey, HostMark, NetworkKey, NetworkMark, PairKey,
+    PairTag, Seed, TrustKey, TupleKey,
 };
-pub use verdict::{DeferReason, PassReason, RefuseReason, Verdict};
+pub use verdict::{DeferReason, PassReason, ReadReason, RefuseReason, Verdict};

@@ -161,7 +161,7 @@ impl Record {
     }
 
     /// Notes that the latest attempt passed.
-    pub(super) fn note_pass(&mut self, now: Timestamp) {
+    pub fn note_pass(&mut self, now: Timestamp) {
         if !self.has_passed() {
             self.passed = Second::from(now);
         }

@@ -5,7 +5,7 @@
 //! the sender and never to the whole client; and it lapses unless it is used.
 
 use super::reputation::Repute;
-use super::rules::Policy;
+use super::rules::{ContentTrust, Policy};
 use super::time::Timestamp;
 
 /// The facts about one client network and folded reverse-path.
@@ -67,6 +67,11 @@ impl TrustRecord {
         policy.trust_after != 0
             && self.passes >= passes_wanted(policy, repute)
             && !self.has_lapsed(policy, now)
+    }
+
+    /// Whether a message that came again has earned trust which holds at `now`.
+    pub fn is_earned_by_content(&self, policy: &Policy, now: Timestamp) -> bool {
+        policy.content.trust != ContentTrust::Off && !self.has_lapsed(policy, now)
     }
 
     /// Whether the record is void at `now`: the one definition, for look-up, sweep and listing.

@@ -20,6 +20,7 @@ use super::fold;
 use super::network::ClientNetwork;
 use super::registered::without_final_dot;
 use super::reputation::RecipientMark;
+use super::rules::ContentTrust;
 use super::sentence::SentencedClient;
 
 /// The secret that keys are made with. Hosts that share records share one seed.
@@ -58,6 +59,15 @@ pub struct DomainMark(NonZeroU32);
 /// What a reverse-path and recipient are remembered by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PairKey([u8; 16]);
+
+/// Half of a [`PairKey`]: millions are held, and two pairs that share one cost a message one deferral
+/// more or less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PairTag([u8; 8]);
+
+/// Which of 65,536 shares a client network belongs to: a keyed hash, so that nobody can choose it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NetworkMark(u16);
 
 /// What a permanent failure is remembered by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -155,6 +165,26 @@ impl Seed {
         PairKey(hasher.finish())
     }
 
+    /// The key of the trust that a message which came again earns the client of `attempt`; [`None`]
+    /// where it earns none.
+    pub fn content_trust_key(
+        &self,
+        scope: ContentTrust,
+        attempt: &Attempt<'_>,
+    ) -> Option<TrustKey> {
+        let mut hasher = self.hasher(b'U');
+        ClientNetwork::cut(attempt.client, 32, 128).feed(|piece| hasher.raw(piece));
+        match scope {
+            ContentTrust::Off => return None,
+            ContentTrust::Address => hasher.raw(b"A"),
+            ContentTrust::Domain => {
+                hasher.raw(b"D");
+                hasher.lower_case(fold::split(attempt.reverse_path).1);
+            }
+        }
+        Some(TrustKey(hasher.finish()))
+    }
+
     /// The key of a failure: client address, reverse-path and recipient.
     pub fn failure_key(&self, client: IpAddr, reverse_path: &[u8], recipient: &[u8]) -> FailureKey {
         let mut hasher = self.hasher(b'F');
@@ -188,6 +218,63 @@ impl Seed {
         let mut hasher = KeyHasher::new(&self.0);
         hasher.raw(&[kind]);
         hasher
+    }
+}
+
+impl PairKey {
+    /// The half of it that the record of the pair is found by.
+    pub const fn tag(self) -> PairTag {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        PairTag([a, b, c, d, e, f, g, h])
+    }
+}
+
+impl PairTag {
+    /// The tag that was stored as `bytes`.
+    pub const fn from_bytes(bytes: [u8; 8]) -> Self {
+        Self(bytes)
+    }
+
+    /// The tag as it is stored.
+    pub const fn to_bytes(self) -> [u8; 8] {
+        self.0
+    }
+}
+
+/// Half of it is its hash, said twice: a table looks at both ends.
+impl Hash for PairTag {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [a, b, c, d, ..] = self.0;
+        let half = u64::from(u32::from_le_bytes([a, b, c, d]));
+        state.write_u64(half << 32 | half);
+    }
+}
+
+impl NetworkKey {
+    /// The share that the network belongs to.
+    pub const fn mark(self) -> NetworkMark {
+        let [a, b, ..] = self.0;
+        NetworkMark(u16::from_le_bytes([a, b]))
+    }
+}
+
+impl NetworkMark {
+    /// How many there are.
+    pub const COUNT: usize = 1 << 16;
+
+    /// The mark as it is stored.
+    pub const fn to_bits(self) -> u16 {
+        self.0
+    }
+
+    /// The mark that was stored as `bits`.
+    pub const fn from_bits(bits: u16) -> Self {
+        Self(bits)
+    }
+
+    /// Half of it.
+    pub(super) const fn part(self) -> u8 {
+        self.0.to_le_bytes()[0]
     }
 }
 

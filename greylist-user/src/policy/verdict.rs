@@ -11,6 +11,8 @@ pub enum Verdict {
     Defer(DeferReason),
     /// Let it through.
     Pass(PassReason),
+    /// Go on to the end of the message: its content decides. No answer yet.
+    Read(ReadReason),
     /// Turn the client away, for what it has done.
     Refuse(RefuseReason),
 }
@@ -21,6 +23,7 @@ impl Verdict {
         match self {
             Self::Defer(_) => "deferred",
             Self::Pass(_) => "passed",
+            Self::Read(_) => "read",
             Self::Refuse(_) => "refused",
         }
     }
@@ -28,17 +31,26 @@ impl Verdict {
     /// The word for why.
     pub const fn reason(self) -> &'static str {
         match self {
+            Self::Defer(DeferReason::ContentEarly { .. }) => "content-early",
+            Self::Defer(DeferReason::ContentNew) => "content-new",
             Self::Defer(DeferReason::Early { .. }) => "early",
             Self::Defer(DeferReason::Late) => "late",
             Self::Defer(DeferReason::New) => "new",
             Self::Pass(PassReason::Allowed) => "allowed",
             Self::Pass(PassReason::Authenticated) => "authenticated",
+            Self::Pass(PassReason::Content { .. }) => "content",
+            Self::Pass(PassReason::ContentAgain) => "content-again",
+            Self::Pass(PassReason::ContentTrusted) => "content-trusted",
             Self::Pass(PassReason::Local) => "local",
             Self::Pass(PassReason::Observed) => "observed",
             Self::Pass(PassReason::Passed) => "passed",
+            Self::Pass(PassReason::Persisted { .. }) => "persisted",
             Self::Pass(PassReason::Trusted) => "trusted",
             Self::Pass(PassReason::Unrecorded) => "unrecorded",
             Self::Pass(PassReason::Waited { .. }) => "waited",
+            Self::Read(ReadReason::Mode) => "mode",
+            Self::Read(ReadReason::Probe) => "probe",
+            Self::Read(ReadReason::Roaming) => "roaming",
             Self::Refuse(RefuseReason::BadReputation { .. }) => "bad-reputation",
             Self::Refuse(RefuseReason::Sentenced) => "sentenced",
         }
@@ -48,6 +60,13 @@ impl Verdict {
 /// Why an attempt is deferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeferReason {
+    /// The same message was first read so short a time ago that it may pass only after `left`.
+    ContentEarly {
+        /// Time until it may pass.
+        left: Duration,
+    },
+    /// The message has not been read before, or so long ago that this does not count.
+    ContentNew,
     /// The retry window has not opened yet; it opens after `left`.
     Early {
         /// Time until the window opens.
@@ -66,12 +85,27 @@ pub enum PassReason {
     Allowed,
     /// The client authenticated.
     Authenticated,
+    /// The same message was read before, `waited` ago, from whatever network.
+    Content {
+        /// From the first attempt of its sender at its recipient to this one.
+        waited: Duration,
+    },
+    /// The same message passed for its content some minutes ago.
+    ContentAgain,
+    /// The client address and the sender's domain have earned trust by a message that came again.
+    ContentTrusted,
     /// The client is this host, or one the operator calls local.
     Local,
     /// Would have been deferred, had the policy's action been to enforce.
     Observed,
     /// The tuple passed before.
     Passed,
+    /// Reverse-path and recipient have been tried so often and so long that their mail passes,
+    /// though its content never comes again.
+    Persisted {
+        /// From the first attempt to this one.
+        waited: Duration,
+    },
     /// The client and the folded reverse-path have earned trust.
     Trusted,
     /// The store is full and nothing may be shed: passed without a record, counted and alarmed.
@@ -81,6 +115,17 @@ pub enum PassReason {
         /// From the first attempt to this one.
         waited: Duration,
     },
+}
+
+/// Why a message is read before it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadReason {
+    /// The policy's mode has content alone decide.
+    Mode,
+    /// The reverse-path is null or a probe's, which is not refused before.
+    Probe,
+    /// The same reverse-path and recipient came from another network before.
+    Roaming,
 }
 
 /// Why a client is turned away.

@@ -229,6 +229,9 @@ impl Store {
         if known.trusted {
             return gets(Verdict::Pass(PassReason::Trusted));
         }
+        if self.content_trust(policy, attempt, now).is_some() {
+            return gets(Verdict::Pass(PassReason::ContentTrusted));
+        }
         if known.tuple.is_none() && self.tuples.len() >= self.tuples.capacity() {
             return gets(Verdict::Pass(PassReason::Unrecorded));
         }
@@ -237,6 +240,7 @@ impl Store {
             after_failure: known.failure.is_some_and(|failure| {
                 failure.bearing(policy, attempt, now) == Bearing::WantsContent
             }),
+            reads: policy::reads(policy, attempt, self.roams(policy, network, attempt, now)),
         };
         let decision = policy::decide(policy, known.tuple.as_ref(), attempt, &circumstances, now);
         MailStanding {
@@ -244,6 +248,18 @@ impl Store {
             offence: decision.offence,
             ..known
         }
+    }
+
+    fn roams(
+        &self,
+        policy: &Policy,
+        network: ClientNetwork,
+        attempt: &Attempt<'_>,
+        now: Timestamp,
+    ) -> bool {
+        let mark = self.seed.network_key(network).mark();
+        let pair = self.pairs.get(&self.seed.pair_key(attempt).tag());
+        pair.is_some_and(|it| it.roams(policy, mark, now))
     }
 
     fn remembered_helo(

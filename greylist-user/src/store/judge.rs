@@ -7,9 +7,9 @@
 use std::sync::atomic::Ordering;
 
 use crate::policy::{
-    self, Attempt, Circumstances, ClientNetwork, Decision, Grounds, Judge, Judgement,
-    MessageHasher, NetworkKey, Offence, PassReason, Policy, RefuseReason, Repute, SentencedClient,
-    Timestamp, TrustKey, TrustRecord, Verdict,
+    self, Attempt, Circumstances, ClientNetwork, Decision, Fingerprint, Grounds, Judge, Judgement,
+    MessageHasher, NetworkKey, NetworkMark, Offence, PassReason, Policy, RefuseReason, Repute,
+    SentencedClient, Timestamp, TrustKey, TrustRecord, Verdict,
 };
 
 use super::Store;
@@ -28,7 +28,21 @@ impl Judge for Store {
     }
 
     fn message_hasher(&self) -> MessageHasher {
-        self.seed.message_hasher()
+        self.seed
+            .message_hasher(self.policy.load().content.hash_limit)
+    }
+
+    fn judge_content(
+        &self,
+        attempt: &Attempt<'_>,
+        message: &MessageHasher,
+        now: Timestamp,
+    ) -> Judgement {
+        self.read(attempt, message, now)
+    }
+
+    fn note_content_pass(&self, attempt: &Attempt<'_>, message: &MessageHasher, now: Timestamp) {
+        self.note_read_pass(attempt, message, now);
     }
 
     fn note_content(&self, attempt: &Attempt<'_>, message: &MessageHasher, now: Timestamp) {
@@ -37,19 +51,7 @@ impl Judge for Store {
         let Some(fingerprint) = message.fingerprint(network, attempt) else {
             return;
         };
-        let tuple_key = self.seed.tuple_key(network, attempt);
-        let offence = self
-            .tuples
-            .alter(&tuple_key, |record| {
-                policy::note_content(&policy, record, attempt, fingerprint)
-            })
-            .flatten();
-        let after_failure =
-            self.failures
-                .note_content(&policy, &self.seed, attempt, fingerprint, now);
-        for offence in offence.into_iter().chain(after_failure) {
-            self.strike(&policy, attempt, offence, now);
-        }
+        self.note_evidence(&policy, network, attempt, fingerprint, now);
     }
 
     fn note_rejected(&self, attempt: &Attempt<'_>, now: Timestamp) {
@@ -102,10 +104,9 @@ impl Store {
             return Verdict::Refuse(reason).into();
         }
         let trust_key = self.seed.trust_key(network, attempt);
-        let judgement = if self.uses_trust(&trust_key, policy, repute, now) {
-            Verdict::Pass(PassReason::Trusted).into()
-        } else {
-            self.judge_tuple(policy, attempt, network, now)
+        let judgement = match self.uses_trust(&trust_key, policy, attempt, repute, now) {
+            Some(reason) => Verdict::Pass(reason).into(),
+            None => self.judge_tuple(policy, attempt, network, network_key.mark(), now),
         };
         let verdict = judgement.verdict;
         if let Verdict::Pass(PassReason::Waited { .. } | PassReason::Passed) = verdict {
@@ -114,6 +115,31 @@ impl Store {
         self.reputations
             .note_verdict(policy, &self.seed, network_key, attempt, verdict, now);
         judgement
+    }
+
+    /// Hears what the message of an attempt turned out to be: it may prove what the attempt looked
+    /// like.
+    pub(super) fn note_evidence(
+        &self,
+        policy: &Policy,
+        network: ClientNetwork,
+        attempt: &Attempt<'_>,
+        fingerprint: Fingerprint,
+        now: Timestamp,
+    ) {
+        let tuple_key = self.seed.tuple_key(network, attempt);
+        let offence = self
+            .tuples
+            .alter(&tuple_key, |record| {
+                policy::note_content(policy, record, attempt, fingerprint)
+            })
+            .flatten();
+        let after_failure =
+            self.failures
+                .note_content(policy, &self.seed, attempt, fingerprint, now);
+        for offence in offence.into_iter().chain(after_failure) {
+            self.strike(policy, attempt, offence, now);
+        }
     }
 
     /// Whether a bad reputation turns `attempt` away, or only would.
@@ -146,6 +172,7 @@ impl Store {
         policy: &Policy,
         attempt: &Attempt<'_>,
         network: ClientNetwork,
+        mark: NetworkMark,
         now: Timestamp,
     ) -> Judgement {
         let hopped = self.hops.note(policy, &self.seed, network, attempt, now);
@@ -153,9 +180,16 @@ impl Store {
             self.strike_address(policy, address, network, Offence::RelayHopping, now);
         }
         let failed = self.failures.note_attempt(policy, &self.seed, attempt, now);
+        let pair = policy
+            .mode
+            .reads()
+            .then(|| self.seed.pair_key(attempt).tag());
+        let known = pair.and_then(|it| self.pairs.get(&it));
+        let roaming = known.is_some_and(|it| it.roams(policy, mark, now));
         let circumstances = Circumstances {
             helo_hops: hopped.helo_hops,
             after_failure: failed.wants_content,
+            reads: policy::reads(policy, attempt, roaming),
         };
         let tuple_key = self.seed.tuple_key(network, attempt);
         let decided = self.tuples.update(tuple_key, |prior| {
@@ -170,6 +204,16 @@ impl Store {
         let Ok(decision) = decided else {
             return Verdict::Pass(PassReason::Unrecorded).into();
         };
+        if let Some(pair) = pair {
+            match decision.verdict {
+                Verdict::Defer(_) | Verdict::Read(_) => {
+                    self.pairs
+                        .note_contact(policy, pair, mark, &self.metrics, now);
+                }
+                Verdict::Pass(PassReason::Waited { .. }) => self.pairs.end(&pair),
+                _ => {}
+            }
+        }
         let judgement = judgement_of(&decision, circumstances, policy);
         if !judgement.grounds.would_wait.is_zero() {
             self.metrics.would_wait.inc();
@@ -215,10 +259,33 @@ impl Store {
             self.reputations.standing(policy, &key, now)
         };
         record.is_some_and(|record| record.is_trusted(policy, repute(), now))
+            || self.content_trust(policy, attempt, now).is_some()
     }
 
-    /// Whether trust holds; if so, it is renewed.
-    fn uses_trust(&self, key: &TrustKey, policy: &Policy, repute: Repute, now: Timestamp) -> bool {
+    /// The key of the trust that a message which came again has earned, if it holds.
+    pub(super) fn content_trust(
+        &self,
+        policy: &Policy,
+        attempt: &Attempt<'_>,
+        now: Timestamp,
+    ) -> Option<TrustKey> {
+        if !policy.mode.reads() {
+            return None;
+        }
+        let key = self.seed.content_trust_key(policy.content.trust, attempt)?;
+        let record = self.trust.get(&key)?;
+        record.is_earned_by_content(policy, now).then_some(key)
+    }
+
+    /// Whether trust holds, and which; if so, it is renewed.
+    fn uses_trust(
+        &self,
+        key: &TrustKey,
+        policy: &Policy,
+        attempt: &Attempt<'_>,
+        repute: Repute,
+        now: Timestamp,
+    ) -> Option<PassReason> {
         let used = self.trust.alter(key, |record| {
             let trusted = record.is_trusted(policy, repute, now);
             if trusted {
@@ -226,7 +293,12 @@ impl Store {
             }
             trusted
         });
-        used.unwrap_or(false)
+        if used == Some(true) {
+            return Some(PassReason::Trusted);
+        }
+        let key = self.content_trust(policy, attempt, now)?;
+        self.trust.alter(&key, |record| *record = record.used(now));
+        Some(PassReason::ContentTrusted)
     }
 
     pub(super) fn credit_trust(&self, key: TrustKey, policy: &Policy, now: Timestamp) {

@@ -8,7 +8,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::policy::{Action, DeferReason, Offence, Outcome, PassReason, RefuseReason, Verdict};
+use crate::policy::{
+    Action, DeferReason, Offence, Outcome, PassReason, ReadReason, RefuseReason, Verdict,
+};
 
 /// The store's counters and gauges. Cloning shares them.
 #[derive(Clone, Debug)]
@@ -35,6 +37,18 @@ pub struct Metrics {
     pub tuple_capacity: Gauge,
     /// Records of trust held.
     pub trusted: Gauge,
+    /// Fingerprints of messages held.
+    pub contents: Gauge,
+    /// Fingerprints that may be held.
+    pub content_capacity: Gauge,
+    /// Messages of which the envelope decided since no fingerprint more may be held.
+    pub contents_unrecorded: Counter,
+    /// Those of which it did since their network has its share.
+    pub contents_beyond_share: Counter,
+    /// Reverse-paths and recipients held of which mail is pending.
+    pub pairs: Gauge,
+    /// Those not recorded since too many are.
+    pub pairs_unrecorded: Counter,
     /// Trust that was not recorded since the store was full.
     pub trust_unrecorded: Counter,
     /// Sentences held.
@@ -113,6 +127,12 @@ impl Metrics {
             tuples "Tuples held"
             tuple_capacity "Tuples that may be held"
             trusted "Senders that have earned trust or are earning it"
+            contents "Fingerprints of messages held"
+            content_capacity "Fingerprints of messages that may be held"
+            contents_unrecorded "Messages decided by their envelope since no more fingerprints may be held"
+            contents_beyond_share "Messages decided by their envelope since their network has its share of fingerprints"
+            pairs "Reverse-paths and recipients held of which mail is pending"
+            pairs_unrecorded "Reverse-paths and recipients not recorded since too many are"
             trust_unrecorded "Passes that earned no trust since the store was full"
             sentences "Sentences held"
             sentence_capacity "Sentences that may be held"
@@ -218,6 +238,12 @@ impl Default for Metrics {
             tuples: Gauge::default(),
             tuple_capacity: Gauge::default(),
             trusted: Gauge::default(),
+            contents: Gauge::default(),
+            content_capacity: Gauge::default(),
+            contents_unrecorded: Counter::default(),
+            contents_beyond_share: Counter::default(),
+            pairs: Gauge::default(),
+            pairs_unrecorded: Counter::default(),
             trust_unrecorded: Counter::default(),
             sentences: Gauge::default(),
             sentence_capacity: Gauge::default(),
@@ -285,7 +311,11 @@ fn by_action() -> Family<ActionLabels, Counter> {
 }
 
 /// One of each kind of verdict, in the order that [`place`] gives; their times are of no account.
-const VERDICTS: [Verdict; 13] = [
+const VERDICTS: [Verdict; 22] = [
+    Verdict::Defer(DeferReason::ContentEarly {
+        left: Duration::ZERO,
+    }),
+    Verdict::Defer(DeferReason::ContentNew),
     Verdict::Defer(DeferReason::Early {
         left: Duration::ZERO,
     }),
@@ -293,14 +323,25 @@ const VERDICTS: [Verdict; 13] = [
     Verdict::Defer(DeferReason::New),
     Verdict::Pass(PassReason::Allowed),
     Verdict::Pass(PassReason::Authenticated),
+    Verdict::Pass(PassReason::Content {
+        waited: Duration::ZERO,
+    }),
+    Verdict::Pass(PassReason::ContentAgain),
+    Verdict::Pass(PassReason::ContentTrusted),
     Verdict::Pass(PassReason::Local),
     Verdict::Pass(PassReason::Observed),
     Verdict::Pass(PassReason::Passed),
+    Verdict::Pass(PassReason::Persisted {
+        waited: Duration::ZERO,
+    }),
     Verdict::Pass(PassReason::Trusted),
     Verdict::Pass(PassReason::Unrecorded),
     Verdict::Pass(PassReason::Waited {
         waited: Duration::ZERO,
     }),
+    Verdict::Read(ReadReason::Mode),
+    Verdict::Read(ReadReason::Probe),
+    Verdict::Read(ReadReason::Roaming),
     Verdict::Refuse(RefuseReason::BadReputation { permanently: false }),
     Verdict::Refuse(RefuseReason::Sentenced),
 ];
@@ -308,19 +349,28 @@ const VERDICTS: [Verdict; 13] = [
 /// Where verdicts like `verdict` stand in [`VERDICTS`].
 const fn place(verdict: Verdict) -> usize {
     match verdict {
-        Verdict::Defer(DeferReason::Early { .. }) => 0,
-        Verdict::Defer(DeferReason::Late) => 1,
-        Verdict::Defer(DeferReason::New) => 2,
-        Verdict::Pass(PassReason::Allowed) => 3,
-        Verdict::Pass(PassReason::Authenticated) => 4,
-        Verdict::Pass(PassReason::Local) => 5,
-        Verdict::Pass(PassReason::Observed) => 6,
-        Verdict::Pass(PassReason::Passed) => 7,
-        Verdict::Pass(PassReason::Trusted) => 8,
-        Verdict::Pass(PassReason::Unrecorded) => 9,
-        Verdict::Pass(PassReason::Waited { .. }) => 10,
-        Verdict::Refuse(RefuseReason::BadReputation { .. }) => 11,
-        Verdict::Refuse(RefuseReason::Sentenced) => 12,
+        Verdict::Defer(DeferReason::ContentEarly { .. }) => 0,
+        Verdict::Defer(DeferReason::ContentNew) => 1,
+        Verdict::Defer(DeferReason::Early { .. }) => 2,
+        Verdict::Defer(DeferReason::Late) => 3,
+        Verdict::Defer(DeferReason::New) => 4,
+        Verdict::Pass(PassReason::Allowed) => 5,
+        Verdict::Pass(PassReason::Authenticated) => 6,
+        Verdict::Pass(PassReason::Content { .. }) => 7,
+        Verdict::Pass(PassReason::ContentAgain) => 8,
+        Verdict::Pass(PassReason::ContentTrusted) => 9,
+        Verdict::Pass(PassReason::Local) => 10,
+        Verdict::Pass(PassReason::Observed) => 11,
+        Verdict::Pass(PassReason::Passed) => 12,
+        Verdict::Pass(PassReason::Persisted { .. }) => 13,
+        Verdict::Pass(PassReason::Trusted) => 14,
+        Verdict::Pass(PassReason::Unrecorded) => 15,
+        Verdict::Pass(PassReason::Waited { .. }) => 16,
+        Verdict::Read(ReadReason::Mode) => 17,
+        Verdict::Read(ReadReason::Probe) => 18,
+        Verdict::Read(ReadReason::Roaming) => 19,
+        Verdict::Refuse(RefuseReason::BadReputation { .. }) => 20,
+        Verdict::Refuse(RefuseReason::Sentenced) => 21,
     }
 }
 
@@ -354,7 +404,7 @@ mod tests {
         let metrics = Metrics::default();
         let mut registry = Registry::with_prefix("greygate");
         metrics.register(&mut registry);
-        metrics.judged(VERDICTS[0]);
+        metrics.judged(VERDICTS[2]);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).expect("text is written");
         let counted = r#"greygate_verdicts_total{verdict="deferred",reason="early"} 1"#;

@@ -15,6 +15,7 @@
 
 mod clients;
 pub mod codec;
+mod contents;
 mod explain;
 mod failures;
 mod hops;
@@ -23,7 +24,9 @@ mod keeper;
 mod lock;
 mod memory;
 mod metrics;
+mod pairs;
 mod persist;
+mod reading;
 mod reputations;
 mod restored;
 mod seed;
@@ -50,12 +53,14 @@ use crate::policy::{
 
 use clients::Clients;
 use codec::Header;
+use contents::Contents;
 pub use explain::{CoveringSentence, Explanation, MailStanding, NetworkStanding, Question};
 use failures::Failures;
 use hops::Hops;
 pub use keeper::Keeper;
 use lock::{Lock, Locked};
 pub use metrics::Metrics;
+use pairs::Pairs;
 use reputations::Reputations;
 pub use restored::Restored;
 pub use seed::SeedError;
@@ -82,6 +87,13 @@ pub struct Settings {
     /// Most client addresses of which strikes or AUTH are remembered, and most client networks of
     /// which a reputation is. Default 1,000,000: some 200 MB when full.
     pub clients: usize,
+    /// Most fingerprints of messages held at once. Default 1,000,000: some 70 MB when full.
+    pub contents: usize,
+    /// Most of them that one client network may begin. Default 10,000: a hundred networks fill the
+    /// table.
+    pub contents_per_network: u32,
+    /// Longest time from one sweep of all fingerprints to the next. Default 1 h.
+    pub contents_sweep: Duration,
     /// Time from one snapshot to the next: what a crash may lose. Default 5 min.
     pub snapshot_interval: Duration,
     /// Attempts from one slice of the sweep to the next. Default 1,500.
@@ -98,6 +110,9 @@ impl Default for Settings {
             capacity: 4_000_000,
             sentences: 1_000_000,
             clients: 1_000_000,
+            contents: 1_000_000,
+            contents_per_network: 10_000,
+            contents_sweep: Duration::from_hours(1),
             snapshot_interval: Duration::from_mins(5),
             sweep_messages: 1_500,
             sweep_interval: Duration::from_hours(12),
@@ -118,6 +133,8 @@ pub struct Store {
     reputations: Reputations,
     hops: Hops,
     failures: Failures,
+    contents: Contents,
+    pairs: Pairs,
     /// Since when there is a history, in milliseconds.
     begun: AtomicU64,
     effects: mpsc::Sender<Effect>,
@@ -193,6 +210,12 @@ pub struct Census {
     pub reputations: usize,
     /// HELO arguments remembered for relay hopping.
     pub hopping_helos: usize,
+    /// Fingerprints of messages.
+    pub contents: usize,
+    /// Most of them that may be held.
+    pub content_capacity: usize,
+    /// Reverse-paths and recipients of which mail is pending.
+    pub pairs: usize,
     /// When the latest snapshot was taken, in milliseconds since the Unix epoch; [`None`] if none
     /// was found or taken.
     pub last_snapshot: Option<u64>,
@@ -233,6 +256,8 @@ impl Store {
             clients: Clients::growing(settings.clients),
             reputations: Reputations::growing(settings.clients, Arc::clone(&metrics)),
             hops: Hops::new(Arc::clone(&metrics)),
+            contents: Contents::growing(settings.contents, settings.contents_per_network),
+            pairs: Pairs::growing(settings.capacity),
             failures: Failures::new(metrics.failures_unrecorded.clone()),
             begun: AtomicU64::new(now.as_millis()),
             judged: AtomicU64::new(0),
@@ -371,6 +396,9 @@ impl Store {
             client_capacity: self.clients.by_address.capacity(),
             reputations: self.reputations.by_network.len(),
             hopping_helos: self.hops.helos.len(),
+            contents: self.contents.by_message.len(),
+            content_capacity: self.contents.by_message.capacity(),
+            pairs: self.pairs.by_tag.len(),
             last_snapshot: (last_snapshot != 0).then_some(last_snapshot),
         }
     }
@@ -424,6 +452,11 @@ impl Store {
         self.metrics
             .sentence_capacity
             .set(show(census.sentence_capacity));
+        self.metrics.contents.set(show(census.contents));
+        self.metrics
+            .content_capacity
+            .set(show(census.content_capacity));
+        self.metrics.pairs.set(show(census.pairs));
         self.metrics.failures.set(show(self.failures.len()));
         self.reputations.show_sizes();
     }

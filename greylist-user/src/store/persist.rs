@@ -75,6 +75,12 @@ impl Store {
         give(&self.hops.helos, &mut take, |key, record| {
             (!record.has_lapsed(&policy, now)).then_some(Row::Helo(key, record))
         })?;
+        give(&self.contents.by_message, &mut take, |key, record| {
+            (!record.has_lapsed(&policy, now)).then_some(Row::Content(key, record))
+        })?;
+        give(&self.pairs.by_tag, &mut take, |key, record| {
+            (!record.has_lapsed(&policy, now)).then_some(Row::Pair(key, record))
+        })?;
         give(&self.trust, &mut take, |key, record| {
             (!record.has_lapsed(&policy, now)).then_some(Row::Trust(key, record))
         })?;
@@ -121,6 +127,12 @@ impl Store {
                     |it, prior| it.merge(prior, policy)
                 )
             }
+            Row::Content(_, record) if record.has_lapsed(policy, now) => (true, &mut counts.lapsed),
+            Row::Content(key, record) => {
+                let kept = self.contents.restore(key, record);
+                (kept, &mut counts.contents)
+            }
+            Row::Pair(key, record) => restored!(self.pairs.by_tag, key, record, pairs),
             Row::Helo(key, record) => restored!(self.hops.helos, key, record, helos),
             Row::Sentence(sentence) if sentence.has_ended(now) => (true, &mut counts.lapsed),
             Row::Sentence(sentence) => {
@@ -142,6 +154,8 @@ impl Store {
         self.clients.by_network.clear();
         self.reputations.by_network.clear();
         self.hops.helos.clear();
+        self.contents.clear();
+        self.pairs.by_tag.clear();
         self.sentences.clear();
     }
 }

@@ -92,7 +92,11 @@ impl Reputations {
     ) {
         let mark = || seed.recipient_mark(attempt.recipient);
         match verdict {
-            Verdict::Pass(PassReason::Waited { .. }) => {
+            Verdict::Pass(
+                PassReason::Waited { .. }
+                | PassReason::Content { .. }
+                | PassReason::Persisted { .. },
+            ) => {
                 self.note_pass(policy, key, mark(), now);
                 if let Some(watched) = self.end_watch(seed, attempt) {
                     for other in watched.networks().iter().filter(|it| **it != key) {
@@ -100,7 +104,9 @@ impl Reputations {
                     }
                 }
             }
-            Verdict::Pass(PassReason::Passed | PassReason::Trusted) => {
+            Verdict::Pass(
+                PassReason::Passed | PassReason::Trusted | PassReason::ContentTrusted,
+            ) => {
                 self.note_pass(policy, key, mark(), now);
                 self.end_watch(seed, attempt);
             }
@@ -110,7 +116,7 @@ impl Reputations {
                 self.end_watch(seed, attempt);
             }
             // A probe that is put off has nothing to come again with.
-            Verdict::Defer(DeferReason::New | DeferReason::Late)
+            Verdict::Defer(DeferReason::New | DeferReason::Late) | Verdict::Read(_)
                 if !policy.is_probe_sender(attempt.reverse_path) =>
             {
                 let pair = seed.pair_key(attempt);

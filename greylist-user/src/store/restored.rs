@@ -19,6 +19,10 @@ pub struct Restored {
     pub reputations: u64,
     /// HELO arguments remembered for relay hopping.
     pub helos: u64,
+    /// Fingerprints of messages restored.
+    pub contents: u64,
+    /// Reverse-paths and recipients with pending mail restored.
+    pub pairs: u64,
     /// Records left out since they had lapsed.
     pub lapsed: u64,
     /// Records left out since they are over the capacity.
@@ -38,13 +42,15 @@ impl std::fmt::Display for Restored {
             Some(age) => write!(
                 f,
                 "{} tuples, {} records of trust, {} sentences, {} clients, {} reputations, {} HELO \
-                 arguments from a snapshot {} s old",
+                 arguments, {} fingerprints, {} pairs from a snapshot {} s old",
                 self.tuples,
                 self.trusted,
                 self.sentences,
                 self.clients,
                 self.reputations,
                 self.helos,
+                self.contents,
+                self.pairs,
                 age.as_secs()
             )?,
         }

@@ -48,6 +48,11 @@ impl Sweep {
             hall!(store.failures.by_message),
             hall!(store.failures.by_client),
             hall!(store.hops.helos),
+            hall!(store.pairs.by_tag),
+            Hall {
+                aisles: store.contents.by_message.aisles(),
+                sweep: &|aisle| store.contents.sweep_aisle(aisle, policy, now),
+            },
         ];
         let aisles = halls.iter().map(|hall| hall.aisles).sum();
         let mut slice = Walked::default();

@@ -16,7 +16,8 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use crate::policy::{
-    ClientKey, FailureKey, HeloKey, HopKey, NetworkKey, PairKey, TrustKey, TupleKey,
+    ClientKey, FailureKey, Fingerprint, HeloKey, HopKey, NetworkKey, PairKey, PairTag, TrustKey,
+    TupleKey,
 };
 
 /// A bounded concurrent map.
@@ -205,9 +206,15 @@ macro_rules! spread_by_last_four {
     };
 }
 
-spread_by_last_four!(TupleKey TrustKey NetworkKey ClientKey HeloKey HopKey PairKey FailureKey);
+spread_by_last_four!(
+    TupleKey TrustKey NetworkKey ClientKey HeloKey HopKey PairKey PairTag FailureKey Fingerprint
+);
 
-fn last_four([.., a, b, c, d]: [u8; 16]) -> u32 {
+fn last_four<const N: usize>(bytes: [u8; N]) -> u32 {
+    let [.., a, b, c, d] = bytes.as_slice() else {
+        return 0;
+    };
+    let [a, b, c, d] = [*a, *b, *c, *d];
     u32::from_le_bytes([a, b, c, d])
 }
 

@@ -154,8 +154,14 @@ impl Judge for DeferAll {
     }
 
     fn message_hasher(&self) -> MessageHasher {
-        Seed::from_bytes([7; Seed::LENGTH]).message_hasher()
+        Seed::from_bytes([7; Seed::LENGTH]).message_hasher(0)
     }
+
+    fn judge_content(&self, _: &Attempt<'_>, _: &MessageHasher, _: Timestamp) -> Judgement {
+        Verdict::Defer(DeferReason::ContentNew).into()
+    }
+
+    fn note_content_pass(&self, _: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {}
 
     fn note_content(&self, _: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {}
 

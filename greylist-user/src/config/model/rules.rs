@@ -11,8 +11,10 @@ impl Config {
         v.section("greylist", "Who is deferred, and for how long.");
         v.key(
             "mode",
-            &mut self.mode,
-            "At which command recipients are judged: \"envelope\" is at RCPT.",
+            &mut policy.mode,
+            "By what unknown mail is told when it comes again: \"envelope\" is by client network, sender \
+             and recipient, at RCPT; \"content\" by what the message says, at its end; \"hybrid\" by the \
+             envelope first, and by content for pools of many addresses.",
         );
         v.key(
             "action",

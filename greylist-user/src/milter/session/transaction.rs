@@ -34,7 +34,7 @@ impl Transaction {
     /// What the verdict on a recipient means for the whole message, if that is not refused at RCPT.
     pub(super) fn take(&mut self, verdict: Verdict) {
         match verdict {
-            Verdict::Defer(_) => self.is_held = true,
+            Verdict::Defer(_) | Verdict::Read(_) => self.is_held = true,
             Verdict::Pass(PassReason::Waited { waited }) => {
                 self.waited = self.waited.max(Some(waited));
             }

@@ -13,9 +13,11 @@ use super::sentence::{Sentence, SentenceLevel, SentenceReason, SentencedClient};
 use super::shield::Shield;
 use super::time::Timestamp;
 
+mod content;
 mod punish;
 mod reputation;
 
+pub use content::{ContentRules, ContentTrust, Mode};
 pub use punish::Punish;
 pub use reputation::{Refusing, ReputationRules};
 
@@ -24,6 +26,9 @@ pub use reputation::{Refusing, ReputationRules};
 /// [`probe_senders`](Self::probe_senders), so that its course does not change half-way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
+    /// By what unknown mail is told when it comes again. Default by its tuple, and by its content where
+    /// a pool of addresses sends it.
+    pub mode: Mode,
     /// Whether unknown tuples are deferred, or passed and counted.
     pub action: Action,
     /// From the first attempt to the opening of the retry window. Default 3 min: many senders
@@ -56,6 +61,8 @@ pub struct Policy {
     pub allow: Vec<IpNet>,
     /// Client networks that are this site's own: backup MXs, proxies. Loopback always is.
     pub local: Vec<IpNet>,
+    /// When a message passes for what it says.
+    pub content: ContentRules,
     /// When behaviour becomes an offence, and what it costs.
     pub punish: Punish,
     /// What a client network's past is worth.
@@ -188,6 +195,7 @@ fn split_address(address: &[u8]) -> (&[u8], Option<&[u8]>) {
 impl Default for Policy {
     fn default() -> Self {
         Self {
+            mode: Mode::default(),
             action: Action::Enforce,
             delay: Duration::from_mins(3),
             retry_window: Duration::from_hours(24),
@@ -201,6 +209,7 @@ impl Default for Policy {
             ipv6_prefix: 64,
             allow: Vec::new(),
             local: Vec::new(),
+            content: ContentRules::default(),
             punish: Punish::default(),
             reputation: ReputationRules::default(),
         }

@@ -13,6 +13,7 @@ use crate::policy::{ClientNetwork, Punish, Seed, TupleKey};
 
 const HOPPING: Circumstances = Circumstances {
     helo_hops: true,
+    reads: None,
     after_failure: false,
 };
 

@@ -8,9 +8,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::IpNet;
 
 use crate::policy::{
-    ClientKey, ClientRecord, HeloKey, HoppingHelo, HostMark, Neighbour, Neighbours, NetworkKey,
-    Offence, Persistence, Record, Reputation, Second, Sentence, SentenceLevel, SentenceReason,
-    SentencedClient, Strike, Timestamp, TrustKey, TrustRecord, TupleKey,
+    ClientKey, ClientRecord, ContentRecord, Fingerprint, HeloKey, HoppingHelo, HostMark, Neighbour,
+    Neighbours, NetworkKey, NetworkMark, Offence, PairRecord, PairTag, Persistence, Record,
+    Reputation, Second, Sentence, SentenceLevel, SentenceReason, SentencedClient, Strike,
+    Timestamp, TrustKey, TrustRecord, TupleKey,
 };
 
 /// One thing remembered.
@@ -18,10 +19,14 @@ use crate::policy::{
 pub enum Row {
     /// A client address: its strikes and AUTH.
     Client(ClientKey, ClientRecord),
+    /// A message that was read.
+    Content(Fingerprint, ContentRecord),
     /// A HELO argument caught at relay hopping.
     Helo(HeloKey, HoppingHelo),
     /// The struck hosts of a network.
     Neighbours(ClientKey, Neighbours),
+    /// A reverse-path and recipient of which mail is pending.
+    Pair(PairTag, PairRecord),
     /// What is said of a client network.
     Reputation(NetworkKey, Reputation),
     /// A sentence.
@@ -39,8 +44,10 @@ impl Row {
     pub(super) const fn kind(&self) -> Option<u8> {
         Some(match self {
             Self::Client(..) => CLIENT,
+            Self::Content(..) => CONTENT,
             Self::Helo(..) => HELO,
             Self::Neighbours(..) => NEIGHBOURS,
+            Self::Pair(..) => PAIR,
             Self::Reputation(..) => REPUTATION,
             Self::Sentence(_) => SENTENCE,
             Self::Trust(..) => TRUST,
@@ -122,6 +129,21 @@ pub(super) fn encode(row: &Row, to: &mut Vec<u8>) {
             to.extend_from_slice(&record.latest.as_seconds().to_le_bytes());
             to.extend_from_slice(&record.times.to_le_bytes());
             to.extend_from_slice(&record.life.to_le_bytes());
+        }
+        Row::Content(key, record) => {
+            to.extend_from_slice(&key.to_bytes());
+            to.extend_from_slice(&record.first_seen.as_millis().to_le_bytes());
+            to.extend_from_slice(&record.last_seen.as_seconds().to_le_bytes());
+            to.extend_from_slice(&record.passed.as_seconds().to_le_bytes());
+            to.extend_from_slice(&record.attempts.to_le_bytes());
+            to.extend_from_slice(&record.passes.to_le_bytes());
+            to.extend_from_slice(&record.life.to_le_bytes());
+            to.extend_from_slice(&record.network.to_bits().to_le_bytes());
+        }
+        Row::Pair(key, record) => {
+            to.extend_from_slice(&key.to_bytes());
+            to.extend_from_slice(&record.first_seen.as_seconds().to_le_bytes());
+            to.extend_from_slice(&[record.network, record.contacts, record.minute, record.life]);
         }
         Row::Unknown => {}
     }
@@ -246,6 +268,31 @@ pub(super) fn decode(kind: u8, bytes: &[u8]) -> Option<Row> {
             };
             Some(Row::Helo(key, record))
         }
+        CONTENT => {
+            let key = Fingerprint::from_bytes(fields.array()?);
+            let first_seen = Timestamp::from_millis(u64::from_le_bytes(fields.array()?));
+            let record = ContentRecord {
+                first_seen,
+                last_seen: fields.second().max(first_seen.into()),
+                passed: fields.second(),
+                attempts: fields.u16().max(1),
+                passes: fields.u16(),
+                life: fields.u16().max(1),
+                network: NetworkMark::from_bits(fields.u16()),
+            };
+            Some(Row::Content(key, record))
+        }
+        PAIR => {
+            let key = PairTag::from_bytes(fields.array()?);
+            let record = PairRecord {
+                first_seen: Second::from_seconds(u32::from_le_bytes(fields.array()?)),
+                network: fields.u8(),
+                contacts: fields.u8().max(1),
+                minute: fields.u8(),
+                life: fields.u8().max(1),
+            };
+            Some(Row::Pair(key, record))
+        }
         _ => Some(Row::Unknown),
     }
 }
@@ -353,8 +400,10 @@ impl<'a> Fields<'a> {
 const SPAN_UNIT: u32 = 100;
 
 pub(super) const CLIENT: u8 = b'C';
+pub(super) const CONTENT: u8 = b'M';
 pub(super) const HELO: u8 = b'H';
 pub(super) const NEIGHBOURS: u8 = b'N';
+pub(super) const PAIR: u8 = b'Q';
 pub(super) const REPUTATION: u8 = b'P';
 pub(super) const SENTENCE: u8 = b'S';
 pub(super) const TRUST: u8 = b'R';
