@@ -41,4 +41,4 @@ pub use refusal::RefusalText;
 pub use reply::{HeaderName, HeaderNameError, ReplyText, ReplyTextError, Status};
 pub use server::{BoundServer, Server};
 pub use session::{Next, Session, SessionError};
-pub use settings::{Settings, SettingsError};
+pub use settings::{HeaderOn, Settings, SettingsError};
