@@ -20,6 +20,7 @@ mod log;
 mod macros;
 mod metrics;
 mod negotiate;
+mod passed;
 mod refusal;
 mod reply;
 mod server;
