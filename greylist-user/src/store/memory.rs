@@ -1,4 +1,4 @@
-//! How much memory the tables that grow can come to, before any of it is taken.
+//! How much memory the tables can come to, before any of it is taken.
 
 use crate::policy::{
     ClientKey, ClientRecord, ContentRecord, Fingerprint, Neighbours, NetworkKey, NetworkMark,
@@ -6,6 +6,7 @@ use crate::policy::{
 };
 
 use super::Settings;
+use super::table;
 
 impl Settings {
     /// Bytes that the tables of clients and client networks take at most. They take it as they
@@ -25,10 +26,10 @@ impl Settings {
         entry.saturating_mul(self.contents as u64) + shares
     }
 
-    /// Bytes that the pairs take at most, of which one is held for each tuple. They take it as they
-    /// come.
+    /// Bytes that the pairs take at most, of which one is held for each tuple that is pending. They
+    /// take it as they come.
     pub fn pairs_memory(&self) -> u64 {
-        grown::<(PairTag, PairRecord)>().saturating_mul(self.capacity as u64)
+        table::reserved_bytes::<(PairTag, PairRecord)>(self.capacity)
     }
 }
 
@@ -41,6 +42,7 @@ const fn grown<Entry>() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::{Record, TupleKey};
 
     #[test]
     fn memory_of_clients_grows_with_what_may_be_remembered() {
@@ -60,6 +62,19 @@ mod tests {
     }
 
     #[test]
+    fn tuple_and_its_pair_take_96_bytes_of_a_large_table_at_most() {
+        for capacity in [4_000_000, 10_000_000, 50_000_000] {
+            let settings = Settings {
+                capacity,
+                ..Settings::default()
+            };
+            let tuples = table::reserved_bytes::<(TupleKey, Record)>(capacity);
+            let each = (tuples + settings.pairs_memory()) / capacity as u64;
+            assert!((56 + 16..=96).contains(&each), "{each} of {capacity}");
+        }
+    }
+
+    #[test]
     fn memory_of_what_is_read_grows_with_what_may_be_remembered() {
         let megabytes = |contents, capacity| {
             let settings = Settings {
@@ -72,7 +87,7 @@ mod tests {
                 settings.pairs_memory() / 1_000_000,
             )
         };
-        assert_eq!(megabytes(1_000_000, 4_000_000), (94, 156));
-        assert_eq!(megabytes(10_000_000, 40_000_000), (940, 1_560));
+        assert_eq!(megabytes(1_000_000, 4_000_000), (94, 86));
+        assert_eq!(megabytes(10_000_000, 40_000_000), (940, 806));
     }
 }
