@@ -167,7 +167,7 @@ impl MailFacts {
             pair: mail
                 .pair
                 .filter(|_| policy.mode.reads())
-                .map(|it| PairFacts::of(&it, policy, now)),
+                .map(|it| PairFacts::of(it, policy, now)),
             failure: mail.failure.map(|it| FailureFacts::of(&it, policy)),
             next: NextFacts::of(mail, is_bad, policy),
         }
@@ -224,7 +224,7 @@ impl ContentTrustFacts {
 }
 
 impl PairFacts {
-    fn of(pair: &PairRecord, policy: &Policy, now: Timestamp) -> Self {
+    fn of(pair: PairRecord, policy: &Policy, now: Timestamp) -> Self {
         let since = Timestamp::from(pair.first_seen);
         let way_out = since.after(policy.content.contacts_after);
         let lapses = since.after(policy.retry_window);
@@ -371,8 +371,8 @@ mod tests {
         let mut policy = Policy::default();
         policy.content.trust = ContentTrust::Address;
         let told = facts(&policy, T0).content_trust.expect("it holds");
-        let lapses = seconds(T0.after(policy.trust));
-        assert_eq!((told.scope.as_str(), told.lapses), ("address", lapses));
+        let end = seconds(T0.after(policy.trust));
+        assert_eq!((told.scope.as_str(), told.lapses), ("address", end));
         let lapsed = MailStanding {
             content_trusted: false,
             ..standing()

@@ -38,7 +38,7 @@ pub(super) fn remarks(config: &Config) -> Vec<String> {
     let (share, all) = (config.store.contents_per_network, config.store.contents);
     if share as usize >= all {
         remarks.push(format!(
-            "[store] contents_per_network of {} leaves one network the room of all {} fingerprints",
+            "[store] contents_per_network of {} leaves one network most of the room for {} fingerprints",
             share.show(),
             all.show()
         ));
@@ -111,7 +111,7 @@ mod tests {
         ),
         (
             |it| it.store.contents_per_network = 1_000_000,
-            "one network the room of all 1_000_000 fingerprints",
+            "one network most of the room for 1_000_000 fingerprints",
         ),
     ];
 
