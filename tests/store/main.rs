@@ -13,6 +13,7 @@ mod keeper;
 mod ladder;
 mod ladder_of_sentences;
 mod layouts;
+mod reading;
 mod reputation;
 mod rhythm;
 mod senders;

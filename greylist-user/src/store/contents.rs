@@ -82,6 +82,9 @@ impl Contents {
         if let Some(known) = known {
             return known;
         }
+        if self.by_message.len() >= self.by_message.capacity() {
+            return Err(NoRoom::Full);
+        }
         self.take(network)?;
         let entered = self.by_message.update(fingerprint, |prior| {
             let standing = prior.map_or(ContentStanding::Lapsed, |it| it.standing(policy, now));
