@@ -3,6 +3,7 @@
 
 mod behaviour_restart;
 mod concurrent;
+mod content;
 mod crash;
 mod disk;
 mod explain;
@@ -14,6 +15,8 @@ mod ladder;
 mod ladder_of_sentences;
 mod layouts;
 mod reading;
+mod message;
+mod pools;
 mod reputation;
 mod rhythm;
 mod senders;
