@@ -14,6 +14,7 @@ mod keeper;
 mod ladder;
 mod ladder_of_sentences;
 mod layouts;
+mod reading;
 mod message;
 mod pools;
 mod reputation;

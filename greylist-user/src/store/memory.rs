@@ -1,8 +1,12 @@
-//! How much memory the tables of clients can come to, before any of it is taken.
+//! How much memory the tables can come to, before any of it is taken.
 
-use crate::policy::{ClientKey, ClientRecord, Neighbours, NetworkKey, Reputation};
+use crate::policy::{
+    ClientKey, ClientRecord, ContentRecord, Fingerprint, Neighbours, NetworkKey, NetworkMark,
+    PairRecord, PairTag, Reputation,
+};
 
 use super::Settings;
+use super::table;
 
 impl Settings {
     /// Bytes that the tables of clients and client networks take at most. They take it as they
@@ -12,6 +16,20 @@ impl Settings {
             + grown::<(ClientKey, Neighbours)>()
             + grown::<(NetworkKey, Reputation)>();
         entry.saturating_mul(self.clients as u64)
+    }
+
+    /// Bytes that the fingerprints take at most, and the counts of who began them. They take it as
+    /// they come.
+    pub fn contents_memory(&self) -> u64 {
+        let shares = (NetworkMark::COUNT * size_of::<u32>()) as u64;
+        let entry = grown::<(Fingerprint, ContentRecord)>();
+        entry.saturating_mul(self.contents as u64) + shares
+    }
+
+    /// Bytes that the pairs take at most, of which one is held for each tuple that is pending. They
+    /// take it as they come.
+    pub fn pairs_memory(&self) -> u64 {
+        table::reserved_bytes::<(PairTag, PairRecord)>(self.capacity)
     }
 }
 
@@ -24,6 +42,7 @@ const fn grown<Entry>() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::{Record, TupleKey};
 
     #[test]
     fn memory_of_clients_grows_with_what_may_be_remembered() {
@@ -40,5 +59,35 @@ mod tests {
             "{}",
             of(1_000_000)
         );
+    }
+
+    #[test]
+    fn tuple_and_its_pair_take_96_bytes_of_a_large_table_at_most() {
+        for capacity in [4_000_000, 10_000_000, 50_000_000] {
+            let settings = Settings {
+                capacity,
+                ..Settings::default()
+            };
+            let tuples = table::reserved_bytes::<(TupleKey, Record)>(capacity);
+            let each = (tuples + settings.pairs_memory()) / capacity as u64;
+            assert!((56 + 16..=96).contains(&each), "{each} of {capacity}");
+        }
+    }
+
+    #[test]
+    fn memory_of_what_is_read_grows_with_what_may_be_remembered() {
+        let megabytes = |contents, capacity| {
+            let settings = Settings {
+                contents,
+                capacity,
+                ..Settings::default()
+            };
+            (
+                settings.contents_memory() / 1_000_000,
+                settings.pairs_memory() / 1_000_000,
+            )
+        };
+        assert_eq!(megabytes(1_000_000, 4_000_000), (94, 86));
+        assert_eq!(megabytes(10_000_000, 40_000_000), (940, 806));
     }
 }

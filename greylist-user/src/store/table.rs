@@ -256,6 +256,14 @@ impl Room {
     }
 }
 
+/// Bytes that the places of a [`reserved`](Table::reserved) table take that is made for `capacity` entries
+/// of this type: an eighth of the places stays empty at least, and each has a byte beside it.
+pub(super) fn reserved_bytes<Entry>(capacity: usize) -> u64 {
+    let room = Room::for_entries(capacity);
+    let places = room.aisles * SHARDS_PER_AISLE * room.entries_per_shard * 8 / 7;
+    (places as u64).saturating_mul((size_of::<Entry>() + 1) as u64)
+}
+
 /// The mean that leaves `limit` six standard deviations (of a Poisson distribution) away.
 fn expected_below(limit: usize) -> usize {
     limit - 6 * limit.isqrt()
@@ -469,14 +477,12 @@ mod tests {
         for entries in [1, 10_000, 1_000_000, 4_000_000, 10_000_000, 50_000_000] {
             let room = Room::for_entries(entries);
             let shards = room.aisles * SHARDS_PER_AISLE;
-            let buckets = shards * room.entries_per_shard * 8 / 7;
             assert!(shards >= MIN_SHARDS);
             assert!(shards * room.entries_per_shard >= entries);
-            // One byte of a bucket is hashbrown's own.
+            let each = reserved_bytes::<[u8; 56]>(entries) / entries as u64;
             assert!(
-                entries < 1_000_000 || buckets * 57 / entries <= 96,
-                "{entries} entries have {} bytes each",
-                buckets * 57 / entries
+                entries < 1_000_000 || each <= 96,
+                "{entries} entries have {each} bytes each"
             );
         }
     }
