@@ -250,31 +250,36 @@ fn bounce_is_deferred_at_data_in_envelope_mode() {
 }
 
 #[test]
-fn callback_is_accepted_and_leaves_no_record_of_anything() {
+fn bounces_and_probes_that_never_come_again_are_held_against_nobody() {
     for mode in [Mode::Envelope, Mode::Content, Mode::Hybrid] {
         let fixture = Fixture::with_policy(Policy {
             mode,
             ..Policy::default()
         });
-        let store = fixture.open();
+        let store = Arc::new(fixture.open());
         fixture.warm_up();
         for reverse_path in [&b""[..], b"double-bounce@mx.sender.example"] {
             let probe = Message::of(Attempt {
                 reverse_path,
                 ..ATTEMPT
             });
-            for _ in 0..60 {
-                assert!(probe.is_probed(&fixture, &store));
+            for recipient in recipients(60) {
+                let heard = probe.to([recipient]).answer(&fixture, &store);
+                assert!(matches!(
+                    heard,
+                    Answer::Deferred(Stage::Data | Stage::End, _)
+                ));
                 fixture.wait_seconds(1);
             }
         }
+        fixture.wait_hours(6 * 24);
+        sweep(&fixture, &store);
         let census = store.census();
         assert_eq!(
-            (census.tuples, census.pairs, census.contents, census.trusted),
-            (0, 0, 0, 0)
+            (census.clients, census.sentences, census.reputations),
+            (0, 0, 0)
         );
-        assert_eq!((census.clients, census.sentences), (0, 0));
-        assert_eq!(fixture.rows(&store), []);
+        assert_eq!((census.tuples, census.pairs, census.contents), (0, 0, 0));
     }
 }
 
