@@ -57,7 +57,7 @@ fn times_of_content_leave_room_for_a_retry_unless_they_are_set() {
     let (seconds, minutes) = (Duration::from_secs, Duration::from_mins);
     assert_eq!(times(""), (seconds(60), minutes(60)));
     let short = "[greylist]\ndelay = \"2s\"\nretry_window = \"1m\"\n";
-    assert_eq!(times(short), (seconds(30), seconds(30)));
+    assert_eq!(times(short), (seconds(30), minutes(3)));
     let set = format!("{short}[content]\ndelay = \"50s\"\ncontacts_after = \"1h\"\n");
     assert_eq!(times(&set), (seconds(50), minutes(60)));
 }
