@@ -183,13 +183,15 @@ impl Contents {
     }
 
     /// Most messages that one network may have now: its share until the table is half full, then
-    /// the less the fuller it is, and at least one. So a flood from a hundred networks comes to
+    /// the less the fuller it is, but one at least, unless its share is none. So a flood from a hundred networks comes to
     /// rest before the table is full.
     fn share_now(&self) -> u32 {
         let capacity = self.by_message.capacity() as u64;
         let free = capacity.saturating_sub(self.by_message.len() as u64);
         let share = u64::from(self.share) * (2 * free).min(capacity) / capacity.max(1);
-        u32::try_from(share).unwrap_or(self.share).max(1)
+        u32::try_from(share)
+            .unwrap_or(self.share)
+            .max(self.share.min(1))
     }
 
     fn share_of(&self, network: NetworkMark) -> &AtomicU32 {
