@@ -28,6 +28,7 @@ pub struct Mta {
     stream: Stream,
     held: Vec<u8>,
     steps: u32,
+    round_trips: u32,
 }
 
 impl Mta {
@@ -50,6 +51,7 @@ impl Mta {
             stream,
             held: Vec::new(),
             steps: 0,
+            round_trips: 0,
         })
     }
 
@@ -58,6 +60,7 @@ impl Mta {
         let mut mta = Self::connect(endpoint)?;
         mta.hold(b'O', &offer.map(u32::to_be_bytes).concat());
         mta.flush()?;
+        mta.round_trips += 1;
         let (kind, payload) = mta.read_frame()?;
         let words = payload
             .get(..12)
@@ -122,6 +125,29 @@ impl Mta {
         self.command(b'T', b"")
     }
 
+    /// A field of the header, if the milter wants to see it.
+    pub fn header(&mut self, name: &str, value: &str) -> io::Result<Answer> {
+        if self.steps & 0x20 != 0 {
+            return Ok(Answer::none());
+        }
+        let blank = if self.steps & 0x10_0000 == 0 { "" } else { " " };
+        self.command(b'L', format!("{name}\0{blank}{value}\0").as_bytes())
+    }
+
+    /// The header is complete, and the body is this, if the milter wants to see them.
+    pub fn body(&mut self, body: &[u8]) -> io::Result<()> {
+        if self.steps & 0x40 == 0 {
+            self.command(b'N', b"")?;
+        }
+        if self.steps & 0x10 == 0 {
+            for chunk in body.chunks(CHUNK) {
+                self.command(b'B', chunk)?;
+                self.write_full_buffers()?;
+            }
+        }
+        Ok(())
+    }
+
     /// The message is complete.
     pub fn end_of_message(&mut self) -> io::Result<Answer> {
         self.macros(b'E', &[("i", "4ABC123")]);
@@ -165,6 +191,22 @@ impl Mta {
         self.held.extend_from_slice(&length.to_be_bytes());
         self.held.push(kind);
         self.held.extend_from_slice(payload);
+    }
+
+    /// How often an answer was waited for.
+    pub fn round_trips(&self) -> u32 {
+        self.round_trips
+    }
+
+    /// Writes what Postfix would not hold any longer.
+    fn write_full_buffers(&mut self) -> io::Result<()> {
+        let held = std::mem::take(&mut self.held);
+        let full = held.len() / BUFFER * BUFFER;
+        for buffer in held[..full].chunks(BUFFER) {
+            self.write(buffer)?;
+        }
+        self.held.extend_from_slice(&held[full..]);
+        Ok(())
     }
 
     /// Writes what is held, in one piece.
@@ -213,6 +255,7 @@ impl Mta {
 
     /// Reads actions and the status behind them.
     pub fn read_answer(&mut self) -> io::Result<Answer> {
+        self.round_trips += 1;
         let mut actions = Vec::new();
         loop {
             let (kind, payload) = self.read_frame()?;
@@ -317,5 +360,10 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+/// Bytes of the body in one frame (Postfix, `MILTER_CHUNK_SIZE`).
+const CHUNK: usize = 65_535;
+/// What Postfix holds back on TCP: two segments, which on loopback are 65,483 bytes each
+/// (`vstream_tweak_tcp`).
+const BUFFER: usize = 130_966;
 /// How long an answer may take before a test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
