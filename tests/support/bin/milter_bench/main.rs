@@ -64,11 +64,12 @@ fn measure(rounds: u32, report: &mut Report) -> Result<(), Error> {
     let mut benchmark = Benchmark::start()?;
     benchmark.round()?;
     benchmark.forget();
-    for round in 1..=rounds {
+    let outcome = (1..=rounds).try_for_each(|round| {
         progress.step(&format!("round {round} of {rounds}"));
-        benchmark.round()?;
-    }
+        benchmark.round()
+    });
     report.extend(benchmark.rows());
+    outcome?;
     drop(benchmark);
     progress.step("round trips");
     report.extend(stories::rows()?);
