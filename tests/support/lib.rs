@@ -7,6 +7,8 @@
 //! Everything made here is a guard: dropping it, also by a panic or after SIGINT, removes what it
 //! stands for.
 
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod bpffs;
 pub mod clock;
 pub mod error;

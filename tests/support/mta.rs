@@ -125,6 +125,29 @@ impl Mta {
         self.command(b'T', b"")
     }
 
+    /// A field of the header, if the milter wants to see it.
+    pub fn header(&mut self, name: &str, value: &str) -> io::Result<Answer> {
+        if self.steps & 0x20 != 0 {
+            return Ok(Answer::none());
+        }
+        let blank = if self.steps & 0x10_0000 == 0 { "" } else { " " };
+        self.command(b'L', format!("{name}\0{blank}{value}\0").as_bytes())
+    }
+
+    /// The header is complete, and the body is this, if the milter wants to see them.
+    pub fn body(&mut self, body: &[u8]) -> io::Result<()> {
+        if self.steps & 0x40 == 0 {
+            self.command(b'N', b"")?;
+        }
+        if self.steps & 0x10 == 0 {
+            for chunk in body.chunks(CHUNK) {
+                self.command(b'B', chunk)?;
+                self.write_full_buffers()?;
+            }
+        }
+        Ok(())
+    }
+
     /// The message is complete.
     pub fn end_of_message(&mut self) -> io::Result<Answer> {
         self.macros(b'E', &[("i", "4ABC123")]);
@@ -159,6 +182,11 @@ impl Mta {
         String::from_utf8_lossy(&self.awaited).into_owned()
     }
 
+    /// How often it has waited for an answer.
+    pub fn round_trips(&self) -> u32 {
+        u32::try_from(self.awaited.len()).unwrap_or(u32::MAX)
+    }
+
     /// Macros, which are never answered.
     pub fn macros(&mut self, stage: u8, pairs: &[(&str, &str)]) {
         let mut payload = vec![stage];
@@ -174,6 +202,17 @@ impl Mta {
         self.held.extend_from_slice(&length.to_be_bytes());
         self.held.push(kind);
         self.held.extend_from_slice(payload);
+    }
+
+    /// Writes what Postfix would not hold any longer.
+    fn write_full_buffers(&mut self) -> io::Result<()> {
+        let held = std::mem::take(&mut self.held);
+        let full = held.len() / BUFFER * BUFFER;
+        for buffer in held[..full].chunks(BUFFER) {
+            self.write(buffer)?;
+        }
+        self.held.extend_from_slice(&held[full..]);
+        Ok(())
     }
 
     /// Writes what is held, in one piece.
@@ -326,5 +365,10 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+/// Bytes of the body in one frame (Postfix, `MILTER_CHUNK_SIZE`).
+const CHUNK: usize = 65_535;
+/// What Postfix holds back on TCP: two segments, which on loopback are 65,483 bytes each
+/// (`vstream_tweak_tcp`).
+const BUFFER: usize = 130_966;
 /// How long an answer may take before a test fails.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -11,7 +11,7 @@ use nix::sys::signal::{SigSet, Signal};
 
 use crate::command::{Failure, Run, find, is_root};
 
-/// A program and the Debian package that brings it.
+/// A program, or a file by its path, and the Debian package that brings it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Need {
     pub(crate) program: &'static str,
@@ -45,6 +45,19 @@ impl Need {
         package: "nftables",
     };
 
+    const CC: Self = Self {
+        program: "cc",
+        package: "gcc",
+    };
+    const LIBC: Self = Self {
+        program: "/usr/include/stdio.h",
+        package: "libc6-dev",
+    };
+    const LIBMILTER: Self = Self {
+        program: "/usr/include/libmilter/mfapi.h",
+        package: "libmilter-dev",
+    };
+
     /// Network namespaces and links, and an operator who takes a program off.
     pub(crate) const KERNEL: [Self; 2] = [Self::IP, Self::BPFTOOL];
     /// An MTA with its load generator, and the reference implementation's test tool.
@@ -53,6 +66,8 @@ impl Need {
     pub(crate) const LAB: [Self; 2] = [Self::IP, Self::POSTFIX];
     /// What the kernel program is measured beside.
     pub(crate) const PEERS: [Self; 2] = [Self::XDP_FILTER, Self::NFT];
+    /// What the daemon is measured beside, and where.
+    pub(crate) const MILTER_PEERS: [Self; 4] = [Self::IP, Self::CC, Self::LIBC, Self::LIBMILTER];
 }
 
 /// Installs what is missing, as root on Debian and Ubuntu; gives back what is missing still.

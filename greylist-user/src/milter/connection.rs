@@ -3,7 +3,7 @@
 //! Knows buffers and deadlines; leaves what bytes mean to `session`. All connections of a worker
 //! share two scratch buffers, since a turn (read, answer, write) never waits in the middle. What a
 //! connection keeps of its own is half a frame, or half a write, while there is one: an idle
-//! connection holds no buffer.
+//! connection holds no buffer. Of a body chunk not even that: its pieces are handed on as they come.
 
 use std::{
     cell::RefCell,
@@ -23,10 +23,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::clock::Clock;
+use crate::{clock::Clock, policy::Timestamp};
 
 use super::{
-    frame::{CONTENT_LIMIT, Frame, FrameError, HEADER_LENGTH},
+    frame::{BegunBody, CONTENT_LIMIT, Frame, FrameError, HEADER_LENGTH},
     session::{Next, Session, SessionError},
 };
 
@@ -38,6 +38,8 @@ pub(super) struct Connection<S> {
     limits: Limits,
     /// The beginning of a frame whose end has not come.
     partial: Vec<u8>,
+    /// Bytes that are still to come of a body chunk whose beginning has been handed on.
+    body_left: usize,
     /// The end of replies whose beginning has been written.
     unsent: Vec<u8>,
     /// What is waited for.
@@ -119,6 +121,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             clock,
             limits,
             partial: Vec::new(),
+            body_left: 0,
             unsent: Vec::new(),
             wait: Wait::Frame,
             since: Instant::now(),
@@ -169,38 +172,62 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Answers every whole frame in what has come so far.
     fn answer(&mut self, read: &[u8], out: &mut Vec<u8>) -> Result<(), End> {
-        let had_begun = !self.partial.is_empty();
-        let joined;
-        let mut bytes = if had_begun {
-            self.partial.extend_from_slice(read);
-            joined = mem::take(&mut self.partial);
-            joined.as_slice()
-        } else {
-            read
-        };
-        let before = bytes.len();
         let now = self.clock.now();
+        let mut bytes = read;
+        let mut has_ended = false;
+        if self.body_left > 0 {
+            let (piece, rest) = read.split_at(read.len().min(self.body_left));
+            self.receive(Frame::body(piece), now, out)?;
+            self.body_left -= piece.len();
+            has_ended = self.body_left == 0;
+            bytes = rest;
+        }
+        let joined;
+        if !self.partial.is_empty() {
+            self.partial.extend_from_slice(bytes);
+            joined = mem::take(&mut self.partial);
+            bytes = joined.as_slice();
+        }
         while let Some(frame) = Frame::first_of(bytes).map_err(End::Frame)? {
             bytes = &bytes[frame.wire_length()..];
-            match self.session.receive(frame, now, out) {
-                Ok(Next::Command) => {}
-                Ok(Next::Close) => return Err(End::Quit),
-                Err(error) => return Err(End::Session(error)),
-            }
+            self.receive(frame, now, out)?;
+            has_ended = true;
         }
-        self.partial.extend_from_slice(bytes);
-        self.await_next(bytes.len() < before);
+        match BegunBody::of(bytes) {
+            Some(body) if self.session.takes_body_in_pieces() => {
+                self.receive(Frame::body(body.piece), now, out)?;
+                self.body_left = body.left;
+            }
+            _ => self.partial.extend_from_slice(bytes),
+        }
+        self.await_next(has_ended);
         let is_idle = self.session.is_between_transactions();
         self.is_idle.store(is_idle, Ordering::Relaxed);
         Ok(())
     }
 
+    fn receive(&mut self, frame: Frame<'_>, now: Timestamp, out: &mut Vec<u8>) -> Result<(), End> {
+        match self.session.receive(frame, now, out) {
+            Ok(Next::Command) => Ok(()),
+            Ok(Next::Close) => Err(End::Quit),
+            Err(error) => Err(End::Session(error)),
+        }
+    }
+
     /// A frame's time runs from its first byte; more of the same frame does not renew it.
-    fn await_next(&mut self, made_progress: bool) {
-        if self.partial.is_empty() {
-            self.wait_for(Wait::Silence);
-        } else if made_progress || self.wait == Wait::Silence {
-            self.wait_for(Wait::Frame);
+    fn await_next(&mut self, has_ended: bool) {
+        let wait = self.between_writes();
+        if wait == Wait::Silence || has_ended || self.wait == Wait::Silence {
+            self.wait_for(wait);
+        }
+    }
+
+    /// What is waited for when nothing is to be written.
+    fn between_writes(&self) -> Wait {
+        if self.partial.is_empty() && self.body_left == 0 {
+            Wait::Silence
+        } else {
+            Wait::Frame
         }
     }
 
@@ -236,12 +263,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.unsent.drain(..written);
         if self.unsent.is_empty() {
             self.unsent = Vec::new();
-            let next = if self.partial.is_empty() {
-                Wait::Silence
-            } else {
-                Wait::Frame
-            };
-            self.wait_for(next);
+            self.wait_for(self.between_writes());
         }
         Poll::Ready(Ok(()))
     }

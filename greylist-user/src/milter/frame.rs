@@ -49,6 +49,36 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// A body chunk whose end has not come: its pieces need not be kept until it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BegunBody<'a> {
+    /// What has come of it.
+    pub(super) piece: &'a [u8],
+    /// Bytes that are still to come.
+    pub(super) left: usize,
+}
+
+impl<'a> BegunBody<'a> {
+    /// What `bytes` are the beginning of, in which [`Frame::first_of`] has found no whole frame.
+    pub(super) fn of(bytes: &'a [u8]) -> Option<Self> {
+        let (prefix, rest) = bytes.split_first_chunk::<LENGTH_BYTES>()?;
+        let (kind, piece) = rest.split_first()?;
+        let length = u32::from_be_bytes(*prefix) as usize;
+        let left = length.checked_sub(rest.len())?;
+        (*kind == BODY).then_some(Self { piece, left })
+    }
+}
+
+impl Frame<'_> {
+    /// The frame that a piece of a body chunk would be.
+    pub(super) fn body(piece: &[u8]) -> Frame<'_> {
+        Frame {
+            kind: BODY,
+            payload: piece,
+        }
+    }
+}
+
 /// Why bytes are not a frame.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum FrameError {
@@ -97,11 +127,13 @@ pub(super) fn put(out: &mut Vec<u8>, kind: u8, write_payload: impl FnOnce(&mut V
 /// Greatest length field of a frame of this kind.
 const fn limit_of(kind: u8) -> u32 {
     match kind {
-        b'B' | b'E' | b'L' => CONTENT_LIMIT,
+        BODY | b'E' | b'L' => CONTENT_LIMIT,
         _ => COMMAND_LIMIT,
     }
 }
 
+/// The kind of a body chunk.
+const BODY: u8 = b'B';
 /// Bytes of the length field.
 const LENGTH_BYTES: usize = 4;
 /// Bytes before the payload.
@@ -162,6 +194,16 @@ mod tests {
             Frame::first_of(b"\x16\x03\x01\x02\0\x01"),
             Err(FrameError::Tls)
         );
+    }
+
+    #[test]
+    fn begun_body_says_what_came_and_what_is_to_come() {
+        let begun = |bytes| BegunBody::of(bytes).map(|it| (it.piece, it.left));
+        assert_eq!(begun(b"\0\0\0\x04Bab"), Some((b"ab".as_slice(), 1)));
+        assert_eq!(begun(b"\0\0\0\x04B"), Some((b"".as_slice(), 3)));
+        assert_eq!(begun(b"\0\0\0\x04"), None);
+        assert_eq!(begun(b"\0\0\0\x04Lab"), None);
+        assert_eq!(begun(b"\0\0\0\x04Eab"), None);
     }
 
     #[test]

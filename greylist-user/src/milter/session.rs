@@ -159,6 +159,11 @@ impl Session {
         }
     }
 
+    /// Whether a body chunk may be received in pieces, as several, since no answer tells how many.
+    pub fn takes_body_in_pieces(&self) -> bool {
+        !self.terms.owe_status(&Command::Body(b""))
+    }
+
     /// Whether closing now would cut no message short.
     pub fn is_between_transactions(&self) -> bool {
         self.transaction.is_none()

@@ -76,12 +76,15 @@ fn main() -> Result<(), Box<dyn Error>> {
             sessions,
             parallel,
             pid,
-        } => run(&Load {
-            endpoint,
-            sessions,
-            parallel,
-            pid,
-        }),
+        } => {
+            let load = Load {
+                first: 0,
+                sessions,
+                parallel,
+                pid,
+            };
+            run(&endpoint, load)
+        }
         Role::Idle {
             endpoint,
             sessions,
@@ -91,9 +94,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-fn run(load: &Load) -> Result<(), Box<dyn Error>> {
-    let outcome = load.run()?;
-    println!("sessions={} deferred={}", load.sessions, outcome.deferred);
+fn run(endpoint: &Endpoint, load: Load) -> Result<(), Box<dyn Error>> {
+    let outcome = load.run(|number| load::deferred_at_rcpt(endpoint, number))?;
+    println!("sessions={} deferred={}", load.sessions, outcome.expected);
     println!("sessions_per_second={:.0}", outcome.rate());
     if let Some(cpu) = outcome.cpu_per_session() {
         println!("server_cpu_us_per_session={cpu:.1}");

@@ -15,22 +15,24 @@ mod memory;
 mod meter;
 mod nftables;
 mod people;
-mod progress;
-mod report;
 mod xdp_filter;
 mod yard;
 
-use std::{env, path::PathBuf, process::ExitCode};
+use std::{env, fs, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use support::{Error, requirements};
+use support::{
+    Error,
+    bench::{progress, report},
+    requirements,
+};
 
 use filter::Workshop;
 use judged::Filters;
 use meter::Meter;
 use people::{FEW, People};
 use progress::Progress;
-use report::Report;
+use report::{Report, Statistic};
 use yard::Yard;
 
 #[derive(Parser)]
@@ -46,7 +48,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let mut report = Report::default();
+    let mut report = Report::new(preface(), Statistic::Best);
     let outcome = measure(arguments.rounds, &mut report);
     // What was measured before something failed is worth as much.
     if arguments.json {
@@ -95,6 +97,17 @@ fn measure(rounds: u32, report: &mut Report) -> Result<(), Error> {
     progress.step("1 M sentences restored, compared, changed");
     report.extend(changes::rows(&workshop, &people, &nft)?);
     Ok(())
+}
+
+/// What one must know to read the table.
+fn preface() -> String {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!(
+        "Greygate's kernel filter on Linux {}; indented, its peers at the same. Nanoseconds are what a\n\
+         frame costs over a program that only passes; a clean client has no sentence. The best round\n\
+         is compared. docs/benchmarks.md says how each line is measured.",
+        kernel.trim()
+    )
 }
 
 /// Steps of a run, for the bar.

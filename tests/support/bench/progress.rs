@@ -5,13 +5,17 @@ use std::io::{IsTerminal as _, stderr};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// The steps of a run; dropping it leaves no bar behind.
-pub(crate) struct Progress {
+pub struct Progress {
     bar: Option<ProgressBar>,
 }
 
 impl Progress {
     /// A run of so many steps.
-    pub(crate) fn new(steps: u64) -> Self {
+    ///
+    /// # Panics
+    ///
+    /// Never: the bar's template is well formed.
+    pub fn new(steps: u64) -> Self {
         let bar = stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{bar:20} {pos}/{len} {wide_msg} {elapsed}")
                 .expect("the template is well formed");
@@ -21,7 +25,7 @@ impl Progress {
     }
 
     /// The next step begins.
-    pub(crate) fn step(&self, what: &str) {
+    pub fn step(&self, what: &str) {
         match &self.bar {
             Some(bar) => {
                 bar.inc(1);

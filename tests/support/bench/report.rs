@@ -1,40 +1,52 @@
 //! What was measured, beside what it was measured against: for people, and as JSON.
 
-use std::{fmt, fs};
+use std::fmt;
 
 use serde_json::json;
 
 /// Everything that was measured.
-#[derive(Debug, Default)]
-pub(crate) struct Report {
+#[derive(Debug)]
+pub struct Report {
+    /// What one must know to read the table.
+    preface: String,
+    compared: Statistic,
     rows: Vec<Row>,
+}
+
+/// Which of several measurements stands for them in ratios and verdicts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Statistic {
+    /// What disturbs a measurement only ever makes it worse.
+    Best,
+    /// The best may be luck.
+    Median,
 }
 
 /// One line.
 #[derive(Debug)]
-pub(crate) struct Row {
+pub struct Row {
     /// What was measured.
-    pub(crate) what: String,
+    pub what: String,
     /// In what, and which way is better.
-    pub(crate) unit: Unit,
+    pub unit: Unit,
     /// Greygate's figure, or why there is none.
-    pub(crate) greygate: Figure,
+    pub greygate: Figure,
     /// Those of others, each with a name.
-    pub(crate) beside: Vec<(&'static str, Figure)>,
+    pub beside: Vec<(&'static str, Figure)>,
     /// What greygate is to reach.
-    pub(crate) target: Option<Target>,
+    pub target: Option<Target>,
 }
 
 /// What several measurements gave, or why they could not be made.
-pub(crate) type Figure = Result<Samples, String>;
+pub type Figure = Result<Samples, String>;
 
 /// Measurements of one thing, at least one.
 #[derive(Clone, Debug)]
-pub(crate) struct Samples(Vec<f64>);
+pub struct Samples(Vec<f64>);
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unit {
+pub enum Unit {
     /// Nanoseconds of CPU time a frame, over a program that only passes.
     NanosAFrame,
     /// Millions of frames a second.
@@ -45,22 +57,32 @@ pub(crate) enum Unit {
     Seconds,
     /// Bytes a sentence.
     Bytes,
+    /// Microseconds of CPU time a session.
+    MicrosASession,
+    /// Sessions a second.
+    SessionsASecond,
+    /// Answers waited for in a session.
+    RoundTrips,
+    /// So many times something that was measured beside it.
+    Times,
 }
 
 /// What is to be reached.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Target {
+pub enum Target {
     /// At most this.
     AtMost(f64),
     /// Less than the peer of this name.
     Below(&'static str),
     /// At least so many times what the peer of this name does.
     Times(f64, &'static str),
+    /// At most so many times what the peer of this name takes.
+    AtMostTimes(f64, &'static str),
 }
 
 /// Whether a target was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub enum Verdict {
     /// It was.
     Met,
     /// It was not.
@@ -70,55 +92,70 @@ pub(crate) enum Verdict {
 }
 
 impl Report {
-    pub(crate) fn push(&mut self, row: Row) {
+    /// A table without lines.
+    pub fn new(preface: String, compared: Statistic) -> Self {
+        Self {
+            preface,
+            compared,
+            rows: Vec::new(),
+        }
+    }
+
+    /// Adds a line.
+    pub fn push(&mut self, row: Row) {
         self.rows.push(row);
     }
 
-    pub(crate) fn extend(&mut self, rows: impl IntoIterator<Item = Row>) {
+    /// Adds lines.
+    pub fn extend(&mut self, rows: impl IntoIterator<Item = Row>) {
         self.rows.extend(rows);
     }
 
     /// Whether every figure could be had, the peers' among them.
-    pub(crate) fn is_whole(&self) -> bool {
+    pub fn is_whole(&self) -> bool {
         self.rows
             .iter()
             .all(|row| row.greygate.is_ok() && row.beside.iter().all(|(_, figure)| figure.is_ok()))
     }
 
     /// For machines.
-    pub(crate) fn json(&self) -> serde_json::Value {
-        json!({ "rows": self.rows.iter().map(Row::json).collect::<Vec<_>>() })
+    pub fn json(&self) -> serde_json::Value {
+        let rows = self.rows.iter().map(|row| row.json(self.compared));
+        json!({ "rows": rows.collect::<Vec<_>>() })
     }
 }
 
 impl Row {
-    /// Whether the target was reached, by the best measurements: what disturbs one only ever makes
-    /// it worse.
-    pub(crate) fn verdict(&self) -> Option<Verdict> {
+    /// Whether the target was reached.
+    fn verdict(&self, compared: Statistic) -> Option<Verdict> {
         let target = self.target?;
-        Some(self.reached(target).map_or(Verdict::Unknown, |reached| {
-            if reached {
-                Verdict::Met
-            } else {
-                Verdict::Missed
-            }
-        }))
+        Some(
+            self.reached(target, compared)
+                .map_or(Verdict::Unknown, |reached| {
+                    if reached {
+                        Verdict::Met
+                    } else {
+                        Verdict::Missed
+                    }
+                }),
+        )
     }
 
-    fn reached(&self, target: Target) -> Option<bool> {
-        let ours = self.greygate.as_ref().ok()?.best(self.unit);
+    fn reached(&self, target: Target, compared: Statistic) -> Option<bool> {
+        let ours = self.greygate.as_ref().ok()?.by(compared, self.unit);
         let theirs = |peer| {
             let (_, figure) = self.beside.iter().find(|(name, _)| *name == peer)?;
-            Some(figure.as_ref().ok()?.best(self.unit))
+            Some(figure.as_ref().ok()?.by(compared, self.unit))
         };
         Some(match target {
             Target::AtMost(most) => ours <= most,
             Target::Below(peer) => ours < theirs(peer)?,
             Target::Times(times, peer) => ours >= times * theirs(peer)?,
+            Target::AtMostTimes(times, peer) => ours <= times * theirs(peer)?,
         })
     }
 
-    fn json(&self) -> serde_json::Value {
+    fn json(&self, compared: Statistic) -> serde_json::Value {
         let figure = |figure: &Figure| match figure {
             Ok(samples) => json!({
                 "best": samples.best(self.unit),
@@ -139,23 +176,30 @@ impl Row {
             "greygate": figure(&self.greygate),
             "beside": beside,
             "target": self.target.map(|target| target.to_string()),
-            "verdict": self.verdict().map(|verdict| verdict.to_string()),
+            "verdict": self.verdict(compared).map(|verdict| verdict.to_string()),
         })
     }
 }
 
 impl Samples {
     /// Nothing, when there are none.
-    pub(crate) fn new(samples: Vec<f64>) -> Option<Self> {
+    pub fn new(samples: Vec<f64>) -> Option<Self> {
         (!samples.is_empty()).then_some(Self(samples))
     }
 
     /// A thing that was measured once.
-    pub(crate) fn one(sample: f64) -> Self {
+    pub fn one(sample: f64) -> Self {
         Self(vec![sample])
     }
 
-    pub(crate) fn best(&self, unit: Unit) -> f64 {
+    fn by(&self, statistic: Statistic, unit: Unit) -> f64 {
+        match statistic {
+            Statistic::Best => self.best(unit),
+            Statistic::Median => self.median(),
+        }
+    }
+
+    fn best(&self, unit: Unit) -> f64 {
         let sorted = self.sorted();
         sorted[if unit.more_is_better() {
             sorted.len() - 1
@@ -164,7 +208,7 @@ impl Samples {
         }]
     }
 
-    pub(crate) fn worst(&self, unit: Unit) -> f64 {
+    fn worst(&self, unit: Unit) -> f64 {
         let sorted = self.sorted();
         sorted[if unit.more_is_better() {
             0
@@ -173,7 +217,8 @@ impl Samples {
         }]
     }
 
-    pub(crate) fn median(&self) -> f64 {
+    /// The middle one.
+    pub fn median(&self) -> f64 {
         let sorted = self.sorted();
         sorted[sorted.len() / 2]
     }
@@ -187,7 +232,7 @@ impl Samples {
 
 impl Unit {
     fn more_is_better(self) -> bool {
-        self == Self::MegaframesASecond
+        matches!(self, Self::MegaframesASecond | Self::SessionsASecond)
     }
 }
 
@@ -196,9 +241,12 @@ impl fmt::Display for Unit {
         f.write_str(match self {
             Self::NanosAFrame => "ns",
             Self::MegaframesASecond => "M/s",
-            Self::MicrosAChange => "µs",
+            Self::MicrosAChange | Self::MicrosASession => "µs",
             Self::Seconds => "s",
             Self::Bytes => "B",
+            Self::SessionsASecond => "/s",
+            Self::RoundTrips => "",
+            Self::Times => "×",
         })
     }
 }
@@ -209,6 +257,7 @@ impl fmt::Display for Target {
             Self::AtMost(most) => write!(f, "≤ {most}"),
             Self::Below(peer) => write!(f, "< {peer}"),
             Self::Times(times, peer) => write!(f, "≥ {times} × {peer}"),
+            Self::AtMostTimes(times, peer) => write!(f, "≤ {times} × {peer}"),
         }
     }
 }
@@ -223,20 +272,9 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// What one must know to read the table.
-fn preface() -> String {
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!(
-        "Greygate's kernel filter on Linux {}; indented, its peers at the same. Nanoseconds are what a\n\
-         frame costs over a program that only passes; a clean client has no sentence. The best round\n\
-         is compared. docs/benchmarks.md says how each line is measured.",
-        kernel.trim()
-    )
-}
-
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}\n", preface())?;
+        writeln!(f, "{}\n", self.preface)?;
         writeln!(
             f,
             "{:WHAT$} {:>9} {:>9} {:>9}",
@@ -245,13 +283,17 @@ impl fmt::Display for Report {
         for row in &self.rows {
             let ours = shown(&row.greygate, row.unit);
             let target = row.target.map_or_else(String::new, |it| it.to_string());
-            let verdict = row.verdict().map_or_else(String::new, |it| it.to_string());
+            let verdict = row
+                .verdict(self.compared)
+                .map_or_else(String::new, |it| it.to_string());
             let line = format!("{:WHAT$} {ours}  {target:TARGET$} {verdict}", row.what);
             writeln!(f, "{}", line.trim_end())?;
             for (name, figure) in &row.beside {
                 let theirs = shown(figure, row.unit);
                 let ratio = match (&row.greygate, figure) {
-                    (Ok(ours), Ok(theirs)) => ours.best(row.unit) / theirs.best(row.unit),
+                    (Ok(ours), Ok(theirs)) => {
+                        ours.by(self.compared, row.unit) / theirs.by(self.compared, row.unit)
+                    }
                     _ => f64::NAN,
                 };
                 let ratio = if ratio.is_finite() {
@@ -272,7 +314,8 @@ fn shown(figure: &Figure, unit: Unit) -> String {
         Ok(samples) => {
             let figures = [samples.best(unit), samples.median(), samples.worst(unit)];
             let [best, median, worst] = figures.map(|it| match unit {
-                Unit::NanosAFrame | Unit::Bytes => format!("{it:.1}"),
+                Unit::SessionsASecond => format!("{it:.0}"),
+                Unit::NanosAFrame | Unit::Bytes | Unit::MicrosASession => format!("{it:.1}"),
                 _ => format!("{it:.2}"),
             });
             format!("{best:>9} {median:>9} {worst:>9} {:3}", unit.to_string())
