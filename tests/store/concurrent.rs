@@ -40,10 +40,11 @@ fn one_tuple_from_many_threads_is_one_record_with_every_count() {
     assert_eq!(deferred(DeferReason::New), 1);
     assert_eq!(deferred(DeferReason::Early { left }), all - 1);
     let rows = fixture.rows(&store);
-    let [Row::Tuple(_, record)] = rows[..] else {
-        panic!("exactly one record: {rows:?}");
+    let [Row::Pair(_, pair), Row::Tuple(_, record)] = rows[..] else {
+        panic!("exactly one record of each: {rows:?}");
     };
     assert_eq!(u64::from(record.attempts), all);
+    assert_eq!(pair.contacts, 1, "of one minute");
 }
 
 #[test]
@@ -126,5 +127,6 @@ fn snapshots_and_judging_do_not_disturb_each_other() {
         });
         ended.store(true, Ordering::SeqCst);
     });
-    assert_eq!(fixture.rows(&store).len(), THREADS * ATTEMPTS);
+    // A tuple each, and a reverse-path and recipient.
+    assert_eq!(fixture.rows(&store).len(), 2 * THREADS * ATTEMPTS);
 }

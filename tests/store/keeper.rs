@@ -47,7 +47,7 @@ fn takes_a_snapshot_every_interval_and_a_last_one() {
         Some(fixture.clock.now().as_millis())
     );
     let last = keeper.stop().expect("it is writable");
-    assert_eq!(last.records, 1);
+    assert_eq!(last.records, 2, "a tuple, a reverse-path and recipient");
     assert_eq!(fixture.metrics.snapshots.get(), 2);
 }
 
@@ -70,9 +70,9 @@ fn sweeps_after_so_many_messages() {
     fixture.wait_hours(24);
     assert_eq!(store.census().tuples, 1, "nothing was due");
     judge_local(&fixture, &store, 100);
-    // The tuple, and the watch over its second try.
-    await_keeper("a sweep", || fixture.metrics.swept.get() == 2);
-    assert_eq!(store.census().tuples, 0);
+    // The tuple, its reverse-path and recipient, and the watch over its second try.
+    await_keeper("a sweep", || fixture.metrics.swept.get() == 3);
+    assert_eq!((store.census().tuples, store.census().pairs), (0, 0));
     keeper.stop().expect("it is writable");
 }
 

@@ -4,14 +4,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::json;
-
 use super::args::{Cli, Command, XdpCommand};
 use super::failure::Failure;
-use super::paper::{Paper, number, wants_colour};
-use super::{answer, reports, xdp};
+use super::paper::{Paper, wants_colour};
+use super::{answer, check_config, reports, xdp};
 use crate::admin::{self, CallError, Envelope, OrderedLevel, PunishOrder, Request, WhyQuestion};
-use crate::config::{self, Config, ConfigError, DEFAULT_FILE};
+use crate::config::{self, DEFAULT_FILE};
 use crate::daemon;
 
 /// Does what the arguments say, and prints the answer to standard output.
@@ -28,7 +26,7 @@ fn obey(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Serve => serve(&file(cli)),
         Command::CheckConfig { file: named } => {
-            check_config(cli, &named.clone().unwrap_or_else(|| file(cli)))
+            check_config::run(cli, &named.clone().unwrap_or_else(|| file(cli)))
         }
         Command::DefaultConfig => Ok(write!(io::stdout(), "{}", config::default_config())?),
         Command::Status => ask(cli, &Request::Status),
@@ -86,90 +84,6 @@ fn obey(cli: &Cli) -> Result<(), Failure> {
 fn serve(file: &Path) -> Result<(), Failure> {
     let config = config::read(file)?;
     daemon::run(file, config).map_err(Failure::of)
-}
-
-fn check_config(cli: &Cli, file: &Path) -> Result<(), Failure> {
-    let read = config::read(file);
-    if cli.json {
-        let verdict = match &read {
-            Ok(config) => json!({
-                "legal": true,
-                "new_tuples_per_second": config.sustained_new_tuples(),
-                "kernel_memory": config.kernel_memory(),
-                "clients_memory": config.clients_memory(),
-                "remarks": remarks(config),
-            }),
-            Err(ConfigError::Illegal(problems)) => json!({"legal": false, "problems": problems}),
-            Err(unreadable) => json!({"legal": false, "error": unreadable.to_string()}),
-        };
-        writeln!(io::stdout(), "{verdict}")?;
-        return read.map(drop).map_err(Failure::from);
-    }
-    let config = read?;
-    let mut paper = Paper::new(wants_colour(&io::stdout()));
-    summary(file, &config, &mut paper);
-    Ok(write!(io::stdout(), "{}", paper.into_text())?)
-}
-
-fn summary(file: &Path, config: &Config, paper: &mut Paper) {
-    paper.line(format_args!("{}: {}", file.display(), paper.good("ok")));
-    let listen: Vec<_> = config
-        .milter
-        .listen
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    paper.row("milter", listen.join(", "));
-    paper.row(
-        "window",
-        format_args!(
-            "opens after {}, closes after {}",
-            config::format_duration(config.policy.delay),
-            config::format_duration(config.policy.retry_window)
-        ),
-    );
-    paper.row(
-        "store",
-        format_args!(
-            "{}, {} tuples: sustains {:.1} new ones a second",
-            config.store.directory.display(),
-            number(config.store.capacity as u64),
-            config.sustained_new_tuples()
-        ),
-    );
-    paper.row(
-        "clients",
-        format_args!(
-            "{} remembered, and as many networks: up to {} MB as they come",
-            number(config.store.clients as u64),
-            config.clients_memory().div_ceil(1_000_000)
-        ),
-    );
-    let interfaces = &config.xdp.interfaces;
-    if interfaces.is_empty() {
-        paper.row("kernel", "no filter: [xdp] interfaces is empty");
-    } else {
-        let ports: Vec<_> = config.xdp.ports.iter().map(u16::to_string).collect();
-        let (interfaces, ports) = (interfaces.join(", "), ports.join(", "));
-        paper.row("kernel", format_args!("{interfaces}, port {ports}"));
-        paper.row(
-            "memory",
-            format_args!(
-                "{} MB in the kernel for {} sentences each of IPv4 and IPv6",
-                config.kernel_memory().div_ceil(1_000_000),
-                number(config.xdp.capacity.into())
-            ),
-        );
-    }
-    for remark in remarks(config) {
-        paper.row("note", remark);
-    }
-}
-
-fn remarks(config: &Config) -> Vec<String> {
-    let mut remarks = config.remarks();
-    remarks.extend(config.remarks_on_this_host());
-    remarks
 }
 
 /// Asks the daemon, and shows what it answers.

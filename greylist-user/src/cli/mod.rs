@@ -5,6 +5,7 @@
 
 mod answer;
 mod args;
+mod check_config;
 mod commands;
 mod failure;
 mod moment;

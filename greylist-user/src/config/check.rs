@@ -75,6 +75,16 @@ fn is_reached(endpoint: &Endpoint, peers: &[IpNet]) -> bool {
 
 fn times(config: &Config, document: &mut Document<'_>) {
     let (delay, window) = (config.policy.delay, config.policy.retry_window);
+    let content_delay = config.policy.content.delay;
+    if content_delay >= window {
+        let what = format!(
+            "{} is not less than the retry_window of {}, so that no message would ever pass because it \
+             comes again; write less, or raise retry_window",
+            format(content_delay),
+            format(window)
+        );
+        document.refuse("content", "delay", &what);
+    }
     if window > delay {
         return;
     }

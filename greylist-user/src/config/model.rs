@@ -10,6 +10,7 @@ use super::value::Setting;
 use crate::policy::Policy;
 use crate::{admin, kernel, log, milter, store};
 
+mod content;
 mod punish;
 mod rules;
 
@@ -18,7 +19,7 @@ mod rules;
 pub struct Config {
     /// Where and how Postfix is heard.
     pub milter: milter::Settings,
-    /// The rules: `[greylist]`, `[punish]`, `[reputation]` and `[lists]`.
+    /// The rules: `[greylist]`, `[content]`, `[punish]`, `[reputation]` and `[lists]`.
     pub policy: Policy,
     /// The kernel filter.
     pub xdp: kernel::Settings,
@@ -57,6 +58,7 @@ impl Config {
     pub(super) fn visit(&mut self, visitor: &mut impl Visitor) {
         self.visit_milter(visitor);
         self.visit_greylist(visitor);
+        content::visit(&mut self.policy.content, visitor);
         punish::visit(&mut self.policy.punish, visitor);
         rules::visit_reputation(&mut self.policy.reputation, visitor);
         self.visit_lists(visitor);
@@ -149,7 +151,14 @@ impl Config {
         v.key(
             "header",
             &mut milter.header,
-            "Name of the header that tells how long a message waited, or \"off\".",
+            "Name of the header that tells how long a message waited, and what it passed by, or \"off\".",
+        );
+        v.key(
+            "header_on",
+            &mut milter.header_on,
+            "Which mail gets it: \"delayed\", what was deferred before it passed; or \"passed\", also what \
+             was not. Then Postfix shows greygate all that passes, to its end. Mail that is exempt gets \
+             none.",
         );
     }
 
@@ -289,6 +298,20 @@ impl Config {
              `check-config` says how much memory that can take.",
         );
         v.bounded(
+            "contents",
+            &mut store.contents,
+            1_000..=64_000_000,
+            "Fingerprints of messages held at most. What finds no room is judged by its envelope alone, \
+             and counted. `check-config` says how much memory that can take.",
+        );
+        v.bounded(
+            "contents_per_network",
+            &mut store.contents_per_network,
+            1..,
+            "Those of them that one client network may begin, so that a flood from one cannot take all \
+             the room.",
+        );
+        v.bounded(
             "snapshot_interval",
             &mut store.snapshot_interval,
             Duration::from_secs(1)..=Duration::from_hours(24),
@@ -306,6 +329,13 @@ impl Config {
             &mut store.sweep_interval,
             Duration::from_secs(1)..=Duration::from_hours(30 * 24),
             "Time after which it is returned on a quiet host.",
+        );
+        v.bounded(
+            "contents_sweep",
+            &mut store.contents_sweep,
+            Duration::from_secs(1)..=Duration::from_hours(30 * 24),
+            "Time after which all fingerprints have been looked at once, on a quiet host too. They lapse \
+             sooner than tuples do.",
         );
     }
 

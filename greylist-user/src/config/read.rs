@@ -50,10 +50,19 @@ fn settings(
     }
 }
 
-/// Where the file does not set them, what is added to a delay leaves room for a retry: who has a short
-/// window set before these keys were there shall not have to learn of them.
+/// Where the file does not set them, what is added to a delay leaves room for a retry, and so do the
+/// times of content: who has a short window set before these keys were there shall not have to learn
+/// of them.
 fn follow_window(config: &mut Config, document: &Document<'_>) {
     let policy = &mut config.policy;
+    let half = policy.retry_window / 2;
+    let is_set = |key| document.line_of("content", key).is_some();
+    if !is_set("delay") {
+        policy.content.delay = policy.content.delay.min(half);
+    }
+    if !is_set("contacts_after") {
+        policy.content.contacts_after = policy.content.contacts_after.min(half);
+    }
     let punish = &mut policy.punish;
     let is_set = |key| document.line_of("punish", key).is_some();
     if !is_set("extra_delay_limit") {

@@ -12,15 +12,20 @@ use crate::admin::MetricsListen;
 use crate::host;
 use crate::kernel;
 use crate::milter::Endpoint;
-use crate::policy::Action;
+use crate::policy::{Action, Policy};
 
+mod content;
 mod punish;
 
 impl Config {
     /// New tuples a second that the store sustains: each is held until its window closes.
     pub fn sustained_new_tuples(&self) -> f64 {
-        let capacity = u32::try_from(self.store.capacity).unwrap_or(u32::MAX);
-        f64::from(capacity) / self.policy.retry_window.as_secs_f64()
+        per_window(self.store.capacity, &self.policy)
+    }
+
+    /// New messages a second of which the store can hold the fingerprint until the window closes.
+    pub fn sustained_new_messages(&self) -> f64 {
+        per_window(self.store.contents, &self.policy)
     }
 
     /// Bytes of kernel memory that the filter takes at start; 0 without an interface.
@@ -34,6 +39,24 @@ impl Config {
     /// Bytes that the tables of clients and client networks take at most, as they fill.
     pub fn clients_memory(&self) -> u64 {
         self.store.clients_memory()
+    }
+
+    /// Bytes that fingerprints take at most, as they come; 0 where none are taken.
+    pub fn contents_memory(&self) -> u64 {
+        if self.policy.mode.reads() {
+            self.store.contents_memory()
+        } else {
+            0
+        }
+    }
+
+    /// Bytes that pairs of sender and recipient take at most, as they come; 0 where none are kept.
+    pub fn pairs_memory(&self) -> u64 {
+        if self.policy.mode.reads() {
+            self.store.pairs_memory()
+        } else {
+            0
+        }
     }
 
     /// What is legal but may not be what was meant, one sentence each.
@@ -55,6 +78,7 @@ impl Config {
                 policy.ipv4_prefix_unnamed, policy.ipv4_prefix
             ));
         }
+        remarks.extend(content::remarks(self));
         remarks.extend(punish::remarks(policy));
         if let MetricsListen::At(address) = self.metrics.listen
             && !address.ip().is_loopback()
@@ -152,6 +176,12 @@ impl Config {
         }
         remarks
     }
+}
+
+/// So many of `capacity` a second are held until the window closes.
+fn per_window(capacity: usize, policy: &Policy) -> f64 {
+    let capacity = u32::try_from(capacity).unwrap_or(u32::MAX);
+    f64::from(capacity) / policy.retry_window.as_secs_f64()
 }
 
 /// As long as libmilter waits, to within a few seconds.

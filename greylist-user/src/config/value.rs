@@ -15,8 +15,8 @@ use super::duration;
 use crate::admin::MetricsListen;
 use crate::kernel::Mode;
 use crate::log::{Addresses, Level};
-use crate::milter::{Endpoint, HeaderName, RefusalText, ReplyText};
-use crate::policy::{self, Action, Refusing};
+use crate::milter::{Endpoint, HeaderName, HeaderOn, RefusalText, ReplyText};
+use crate::policy::{self, Action, ContentTrust, Refusing};
 
 /// A value as it stands in the file, with its place.
 pub(super) type Value<'t> = Spanned<DeValue<'t>>;
@@ -290,7 +290,7 @@ macro_rules! whole_numbers {
     )*};
 }
 
-whole_numbers!(u8, u16, u32, usize);
+whole_numbers!(u8, u16, u32, u64, usize);
 
 /// Words of which one is chosen, with the type each stands for.
 macro_rules! words {
@@ -314,7 +314,9 @@ macro_rules! words {
 words! {
     Action { "enforce" => Action::Enforce, "observe" => Action::Observe }
     Addresses { "full" => Addresses::Full, "domain" => Addresses::Domain, "hash" => Addresses::Hash }
+    ContentTrust { "domain" => ContentTrust::Domain, "address" => ContentTrust::Address, "off" => ContentTrust::Off }
     policy::Mode { "envelope" => policy::Mode::Envelope, "content" => policy::Mode::Content, "hybrid" => policy::Mode::Hybrid }
+    HeaderOn { "delayed" => HeaderOn::Delayed, "passed" => HeaderOn::Passed }
     Level {
         "error" => Level::Error,
         "warn" => Level::Warn,

@@ -10,9 +10,9 @@ use std::net::IpAddr;
 
 use crate::policy::{
     self, Attempt, Bearing, Circumstances, ClientNetwork, ClientRecord, Failure, History,
-    HoppingHelo, Judgement, Neighbours, Offence, Origin, PassReason, Policy, Protection, Record,
-    RefuseReason, Reputation, Repute, Sentence, SentencedClient, ServerMark, Timestamp,
-    TrustRecord, Verdict,
+    HoppingHelo, Judgement, Neighbours, Offence, Origin, PairRecord, PassReason, Policy,
+    Protection, Record, RefuseReason, Reputation, Repute, Sentence, SentencedClient, ServerMark,
+    Timestamp, TrustRecord, Verdict,
 };
 
 use super::Store;
@@ -90,6 +90,12 @@ pub struct MailStanding {
     pub trust: Option<TrustRecord>,
     /// Whether it is earned.
     pub trusted: bool,
+    /// Trust that a message which came again has earned the client address.
+    pub content_trust: Option<TrustRecord>,
+    /// Whether that holds, in the mode and scope of the present.
+    pub content_trusted: bool,
+    /// The reverse-path and recipient, while mail of theirs is pending, from whatever network.
+    pub pair: Option<PairRecord>,
     /// A permanent failure of the hour.
     pub failure: Option<Failure>,
     /// What the next attempt would get, made now in a session of its own.
@@ -193,10 +199,15 @@ impl Store {
                 .failure_key(attempt.client, attempt.reverse_path, attempt.recipient);
         let failure = self.failures.by_message.get(&failure_key);
         let trust = self.trust.get(&trust_key);
+        let content_trust_key = self.seed.content_trust_key(policy.content.trust, attempt);
+        let pair = self.pairs.get(&self.seed.pair_key(attempt).tag());
         let known = MailStanding {
             tuple: self.tuples.get(&tuple_key),
             trust,
             trusted: trust.is_some_and(|it| it.is_trusted(policy, repute, now)),
+            content_trust: content_trust_key.and_then(|it| self.trust.get(&it)),
+            content_trusted: self.content_trust(policy, attempt, now).is_some(),
+            pair: pair.filter(|it| !it.has_lapsed(policy, now)),
             failure: failure.filter(|it| !it.has_lapsed(policy, now)),
             next: Verdict::Pass(PassReason::Unrecorded).into(),
             offence: None,
@@ -229,18 +240,20 @@ impl Store {
         if known.trusted {
             return gets(Verdict::Pass(PassReason::Trusted));
         }
-        if self.content_trust(policy, attempt, now).is_some() {
+        if known.content_trusted {
             return gets(Verdict::Pass(PassReason::ContentTrusted));
         }
         if known.tuple.is_none() && self.tuples.len() >= self.tuples.capacity() {
             return gets(Verdict::Pass(PassReason::Unrecorded));
         }
+        let mark = self.seed.network_key(network).mark();
+        let roams = known.pair.is_some_and(|it| it.roams(policy, mark, now));
         let circumstances = Circumstances {
             helo_hops: self.hops.slows(policy, &self.seed, network, attempt, now),
             after_failure: known.failure.is_some_and(|failure| {
                 failure.bearing(policy, attempt, now) == Bearing::WantsContent
             }),
-            reads: policy::reads(policy, attempt, self.roams(policy, network, attempt, now)),
+            reads: policy::reads(policy, attempt, roams),
         };
         let decision = policy::decide(policy, known.tuple.as_ref(), attempt, &circumstances, now);
         MailStanding {
@@ -248,18 +261,6 @@ impl Store {
             offence: decision.offence,
             ..known
         }
-    }
-
-    fn roams(
-        &self,
-        policy: &Policy,
-        network: ClientNetwork,
-        attempt: &Attempt<'_>,
-        now: Timestamp,
-    ) -> bool {
-        let mark = self.seed.network_key(network).mark();
-        let pair = self.pairs.get(&self.seed.pair_key(attempt).tag());
-        pair.is_some_and(|it| it.roams(policy, mark, now))
     }
 
     fn remembered_helo(

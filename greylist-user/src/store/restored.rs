@@ -91,6 +91,8 @@ mod tests {
             trusted: 2,
             sentences: 1,
             clients: 5,
+            contents: 7,
+            pairs: 6,
             lapsed: 4,
             age: Some(Duration::from_secs(90)),
             set_aside: vec![SetAside {
@@ -102,8 +104,8 @@ mod tests {
         };
         assert_eq!(
             restored.to_string(),
-            "3 tuples, 2 records of trust, 1 sentences, 5 clients, 0 reputations, 0 HELO arguments from \
-             a snapshot 90 s old, 4 lapsed left out; \
+            "3 tuples, 2 records of trust, 1 sentences, 5 clients, 0 reputations, 0 HELO arguments, \
+             7 fingerprints, 6 pairs from a snapshot 90 s old, 4 lapsed left out; \
              /d/snapshot was not used: it is no snapshot (now /d/snapshot.damaged-1)"
         );
     }

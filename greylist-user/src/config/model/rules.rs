@@ -12,9 +12,10 @@ impl Config {
         v.key(
             "mode",
             &mut policy.mode,
-            "By what unknown mail is told when it comes again: \"envelope\" is by client network, sender \
-             and recipient, at RCPT; \"content\" by what the message says, at its end; \"hybrid\" by the \
-             envelope first, and by content for pools of many addresses.",
+            "By what unknown mail is told when it comes again. \"envelope\" is by client network, sender \
+             and recipient, deferred at RCPT. \"content\" is by the message, from any network, deferred at \
+             its end: each first attempt is a whole transfer. \"hybrid\" is by the envelope, and by the \
+             message where a pool of many addresses sends it: that costs a pool one retry more, not days.",
         );
         v.key(
             "action",
@@ -25,8 +26,9 @@ impl Config {
             "delay",
             &mut policy.delay,
             Duration::from_millis(1)..=Duration::from_hours(12),
-            "From the first attempt until a retry passes. Many senders retry after 200 to 285 \
-             seconds and then only after hours: three minutes lets that first retry in.",
+            "From the first attempt until a retry passes, or from another network is read. Many senders \
+             retry after 200 to 285 seconds and then only after hours: three minutes lets that first \
+             retry in.",
         );
         v.bounded(
             "retry_window",
@@ -58,15 +60,15 @@ impl Config {
             "rcpt_deferrals",
             &mut policy.rcpt_deferrals,
             "Recipients of one session that are deferred at RCPT; further ones are deferred \
-             together at DATA. Postfix slows a client from its 10th error in a session and hangs \
+             together at DATA, or at the end of a message that is read. Postfix slows a client from its 10th error in a session and hangs \
              up at the 20th: eight stay below. 0 is never at RCPT.",
         );
         v.key(
             "probe_senders",
             &mut policy.probe_senders,
-            "Senders that test an address and send no mail: never refused at RCPT, deferred at \
-             DATA, as the null sender always is. \"double-bounce@*\" is Postfix's address \
-             verification; a \"*\" stands for any domain.",
+            "Senders that test an address and send no mail: never refused at RCPT, as the null sender \
+             never is, but deferred at DATA, or at the end of the message where content is read. \
+             \"double-bounce@*\" is Postfix's address verification; a \"*\" stands for any domain.",
         );
         v.bounded(
             "ipv4_prefix",

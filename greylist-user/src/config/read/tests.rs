@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use super::super::default_config;
 use super::*;
 use crate::admin::MetricsListen;
-use crate::milter::{Endpoint, RefusalText};
-use crate::policy::{Action, Refusing};
+use crate::milter::{Endpoint, HeaderOn, RefusalText};
+use crate::policy::{Action, ContentRules, ContentTrust, Mode, Refusing};
 
 #[test]
 fn file_that_names_a_listener_and_a_directory_is_complete() {
@@ -97,8 +97,18 @@ addresses = "full"
 "#;
 
 #[test]
-fn file_with_every_key_of_the_first_greygate_loads_and_changes_no_default() {
-    assert_eq!(legal(FIRST_DEFAULTS), Config::default());
+fn file_with_every_key_of_the_first_greygate_loads_and_changes_no_default_but_the_mode() {
+    let mut expected = Config::default();
+    expected.policy.mode = Mode::Envelope;
+    assert_eq!(legal(FIRST_DEFAULTS), expected);
+}
+
+#[test]
+fn mode_is_what_the_file_says_and_hybrid_where_it_says_nothing() {
+    let mode = |text: &str| legal(text).policy.mode;
+    assert_eq!(mode("[greylist]\nmode = \"envelope\"\n"), Mode::Envelope);
+    assert_eq!(mode("[greylist]\nmode = \"content\"\n"), Mode::Content);
+    assert_eq!(mode("[greylist]\ndelay = \"2m\"\n"), Mode::Hybrid);
 }
 
 #[test]
@@ -122,6 +132,13 @@ fn values_reach_their_rooms() {
         action = "observe"
         delay = "1h30m"
         trust_after = 0x10
+        [content]
+        delay = "90s"
+        repeat = "0s"
+        trust = "address"
+        contacts = 12
+        contacts_after = "2h"
+        hash_limit = 1_048_576
         [punish]
         strike_action = "observe"
         sentence = "28d"
@@ -149,6 +166,9 @@ fn values_reach_their_rooms() {
         capacity = 10_000_000
         sentences = 2_000_000
         clients = 3_000_000
+        contents = 5_000_000
+        contents_per_network = 50_000
+        contents_sweep = "2h"
         seed_file = "/etc/greygate/seed"
         [lists]
         allow = ["192.0.2.7", "2001:db8::/32"]
@@ -160,6 +180,7 @@ fn values_reach_their_rooms() {
         [milter]
         reply_sentenced = "Blocked; ask {contact}"
         reply_refused = "Bad name"
+        header_on = "passed"
         "#,
     );
     let replies = [config.milter.reply_sentenced, config.milter.reply_refused];
@@ -169,6 +190,16 @@ fn values_reach_their_rooms() {
     );
     assert_eq!(config.policy.action, Action::Observe);
     assert_eq!(config.policy.delay, Duration::from_mins(90));
+    let content = ContentRules {
+        delay: Duration::from_secs(90),
+        repeat: Duration::ZERO,
+        trust: ContentTrust::Address,
+        contacts: 12,
+        contacts_after: Duration::from_hours(2),
+        hash_limit: 1 << 20,
+    };
+    assert_eq!(config.policy.content, content);
+    assert_eq!(config.milter.header_on, HeaderOn::Passed);
     assert_eq!(config.policy.trust_after, 16);
     assert_eq!(config.policy.punish.sentence, Duration::from_hours(28 * 24));
     let punish = &config.policy.punish;
@@ -181,6 +212,9 @@ fn values_reach_their_rooms() {
     assert_eq!(config.policy.reputation.bad_share, 90);
     assert_eq!(config.policy.reputation.trust_after, 0);
     assert_eq!(config.store.clients, 3_000_000);
+    assert_eq!(config.store.contents, 5_000_000);
+    assert_eq!(config.store.contents_per_network, 50_000);
+    assert_eq!(config.store.contents_sweep, Duration::from_hours(2));
     assert_eq!(config.xdp.interfaces, ["eth0", "bond0.25"]);
     assert_eq!(config.policy.punish.persistent_drops, 0);
     assert!(config.policy.punish.private);
@@ -210,6 +244,20 @@ fn what_is_added_to_a_delay_leaves_room_for_a_retry_unless_it_is_set() {
     assert_eq!(added(short), (minutes(5), minutes(5)));
     let set = format!("{short}[punish]\nextra_delay_limit = \"9m\"\nhopping_delay = \"8m\"\n");
     assert_eq!(added(&set), (minutes(9), minutes(8)));
+}
+
+#[test]
+fn times_of_content_leave_room_for_a_retry_unless_they_are_set() {
+    let times = |text: &str| {
+        let content = legal(text).policy.content;
+        (content.delay, content.contacts_after)
+    };
+    let (seconds, minutes) = (Duration::from_secs, Duration::from_mins);
+    assert_eq!(times(""), (seconds(60), minutes(60)));
+    let short = "[greylist]\ndelay = \"2s\"\nretry_window = \"1m\"\n";
+    assert_eq!(times(short), (seconds(30), seconds(30)));
+    let set = format!("{short}[content]\ndelay = \"50s\"\ncontacts_after = \"1h\"\n");
+    assert_eq!(times(&set), (seconds(50), minutes(60)));
 }
 
 #[test]
@@ -424,7 +472,7 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     (
         "\n[smtp]\n",
         &[
-            "f:2: unknown section [smtp]; the sections are [milter] [greylist] [punish] [reputation] [lists] [xdp] [store] [admin] [metrics] [log]",
+            "f:2: unknown section [smtp]; the sections are [milter] [greylist] [content] [punish] [reputation] [lists] [xdp] [store] [admin] [metrics] [log]",
         ],
     ),
     (
@@ -452,8 +500,25 @@ const ILLEGAL: &[(&str, &[&str])] = &[
         &["f:2: [greylist] ipv6_prefix: 300 is out of range; write one from 0 to 255"],
     ),
     (
-        "[greylist]\nmode = \"hybrid\"\n",
-        &["f:2: [greylist] mode: \"hybrid\" is not known; write \"envelope\""],
+        "[greylist]\nmode = \"both\"\n",
+        &[
+            "f:2: [greylist] mode: \"both\" is not known; write \"envelope\" or \"content\" or \"hybrid\"",
+        ],
+    ),
+    (
+        "[content]\ndelay = \"1h\"\n[greylist]\nretry_window = \"1h\"\n",
+        &[
+            "f:2: [content] delay: 1h is not less than the retry_window of 1h, so that no message would ever pass because it comes again; write less, or raise retry_window",
+        ],
+    ),
+    (
+        "[content]\ntrust = \"sender\"\ncontacts = 1\nrepeat = \"25h\"\nhash_limit = -1\n",
+        &[
+            "f:2: [content] trust: \"sender\" is not known; write \"domain\" or \"address\" or \"off\"",
+            "f:3: [content] contacts: 1 is out of range; write one from 2 to 255",
+            "f:4: [content] repeat: \"25h\" is out of range; write one from \"0s\" to \"24h\"",
+            "f:5: [content] hash_limit: -1 is out of range; write one from 0 to 18_446_744_073_709_551_615",
+        ],
     ),
     (
         "[punish]\naction = \"yes\"\n",

@@ -1,0 +1,176 @@
+//! What a configuration amounts to, before a daemon runs with it: the answer to
+//! `greygate check-config`.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde_json::json;
+
+use super::args::Cli;
+use super::failure::Failure;
+use super::paper::{Paper, number, wants_colour};
+use crate::config::{self, Config, ConfigError};
+use crate::policy::{Mode, Policy};
+
+/// Says whether `file` is legal, and what it amounts to.
+pub(super) fn run(cli: &Cli, file: &Path) -> Result<(), Failure> {
+    let read = config::read(file);
+    if cli.json {
+        let verdict = match &read {
+            Ok(config) => json!({
+                "legal": true,
+                "mode": config.policy.mode.as_str(),
+                "new_tuples_per_second": config.sustained_new_tuples(),
+                "new_messages_per_second": config.sustained_new_messages(),
+                "kernel_memory": config.kernel_memory(),
+                "clients_memory": config.clients_memory(),
+                "contents_memory": config.contents_memory(),
+                "pairs_memory": config.pairs_memory(),
+                "remarks": remarks(config),
+            }),
+            Err(ConfigError::Illegal(problems)) => json!({"legal": false, "problems": problems}),
+            Err(unreadable) => json!({"legal": false, "error": unreadable.to_string()}),
+        };
+        writeln!(io::stdout(), "{verdict}")?;
+        return read.map(drop).map_err(Failure::from);
+    }
+    let config = read?;
+    let mut paper = Paper::new(wants_colour(&io::stdout()));
+    summary(file, &config, &mut paper);
+    Ok(write!(io::stdout(), "{}", paper.into_text())?)
+}
+
+fn summary(file: &Path, config: &Config, paper: &mut Paper) {
+    paper.line(format_args!("{}: {}", file.display(), paper.good("ok")));
+    let listen: Vec<_> = config
+        .milter
+        .listen
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    paper.row("milter", listen.join(", "));
+    paper.row("mode", mode(&config.policy));
+    paper.row(
+        "window",
+        format_args!(
+            "opens after {}, closes after {}",
+            config::format_duration(config.policy.delay),
+            config::format_duration(config.policy.retry_window)
+        ),
+    );
+    paper.row(
+        "store",
+        format_args!(
+            "{}, {} tuples: sustains {:.1} new ones a second",
+            config.store.directory.display(),
+            number(config.store.capacity as u64),
+            config.sustained_new_tuples()
+        ),
+    );
+    if config.policy.mode.reads() {
+        paper.row(
+            "messages",
+            format_args!(
+                "{} fingerprints: sustains {:.1} new ones a second; up to {} MB as they come",
+                number(config.store.contents as u64),
+                config.sustained_new_messages(),
+                config.contents_memory().div_ceil(1_000_000)
+            ),
+        );
+        paper.row(
+            "pairs",
+            format_args!(
+                "of sender and recipient, as many as tuples: up to {} MB as they come",
+                config.pairs_memory().div_ceil(1_000_000)
+            ),
+        );
+    }
+    paper.row(
+        "clients",
+        format_args!(
+            "{} remembered, and as many networks: up to {} MB as they come",
+            number(config.store.clients as u64),
+            config.clients_memory().div_ceil(1_000_000)
+        ),
+    );
+    let interfaces = &config.xdp.interfaces;
+    if interfaces.is_empty() {
+        paper.row("kernel", "no filter: [xdp] interfaces is empty");
+    } else {
+        let ports: Vec<_> = config.xdp.ports.iter().map(u16::to_string).collect();
+        let (interfaces, ports) = (interfaces.join(", "), ports.join(", "));
+        paper.row("kernel", format_args!("{interfaces}, port {ports}"));
+        paper.row(
+            "memory",
+            format_args!(
+                "{} MB in the kernel for {} sentences each of IPv4 and IPv6",
+                config.kernel_memory().div_ceil(1_000_000),
+                number(config.xdp.capacity.into())
+            ),
+        );
+    }
+    for remark in remarks(config) {
+        paper.row("note", remark);
+    }
+}
+
+/// By what mail is told when it comes again, in a sentence.
+fn mode(policy: &Policy) -> String {
+    let delay = config::format_duration(policy.content.delay);
+    let mode = policy.mode.as_str();
+    match policy.mode {
+        Mode::Envelope => format!("{mode}: by client network, sender and recipient, at RCPT"),
+        Mode::Content => format!(
+            "{mode}: a message passes when it comes again {delay} after it was read, from any network"
+        ),
+        Mode::Hybrid => format!(
+            "{mode}: by the envelope, and from other networks by the message, {delay} after it was read"
+        ),
+    }
+}
+
+fn remarks(config: &Config) -> Vec<String> {
+    let mut remarks = config.remarks();
+    remarks.extend(config.remarks_on_this_host());
+    remarks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summed_up(text: &str) -> String {
+        let file = Path::new("greygate.toml");
+        let config = config::parse(file, text.as_bytes()).expect("the file is legal");
+        let mut paper = Paper::new(false);
+        summary(file, &config, &mut paper);
+        paper.into_text()
+    }
+
+    #[test]
+    fn defaults_are_summed_up_with_the_memory_they_may_take() {
+        assert_eq!(
+            summed_up(""),
+            "greygate.toml: ok\n\
+             milter        inet:127.0.0.1:8892\n\
+             mode          hybrid: by the envelope, and from other networks by the message, 1m after it was read\n\
+             window        opens after 3m, closes after 24h\n\
+             store         /var/lib/greygate, 4,000,000 tuples: sustains 46.3 new ones a second\n\
+             messages      1,000,000 fingerprints: sustains 11.6 new ones a second; up to 95 MB as they come\n\
+             pairs         of sender and recipient, as many as tuples: up to 156 MB as they come\n\
+             clients       1,000,000 remembered, and as many networks: up to 465 MB as they come\n\
+             kernel        no filter: [xdp] interfaces is empty\n"
+        );
+    }
+
+    #[test]
+    fn file_under_which_nothing_is_read_takes_no_memory_for_it() {
+        let text = summed_up("[greylist]\nmode = \"envelope\"\n");
+        let mode = "mode          envelope: by client network, sender and recipient, at RCPT\n";
+        assert!(text.contains(mode), "{text}");
+        assert!(
+            !text.contains("fingerprints") && !text.contains("pairs"),
+            "{text}"
+        );
+    }
+}
