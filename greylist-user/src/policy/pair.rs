@@ -9,6 +9,8 @@
 //! makes anew, it never comes again. After [`ContentRules::contacts`] contacts, of which one a minute
 //! counts, and [`ContentRules::contacts_after`] since the first, it passes on reverse-path and
 //! recipient. Its price: of bots that forge one sender to one recipient, one mail an hour passes.
+//! A slow sender takes longer than a retry window for so many contacts, so each of them keeps the
+//! record for one more: who comes again within a window each time gets there.
 //!
 //! Knows nothing of content, see `content`, nor of tuples, see `record`. One is held for each pending
 //! tuple, so it is small. It ends with the first mail that passes for its tuple, and begins anew with
@@ -26,7 +28,7 @@ use super::tuple::{NetworkMark, PairTag};
 /// The facts about one reverse-path and recipient of which no mail has passed yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PairRecord {
-    /// The contact that began this life of the record.
+    /// The contact that began this life of the record, to the second that it lies in.
     pub first_seen: Second,
     /// A part of the mark of the network that began it: two networks in 256 look the same, and
     /// then a roaming retry from the other one is taken for an ordinary one.
@@ -105,9 +107,17 @@ impl PairRecord {
 
     /// Whether the record is void at `now`: the one definition, for look-up, sweep and listing.
     pub fn has_lapsed(&self, policy: &Policy, now: Timestamp) -> bool {
-        let first_seen = Timestamp::from(self.first_seen);
         // As for a tuple: nobody waits until a future is reached that a wrong clock told of.
-        now >= first_seen.after(policy.retry_window) || first_seen > now.after(policy.delay)
+        let is_ahead = Timestamp::from(self.first_seen) > now.after(policy.delay);
+        is_ahead || now >= self.lapses(policy)
+    }
+
+    /// When the record lapses if nothing more is heard of its pair: after a window for each contact,
+    /// as far as contacts count.
+    pub fn lapses(&self, policy: &Policy) -> Timestamp {
+        let windows = self.contacts.min(policy.content.contacts).max(1);
+        let time = policy.retry_window.saturating_mul(windows.into());
+        Timestamp::from(self.first_seen).after(time)
     }
 
     /// One record out of two of the same pair: the higher life wins; within one life the one that
@@ -140,3 +150,221 @@ fn minute_of(now: Timestamp) -> u8 {
 /// One is held for each pending tuple: a field that makes the entry larger is a decision, not an
 /// accident.
 const _: () = assert!(size_of::<(PairTag, PairRecord)>() == 16);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::fixture::T0;
+
+    const HERE: NetworkMark = NetworkMark::from_bits(1);
+    const THERE: NetworkMark = NetworkMark::from_bits(2);
+
+    fn after(seconds: u64) -> Timestamp {
+        T0.after(Duration::from_secs(seconds))
+    }
+
+    fn hours(hours: u64) -> u64 {
+        hours * 3_600
+    }
+
+    /// The record after contacts at these seconds.
+    fn contacted(policy: &Policy, seconds: impl IntoIterator<Item = u64>) -> PairRecord {
+        let record = seconds.into_iter().fold(None, |record, at| {
+            let next = PairRecord::contacted(record.as_ref(), policy, HERE, after(at));
+            Some(next)
+        });
+        record.expect("there was a contact")
+    }
+
+    #[test]
+    fn roams_from_another_network_after_the_delay_until_it_lapses() {
+        let policy = Policy::default();
+        let begun = PairRecord::begun(1, HERE, T0);
+        let roams = |network, seconds| begun.roams(&policy, network, after(seconds));
+        let delay = policy.delay.as_secs();
+        assert!(!roams(THERE, 0));
+        assert!(!roams(THERE, delay - 1));
+        assert!(roams(THERE, delay));
+        assert!(roams(THERE, hours(24) - 1));
+        assert!(!roams(THERE, hours(24)));
+        assert!(!roams(HERE, delay));
+    }
+
+    #[test]
+    fn networks_that_look_the_same_are_taken_for_one_and_no_more() {
+        let policy = Policy::default();
+        let begun = PairRecord::begun(1, HERE, T0);
+        let alike = NetworkMark::from_bits(HERE.to_bits() | 0x100);
+        assert!(!begun.roams(&policy, alike, after(300)));
+        // The next of the pool is seen for what it is.
+        let next = PairRecord::contacted(Some(&begun), &policy, alike, after(300));
+        assert!(next.roams(&policy, THERE, after(600)));
+    }
+
+    #[test]
+    fn one_contact_counts_a_minute() {
+        let policy = Policy::default();
+        let minute = 60 - T0.as_millis() / 1_000 % 60;
+        let hammered = contacted(&policy, 0..minute);
+        assert_eq!(hammered.contacts, 1);
+        assert_eq!(contacted(&policy, 0..=minute).contacts, 2);
+        let each_second = contacted(&policy, 0..600);
+        assert_eq!(each_second.contacts, 11, "the minutes it touched");
+        assert_eq!(each_second.first_seen, T0.into());
+    }
+
+    #[test]
+    fn way_out_opens_at_the_sixth_contact_and_an_hour_and_not_before() {
+        let policy = Policy::default();
+        let opens = |schedule: &[u64]| {
+            let now = after(*schedule.last().expect("a contact"));
+            contacted(&policy, schedule.iter().copied()).has_persisted(&policy, now)
+        };
+        let quarter = 15 * 60;
+        assert!(!opens(&[0, 60, 120, 180, 240, 300]), "6 in five minutes");
+        assert!(!opens(&[0, 60, 120, 180, 240, 300, 3_599]), "7 in the hour");
+        assert!(opens(&[0, 60, 120, 180, 240, 300, 3_600]));
+        assert!(!opens(&[0, quarter, 2 * quarter, 3 * quarter, 4 * quarter]));
+        assert!(opens(&[0, 900, 1_800, 2_700, 3_600, 4_500]));
+        assert!(!opens(&[0, 3_600]), "twice in an hour");
+    }
+
+    #[test]
+    fn slow_sender_gets_out_too() {
+        let policy = Policy::default();
+        for pause in [hours(4), hours(5), hours(12), hours(24) - 1] {
+            let schedule = (0..6).map(|number| number * pause);
+            let record = contacted(&policy, schedule);
+            assert!(
+                record.has_persisted(&policy, after(5 * pause)),
+                "each {pause} s: {record:?}"
+            );
+        }
+        let daily = contacted(&policy, (0..6).map(|number| number * hours(24)));
+        assert_eq!((daily.contacts, daily.life), (1, 6), "new each day");
+    }
+
+    #[test]
+    fn contacts_keep_it_for_no_more_windows_than_count() {
+        let policy = Policy::default();
+        let hammered = contacted(&policy, (0..200).map(|minute| 60 * minute));
+        assert_eq!(hammered.contacts, 200);
+        let last = after(hours(6 * 24));
+        assert!(hammered.has_lapsed(&policy, last));
+        assert!(!hammered.has_lapsed(&policy, after(hours(6 * 24) - 1)));
+        let mut at_once = policy;
+        at_once.content.contacts = 0;
+        assert!(!hammered.has_lapsed(&at_once, after(hours(24) - 1)));
+        assert!(hammered.has_lapsed(&at_once, after(hours(24))));
+    }
+
+    #[test]
+    fn pool_that_passed_is_known_for_one_and_waits_for_the_way_out_again() {
+        let policy = Policy::default();
+        let record = contacted(&policy, (0..10).map(|number| 600 * number));
+        let passed = after(6_000);
+        let anew = record.begun_anew(THERE, passed);
+        assert_eq!((anew.life, anew.contacts), (record.life + 1, 0));
+        assert_eq!(anew.first_seen, passed.into());
+        assert!(anew.roams(&policy, HERE, after(6_000 + 180)));
+        assert!(!anew.has_persisted(&policy, after(6_000 + 7_200)));
+        assert_eq!(record.merge(anew), anew, "it is the later life");
+    }
+
+    #[test]
+    fn lapsed_record_begins_anew() {
+        let policy = Policy::default();
+        let begun = PairRecord::begun(1, HERE, T0);
+        let late = after(hours(24));
+        let next = PairRecord::contacted(Some(&begun), &policy, THERE, late);
+        assert_eq!(next, PairRecord::begun(2, THERE, late));
+    }
+
+    #[test]
+    fn record_from_the_future_is_void() {
+        let policy = Policy::default();
+        let ahead = PairRecord {
+            contacts: 200,
+            ..PairRecord::begun(1, HERE, after(hours(24 * 365)))
+        };
+        assert!(ahead.has_lapsed(&policy, T0));
+        assert!(!ahead.roams(&policy, THERE, T0));
+        assert!(!ahead.has_persisted(&policy, T0));
+        let next = PairRecord::contacted(Some(&ahead), &policy, THERE, T0);
+        assert_eq!(next, PairRecord::begun(2, THERE, T0));
+    }
+
+    #[test]
+    fn counts_saturate() {
+        let policy = Policy::default();
+        let most = PairRecord {
+            contacts: u8::MAX,
+            life: u8::MAX,
+            ..PairRecord::begun(1, HERE, T0)
+        };
+        let next = PairRecord::contacted(Some(&most), &policy, HERE, after(60));
+        assert_eq!(next.contacts, u8::MAX);
+        assert_eq!(most.begun_anew(HERE, after(60)).life, u8::MAX);
+        let late = PairRecord::contacted(Some(&most), &policy, HERE, after(hours(24 * 7)));
+        assert_eq!((late.contacts, late.life), (1, u8::MAX));
+    }
+
+    prop_compose! {
+        /// Small ranges, so that equal lives and times are common.
+        fn record()(
+            first_seen in 1u32..4, network in 0u8..3, contacts in 0u8..3, minute in 0u8..3,
+            life in 1u8..3,
+        ) -> PairRecord {
+            PairRecord {
+                first_seen: Second::from_seconds(first_seen),
+                network,
+                contacts,
+                minute,
+                life,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn merging_knows_no_order(a in record(), b in record(), c in record()) {
+            prop_assert_eq!(a.merge(b), b.merge(a));
+            prop_assert_eq!(a.merge(b).merge(c), a.merge(b.merge(c)));
+            prop_assert_eq!(a.merge(b).merge(b), a.merge(b));
+            prop_assert_eq!(a.merge(a), a);
+        }
+
+        #[test]
+        fn higher_life_wins_whole(a in record(), b in record()) {
+            let next = PairRecord { life: 3, ..b };
+            prop_assert_eq!(a.merge(next), next);
+        }
+
+        /// Whoever comes again within a window each time, and not in the minute of 256 that is not
+        /// told from the one before.
+        #[test]
+        fn anybody_gets_out_at_the_sixth_contact_or_an_hour_after_the_first(
+            gaps in proptest::collection::vec(
+                prop_oneof![60..900_u64, 60..15_000_u64, 15_600..86_400_u64], 5..12,
+            ),
+        ) {
+            let policy = Policy::default();
+            let mut schedule = vec![0];
+            for gap in gaps {
+                schedule.push(schedule.last().copied().unwrap_or(0) + gap);
+            }
+            let apart = schedule.windows(2).all(|two| {
+                minute_of(after(two[0])) != minute_of(after(two[1]))
+            });
+            prop_assume!(apart);
+            for (number, &at) in schedule.iter().enumerate() {
+                let record = contacted(&policy, schedule[..=number].iter().copied());
+                let expected = number >= 5 && at >= 3_600;
+                prop_assert_eq!(record.has_persisted(&policy, after(at)), expected, "{:?}", record);
+                prop_assert_eq!(record.first_seen, Second::from(T0));
+            }
+        }
+    }
+}

@@ -1,8 +1,14 @@
-//! What is remembered of a client network and a folded reverse-path that keep passing.
+//! What is remembered of a client network and a folded reverse-path that keep passing, and of a
+//! client address whose mail came again.
 //!
 //! Trust spares a sender the wait for every new recipient. It is earned by passes of tuples, at
 //! most one of which counts in an interval, so that one busy minute earns nothing; it is scoped to
-//! the sender and never to the whole client; and it lapses unless it is used.
+//! the sender, and to the whole client only where the operator says so of content; and it lapses unless
+//! it is used.
+//!
+//! A message that came again is better proof than a pass: its first pass makes the client address
+//! trusted at once, for that sender's domain ([`ContentTrust`]). It is a record of the same kind
+//! under a key of its own, so that neither counts for the other.
 
 use super::reputation::Repute;
 use super::rules::{ContentTrust, Policy};
@@ -217,6 +223,32 @@ mod tests {
             ..Policy::default()
         };
         assert!(!earned(&policy, 9).is_trusted(&policy, Repute::Unknown, after_hours(9)));
+    }
+
+    #[test]
+    fn first_message_that_came_again_earns_trust_that_lasts_as_long_as_it_is_used() {
+        let policy = Policy::default();
+        let record = TrustRecord::credited(None, &policy, T0);
+        assert!(record.is_earned_by_content(&policy, T0));
+        assert!(
+            !record.is_trusted(&policy, Repute::Established, T0),
+            "by waiting it takes more"
+        );
+        let (month, two_months) = (after_hours(30 * 24), after_hours(60 * 24));
+        assert!(!record.is_earned_by_content(&policy, two_months));
+        assert!(record.used(month).is_earned_by_content(&policy, two_months));
+    }
+
+    #[test]
+    fn trust_by_content_holds_while_the_policy_gives_any_and_needs_no_passes() {
+        let mut policy = Policy {
+            trust_after: 0,
+            ..Policy::default()
+        };
+        let record = TrustRecord::begun(1, T0);
+        assert!(record.is_earned_by_content(&policy, T0));
+        policy.content.trust = ContentTrust::Off;
+        assert!(!record.is_earned_by_content(&policy, T0));
     }
 
     prop_compose! {
