@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use greygate::clock::Clock as _;
 use greygate::policy::{
-    Attempt, ClientNetwork, DeferReason, Offence, PassReason, Persistence, Policy, RefuseReason,
-    Sentence, SentenceLevel, SentenceReason, SentencedClient, Verdict,
+    Attempt, ClientNetwork, DeferReason, Judge as _, Mode, Offence, PassReason, Persistence,
+    Policy, ReadReason, RefuseReason, Sentence, SentenceLevel, SentenceReason, SentencedClient,
+    Verdict,
 };
 use greygate::store::{Explanation, MailStanding, Question, Store};
 use proptest::prelude::*;
@@ -62,6 +63,50 @@ fn tells_trust_and_whom_no_rule_touches() {
     assert_eq!(explanation.exempt, Some(PassReason::Allowed));
     assert!(explanation.shielded);
     agrees(&fixture, &store, &allowed);
+}
+
+#[test]
+fn tells_a_pool_by_reverse_path_and_recipient_and_what_its_message_earns() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let from = |network: u8| Attempt {
+        client: [198, 51, network, 7].into(),
+        ..ATTEMPT
+    };
+    let known = |network| mail(&explain(&fixture, &store, &from(network)));
+    assert_eq!(known(0).pair, None);
+    agrees(&fixture, &store, &from(0));
+    fixture.wait_minutes(5);
+    let pair = known(1).pair.expect("the first address has made it known");
+    assert_eq!((pair.contacts, known(0).pair), (1, Some(pair)));
+    let roams = Verdict::Read(ReadReason::Roaming);
+    assert_eq!(known(1).next.verdict, roams);
+    agrees(&fixture, &store, &from(1));
+    fixture.wait_minutes(5);
+    assert_eq!(known(2).next.verdict, roams);
+    assert_eq!(known(2).content_trust, None);
+    agrees(&fixture, &store, &from(2));
+    let trust = known(2).content_trust.expect("its first pass");
+    assert_eq!((trust.passes, known(2).content_trusted), (1, true));
+    let trusted = Verdict::Pass(PassReason::ContentTrusted);
+    assert_eq!(known(2).next.verdict, trusted);
+    agrees(&fixture, &store, &from(2));
+    assert_eq!(
+        (known(3).content_trust, known(3).content_trusted),
+        (None, false)
+    );
+    fixture.policy.store(
+        Policy {
+            mode: Mode::Envelope,
+            ..Policy::default()
+        }
+        .into(),
+    );
+    assert_eq!(known(2).content_trust, Some(trust));
+    assert!(!known(2).content_trusted, "nobody asks for it in that mode");
+    agrees(&fixture, &store, &from(2));
+    fixture.wait_hours(24);
+    assert_eq!(known(3).pair, None, "it has lapsed");
 }
 
 #[test]
@@ -173,15 +218,15 @@ proptest! {
 
     /// Whatever has happened, the next attempt gets what was foretold.
     #[test]
-    fn foretells_what_comes(story in proptest::collection::vec(step(), 1..40)) {
-        let policy = Policy { trust_after: 2, ..Policy::default() };
+    fn foretells_what_comes(mode in mode(), story in proptest::collection::vec(step(), 1..40)) {
+        let policy = Policy { trust_after: 2, mode, ..Policy::default() };
         let fixture = Fixture::with_policy(policy);
         let store = fixture.open();
         for Step { wait, client, named, sender, recipient } in story {
             fixture.clock.advance(Duration::from_secs(wait));
             let now = fixture.clock.now();
             let attempt = Attempt {
-                client: Ipv4Addr::from(0xc000_0200 + client).into(),
+                client: Ipv4Addr::from(0xc000_0007 + 0x51 * client).into(),
                 client_name: if named { b"mail.sender.example" } else { b"" },
                 reverse_path: [&b"a@sender.example"[..], b"b@sender.example", b""][sender],
                 recipient: [&b"r@here.example"[..], b"q@here.example"][recipient],
@@ -203,7 +248,11 @@ struct Step {
     recipient: usize,
 }
 
-/// Few of everything, so that tuples meet again; waits of a burst, of a queue and of a month.
+fn mode() -> impl Strategy<Value = Mode> {
+    prop::sample::select(vec![Mode::Envelope, Mode::Content, Mode::Hybrid])
+}
+
+/// Few of everything, so that tuples meet again, in two networks and one of them with two clients; waits of a burst, of a queue and of a month.
 fn step() -> impl Strategy<Value = Step> {
     let wait = prop_oneof![
         4 => 0..8_u64,
@@ -211,7 +260,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => 3_600..90_000_u64,
         1 => Just(40 * 86_400),
     ];
-    (wait, 6..9_u32, any::<bool>(), 0..3_usize, 0..2_usize).prop_map(
+    (wait, 2..5_u32, any::<bool>(), 0..3_usize, 0..2_usize).prop_map(
         |(wait, client, named, sender, recipient)| Step {
             wait,
             client,
@@ -222,7 +271,7 @@ fn step() -> impl Strategy<Value = Step> {
     )
 }
 
-/// What is foretold of `attempt` is what it gets.
+/// What is foretold of `attempt` is what it gets. Its message is sent, if it is to be read.
 fn agrees(fixture: &Fixture, store: &Store, attempt: &Attempt<'_>) {
     let foretold = mail(&explain(fixture, store, attempt)).next;
     let attempt = Attempt {
@@ -236,6 +285,16 @@ fn agrees(fixture: &Fixture, store: &Store, attempt: &Attempt<'_>) {
         given,
         Verdict::Refuse(RefuseReason::BadReputation { permanently: true })
     );
+    if let Verdict::Read(_) = given {
+        let now = fixture.clock.now();
+        let mut message = store.message_hasher();
+        message.header(b"Message-ID", b"<1@sender.example>");
+        message.body(b"Hello.\r\n");
+        let judged = store.judge_content(&attempt, &message, now).verdict;
+        if let Verdict::Pass(_) = judged {
+            store.note_content_pass(&attempt, &message, now);
+        }
+    }
 }
 
 fn explain(fixture: &Fixture, store: &Store, attempt: &Attempt<'_>) -> Explanation {

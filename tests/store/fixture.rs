@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use greygate::clock::Clock as _;
 use greygate::policy::{
-    Attempt, Effect, Judge as _, Origin, Policy, ServerMark, Timestamp, Verdict,
+    Attempt, Effect, Judge as _, Origin, Policy, Seed, ServerMark, Timestamp, Verdict,
 };
 use greygate::store::codec::{Reader, Row};
 use greygate::store::{Metrics, OpenError, Restored, Settings, Store};
@@ -38,7 +38,7 @@ pub(crate) struct Fixture {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) effects: mpsc::Receiver<Effect>,
     to_kernel: mpsc::Sender<Effect>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Fixture {
@@ -57,13 +57,24 @@ impl Fixture {
             metrics: Arc::default(),
             effects,
             to_kernel,
-            _directory: directory,
+            directory,
         }
     }
 
     pub(crate) fn with_policy(policy: Policy) -> Self {
         let fixture = Self::new();
         fixture.policy.store(Arc::new(policy));
+        fixture
+    }
+
+    /// One whose keys are the same in each run: which networks look the same to a pair depends on the
+    /// seed.
+    pub(crate) fn with_known_seed(policy: Policy) -> Self {
+        let mut fixture = Self::with_policy(policy);
+        let file = fixture.directory.path().join("seed");
+        let seed: [u8; Seed::LENGTH] = std::array::from_fn(|at| at.to_le_bytes()[0]);
+        fs::write(&file, seed).expect("the directory is writable");
+        fixture.settings.seed_file = file;
         fixture
     }
 
@@ -83,6 +94,10 @@ impl Fixture {
 
     pub(crate) fn judge(&self, store: &Store, attempt: &Attempt<'_>) -> Verdict {
         store.judge(attempt, self.clock.now()).verdict
+    }
+
+    pub(crate) fn wait_seconds(&self, seconds: u64) {
+        self.clock.advance(Duration::from_secs(seconds));
     }
 
     pub(crate) fn wait_hours(&self, hours: u64) {

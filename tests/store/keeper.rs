@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use greygate::clock::Clock;
-use greygate::policy::Attempt;
+use greygate::policy::{Attempt, Judge as _, Mode, Policy};
 use greygate::store::{Keeper, Store};
 
 use crate::fixture::{ATTEMPT, Fixture};
@@ -84,6 +84,28 @@ fn sweeps_after_so_long() {
     let keeper = keep(&fixture, &store);
     fixture.wait_hours(24);
     await_keeper("a sweep", || store.census().tuples == 0);
+    keeper.stop().expect("it is writable");
+}
+
+#[test]
+fn sweeps_fingerprints_each_hour_though_no_mail_comes() {
+    let mut fixture = Fixture::with_policy(Policy {
+        mode: Mode::Content,
+        ..Policy::default()
+    });
+    fixture.settings.sweep_interval = Duration::from_hours(1_000);
+    let store = Arc::new(fixture.open());
+    fixture.judge(&store, &ATTEMPT);
+    let mut message = store.message_hasher();
+    message.body(b"Hello.\r\n");
+    store.judge_content(&ATTEMPT, &message, fixture.clock.now());
+    let keeper = keep(&fixture, &store);
+    fixture.wait_hours(23);
+    await_keeper("a look", || fixture.metrics.sweep_seen.get() >= 1);
+    assert_eq!(store.census().contents, 1, "it has not lapsed");
+    fixture.wait_hours(1);
+    await_keeper("a sweep", || store.census().contents == 0);
+    assert_eq!(store.census().tuples, 1, "for that sweep nothing was due");
     keeper.stop().expect("it is writable");
 }
 

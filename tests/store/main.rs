@@ -3,6 +3,7 @@
 
 mod behaviour_restart;
 mod concurrent;
+mod content;
 mod crash;
 mod disk;
 mod explain;
@@ -13,6 +14,9 @@ mod keeper;
 mod ladder;
 mod ladder_of_sentences;
 mod layouts;
+mod message;
+mod pools;
+mod reading;
 mod reputation;
 mod rhythm;
 mod senders;

@@ -49,6 +49,7 @@ impl Control for Ledger {
             uptime: 0,
             health: self.health(),
             endpoints: Vec::new(),
+            mode: "hybrid".to_owned(),
             greylist_action: "enforce".to_owned(),
             punish_action: "enforce".to_owned(),
             actions: Actions::default(),

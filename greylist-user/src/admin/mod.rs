@@ -37,6 +37,7 @@ pub use request::{
 pub use settings::{MetricsListen, MetricsSettings, Settings};
 pub use socket::{BoundControl, ControlServer, SocketError};
 pub use why::{
-    Envelope, FailureFacts, HeloFact, KernelEntry, KernelFacts, MailFacts, NetworkFacts, NextFacts,
-    ReputationFacts, SentenceFact, StrikeFact, TrustFacts, TupleFacts, Why, WhyQuestion,
+    ContentTrustFacts, Envelope, FailureFacts, HeloFact, KernelEntry, KernelFacts, MailFacts,
+    NetworkFacts, NextFacts, PairFacts, ReputationFacts, SentenceFact, StrikeFact, TrustFacts,
+    TupleFacts, Why, WhyQuestion,
 };

@@ -157,6 +157,9 @@ pub struct Status {
     pub health: Health,
     /// Where it listens for Postfix, in the form of `smtpd_milters`.
     pub endpoints: Vec<String>,
+    /// By what unknown mail is told when it comes again: `envelope`, `content` or `hybrid`.
+    #[serde(default)]
+    pub mode: String,
     /// What greylisting does: `enforce` or `observe`.
     pub greylist_action: String,
     /// What punishment does: `enforce` or `observe`.
@@ -212,6 +215,15 @@ pub struct Census {
     /// HELO arguments remembered for relay hopping.
     #[serde(default)]
     pub hopping_helos: u64,
+    /// Fingerprints of messages that were read.
+    #[serde(default)]
+    pub contents: u64,
+    /// Most of them that may be held.
+    #[serde(default)]
+    pub content_capacity: u64,
+    /// Senders with their recipients of which mail waits, from whatever network it came.
+    #[serde(default)]
+    pub pairs: u64,
     /// Seconds since the last snapshot was written; none yet is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_age: Option<u64>,

@@ -11,7 +11,12 @@ use super::actions::{Actions, HistoryFacts};
 use crate::policy::verified_name;
 use crate::store::Question;
 
+mod mail;
 mod told;
+
+pub use mail::{
+    ContentTrustFacts, FailureFacts, MailFacts, NextFacts, PairFacts, TrustFacts, TupleFacts,
+};
 
 /// Of whom, and of what, an explanation is wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +75,9 @@ pub struct Why {
     pub client: String,
     /// When this was so.
     pub now: u64,
+    /// By what unknown mail is told when it comes again: `envelope`, `content` or `hybrid`.
+    #[serde(default)]
+    pub mode: String,
     /// Why its mail is not greylisted at all: `allowed` or `local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exempt: Option<String>,
@@ -225,103 +233,6 @@ pub struct ReputationFacts {
     /// The first good count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<u64>,
-}
-
-/// What is known of one sender and recipient.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MailFacts {
-    /// The tuple.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tuple: Option<TupleFacts>,
-    /// Trust in the sender.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trust: Option<TrustFacts>,
-    /// A permanent failure under way.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<FailureFacts>,
-    /// What the next attempt would get now.
-    pub next: NextFacts,
-}
-
-/// The record of a tuple.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TupleFacts {
-    /// `early`, `in-window`, `passed` or `lapsed`.
-    pub standing: String,
-    /// The first attempt of this life.
-    pub first_seen: u64,
-    /// The latest attempt.
-    pub last_seen: u64,
-    /// Attempts in this life.
-    pub attempts: u64,
-    /// Those that passed.
-    pub passes: u64,
-    /// When it first passed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub passed: Option<u64>,
-    /// When the retry window opens, if it has not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub opens: Option<u64>,
-    /// When the record lapses, if nothing more is heard.
-    pub lapses: u64,
-    /// What early retries have added to the delay.
-    pub extra: u64,
-    /// Rapid retries of one message in a row.
-    pub rapid: u64,
-    /// Its life: an attempt after it has lapsed begins the next one.
-    pub life: u64,
-}
-
-/// Trust in a sender, earned or being earned.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TrustFacts {
-    /// Whether it holds.
-    pub trusted: bool,
-    /// Passes that counted.
-    pub passes: u64,
-    /// The latest pass.
-    pub last_used: u64,
-    /// When it lapses.
-    pub lapses: u64,
-}
-
-/// A message that was refused for good.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FailureFacts {
-    /// When.
-    pub since: u64,
-    /// Retries since.
-    pub retries: u64,
-    /// Retries that are no offence.
-    pub allowed: u64,
-    /// When it counts no more.
-    pub until: u64,
-}
-
-/// What the next attempt would get.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NextFacts {
-    /// `deferred`, `passed` or `refused`.
-    pub verdict: String,
-    /// Why, in the word of log and metrics.
-    pub reason: String,
-    /// How long until a retry passes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub left: Option<u64>,
-    /// How long it has waited.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub waited: Option<u64>,
-    /// Whether its HELO argument was caught at relay hopping, so that it waits longer.
-    #[serde(default)]
-    pub helo_hops: bool,
-    /// Whether a bad reputation would have it refused, were that not only observed.
-    #[serde(default)]
-    pub would_be_refused: bool,
-    /// Whether the content of the message would be read to prove what it looks like.
-    pub wants_content: bool,
-    /// The offence that it would complete.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub offence: Option<String>,
 }
 
 /// A path without its angle brackets, as people and filters write it either way.

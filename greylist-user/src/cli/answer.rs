@@ -8,7 +8,7 @@ use super::why;
 use crate::admin::{Answer, Forgiven, Health, HistoryFacts, SentenceLine, Status, XdpStatus};
 use crate::config::format_duration;
 use crate::kernel::{Counter, FilterStatus, OnStatus};
-use crate::policy::Action;
+use crate::policy::{Action, Mode};
 
 /// Writes an answer for a person.
 pub(super) fn show(answer: &Answer, paper: &mut Paper) {
@@ -81,19 +81,20 @@ fn status(status: &Status, paper: &mut Paper) {
     ));
     health(&status.health, paper);
     paper.row("milter", status.endpoints.join(", "));
+    // The daemon may be an older one, and not tell.
+    if !status.mode.is_empty() {
+        paper.row("mode", &status.mode);
+    }
     actions(status, paper);
     history(&status.history, paper);
     let store = &status.store;
-    let share = (store.tuples * 100).checked_div(store.capacity);
-    paper.row(
-        "tuples",
-        format_args!(
-            "{} of {} ({} %)",
-            number(store.tuples),
-            number(store.capacity),
-            share.unwrap_or_default()
-        ),
-    );
+    paper.row("tuples", filled(store.tuples, store.capacity));
+    if store.content_capacity > 0 && status.mode != ENVELOPE {
+        let fill = filled(store.contents, store.content_capacity);
+        paper.row("messages", format_args!("{fill} remembered by fingerprint"));
+        let fill = filled(store.pairs, store.capacity);
+        paper.row("pairs", format_args!("{fill} of sender and recipient"));
+    }
     paper.row("trusted", number(store.trusted));
     paper.row("sentences", number(store.sentences));
     paper.row(
@@ -126,6 +127,12 @@ fn status(status: &Status, paper: &mut Paper) {
     paper.row("restored", &store.restored);
     filter(&status.xdp, paper);
     counters(&status.counters, paper);
+}
+
+/// So many of as many as there is room for.
+fn filled(held: u64, capacity: u64) -> String {
+    let share = (held * 100).checked_div(capacity).unwrap_or_default();
+    format!("{} of {} ({share} %)", number(held), number(capacity))
 }
 
 /// What is carried out, and what is only observed.
@@ -289,6 +296,7 @@ pub(super) fn seconds(seconds: u64) -> String {
 
 const ENFORCE: &str = Action::Enforce.as_str();
 const OBSERVE: &str = Action::Observe.as_str();
+const ENVELOPE: &str = Mode::Envelope.as_str();
 
 /// The metric of offences, and the label of those that became strikes.
 const OFFENCES: &str = "greygate_offences_total{";

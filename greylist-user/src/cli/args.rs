@@ -40,7 +40,7 @@ pub enum Command {
     #[command(after_help = SERVE_EXAMPLES)]
     Serve,
 
-    /// Say whether a configuration is legal, and what it amounts to
+    /// Say whether a configuration is legal, and what it amounts to in memory and load
     #[command(after_help = CHECK_EXAMPLES)]
     CheckConfig {
         /// The file [default: --config, or /etc/greygate/greygate.toml]
@@ -51,7 +51,7 @@ pub enum Command {
     #[command(after_help = DEFAULT_EXAMPLES)]
     DefaultConfig,
 
-    /// Say how the daemon is
+    /// Say how the daemon is: its mode, what is enforced, how full it is, what it counted
     #[command(after_help = STATUS_EXAMPLES)]
     Status,
 
@@ -238,7 +238,8 @@ Examples:
   greygate forgive 198.51.0.0/16";
 
 const WHY_EXAMPLES: &str = "\
-Sender and recipient as the log shows them; a mail nobody has tried yet may be asked about, too.
+Sender and recipient as the log shows them; a mail nobody has tried yet may be asked about, too. What
+its content will say is not known before: of an attempt that would be read, it says what passes then.
 
 Examples:
   greygate why 192.0.2.7

@@ -3,10 +3,9 @@
 use super::answer::seconds;
 use super::moment::{Now, date};
 use super::paper::{Paper, number};
-use crate::admin::{
-    FailureFacts, KernelFacts, MailFacts, NetworkFacts, NextFacts, ReputationFacts, SentenceFact,
-    TrustFacts, TupleFacts, Why,
-};
+use crate::admin::{KernelFacts, NetworkFacts, ReputationFacts, SentenceFact, Why};
+
+mod mail;
 
 /// Writes the standing of a client for a person.
 pub(super) fn why(why: &Why, paper: &mut Paper) {
@@ -196,10 +195,7 @@ fn describe(why: &Why, network: &NetworkFacts, either: bool, now: Now, paper: &m
     };
     paper.row("protected", protected);
     if let Some(mail) = &network.mail {
-        tuple(mail.tuple.as_ref(), now, paper);
-        trust(mail.trust.as_ref(), now, paper);
-        failure(mail, now, paper);
-        next(why, &mail.next, now, paper);
+        mail::mail(why, mail, now, paper);
     }
 }
 
@@ -239,149 +235,6 @@ fn reputation(network: &NetworkFacts, now: Now, paper: &mut Paper) {
     }
 }
 
-fn tuple(tuple: Option<&TupleFacts>, now: Now, paper: &mut Paper) {
-    let Some(tuple) = tuple else {
-        paper.row("tuple", "not seen before");
-        return;
-    };
-    let standing = match (tuple.standing.as_str(), tuple.opens) {
-        ("early", Some(opens)) => format!("waits: a retry passes from {}", now.tell(opens)),
-        ("early", None) => "waits".to_owned(),
-        ("in-window", _) => "waits, and a retry passes now".to_owned(),
-        ("passed", _) => "has passed".to_owned(),
-        _ => "has lapsed: its next attempt counts as the first".to_owned(),
-    };
-    paper.row("tuple", standing);
-    paper.row(
-        "",
-        format_args!("first seen {}", now.tell(tuple.first_seen)),
-    );
-    paper.row("", format_args!("last seen {}", now.tell(tuple.last_seen)));
-    let passes = match tuple.passed {
-        Some(at) => format!("{} passed, first {}", number(tuple.passes), now.tell(at)),
-        None => "none passed".to_owned(),
-    };
-    paper.row(
-        "",
-        format_args!("{}, {passes}", plural(tuple.attempts, "attempt")),
-    );
-    if tuple.extra > 0 {
-        let extra = seconds(tuple.extra);
-        let why = "for early retries, or for a HELO argument caught at relay hopping";
-        paper.row("", format_args!("waits {extra} longer, {why}"));
-    }
-    if tuple.rapid > 0 {
-        let rapid = number(tuple.rapid);
-        paper.row("", format_args!("{rapid} rapid retries in a row"));
-    }
-    if tuple.standing != "lapsed" {
-        paper.row(
-            "",
-            format_args!(
-                "lapses {} if unused; life {}",
-                now.tell(tuple.lapses),
-                tuple.life
-            ),
-        );
-    }
-}
-
-fn trust(trust: Option<&TrustFacts>, now: Now, paper: &mut Paper) {
-    let Some(trust) = trust else {
-        paper.row("trust", "none");
-        return;
-    };
-    let earned = if trust.trusted {
-        "earned: this sender is not greylisted"
-    } else {
-        "being earned"
-    };
-    paper.row(
-        "trust",
-        format_args!(
-            "{earned}; {} counted, last {}, lapses {}",
-            match trust.passes {
-                1 => "1 pass".to_owned(),
-                passes => format!("{} passes", number(passes)),
-            },
-            now.tell(trust.last_used),
-            now.tell(trust.lapses)
-        ),
-    );
-}
-
-fn failure(mail: &MailFacts, now: Now, paper: &mut Paper) {
-    if let Some(FailureFacts {
-        since,
-        retries,
-        allowed,
-        until,
-    }) = &mail.failure
-    {
-        paper.row(
-            "failure",
-            format_args!(
-                "refused for good {}; {} since, {} are no offence, until {}",
-                now.tell(*since),
-                retried(*retries),
-                number(*allowed),
-                now.tell(*until)
-            ),
-        );
-    }
-}
-
-fn next(why: &Why, next: &NextFacts, now: Now, paper: &mut Paper) {
-    let verdict = match next.verdict.as_str() {
-        "passed" => paper.good("passes"),
-        "deferred" => paper.bad("is deferred"),
-        "refused" => paper.bad("is refused"),
-        other => paper.bold(other),
-    };
-    paper.row(
-        "next attempt",
-        format_args!("{verdict} ({}): {}", next.reason, because(why, next, now)),
-    );
-    if next.helo_hops {
-        let why = "its HELO argument was caught at relay hopping";
-        paper.row("", format_args!("and waits longer: {why}"));
-    }
-    if next.would_be_refused {
-        let why = "the network's reputation is bad, and [reputation] action only observes";
-        paper.row("", format_args!("and would be refused: {why}"));
-    }
-    if next.wants_content {
-        paper.row("", "at end of message, once its content is read");
-    }
-    if let Some(done) = &next.offence {
-        paper.row(
-            "",
-            format_args!("and would be an offence: {}", offence(done)),
-        );
-    }
-}
-
-/// The reason for a verdict, in plain words.
-fn because(why: &Why, next: &NextFacts, now: Now) -> String {
-    let waits = |left: u64| format!("a retry passes from {}", now.tell(why.now + left));
-    match (next.reason.as_str(), next.left, next.waited) {
-        ("allowed", ..) => "[lists] allow names the client".to_owned(),
-        ("authenticated", ..) => "the client authenticated".to_owned(),
-        ("local", ..) => "the client is this host's or this site's own".to_owned(),
-        ("trusted", ..) => "the sender has earned trust from this network".to_owned(),
-        ("passed", ..) => "this sender and recipient passed before".to_owned(),
-        ("waited", _, Some(waited)) => format!("it has waited {}", seconds(waited)),
-        ("observed", ..) => "[greylist] action only observes; it would be deferred".to_owned(),
-        ("unrecorded", ..) => "the store is full".to_owned(),
-        ("early", Some(left), _) => waits(left),
-        ("late", ..) => "it was not tried again in time, and begins anew".to_owned(),
-        ("new", ..) => "this network, sender and recipient were not seen before".to_owned(),
-        ("sentenced", ..) => "the session is told 421 and whom to ask".to_owned(),
-        ("bad-reputation", ..) => "the network's reputation is bad".to_owned(),
-        (other, ..) => other.to_owned(),
-    }
-}
-
 /// An offence in plain words.
 fn offence(word: &str) -> &str {
     match word {
@@ -406,13 +259,6 @@ fn times(count: u64) -> String {
     match count {
         1 => "once".to_owned(),
         count => format!("{} times", number(count)),
-    }
-}
-
-fn retried(count: u64) -> String {
-    match count {
-        1 => "1 retry".to_owned(),
-        count => format!("{} retries", number(count)),
     }
 }
 

@@ -51,6 +51,7 @@ impl Control for Desk {
             uptime: now.since(self.started).as_secs(),
             health: self.health(),
             endpoints: self.endpoints.iter().map(Endpoint::to_string).collect(),
+            mode: policy.mode.as_str().to_owned(),
             greylist_action: policy.action.as_str().to_owned(),
             punish_action: policy.punish.action.as_str().to_owned(),
             actions: self.actions(&policy),
@@ -294,6 +295,9 @@ impl Desk {
             client_capacity: census.client_capacity as u64,
             reputations: census.reputations as u64,
             hopping_helos: census.hopping_helos as u64,
+            contents: census.contents as u64,
+            content_capacity: census.content_capacity as u64,
+            pairs: census.pairs as u64,
             snapshot_age: census.last_snapshot.map(age),
             restored: self.restored.clone(),
         }

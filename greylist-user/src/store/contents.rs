@@ -1,12 +1,18 @@
 //! The fingerprints of messages that were read, and the room they may take.
 //!
-//! Knows that a network has a bounded share of that room, so that one flood of messages cannot keep
-//! the others out; what a message deserves that comes again is `policy`'s word. Where there is no
-//! room, content says nothing and the envelope decides alone: mail passes, later.
+//! Strangers choose how many messages they send, so a network has a bounded share of the room, the
+//! smaller the fuller the table is: those who hold much of it find no more room first, and a
+//! network that holds nothing finds some nearly to the end. Shares are counted by mark, so two
+//! networks in 65,536 have one in common, and nobody can choose with whom.
+//!
+//! What a message deserves that comes again is `policy`'s word. Where there is no room, content says
+//! nothing and the envelope decides alone: mail passes, later.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::policy::{ContentRecord, ContentStanding, Fingerprint, NetworkMark, Policy, Timestamp};
+use crate::policy::{
+    ContentRecord, ContentStanding, Fingerprint, NetworkMark, Policy, Second, Timestamp,
+};
 
 use super::table::{Table, Walked};
 
@@ -14,10 +20,22 @@ use super::table::{Table, Walked};
 #[derive(Debug)]
 pub(super) struct Contents {
     pub(super) by_message: Table<Fingerprint, ContentRecord>,
-    /// Fingerprints held that each share of the networks began.
+    /// Fingerprints held, by the share that they are taken from. Each is counted in the lock of its
+    /// entry, once: the sum is what the table holds.
     shares: Box<[AtomicU32]>,
-    /// Most of them.
+    /// Most of them while there is room.
     share: u32,
+}
+
+/// What a pass of a message was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Passed {
+    /// The first of all that are remembered: proof that somebody queues.
+    First,
+    /// The first of a later life: the same was sent before, to pass or to be given up.
+    Later,
+    /// One more of the same life, or of a message that is not remembered.
+    Again,
 }
 
 /// Why a message is not remembered.
@@ -50,36 +68,42 @@ impl Contents {
         network: NetworkMark,
         now: Timestamp,
     ) -> Result<ContentStanding, NoRoom> {
-        let held = self.share_of(network);
-        let has_room = held.load(Ordering::Relaxed) < self.share;
         let known = self.by_message.alter(&fingerprint, |record| {
             let standing = record.standing(policy, now);
             let next = ContentRecord::read(Some(record), policy, network, now);
-            // Who begins a new life of it takes the room of it.
-            let before = std::mem::replace(record, next).network;
-            (standing, before)
-        });
-        if let Some((standing, before)) = known {
-            if standing == ContentStanding::Lapsed && before != network {
-                release(self.share_of(before));
-                held.fetch_add(1, Ordering::Relaxed);
+            // Who begins a new life of it has it from then on.
+            if next.network != record.network {
+                self.take(next.network)?;
+                self.give_back(record.network);
             }
-            return Ok(standing);
+            *record = next;
+            Ok(standing)
+        });
+        if let Some(known) = known {
+            return known;
         }
-        if !has_room {
-            return Err(NoRoom::Share);
+        if self.by_message.len() >= self.by_message.capacity() {
+            return Err(NoRoom::Full);
         }
+        self.take(network)?;
         let entered = self.by_message.update(fingerprint, |prior| {
             let standing = prior.map_or(ContentStanding::Lapsed, |it| it.standing(policy, now));
-            let is_new = prior.is_none();
             let next = ContentRecord::read(prior, policy, network, now);
-            (next, (standing, is_new))
+            if let Some(prior) = prior {
+                // Somebody else was first: of what was taken for it and for this, one is too much.
+                let spare = if next.network == network {
+                    prior.network
+                } else {
+                    network
+                };
+                self.give_back(spare);
+            }
+            (next, standing)
         });
-        let (standing, is_new) = entered.map_err(|_full| NoRoom::Full)?;
-        if is_new {
-            held.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(standing)
+        entered.map_err(|_full| {
+            self.give_back(network);
+            NoRoom::Full
+        })
     }
 
     /// Where the record of a message stands.
@@ -93,41 +117,81 @@ impl Contents {
         found.map_or(ContentStanding::Lapsed, |it| it.standing(policy, now))
     }
 
-    /// Notes that a message passes. Says whether it is the first time.
-    pub(super) fn note_pass(&self, fingerprint: &Fingerprint, now: Timestamp) -> bool {
-        let noted = self.by_message.alter(fingerprint, |it| it.note_pass(now));
-        noted.unwrap_or(false)
+    /// Notes that a message passes.
+    pub(super) fn note_pass(&self, fingerprint: &Fingerprint, now: Timestamp) -> Passed {
+        let noted = self.by_message.alter(fingerprint, |record| {
+            let was_pending = record.passed == Second::NEVER;
+            match (was_pending, record.note_pass(now)) {
+                (_, true) => Passed::First,
+                (true, false) => Passed::Later,
+                (false, false) => Passed::Again,
+            }
+        });
+        noted.unwrap_or(Passed::Again)
     }
 
-    /// Takes back a message from a snapshot. Returns whether there was room.
+    /// Takes back a message from a snapshot, whatever its network holds. Returns whether there was
+    /// room.
     pub(super) fn restore(&self, fingerprint: Fingerprint, record: ContentRecord) -> bool {
-        let restored = self.by_message.update(fingerprint, |prior| match prior {
-            None => (record, Some(record.network)),
-            Some(prior) => (record.merge(*prior), None),
+        let restored = self.by_message.update(fingerprint, |prior| {
+            let next = prior.map_or(record, |prior| record.merge(*prior));
+            if let Some(prior) = prior {
+                self.give_back(prior.network);
+            }
+            self.share_of(next.network).fetch_add(1, Ordering::Relaxed);
+            (next, ())
         });
-        if let Ok(Some(network)) = restored {
-            self.share_of(network).fetch_add(1, Ordering::Relaxed);
-        }
         restored.is_ok()
     }
 
     /// Sweeps aisle `number`.
     pub(super) fn sweep_aisle(&self, number: usize, policy: &Policy, now: Timestamp) -> Walked {
-        self.by_message.retain_in_aisle(number, |record| {
-            let has_lapsed = record.has_lapsed(policy, now);
-            if has_lapsed {
-                release(self.share_of(record.network));
-            }
-            !has_lapsed
-        })
+        self.retain_in_aisle(number, |record| !record.has_lapsed(policy, now))
     }
 
     /// Forgets everything.
     pub(super) fn clear(&self) {
-        self.by_message.clear();
-        for share in &self.shares {
-            share.store(0, Ordering::Relaxed);
+        for number in 0..self.by_message.aisles() {
+            self.retain_in_aisle(number, |_| false);
         }
+    }
+
+    fn retain_in_aisle(&self, number: usize, keep: impl Fn(&ContentRecord) -> bool) -> Walked {
+        self.by_message.retain_in_aisle(number, |record| {
+            let kept = keep(record);
+            if !kept {
+                self.give_back(record.network);
+            }
+            kept
+        })
+    }
+
+    /// Takes room for one message of the network's share.
+    fn take(&self, network: NetworkMark) -> Result<(), NoRoom> {
+        let share = self.share_now();
+        let one_more = |held: u32| (held < share).then(|| held.saturating_add(1));
+        self.share_of(network)
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .map(drop)
+            .map_err(|_held| NoRoom::Share)
+    }
+
+    /// Gives back the room of one message.
+    fn give_back(&self, network: NetworkMark) {
+        let before = self.share_of(network).fetch_sub(1, Ordering::Relaxed);
+        debug_assert_ne!(before, 0, "what is given back was taken");
+    }
+
+    /// Most messages that one network may have now: its share until the table is half full, then
+    /// the less the fuller it is, but one at least, unless its share is none. So a flood from a hundred networks comes to
+    /// rest before the table is full.
+    fn share_now(&self) -> u32 {
+        let capacity = self.by_message.capacity() as u64;
+        let free = capacity.saturating_sub(self.by_message.len() as u64);
+        let share = u64::from(self.share) * (2 * free).min(capacity) / capacity.max(1);
+        u32::try_from(share)
+            .unwrap_or(self.share)
+            .max(self.share.min(1))
     }
 
     fn share_of(&self, network: NetworkMark) -> &AtomicU32 {
@@ -135,8 +199,5 @@ impl Contents {
     }
 }
 
-/// Gives back the room of one message.
-fn release(share: &AtomicU32) {
-    let taken = |held: u32| held.checked_sub(1);
-    let _was_empty = share.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken);
-}
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use crate::policy::{
 };
 
 use super::Store;
-use super::judge::judgement_of;
+use super::judge::{judgement_of, read_what_roams};
 
 /// Of whom, and of what, an explanation is wanted.
 #[derive(Clone, Copy, Debug)]
@@ -253,9 +253,11 @@ impl Store {
             after_failure: known.failure.is_some_and(|failure| {
                 failure.bearing(policy, attempt, now) == Bearing::WantsContent
             }),
-            reads: policy::reads(policy, attempt, roams),
+            reads: policy::reads(policy, attempt, false),
         };
-        let decision = policy::decide(policy, known.tuple.as_ref(), attempt, &circumstances, now);
+        let mut decision =
+            policy::decide(policy, known.tuple.as_ref(), attempt, &circumstances, now);
+        read_what_roams(&mut decision, policy, attempt, roams);
         MailStanding {
             next: judgement_of(&decision, circumstances, policy),
             offence: decision.offence,

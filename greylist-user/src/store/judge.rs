@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use crate::policy::{
     self, Attempt, Circumstances, ClientNetwork, Decision, Fingerprint, Grounds, Judge, Judgement,
-    MessageHasher, NetworkKey, NetworkMark, Offence, PassReason, Policy, RefuseReason, Repute,
+    MessageHasher, NetworkKey, Offence, PairKey, PassReason, Policy, RefuseReason, Repute, Seed,
     SentencedClient, Timestamp, TrustKey, TrustRecord, Verdict,
 };
 
@@ -92,28 +92,27 @@ impl Store {
             return Verdict::Refuse(RefuseReason::Sentenced).into();
         }
         self.failures.note_named(policy, &self.seed, attempt, now);
-        let network = ClientNetwork::of(policy, attempt);
-        let network_key = self.seed.network_key(network);
-        let repute = self.reputations.standing(policy, &network_key, now);
+        let keyed = Keyed::of(&self.seed, policy, attempt);
+        let repute = self.reputations.standing(policy, &keyed.network_key, now);
         if repute == Repute::Bad
-            && let Some(reason) = self.refuses(policy, &network_key, attempt, now)
+            && let Some(reason) = self.refuses(policy, &keyed.network_key, attempt, now)
         {
             if reason == (RefuseReason::BadReputation { permanently: true }) {
                 self.note_refused(policy, attempt, now);
             }
             return Verdict::Refuse(reason).into();
         }
-        let trust_key = self.seed.trust_key(network, attempt);
+        let trust_key = self.seed.trust_key(keyed.network, attempt);
         let judgement = match self.uses_trust(&trust_key, policy, attempt, repute, now) {
             Some(reason) => Verdict::Pass(reason).into(),
-            None => self.judge_tuple(policy, attempt, network, network_key.mark(), now),
+            None => self.judge_tuple(policy, &keyed, now),
         };
         let verdict = judgement.verdict;
         if let Verdict::Pass(PassReason::Waited { .. } | PassReason::Passed) = verdict {
             self.credit_trust(trust_key, policy, now);
         }
         self.reputations
-            .note_verdict(policy, &self.seed, network_key, attempt, verdict, now);
+            .note_verdict(policy, &self.seed, &keyed, verdict, now);
         judgement
     }
 
@@ -167,29 +166,19 @@ impl Store {
     }
 
     /// The rung of the tuple, and the offences that show there.
-    fn judge_tuple(
-        &self,
-        policy: &Policy,
-        attempt: &Attempt<'_>,
-        network: ClientNetwork,
-        mark: NetworkMark,
-        now: Timestamp,
-    ) -> Judgement {
+    fn judge_tuple(&self, policy: &Policy, keyed: &Keyed<'_>, now: Timestamp) -> Judgement {
+        let Keyed {
+            attempt, network, ..
+        } = *keyed;
         let hopped = self.hops.note(policy, &self.seed, network, attempt, now);
         for (address, network) in hopped.struck {
             self.strike_address(policy, address, network, Offence::RelayHopping, now);
         }
         let failed = self.failures.note_attempt(policy, &self.seed, attempt, now);
-        let pair = policy
-            .mode
-            .reads()
-            .then(|| self.seed.pair_key(attempt).tag());
-        let known = pair.and_then(|it| self.pairs.get(&it));
-        let roaming = known.is_some_and(|it| it.roams(policy, mark, now));
         let circumstances = Circumstances {
             helo_hops: hopped.helo_hops,
             after_failure: failed.wants_content,
-            reads: policy::reads(policy, attempt, roaming),
+            reads: policy::reads(policy, attempt, false),
         };
         let tuple_key = self.seed.tuple_key(network, attempt);
         let decided = self.tuples.update(tuple_key, |prior| {
@@ -201,24 +190,44 @@ impl Store {
         for offence in early.into_iter().chain(failed.offence) {
             self.strike(policy, attempt, offence, now);
         }
-        let Ok(decision) = decided else {
+        let Ok(mut decision) = decided else {
             return Verdict::Pass(PassReason::Unrecorded).into();
         };
-        if let Some(pair) = pair {
-            match decision.verdict {
-                Verdict::Defer(_) | Verdict::Read(_) => {
-                    self.pairs
-                        .note_contact(policy, pair, mark, &self.metrics, now);
-                }
-                Verdict::Pass(PassReason::Waited { .. }) => self.pairs.end(&pair),
-                _ => {}
-            }
-        }
+        let roams = self.note_pair(policy, keyed, decision.verdict, now);
+        read_what_roams(&mut decision, policy, attempt, roams);
         let judgement = judgement_of(&decision, circumstances, policy);
         if !judgement.grounds.would_wait.is_zero() {
             self.metrics.would_wait.inc();
         }
         judgement
+    }
+
+    /// Notes what `verdict`, which the tuple gave, means to reverse-path and recipient. They are asked
+    /// after the tuple, and only if it has something to tell them. Says whether the attempt was a
+    /// roaming retry.
+    fn note_pair(
+        &self,
+        policy: &Policy,
+        keyed: &Keyed<'_>,
+        verdict: Verdict,
+        now: Timestamp,
+    ) -> bool {
+        if !policy.mode.reads() {
+            return false;
+        }
+        let tag = keyed.pair.tag();
+        match verdict {
+            Verdict::Defer(_) | Verdict::Read(_) => {
+                let mark = keyed.network_key.mark();
+                self.pairs
+                    .note_contact(policy, tag, mark, &self.metrics, now)
+            }
+            Verdict::Pass(PassReason::Waited { .. }) => {
+                self.pairs.end(&tag);
+                false
+            }
+            _ => false,
+        }
     }
 
     /// Whether a sentence has the session of `attempt` turned away: at level block always, so that
@@ -311,6 +320,41 @@ impl Store {
         if credited.is_err() {
             self.metrics.trust_unrecorded.inc();
         }
+    }
+}
+
+/// An attempt, and the keys that more than one table asks for: each is hashed once.
+#[derive(Clone, Copy)]
+pub(super) struct Keyed<'a> {
+    pub(super) attempt: &'a Attempt<'a>,
+    pub(super) network: ClientNetwork,
+    pub(super) network_key: NetworkKey,
+    pub(super) pair: PairKey,
+}
+
+impl<'a> Keyed<'a> {
+    pub(super) fn of(seed: &Seed, policy: &Policy, attempt: &'a Attempt<'a>) -> Self {
+        let network = ClientNetwork::of(policy, attempt);
+        Self {
+            attempt,
+            network,
+            network_key: seed.network_key(network),
+            pair: seed.pair_key(attempt),
+        }
+    }
+}
+
+/// Has the message read that would be deferred, if the attempt `roams`.
+pub(super) fn read_what_roams(
+    decision: &mut Decision,
+    policy: &Policy,
+    attempt: &Attempt<'_>,
+    roams: bool,
+) {
+    if let Verdict::Defer(_) = decision.verdict
+        && let Some(reason) = policy::reads(policy, attempt, roams)
+    {
+        decision.verdict = Verdict::Read(reason);
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::policy::Timestamp;
 
-use super::sweep::{Sweep, Trigger};
+use super::sweep::{ContentSweep, Sweep, Trigger};
 use super::{SnapshotError, SnapshotReport, Store};
 
 /// The running thread. Dropping it ends the thread as [`Keeper::stop`] does, with what became of
@@ -75,6 +75,7 @@ struct Rounds {
     clock: Arc<dyn Clock>,
     sweep: Sweep,
     trigger: Trigger,
+    content_sweep: ContentSweep,
     snapshot_due_from: Timestamp,
     /// The store was found full, and has not had room for a tenth since.
     full: bool,
@@ -87,6 +88,11 @@ impl Rounds {
         Self {
             trigger: Trigger::new(settings.sweep_messages, settings.sweep_interval, now),
             sweep: Sweep::default(),
+            content_sweep: ContentSweep::new(
+                store.contents.by_message.aisles(),
+                settings.contents_sweep,
+                now,
+            ),
             snapshot_due_from: now,
             full: false,
             store,
@@ -107,9 +113,12 @@ impl Rounds {
         self.watch_room();
         // A store that is nearly full does not wait for the trigger.
         let due = self.trigger.is_due(self.store.judged(), now);
-        if due || self.store.percent_full() >= ROOMY {
+        if due || self.percent_full() >= ROOMY {
             self.sweep.slice(&self.store, now);
         }
+        let contents = &self.store.contents.by_message;
+        let is_crowded = percent(contents.len(), contents.capacity()) >= ROOMY;
+        self.content_sweep.slice(&self.store, is_crowded, now);
         self.store.show_sizes();
         let since = now.since(self.snapshot_due_from);
         if since >= self.store.settings.snapshot_interval || now < self.snapshot_due_from {
@@ -120,7 +129,7 @@ impl Rounds {
 
     /// Says when the store becomes full, and when it has room again.
     fn watch_room(&mut self) {
-        let percent = self.store.percent_full();
+        let percent = self.percent_full();
         if !self.full && percent >= 100 {
             self.full = true;
             tracing::warn!(capacity = self.store.settings.capacity, "store-full");
@@ -128,6 +137,11 @@ impl Rounds {
             self.full = false;
             tracing::info!(percent, "store-has-room");
         }
+    }
+
+    /// The share of the room for tuples that is taken.
+    fn percent_full(&self) -> usize {
+        percent(self.store.tuples.len(), self.store.tuples.capacity())
     }
 
     fn snapshot(&self) -> Result<SnapshotReport, SnapshotError> {
@@ -138,6 +152,11 @@ impl Rounds {
         self.store.metrics.snapshot_duration.set(millis);
         result
     }
+}
+
+/// How many percent of `capacity` are `len`.
+fn percent(len: usize, capacity: usize) -> usize {
+    len.saturating_mul(100) / capacity.max(1)
 }
 
 const ROUND: Duration = Duration::from_secs(1);

@@ -77,9 +77,9 @@ pub struct Settings {
     /// The secret that keys are made with; made with mode 0600 if it does not exist. Default
     /// `seed` in the directory.
     pub seed_file: PathBuf,
-    /// Most tuples held at once, and most records of trust. Default 4,000,000: a day's window at 46
-    /// new tuples a second, and 300 MB when full, beside up to 380 MB of trust once as many senders
-    /// have earned some.
+    /// Most tuples held at once, with a reverse-path and recipient for each that is pending, and most
+    /// records of trust. Default 4,000,000: a day's window at 46 new tuples a second, and 300 MB and
+    /// 90 MB when full, beside up to 380 MB of trust once as many senders have earned some.
     pub capacity: usize,
     /// Most sentences held at once. Default 1,000,000: several times what the kernel's tables hold at
     /// their default, and some 200 MB when full.
@@ -87,12 +87,12 @@ pub struct Settings {
     /// Most client addresses of which strikes or AUTH are remembered, and most client networks of
     /// which a reputation is. Default 1,000,000: some 200 MB when full.
     pub clients: usize,
-    /// Most fingerprints of messages held at once. Default 1,000,000: some 70 MB when full.
+    /// Most fingerprints of messages held at once. Default 1,000,000: up to 95 MB when full.
     pub contents: usize,
-    /// Most of them that one client network may begin. Default 10,000: a hundred networks fill the
-    /// table.
+    /// Most of them that one client network may begin. Default 10,000, a hundredth: from where half
+    /// of the room is taken it is the less the fuller the table is.
     pub contents_per_network: u32,
-    /// Longest time from one sweep of all fingerprints to the next. Default 1 h.
+    /// Longest time that the fingerprint of a message is held after it has lapsed. Default 1 h.
     pub contents_sweep: Duration,
     /// Time from one snapshot to the next: what a crash may lose. Default 5 min.
     pub snapshot_interval: Duration,
@@ -257,7 +257,7 @@ impl Store {
             reputations: Reputations::growing(settings.clients, Arc::clone(&metrics)),
             hops: Hops::new(Arc::clone(&metrics)),
             contents: Contents::growing(settings.contents, settings.contents_per_network),
-            pairs: Pairs::growing(settings.capacity),
+            pairs: Pairs::reserved(settings.capacity),
             failures: Failures::new(metrics.failures_unrecorded.clone()),
             begun: AtomicU64::new(now.as_millis()),
             judged: AtomicU64::new(0),
@@ -413,11 +413,6 @@ impl Store {
     /// Attempts judged so far.
     fn judged(&self) -> u64 {
         self.judged.load(Ordering::Relaxed)
-    }
-
-    /// The share of the capacity that is taken, in percent.
-    fn percent_full(&self) -> usize {
-        self.tuples.len().saturating_mul(100) / self.tuples.capacity().max(1)
     }
 
     /// Sends an effect unless that would mean waiting.

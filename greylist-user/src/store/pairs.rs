@@ -16,14 +16,15 @@ pub(super) struct Pairs {
 }
 
 impl Pairs {
-    /// An empty table for `capacity` pairs. Memory is taken as it fills.
-    pub(super) fn growing(capacity: usize) -> Self {
+    /// An empty table for `capacity` pairs, with room for all of them as the tuples have, so that a
+    /// full one is not left half empty by its last growth. What is not used yet is hardly resident.
+    pub(super) fn reserved(capacity: usize) -> Self {
         Self {
-            by_tag: Table::growing(capacity),
+            by_tag: Table::reserved(capacity),
         }
     }
 
-    /// Notes an attempt from `network` that did not pass.
+    /// Notes an attempt from `network` that did not pass. Says whether it was a roaming retry.
     pub(super) fn note_contact(
         &self,
         policy: &Policy,
@@ -31,16 +32,18 @@ impl Pairs {
         network: NetworkMark,
         metrics: &Metrics,
         now: Timestamp,
-    ) {
+    ) -> bool {
         let noted = self.by_tag.update(tag, |prior| {
-            (PairRecord::contacted(prior, policy, network, now), ())
+            let roamed = prior.is_some_and(|it| it.roams(policy, network, now));
+            (PairRecord::contacted(prior, policy, network, now), roamed)
         });
         if noted.is_err() {
             metrics.pairs_unrecorded.inc();
         }
+        noted.unwrap_or(false)
     }
 
-    /// What is known of a pair.
+    /// What is known of a pair; it may have lapsed.
     pub(super) fn get(&self, tag: &PairTag) -> Option<PairRecord> {
         self.by_tag.get(tag)
     }

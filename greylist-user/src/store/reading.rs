@@ -10,16 +10,18 @@
 use std::time::Duration;
 
 use crate::policy::{
-    Action, Attempt, ClientNetwork, ContentStanding, DeferReason, Fingerprint, Grounds, Judgement,
-    MessageHasher, NetworkMark, PairRecord, PassReason, Policy, Record, Standing, Timestamp,
-    TrustRecord, Verdict,
+    Action, Attempt, ContentStanding, DeferReason, Fingerprint, Grounds, Judgement, MessageHasher,
+    NetworkMark, PairRecord, PassReason, Policy, Record, Standing, Timestamp, TrustRecord,
+    TupleKey, Verdict,
 };
 
 use super::Store;
-use super::contents::NoRoom;
+use super::contents::{NoRoom, Passed};
+use super::judge::Keyed;
 
 impl Store {
-    /// Records the message of an attempt and says what it deserves.
+    /// Records the message of an attempt and says what it deserves. A deferral is counted here; a
+    /// pass only when it comes to one.
     pub(super) fn read(
         &self,
         attempt: &Attempt<'_>,
@@ -27,20 +29,18 @@ impl Store {
         now: Timestamp,
     ) -> Judgement {
         let policy = self.policy.load();
-        let network = ClientNetwork::of(&policy, attempt);
+        let keyed = Keyed::of(&self.seed, &policy, attempt);
+        let network = keyed.network;
         let tuple = self.tuples.get(&self.seed.tuple_key(network, attempt));
         let fingerprint = message.fingerprint(network, attempt);
         let standing = fingerprint.and_then(|fingerprint| {
             self.note_evidence(&policy, network, attempt, fingerprint, now);
-            let mark = self.seed.network_key(network).mark();
-            self.note_read(&policy, fingerprint, mark, now)
+            self.note_read(&policy, fingerprint, keyed.network_key.mark(), now)
         });
-        let said = self.said(&policy, attempt, tuple.as_ref(), standing, now);
-        let verdict = match (policy.action, said) {
-            (Action::Observe, Verdict::Defer(_)) => Verdict::Pass(PassReason::Observed),
-            (_, said) => said,
-        };
-        self.metrics.judged(verdict);
+        let verdict = self.said(&policy, &keyed, tuple.as_ref(), fingerprint, standing, now);
+        if !matches!(verdict, Verdict::Pass(_)) {
+            self.metrics.judged(verdict);
+        }
         Judgement {
             verdict,
             wants_content: false,
@@ -48,6 +48,7 @@ impl Store {
                 attempts: tuple.map_or(0, |it| it.attempts),
                 passes: tuple.map_or(0, |it| it.passes),
                 extra: tuple.map_or(Duration::ZERO, |it| it.extra()),
+                helo_hops: self.hops.slows(&policy, &self.seed, network, attempt, now),
                 ..Grounds::default()
             },
         }
@@ -61,37 +62,63 @@ impl Store {
         now: Timestamp,
     ) {
         let policy = self.policy.load();
-        let network = ClientNetwork::of(&policy, attempt);
-        let tuple_key = self.seed.tuple_key(network, attempt);
-        let fingerprint = message.fingerprint(network, attempt);
-        let standing = fingerprint.and_then(|it| self.known(&policy, &it, now));
+        let keyed = Keyed::of(&self.seed, &policy, attempt);
+        let tuple_key = self.seed.tuple_key(keyed.network, attempt);
         let tuple = self.tuples.get(&tuple_key);
-        let verdict = self.said(&policy, attempt, tuple.as_ref(), standing, now);
-        let is_first = fingerprint.is_some_and(|it| self.contents.note_pass(&it, now));
+        let fingerprint = message.fingerprint(keyed.network, attempt);
+        let standing = fingerprint.and_then(|it| self.known(&policy, &it, now));
+        let said = self.said(&policy, &keyed, tuple.as_ref(), fingerprint, standing, now);
+        // Whatever it passes for: what is sent again within minutes need not wait again.
+        let passed = fingerprint.map_or(Passed::Again, |it| self.contents.note_pass(&it, now));
+        let verdict = match said {
+            // Another session was first, of however many that were told the same at one moment.
+            Verdict::Pass(PassReason::Content { .. }) if passed == Passed::Again => {
+                Verdict::Pass(PassReason::ContentAgain)
+            }
+            Verdict::Pass(PassReason::Waited { .. }) if self.note_tuple_pass(&tuple_key, now) => {
+                said
+            }
+            Verdict::Pass(PassReason::Waited { .. }) => Verdict::Pass(PassReason::Passed),
+            _ => said,
+        };
+        let tag = keyed.pair.tag();
         match verdict {
-            Verdict::Pass(PassReason::Content { .. }) if is_first => {
-                self.trust_for_content(&policy, attempt, now);
+            Verdict::Pass(PassReason::Content { .. }) => {
+                if passed == Passed::First {
+                    self.trust_for_content(&policy, attempt, now);
+                }
+                self.pairs.begin_anew(&tag, keyed.network_key.mark(), now);
             }
-            Verdict::Pass(PassReason::Waited { .. }) => {
-                self.tuples.alter(&tuple_key, |it| it.note_pass(now));
-                self.credit_trust(self.seed.trust_key(network, attempt), &policy, now);
+            Verdict::Pass(PassReason::Persisted { .. }) => {
+                self.pairs.begin_anew(&tag, keyed.network_key.mark(), now);
             }
-            Verdict::Pass(PassReason::Persisted { .. }) => {}
-            _ => return,
+            Verdict::Pass(PassReason::Waited { .. } | PassReason::Passed) => {
+                let trust_key = self.seed.trust_key(keyed.network, attempt);
+                self.credit_trust(trust_key, &policy, now);
+                self.pairs.end(&tag);
+            }
+            Verdict::Pass(_) => {}
+            Verdict::Defer(_) | Verdict::Read(_) | Verdict::Refuse(_) => return,
         }
-        let network_key = self.seed.network_key(network);
-        let pair = self.seed.pair_key(attempt).tag();
-        self.pairs.begin_anew(&pair, network_key.mark(), now);
+        self.metrics.judged(verdict);
+        // A template that is sent for ever speaks for the others who tried it once, and no more.
+        let heard = match verdict {
+            Verdict::Pass(PassReason::Content { .. }) if passed != Passed::First => {
+                Verdict::Pass(PassReason::ContentAgain)
+            }
+            _ => verdict,
+        };
         self.reputations
-            .note_verdict(&policy, &self.seed, network_key, attempt, verdict, now);
+            .note_verdict(&policy, &self.seed, &keyed, heard, now);
     }
 
     /// What is said of a message whose record stands at `standing`; [`None`] if content says nothing.
     fn said(
         &self,
         policy: &Policy,
-        attempt: &Attempt<'_>,
+        keyed: &Keyed<'_>,
         tuple: Option<&Record>,
+        fingerprint: Option<Fingerprint>,
         standing: Option<ContentStanding>,
         now: Timestamp,
     ) -> Verdict {
@@ -99,15 +126,32 @@ impl Store {
             Some(standing) => standing.verdict(),
             None => by_envelope(policy, tuple, now),
         };
-        let pair = || self.pairs.get(&self.seed.pair_key(attempt).tag());
+        let pair = || self.pairs.get(&keyed.pair.tag());
         match verdict {
             Verdict::Pass(PassReason::Content { waited }) => {
-                let longest = pair().map_or(waited, |it| waited.max(it.waited(now)));
-                Verdict::Pass(PassReason::Content { waited: longest })
+                let message = fingerprint.and_then(|it| self.contents.by_message.get(&it));
+                let pair = pair().filter(|it| !it.has_lapsed(policy, now));
+                let both = pair.zip(message);
+                let waited = both.map_or(waited, |(pair, it)| pair.waited_with(&it, now));
+                Verdict::Pass(PassReason::Content { waited })
+            }
+            // Until the operator chose to observe, a moment ago.
+            Verdict::Defer(_) if policy.action == Action::Observe => {
+                Verdict::Pass(PassReason::Observed)
             }
             Verdict::Defer(_) => persisted(policy, pair(), now).unwrap_or(verdict),
             _ => verdict,
         }
+    }
+
+    /// Notes a pass of a tuple that has waited. Says whether it is the first.
+    fn note_tuple_pass(&self, key: &TupleKey, now: Timestamp) -> bool {
+        let noted = self.tuples.alter(key, |record| {
+            let is_first = !record.has_passed();
+            record.note_pass(now);
+            is_first
+        });
+        noted.unwrap_or(false)
     }
 
     /// Records the fingerprint; [`None`] if there is no room for it.

@@ -12,10 +12,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::policy::{
-    Attempt, ClientNetwork, DeferReason, NetworkKey, PassReason, Policy, RecipientMark, Reputation,
-    Repute, Seed, SentencedClient, Timestamp, Verdict, Weights, verified_name,
+    Attempt, ClientNetwork, DeferReason, NetworkKey, PairKey, PassReason, Policy, RecipientMark,
+    Reputation, Repute, Seed, SentencedClient, Timestamp, Verdict, Weights, verified_name,
 };
 
+use super::judge::Keyed;
 use super::table::{Table, Walked};
 use super::watch::{Watch, Watched};
 use super::{Metrics, Store};
@@ -78,18 +79,23 @@ impl Reputations {
 
     /// Hears the verdict on an attempt that was neither exempt nor refused.
     ///
-    /// What passes is watched no longer. Only the first pass of a tuple speaks for the others who
-    /// tried: known correspondents write all the time, and whoever forges one of them would come by
+    /// What passes is watched no longer. Only the first pass, of a tuple or of a message, speaks for
+    /// the others who tried: known correspondents write all the time, and whoever forges one of them would come by
     /// good counts for nothing.
     pub(super) fn note_verdict(
         &self,
         policy: &Policy,
         seed: &Seed,
-        key: NetworkKey,
-        attempt: &Attempt<'_>,
+        keyed: &Keyed<'_>,
         verdict: Verdict,
         now: Timestamp,
     ) {
+        let Keyed {
+            attempt,
+            network_key: key,
+            pair,
+            ..
+        } = *keyed;
         let mark = || seed.recipient_mark(attempt.recipient);
         match verdict {
             Verdict::Pass(
@@ -98,7 +104,7 @@ impl Reputations {
                 | PassReason::Persisted { .. },
             ) => {
                 self.note_pass(policy, key, mark(), now);
-                if let Some(watched) = self.end_watch(seed, attempt) {
+                if let Some(watched) = self.end_watch(&pair) {
                     for other in watched.networks().iter().filter(|it| **it != key) {
                         self.note_pass(policy, *other, watched.mark(), now);
                     }
@@ -108,18 +114,20 @@ impl Reputations {
                 PassReason::Passed | PassReason::Trusted | PassReason::ContentTrusted,
             ) => {
                 self.note_pass(policy, key, mark(), now);
-                self.end_watch(seed, attempt);
+                self.end_watch(&pair);
             }
             // It was deferred before: until the operator chose only to observe, or elsewhere until
-            // there was no room for one more tuple.
-            Verdict::Pass(PassReason::Observed | PassReason::Unrecorded) => {
-                self.end_watch(seed, attempt);
+            // there was no room for one more tuple. And of what passed before nothing is learnt by its
+            // passing again, except that it was not given up.
+            Verdict::Pass(
+                PassReason::ContentAgain | PassReason::Observed | PassReason::Unrecorded,
+            ) => {
+                self.end_watch(&pair);
             }
             // A probe that is put off has nothing to come again with.
             Verdict::Defer(DeferReason::New | DeferReason::Late) | Verdict::Read(_)
                 if !policy.is_probe_sender(attempt.reverse_path) =>
             {
-                let pair = seed.pair_key(attempt);
                 match self.watch.begin(policy, pair, key, mark(), now) {
                     Ok(lapsed) => self.blame(policy, lapsed, now),
                     Err(_full) => {
@@ -211,11 +219,11 @@ impl Reputations {
     }
 
     /// Watches a reverse-path and recipient no longer, and gives what was known if it was watched.
-    fn end_watch(&self, seed: &Seed, attempt: &Attempt<'_>) -> Option<Watched> {
+    fn end_watch(&self, pair: &PairKey) -> Option<Watched> {
         if self.watch.len() == 0 {
             return None;
         }
-        self.watch.end(&seed.pair_key(attempt))
+        self.watch.end(pair)
     }
 
     /// A good count, one for a recipient and day.

@@ -30,6 +30,9 @@ impl Store {
     /// network around it may be sentenced for, and what it is reputed for. That it was struck is
     /// still remembered, and counts for nothing.
     ///
+    /// What is pending stays so, as it would for anybody: tuples, reverse-paths and recipients, and
+    /// messages that were read are no punishment, and nobody could tell whose they are.
+    ///
     /// A network is forgiven what it was or may be sentenced for itself; its hosts keep their own
     /// strikes. [`forgive_within`](Self::forgive_within) is for all of them.
     pub fn forgive(&self, client: SentencedClient, now: Timestamp) -> Forgiven {

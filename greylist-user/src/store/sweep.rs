@@ -4,6 +4,9 @@
 //! sweep having been here. A slice looks at a bounded number of records, about a millisecond's
 //! work, and locks a shard at a time. Sentences are swept all at once, but seldom: a million take
 //! some 30 ms.
+//!
+//! Fingerprints are swept by the clock, whether or not mail comes: each of their aisles once an
+//! interval, one after the other, so that none that has lapsed is held for longer.
 
 use std::time::Duration;
 
@@ -49,10 +52,6 @@ impl Sweep {
             hall!(store.failures.by_client),
             hall!(store.hops.helos),
             hall!(store.pairs.by_tag),
-            Hall {
-                aisles: store.contents.by_message.aisles(),
-                sweep: &|aisle| store.contents.sweep_aisle(aisle, policy, now),
-            },
         ];
         let aisles = halls.iter().map(|hall| hall.aisles).sum();
         let mut slice = Walked::default();
@@ -70,6 +69,55 @@ impl Sweep {
         if since >= SENTENCES_INTERVAL || now < self.sentences {
             slice.removed += store.sentences.sweep(now);
             self.sentences = now;
+        }
+        store.metrics.sweep_seen.inc_by(slice.seen as u64);
+        store.metrics.swept.inc_by(slice.removed as u64);
+        slice
+    }
+}
+
+/// Where the sweep of the fingerprints stands.
+#[derive(Debug)]
+pub(super) struct ContentSweep {
+    /// From one aisle to the next.
+    step: Duration,
+    /// When the latest aisle was due.
+    stepped: Timestamp,
+    next: usize,
+}
+
+impl ContentSweep {
+    /// Walks through `aisles` in less than `interval`, from `now` on.
+    pub(super) fn new(aisles: usize, interval: Duration, now: Timestamp) -> Self {
+        let aisles = u32::try_from(aisles.max(1)).unwrap_or(u32::MAX);
+        // An eighth is left for what makes a walk late: rounds, and slices that are too short.
+        let walk = interval - interval / 8;
+        Self {
+            step: (walk / aisles).max(Duration::from_millis(1)),
+            stepped: now,
+            next: 0,
+        }
+    }
+
+    /// Sweeps the aisles that are due, as far as a slice goes; the whole slice if there is `no_room`.
+    pub(super) fn slice(&mut self, store: &Store, no_room: bool, now: Timestamp) -> Walked {
+        let policy = store.policy.load();
+        let aisles = store.contents.by_message.aisles();
+        // A clock that was set back must not put it off, nor one that was set forward be walked after.
+        let longest = self.step.as_millis() as u64 * aisles as u64;
+        let earliest = Timestamp::from_millis(now.as_millis().saturating_sub(longest));
+        self.stepped = self.stepped.clamp(earliest, now);
+        let mut slice = Walked::default();
+        for _ in 0..aisles {
+            let is_due = now.since(self.stepped) >= self.step;
+            if slice.seen >= RECORDS_PER_SLICE || !(is_due || no_room) {
+                break;
+            }
+            let walked = store.contents.sweep_aisle(self.next, &policy, now);
+            slice.seen += walked.seen;
+            slice.removed += walked.removed;
+            self.next = (self.next + 1) % aisles;
+            self.stepped = self.stepped.after(self.step).min(now);
         }
         store.metrics.sweep_seen.inc_by(slice.seen as u64);
         store.metrics.swept.inc_by(slice.removed as u64);

@@ -8,9 +8,10 @@ use tempfile::TempDir;
 use tracing_subscriber::layer::{Context as LayerContext, Layer, SubscriberExt as _};
 
 use crate::policy::fixture::{ATTEMPT, T0};
-use crate::policy::{self, Attempt, Judge as _, Verdict};
+use crate::policy::{self, Attempt, Fingerprint, Judge as _, NetworkMark, Verdict};
 
-use super::sweep::Sweep;
+use super::sweep::{ContentSweep, Sweep};
+use super::table::Walked;
 use super::*;
 
 /// A store of `tuples` pending tuples, first seen at [`T0`].
@@ -102,6 +103,85 @@ fn slice_of_the_sweep_is_bounded_and_a_round_covers_all() {
     }
     assert!(removed >= 60_000, "{removed}, some watched pairs with them");
     assert!(slices >= 3);
+}
+
+/// Reads message `number` at `now`, each from a network of its own.
+fn read(store: &Store, number: u64, now: Timestamp) {
+    let mixed = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let bits = u128::from(mixed) << 64 | u128::from(mixed.swap_bytes());
+    let network = NetworkMark::from_bits(u16::try_from(number % 50_000).expect("it is less"));
+    let fingerprint = Fingerprint::from_bytes(bits.to_le_bytes());
+    let noted = store
+        .contents
+        .note_read(&Policy::default(), fingerprint, network, now);
+    assert!(noted.is_ok(), "there is room");
+}
+
+/// A clock that goes by seconds, and no mail at all.
+#[test]
+fn no_lapsed_fingerprint_is_held_for_longer_than_the_interval() {
+    const SPREAD: u64 = 2 * 3_600;
+    let (store, _directory) = store_of(0);
+    let policy = Policy::default();
+    let seconds = |seconds| T0.after(Duration::from_secs(seconds));
+    for second in (0..SPREAD).step_by(7) {
+        read(&store, second, seconds(second));
+    }
+    let interval = store.settings.contents_sweep;
+    let contents = &store.contents.by_message;
+    let mut sweep = ContentSweep::new(contents.aisles(), interval, T0);
+    let window = policy.retry_window.as_secs();
+    let mut longest = Duration::ZERO;
+    for second in window - 10..=window + SPREAD + interval.as_secs() {
+        let now = seconds(second);
+        let slice = sweep.slice(&store, false, now);
+        assert!(slice.seen <= contents.len() + slice.removed, "once at most");
+        if second.is_multiple_of(60) {
+            let mut rows = Vec::new();
+            for aisle in 0..contents.aisles() {
+                contents.copy_aisle(aisle, &mut rows);
+            }
+            let held = rows.iter().map(|(_, it)| now.since(it.lapses(&policy)));
+            longest = held.max().unwrap_or_default().max(longest);
+        }
+    }
+    assert!(longest <= interval, "{longest:?}");
+    assert!(
+        longest >= interval / 2,
+        "{longest:?}: no oftener than is asked"
+    );
+    assert_eq!(contents.len(), 0);
+}
+
+#[test]
+fn slice_of_the_fingerprints_is_bounded_and_goes_on_where_it_ended() {
+    const MESSAGES: u64 = 60_000;
+    let (store, _directory) = store_of(0);
+    for number in 0..MESSAGES {
+        read(&store, number, T0);
+    }
+    let aisles = store.contents.by_message.aisles();
+    let mut sweep = ContentSweep::new(aisles, store.settings.contents_sweep, T0);
+    // The clock jumps: a whole walk is due at once, and no more than one.
+    let late = T0.after(Duration::from_hours(240));
+    let mut slices = 0;
+    while store.contents.by_message.len() > 0 {
+        let slice = sweep.slice(&store, false, late);
+        assert!(slice.seen < 20_000, "{} in one slice", slice.seen);
+        slices += 1;
+        assert!(slices < 10, "a round covers all");
+    }
+    assert!(slices >= 3);
+    assert_eq!(sweep.slice(&store, false, late), Walked::default());
+    // Set back, it counts from there.
+    read(&store, 0, T0);
+    let mut now = T0;
+    while store.contents.by_message.len() > 0 {
+        now = now.after(Duration::from_mins(1));
+        sweep.slice(&store, false, now);
+        let hours = now.since(T0).as_secs() / 3_600;
+        assert!(hours <= 25, "it is swept an hour after it lapsed");
+    }
 }
 
 /// Somebody forgives between the giving of a sentence and the telling of it, which is where its log

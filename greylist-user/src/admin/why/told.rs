@@ -9,16 +9,15 @@ use ipnet::IpNet;
 
 use super::super::actions::{Actions, HistoryFacts};
 use super::{
-    FailureFacts, HeloFact, KernelEntry, KernelFacts, MailFacts, NetworkFacts, NextFacts,
-    ReputationFacts, SentenceFact, StrikeFact, TrustFacts, TupleFacts, Why,
+    HeloFact, KernelEntry, KernelFacts, MailFacts, NetworkFacts, ReputationFacts, SentenceFact,
+    StrikeFact, Why,
 };
 use crate::kernel;
 use crate::policy::{
-    ClientRecord, DeferReason, Failure, HoppingHelo, PassReason, Policy, Protection, Record,
-    Reputation, Repute, Second, Sentence, SentenceLevel, SentencedClient, Standing, Strike,
-    Timestamp, TrustRecord, Verdict,
+    ClientRecord, HoppingHelo, Policy, Protection, Reputation, Repute, Second, Sentence,
+    SentenceLevel, SentencedClient, Strike, Timestamp, Verdict,
 };
-use crate::store::{CoveringSentence, Explanation, MailStanding, NetworkStanding};
+use crate::store::{CoveringSentence, Explanation, NetworkStanding};
 
 impl Why {
     /// The standing of `client` as the store explains it, under `policy`.
@@ -40,6 +39,7 @@ impl Why {
         Self {
             client: client.to_string(),
             now: seconds(now),
+            mode: policy.mode.as_str().to_owned(),
             exempt: explanation
                 .exempt
                 .map(|reason| Verdict::Pass(reason).reason().to_owned()),
@@ -174,107 +174,7 @@ impl ReputationFacts {
     }
 }
 
-impl MailFacts {
-    fn of(mail: &MailStanding, is_bad: bool, policy: &Policy, now: Timestamp) -> Self {
-        Self {
-            tuple: mail.tuple.map(|it| TupleFacts::of(&it, policy, now)),
-            trust: mail
-                .trust
-                .filter(|it| !it.has_lapsed(policy, now))
-                .map(|it| TrustFacts::of(&it, mail.trusted, policy)),
-            failure: mail.failure.map(|it| FailureFacts::of(&it, policy)),
-            next: NextFacts::of(mail, is_bad),
-        }
-    }
-}
-
-impl TupleFacts {
-    fn of(record: &Record, policy: &Policy, now: Timestamp) -> Self {
-        let standing = record.standing(policy, now);
-        Self {
-            standing: match standing {
-                Standing::Early { .. } => "early",
-                Standing::InWindow { .. } => "in-window",
-                Standing::Lapsed => "lapsed",
-                Standing::Passed => "passed",
-            }
-            .to_owned(),
-            first_seen: seconds(record.first_seen),
-            last_seen: seconds(record.last_seen),
-            attempts: record.attempts.into(),
-            passes: record.passes.into(),
-            passed: happened(record.passed),
-            opens: match standing {
-                Standing::Early { left } => Some(seconds(now.after(left))),
-                _ => None,
-            },
-            lapses: seconds(record.lapses(policy)),
-            extra: record.extra().as_secs(),
-            rapid: record.run_attempts.saturating_sub(1).into(),
-            life: record.life.into(),
-        }
-    }
-}
-
-impl TrustFacts {
-    fn of(trust: &TrustRecord, trusted: bool, policy: &Policy) -> Self {
-        Self {
-            trusted,
-            passes: trust.passes.into(),
-            last_used: seconds(trust.last_used),
-            lapses: seconds(trust.last_used.after(policy.trust)),
-        }
-    }
-}
-
-impl FailureFacts {
-    fn of(failure: &Failure, policy: &Policy) -> Self {
-        let since = Timestamp::from(failure.since);
-        Self {
-            since: seconds(since),
-            retries: failure.retries.into(),
-            allowed: policy.punish.rejected_retries.into(),
-            until: seconds(since.after(policy.punish.rejected_window)),
-        }
-    }
-}
-
-impl NextFacts {
-    /// What comes next of a client whose network's reputation is bad, or is not.
-    fn of(mail: &MailStanding, is_bad: bool) -> Self {
-        let verdict = mail.next.verdict;
-        Self {
-            verdict: verdict.word().to_owned(),
-            reason: verdict.reason().to_owned(),
-            left: match verdict {
-                // What is not a whole second yet is one to whoever waits.
-                Verdict::Defer(DeferReason::Early { left }) => {
-                    Some(left.as_secs() + u64::from(left.subsec_nanos() > 0))
-                }
-                _ => None,
-            },
-            waited: match verdict {
-                Verdict::Pass(PassReason::Waited { waited }) => Some(waited.as_secs()),
-                _ => None,
-            },
-            helo_hops: mail.next.grounds.helo_hops,
-            would_be_refused: is_bad && could_be_refused(verdict),
-            wants_content: mail.next.wants_content,
-            offence: mail.offence.map(|it| it.as_str().to_owned()),
-        }
-    }
-}
-
-/// Whether a verdict stands on a rung below that of the reputation.
-fn could_be_refused(verdict: Verdict) -> bool {
-    use PassReason::{Allowed, Authenticated, Local};
-    !matches!(
-        verdict,
-        Verdict::Refuse(_) | Verdict::Pass(Allowed | Authenticated | Local)
-    )
-}
-
-fn seconds(time: Timestamp) -> u64 {
+pub(super) fn seconds(time: Timestamp) -> u64 {
     time.as_millis() / 1_000
 }
 
@@ -282,6 +182,6 @@ fn second(at: Second) -> u64 {
     seconds(at.into())
 }
 
-fn happened(at: Second) -> Option<u64> {
+pub(super) fn happened(at: Second) -> Option<u64> {
     (at != Second::NEVER).then(|| second(at))
 }

@@ -12,10 +12,13 @@ fn status_reads_top_down() {
         "greygate 0.1.0, pid 7, up 1h1m\n\
          health        good\n\
          milter        inet:127.0.0.1:8892\n\
+         mode          hybrid\n\
          enforced      greylisting, extra delay, hopping, reputation (defer), kernel\n\
          observed      strikes, sentences\n\
          history       2d: blocks are only observed for another 5d\n\
          tuples        1,000,000 of 4,000,000 (25 %)\n\
+         messages      250,000 of 1,000,000 (25 %) remembered by fingerprint\n\
+         pairs         80,000 of 4,000,000 (2 %) of sender and recipient\n\
          trusted       12\n\
          sentences     1\n\
          strikes       7 since the start\n\
@@ -50,7 +53,21 @@ fn status_of_the_first_daemon_is_shown_and_nothing_is_made_up() {
     let answer: Answer = serde_json::from_str(line).expect("fields are only added");
     let text = on_paper(&answer);
     assert!(text.starts_with("greygate 0.0.9, pid 7, up 1m\n"), "{text}");
-    assert!(!text.contains("history"), "{text}");
+    for absent in ["history", "mode", "messages", "pairs"] {
+        assert!(!text.contains(absent), "{text}");
+    }
+}
+
+#[test]
+fn room_for_what_is_read_is_not_shown_where_nothing_is() {
+    let mut daemon = daemon();
+    daemon.mode = "envelope".to_owned();
+    let text = on_paper(&Answer::Status(Box::new(daemon)));
+    assert!(text.contains("mode          envelope\n"), "{text}");
+    assert!(
+        !text.contains("messages") && !text.contains("pairs"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -222,6 +239,7 @@ fn daemon() -> Status {
         uptime: 3_660,
         health: Health::default(),
         endpoints: vec!["inet:127.0.0.1:8892".to_owned()],
+        mode: "hybrid".to_owned(),
         greylist_action: "enforce".to_owned(),
         punish_action: "observe".to_owned(),
         actions: Actions {
@@ -248,6 +266,9 @@ fn daemon() -> Status {
             client_capacity: 1_000_000,
             reputations: 2_300,
             hopping_helos: 3,
+            contents: 250_000,
+            content_capacity: 1_000_000,
+            pairs: 80_000,
             snapshot_age: Some(90),
             restored: "nothing: the first start".to_owned(),
         },

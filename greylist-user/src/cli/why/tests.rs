@@ -1,8 +1,12 @@
 //! The texts, as people read them.
 
 use super::super::paper::Paper;
+use super::mail::{self, because};
 use super::*;
-use crate::admin::{Actions, HeloFact, HistoryFacts, KernelEntry, StrikeFact};
+use crate::admin::{
+    Actions, FailureFacts, HeloFact, HistoryFacts, KernelEntry, MailFacts, NextFacts, StrikeFact,
+    TupleFacts,
+};
 
 #[test]
 fn stranger_of_whom_nothing_is_known_is_deferred() {
@@ -108,7 +112,6 @@ fn offender_is_told_with_all_that_it_did_and_what_it_costs() {
                     life: 2,
                     ..TupleFacts::default()
                 }),
-                trust: None,
                 failure: Some(FailureFacts {
                     since: NOW - 60,
                     retries: 1,
@@ -116,6 +119,7 @@ fn offender_is_told_with_all_that_it_did_and_what_it_costs() {
                     until: NOW + 3_540,
                 }),
                 next: next("refused", "sentenced"),
+                ..MailFacts::default()
             }),
             ..NetworkFacts::default()
         }],
@@ -206,21 +210,30 @@ fn kernel_that_holds_an_entry_and_drops_nothing_says_why() {
 fn every_verdict_has_its_reason_in_plain_words() {
     use std::time::Duration;
 
-    use crate::policy::{DeferReason, PassReason, RefuseReason, Verdict};
+    use crate::policy::{DeferReason, PassReason, ReadReason, RefuseReason, Verdict};
 
     let time = Duration::from_mins(3);
     for verdict in [
+        Verdict::Defer(DeferReason::ContentEarly { left: time }),
+        Verdict::Defer(DeferReason::ContentNew),
         Verdict::Defer(DeferReason::Early { left: time }),
         Verdict::Defer(DeferReason::Late),
         Verdict::Defer(DeferReason::New),
         Verdict::Pass(PassReason::Allowed),
         Verdict::Pass(PassReason::Authenticated),
+        Verdict::Pass(PassReason::Content { waited: time }),
+        Verdict::Pass(PassReason::ContentAgain),
+        Verdict::Pass(PassReason::ContentTrusted),
         Verdict::Pass(PassReason::Local),
         Verdict::Pass(PassReason::Observed),
         Verdict::Pass(PassReason::Passed),
+        Verdict::Pass(PassReason::Persisted { waited: time }),
         Verdict::Pass(PassReason::Trusted),
         Verdict::Pass(PassReason::Unrecorded),
         Verdict::Pass(PassReason::Waited { waited: time }),
+        Verdict::Read(ReadReason::Mode),
+        Verdict::Read(ReadReason::Probe),
+        Verdict::Read(ReadReason::Roaming),
         Verdict::Refuse(RefuseReason::BadReputation { permanently: true }),
         Verdict::Refuse(RefuseReason::Sentenced),
     ] {
@@ -243,7 +256,11 @@ fn what_an_observed_reputation_and_a_caught_helo_would_do_is_told() {
             ..next("deferred", "new")
         };
         let mut paper = Paper::new(false);
-        super::next(&base(), &facts, Now(NOW), &mut paper);
+        let known = MailFacts {
+            next: facts,
+            ..MailFacts::default()
+        };
+        mail::next(&base(), &known, Now(NOW), &mut paper);
         paper.into_text()
     };
     let slowed = "and waits longer: its HELO argument was caught at relay hopping\n";

@@ -287,7 +287,7 @@ pub(super) fn decode(kind: u8, bytes: &[u8]) -> Option<Row> {
             let record = PairRecord {
                 first_seen: Second::from_seconds(u32::from_le_bytes(fields.array()?)),
                 network: fields.u8(),
-                contacts: fields.u8().max(1),
+                contacts: fields.u8(),
                 minute: fields.u8(),
                 life: fields.u8().max(1),
             };

@@ -28,7 +28,14 @@ fn attempt<'a>(reverse_path: &'a str, recipient: &'a str) -> Attempt<'a> {
 
 fn hear(table: &Reputations, key: NetworkKey, sender: &str, verdict: Verdict, now: Timestamp) {
     let attempt = attempt(sender, "r@here.example");
-    table.note_verdict(&Policy::default(), &SEED, key, &attempt, verdict, now);
+    let policy = Policy::default();
+    let keyed = Keyed {
+        attempt: &attempt,
+        network: ClientNetwork::of(&policy, &attempt),
+        network_key: key,
+        pair: SEED.pair_key(&attempt),
+    };
+    table.note_verdict(&policy, &SEED, &keyed, verdict, now);
 }
 
 fn sweep(table: &Reputations, now: Timestamp) -> usize {
@@ -68,6 +75,8 @@ fn what_passes_without_having_waited_ends_the_watch_for_no_credit() {
     for verdict in [
         PassReason::Passed,
         PassReason::Trusted,
+        PassReason::ContentTrusted,
+        PassReason::ContentAgain,
         PassReason::Observed,
         PassReason::Unrecorded,
     ] {
