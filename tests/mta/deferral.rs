@@ -61,9 +61,9 @@ fn defers_a_retry_that_comes_too_early() -> Result<(), Error> {
 }
 
 #[test]
-fn defers_the_null_sender_at_data_never_at_rcpt() -> Result<(), Error> {
+fn defers_the_null_sender_at_data_where_the_envelope_decides() -> Result<(), Error> {
     support::needs!(crate::equipment());
-    let turn = start(&Plan::default())?;
+    let turn = start(&by_envelope())?;
     let bounce = Message::new("", "a-bounce");
     let round = send(turn.site.client(), &bounce, &["alice"])?;
     let rcpt = &round.recipients[0].1;
@@ -79,7 +79,7 @@ fn defers_the_null_sender_at_data_never_at_rcpt() -> Result<(), Error> {
 #[test]
 fn saying_data_again_gains_nothing() -> Result<(), Error> {
     support::needs!(crate::equipment());
-    let turn = start(&Plan::default())?;
+    let turn = start(&by_envelope())?;
     let mut session = turn.site.client().open(Duration::from_secs(3))?;
     session.command("MAIL FROM:<>")?;
     session.command("RCPT TO:<alice@lab.example>")?;
@@ -147,4 +147,12 @@ fn many_recipients_stay_below_postfix_error_limits() -> Result<(), Error> {
     }
     assert!(!site.postfix().log().contains("too many errors"));
     Ok(())
+}
+
+/// Nothing is read: what is deferred is deferred at DATA at the latest.
+fn by_envelope() -> Plan {
+    Plan {
+        tweaks: "[greylist]\nmode = \"envelope\"\n".to_owned(),
+        ..Plan::default()
+    }
 }

@@ -10,7 +10,11 @@ mod content;
 mod deferral;
 mod kernel;
 mod load;
+mod messages;
 mod miltertest;
+mod pools;
+mod probes;
+mod recipients;
 mod refusal;
 mod reload;
 mod session;
@@ -89,4 +93,13 @@ pub(crate) fn send(client: Client<'_>, message: &Message, to: &[&str]) -> Result
     interrupt::check()?;
     let to: Vec<_> = to.iter().map(|mailbox| postfix::address(mailbox)).collect();
     Ok(client.attempt(message, &to)?)
+}
+
+/// The values of a header field of a delivered message.
+pub(crate) fn headers<'a>(delivered: &'a str, name: &str) -> Vec<&'a str> {
+    let (head, _) = delivered.split_once("\n\n").unwrap_or((delivered, ""));
+    let lines = head.lines();
+    lines
+        .filter_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+        .collect()
 }

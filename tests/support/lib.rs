@@ -17,6 +17,7 @@ pub mod interrupt;
 pub mod load;
 pub mod mta;
 pub mod netns;
+pub mod pool;
 pub mod postfix;
 pub mod process;
 pub mod promises;

@@ -4,19 +4,19 @@
 //! Error limits, process limits and timeouts are Postfix's defaults, because they are what a
 //! greylister has to live with.
 
+mod instance;
+mod sender;
+
 use std::fs;
 use std::net::IpAddr;
-use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
-
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use crate::error::Error;
+use crate::interrupt;
 use crate::netns::Namespace;
-use crate::{interrupt, process};
+
+use instance::{Instance, PATIENCE};
+pub use sender::{Sender, Tried};
 
 /// The mail domain it is the MX of.
 pub const DOMAIN: &str = "lab.example";
@@ -26,11 +26,12 @@ pub fn address(mailbox: &str) -> String {
     format!("{mailbox}@{DOMAIN}")
 }
 
+/// The port whose smtpd runs as Postfix runs it under stress, when all its processes are busy: it
+/// hangs up after the first error.
+pub const STRESSED_PORT: u16 = 2525;
+
 /// Who owns the mailboxes: `nobody`.
 const MAILBOX_OWNER: u32 = 65_534;
-
-/// How long a start or a stop may take.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What it knows of the world outside.
 #[derive(Clone, Debug, Default)]
@@ -47,7 +48,7 @@ pub struct World {
 /// A running Postfix. Dropping it stops it.
 #[derive(Debug)]
 pub struct Postfix {
-    directory: PathBuf,
+    instance: Instance,
 }
 
 impl Postfix {
@@ -62,57 +63,34 @@ impl Postfix {
         world: &World,
         milters: &str,
     ) -> Result<Self, Error> {
-        let postfix = Self {
-            directory: directory.to_owned(),
-        };
-        for (name, mode) in [("etc", 0o755), ("queue", 0o755), ("data", 0o700)] {
-            make_directory(&directory.join(name), mode)?;
-        }
-        let mail = directory.join("mail");
-        make_directory(&mail, 0o755)?;
-        chown(&mail, Some(MAILBOX_OWNER), Some(MAILBOX_OWNER))
-            .map_err(Error::io(format!("giving {} away", mail.display())))?;
-        let (user, group) = mail_owner()?;
-        let data = directory.join("data");
-        chown(&data, Some(user), Some(group))
-            .map_err(Error::io(format!("giving {} away", data.display())))?;
-
-        postfix.write("etc/main.cf", &main_cf(directory, world, milters)?)?;
-        postfix.write("etc/master.cf", MASTER_CF)?;
+        let settings = settings(directory, world, milters);
+        let instance = Instance::prepare(directory, &settings, &services())?;
+        instance.make_directory("mail", 0o755)?;
+        instance.give("mail", MAILBOX_OWNER, MAILBOX_OWNER)?;
         let known = world
             .mailboxes
             .iter()
             .fold(String::new(), |table, mailbox| {
                 table + &format!("{} {mailbox}/\n", address(mailbox))
             });
-        postfix.write("etc/mailboxes", &known)?;
+        instance.write("etc/mailboxes", &known)?;
         let hosts = world.names.iter().fold(String::new(), |hosts, (ip, name)| {
             hosts + &format!("{ip} {name}\n")
         });
-        postfix.write("etc/hosts", &hosts)?;
-        postfix.write("etc/nsswitch.conf", "hosts: files\n")?;
+        instance.write("etc/hosts", &hosts)?;
+        instance.write("etc/nsswitch.conf", "hosts: files\n")?;
         let forbidden = world.forbidden_subject.iter();
         let checks = forbidden.fold(String::new(), |checks, subject| {
             checks + &format!("/^Subject: {subject}$/ REJECT 5.7.1 This is spam\n")
         });
-        postfix.write("etc/header_checks", &checks)?;
-
-        let mut start = if world.names.is_empty() {
-            postfix.command("start")
-        } else {
-            postfix.command_with_names("start")
-        };
-        process::run_in(namespace, &mut start).map_err(|error| postfix.explain(error))?;
-        interrupt::wait_for("Postfix's start", PATIENCE, || {
-            Ok(postfix.log().contains("daemon started").then_some(()))
-        })
-        .map_err(|error| postfix.explain(error))?;
-        Ok(postfix)
+        instance.write("etc/header_checks", &checks)?;
+        instance.start(namespace, !world.names.is_empty())?;
+        Ok(Self { instance })
     }
 
     /// What was delivered to `mailbox` so far, oldest first, as the whole files.
     pub fn delivered(&self, mailbox: &str) -> Result<Vec<String>, Error> {
-        let directory = self.directory.join("mail").join(mailbox).join("new");
+        let directory = self.instance.path("mail").join(mailbox).join("new");
         if !directory.exists() {
             return Ok(Vec::new());
         }
@@ -135,117 +113,35 @@ impl Postfix {
             let messages = self.delivered(mailbox)?;
             Ok(messages.into_iter().find(|message| message.contains(mark)))
         })
-        .map_err(|error| self.explain(error))
+        .map_err(|error| self.instance.explain(error))
     }
 
     /// Everything it logged so far.
     pub fn log(&self) -> String {
-        process::tail(&self.log_file(), usize::MAX)
+        self.instance.log()
     }
 
     /// Where it logs to.
     pub fn log_file(&self) -> PathBuf {
-        self.directory.join("data/maillog")
+        self.instance.log_file()
     }
 
     /// Its master process, while it runs.
     pub fn pid(&self) -> Option<i32> {
-        let text = fs::read_to_string(self.directory.join("queue/pid/master.pid")).ok()?;
-        let pid = text.trim().parse().ok()?;
-        kill(Pid::from_raw(pid), None).is_ok().then_some(pid)
-    }
-
-    fn command(&self, verb: &str) -> Command {
-        let mut command = Command::new("postfix");
-        command.arg("-c").arg(self.directory.join("etc")).arg(verb);
-        command
-    }
-
-    /// The same in a mount namespace of its own, where names are those of `etc/hosts`. What it starts
-    /// stays there.
-    fn command_with_names(&self, verb: &str) -> Command {
-        let etc = self.directory.join("etc");
-        let mut command = Command::new("unshare");
-        command
-            .args(["--mount", "--propagation", "private", "sh", "-e", "-c"])
-            .arg(
-                "for file in hosts nsswitch.conf; do mount --bind \"$0/$file\" \"/etc/$file\"; done; \
-                 exec postfix -c \"$0\" \"$1\"",
-            )
-            .arg(etc)
-            .arg(verb);
-        command
-    }
-
-    fn explain(&self, error: Error) -> Error {
-        if matches!(error, Error::Interrupted) {
-            return error;
-        }
-        let log = process::tail(&self.log_file(), 10);
-        Error::unexpected(
-            "Postfix did not do its part",
-            format!("{}\n{log}", error.chain()),
-        )
-    }
-
-    fn write(&self, name: &str, content: &str) -> Result<(), Error> {
-        let path = self.directory.join(name);
-        fs::write(&path, content).map_err(Error::io(format!("writing {}", path.display())))
+        self.instance.pid()
     }
 }
 
-impl Drop for Postfix {
-    /// What `postfix stop` does, which sleeps a second or more.
-    fn drop(&mut self) {
-        let Some(pid) = self.pid() else {
-            return;
-        };
-        // A signal fails only when there is nobody left to end, which is what is wanted.
-        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-        let gone = || kill(Pid::from_raw(pid), None).is_err().then_some(());
-        if interrupt::settle(PATIENCE, gone).is_none() {
-            // The master leads a process group of its own: its children go with it.
-            let _ = kill(Pid::from_raw(-pid), Signal::SIGKILL);
-        }
-    }
-}
-
-fn make_directory(path: &Path, mode: u32) -> Result<(), Error> {
-    let making = format!("making {}", path.display());
-    fs::create_dir_all(path).map_err(Error::io(&making))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(Error::io(&making))
-}
-
-/// The user and group Postfix's daemons run as.
-fn mail_owner() -> Result<(u32, u32), Error> {
-    let user = nix::unistd::User::from_name("postfix")
-        .map_err(|errno| Error::io("looking up the user postfix")(errno.into()))?
-        .ok_or_else(|| Error::unexpected("there should be a user postfix", "there is none"))?;
-    Ok((user.uid.as_raw(), user.gid.as_raw()))
-}
-
-fn main_cf(directory: &Path, world: &World, milters: &str) -> Result<String, Error> {
-    let directory = directory
-        .to_str()
-        .ok_or_else(|| Error::Path(directory.to_owned()))?;
+fn settings(directory: &Path, world: &World, milters: &str) -> String {
+    let directory = directory.display();
     let lookup = if world.names.is_empty() { "no" } else { "yes" };
-    Ok(format!(
-        "compatibility_level = 3.6
-queue_directory = {directory}/queue
-data_directory = {directory}/data
-maillog_file = {directory}/data/maillog
-maillog_file_prefixes = {directory}
-myhostname = mx.{DOMAIN}
-mydestination =
+    format!(
+        "myhostname = mx.{DOMAIN}
 mynetworks = 127.0.0.0/8
 inet_interfaces = all
-inet_protocols = all
 # There is no name server in the namespace: names are those of the hosts file, if there are any.
 smtpd_peername_lookup = {lookup}
-smtp_host_lookup = native
 header_checks = regexp:{directory}/etc/header_checks
-alias_maps =
-alias_database =
 virtual_mailbox_domains = {DOMAIN}
 virtual_mailbox_maps = texthash:{directory}/etc/mailboxes
 virtual_mailbox_base = {directory}/mail
@@ -255,31 +151,14 @@ virtual_gid_maps = static:{MAILBOX_OWNER}
 message_size_limit = 30000000
 smtpd_milters = {milters}
 "
-    ))
+    )
 }
 
-/// The services a receiving host needs, none of them chrooted: the milter's Unix socket and the
-/// mailbox table lie outside the queue directory.
-const MASTER_CF: &str = "\
-smtp      inet  n  -  n  -      -  smtpd
-pickup    unix  n  -  n  60     1  pickup
-cleanup   unix  n  -  n  -      0  cleanup
-qmgr      unix  n  -  n  300    1  qmgr
-rewrite   unix  -  -  n  -      -  trivial-rewrite
-bounce    unix  -  -  n  -      0  bounce
-defer     unix  -  -  n  -      0  bounce
-trace     unix  -  -  n  -      0  bounce
-verify    unix  -  -  n  -      1  verify
-flush     unix  n  -  n  1000?  0  flush
-proxymap  unix  -  -  n  -      -  proxymap
-showq     unix  n  -  n  -      -  showq
-error     unix  -  -  n  -      -  error
-retry     unix  -  -  n  -      -  error
-discard   unix  -  -  n  -      -  discard
-smtp      unix  -  -  n  -      -  smtp
-local     unix  -  n  n  -      -  local
-virtual   unix  -  n  n  -      -  virtual
-anvil     unix  -  -  n  -      1  anvil
-scache    unix  -  -  n  -      1  scache
-postlog   unix-dgram n - n -    1  postlogd
-";
+/// What a receiving host listens on.
+fn services() -> String {
+    format!(
+        "smtp      inet  n  -  n  -      -  smtpd
+{STRESSED_PORT}      inet  n  -  n  -      -  smtpd -o stress=yes
+"
+    )
+}

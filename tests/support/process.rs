@@ -19,8 +19,13 @@ const TERMINATION: Duration = Duration::from_secs(10);
 /// Runs a program to its end and returns what it printed; an error when it fails. It has a process
 /// group of its own: a Ctrl-C on the terminal must not stop `ip` half way to what a guard removes.
 pub fn run(command: &mut Command) -> Result<String, Error> {
+    run_on(command, Stdio::null())
+}
+
+/// Like [`run`], with something to read.
+pub fn run_on(command: &mut Command, input: impl Into<Stdio>) -> Result<String, Error> {
     let output = command
-        .stdin(Stdio::null())
+        .stdin(input)
         .process_group(0)
         .output()
         .map_err(Error::io(format!("running `{}`", line(command))))?;

@@ -24,7 +24,7 @@ use crate::bpffs::BpfFs;
 use crate::error::Error;
 use crate::greygate::Greygate;
 use crate::netns::{self, End, Namespace};
-use crate::postfix::{Postfix, World};
+use crate::postfix::{Postfix, Sender, World};
 use crate::smtp::Client;
 use crate::{interrupt, requirements};
 
@@ -173,6 +173,14 @@ impl Site {
             source: ([192, 0, 2, 10], 0).into(),
             server: ([192, 0, 2, 1], 25).into(),
         }
+    }
+
+    /// A host like the client that sends by a Postfix of its own, to `port` of the MX. `name` tells it
+    /// from others.
+    pub fn sender(&self, name: &str, port: u16) -> Result<Sender, Error> {
+        let mut server = self.client().server;
+        server.set_port(port);
+        Sender::start(&self.client, &self.directory.path().join(name), server)
     }
 
     /// Somebody in another network.

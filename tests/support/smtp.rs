@@ -274,6 +274,12 @@ impl Session {
         self.reply()
     }
 
+    /// Sends text as it is, a command with what belongs to it, and returns the reply.
+    pub fn exchange(&mut self, text: &str) -> Result<Reply, SmtpError> {
+        self.send(text, "")?;
+        self.reply()
+    }
+
     /// One mail transaction: MAIL with `SIZE=`, every recipient, and the message for those that
     /// were accepted.
     pub fn attempt(&mut self, message: &Message, to: &[String]) -> Result<Round, SmtpError> {

@@ -5,7 +5,9 @@
 //! again, also when a scene fails or somebody presses Ctrl-C. The exit code is 0 when every line
 //! held. The times of the configuration are shortened, nothing else is different from a real MX.
 
+mod lists;
 mod offences;
+mod pools;
 mod scenes;
 
 use std::process::ExitCode;
@@ -17,13 +19,15 @@ use support::requirements::{self, Missing};
 use support::site::{INTERFACES, Plan, Site};
 use support::smtp::Message;
 use support::story::{Scene, Story};
-use support::{greygate, process};
+use support::{greygate, pool, process};
 
 /// The site's times. The delay is longer than the scene of ten mails needs to offend, had they
-/// been retries of one message; `scenes` knows it too.
+/// been retries of one message; `scenes` knows it too, and `pools` that of content.
 const CONFIGURATION: &str = r#"
 [greylist]
 delay = "8s"
+[content]
+delay = "3s"
 [punish]
 rapid_interval = "3s"
 rapid_retries = 5
@@ -58,14 +62,13 @@ fn equipment() -> Result<(), Missing> {
 
 fn play() -> Result<(), Error> {
     let mut mailboxes = vec!["alice".to_owned(), "oncall".to_owned()];
-    mailboxes.extend((1..=scenes::MEMBERS).map(scenes::member));
+    mailboxes.extend(lists::mailboxes());
+    let mut world = offences::world();
+    world.names.extend(pool::names());
     let began = Instant::now();
     let mut site = Site::start(&Plan {
-        world: World {
-            mailboxes,
-            ..offences::world()
-        },
-        strangers: offences::addresses(),
+        world: World { mailboxes, ..world },
+        strangers: offences::addresses().chain(pool::addresses()).collect(),
         kernel: true,
         tweaks: CONFIGURATION.to_owned(),
         ..Plan::default()
@@ -88,9 +91,12 @@ fn play() -> Result<(), Error> {
     );
 
     println!("  XDP         {}", filter_modes(&site)?);
-    println!("  times       shortened: a retry passes after 8 s (by default 3 min), and 5 rapid");
-    println!("              retries over 4 s are an offence (by default over 30 s); blocks are");
-    println!("              carried out at once (by default after a week of history)");
+    println!("  times       shortened: a retry passes after 8 s (by default 3 min), what comes");
+    println!("              again from another network 3 s after it was read (by default 1 min);");
+    println!(
+        "              5 rapid retries over 4 s are an offence (by default over 30 s); blocks"
+    );
+    println!("              are carried out at once (by default after a week of history)");
 
     let mut story = Story::default();
     let told = tell(&mut story, &mut site);
@@ -138,7 +144,13 @@ fn tell(story: &mut Story, site: &mut Site) -> Result<(), Error> {
         scenes::ten_mails(scene, site)
     })?;
     story.scene("45 recipients, 20 of them pass already", |scene| {
-        scenes::many_recipients(scene, site)
+        lists::many_recipients(scene, site)
+    })?;
+    story.scene("a pool of fifteen addresses in fifteen networks", |scene| {
+        pools::pool(scene, site)
+    })?;
+    story.scene("a bounce, and callers who only ask", |scene| {
+        pools::null_sender(scene, site)
     })?;
     story.scene("other clients at the same moment", |scene| {
         scenes::others_are_served(scene, site)

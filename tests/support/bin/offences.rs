@@ -36,10 +36,10 @@ pub(super) fn world() -> World {
 }
 
 /// The addresses that these scenes are played from.
-pub(super) fn addresses() -> Vec<String> {
+pub(super) fn addresses() -> impl Iterator<Item = String> {
     let hosts = (1..=HOSTS).flat_map(|number| [bot(number), machine(number)]);
     let all = hosts.chain([wrong_number(), spammer()]);
-    all.map(|address| format!("{address}/48")).collect()
+    all.map(|address| format!("{address}/48"))
 }
 
 /// A sentence for the bots, each in a network of its own, with a name of its own.

@@ -28,10 +28,6 @@ const SECOND: Duration = Duration::from_secs(1);
 /// served is dropped twice in this time.
 const PATIENCE: Duration = Duration::from_millis(1_500);
 
-/// The members of the mailing list, and how many of them know its sender already.
-pub(super) const MEMBERS: usize = 45;
-const ACQUAINTED: usize = 20;
-
 pub(super) fn first_attempt(
     scene: &mut Scene,
     site: &Site,
@@ -151,50 +147,6 @@ pub(super) fn ten_mails(scene: &mut Scene, site: &Site) -> Result<(), Error> {
     )
 }
 
-pub(super) fn many_recipients(scene: &mut Scene, site: &Site) -> Result<(), Error> {
-    let client = site.client();
-    let members: Vec<_> = (1..=MEMBERS).map(member).collect();
-    let welcome = Message::new("news@list.example", "the-welcome");
-    let acquainted = &members[..ACQUAINTED];
-    scene.tries(format!(
-        "first a welcome to {ACQUAINTED} of them, until all have it"
-    ));
-    let rounds = deliver(scene, client, &welcome, acquainted)?;
-    scene.saw(format!(
-        "retries needed: {rounds}; these {ACQUAINTED} members pass from now on"
-    ));
-
-    // Known and unknown ones by turns, as a list server would have them.
-    let (known, unknown) = members.split_at(ACQUAINTED);
-    let mut mixed: Vec<_> = known
-        .iter()
-        .zip(unknown)
-        .flat_map(|(one, other)| [one, other])
-        .cloned()
-        .collect();
-    mixed.extend_from_slice(&unknown[known.len()..]);
-    let issue = Message::new("news@list.example", "the-issue");
-    scene.tries(format!("then one message to all {MEMBERS} members"));
-    let rounds = deliver(scene, client, &issue, &mixed)?;
-    for member in &members {
-        site.postfix().wait_for_delivery(member, &issue.id)?;
-    }
-    let mut copies = 0;
-    for member in &members {
-        let delivered = site.postfix().delivered(member)?;
-        copies += delivered
-            .iter()
-            .filter(|text| text.contains(&issue.id))
-            .count();
-    }
-    scene.saw(format!("{copies} copies in {MEMBERS} mailboxes"));
-    scene.holds(
-        "each has it once, in at most two rounds after the delay",
-        rounds <= 2 && copies == MEMBERS,
-        format!("{rounds} rounds after the first, {copies} copies"),
-    )
-}
-
 pub(super) fn others_are_served(scene: &mut Scene, site: &Site) -> Result<(), Error> {
     must_time_out(site.stranger())?;
     scene.saw(format!(
@@ -292,42 +244,6 @@ pub(super) fn restart(scene: &mut Scene, site: &mut Site) -> Result<(), Error> {
     )
 }
 
-/// Sends `message` as an MTA does: each round retries what was deferred, after the delay. Returns
-/// how many rounds it took after the first; an error when the third of them did not do.
-fn deliver(
-    scene: &Scene,
-    client: Client<'_>,
-    message: &Message,
-    members: &[String],
-) -> Result<usize, Error> {
-    let mut left = members.to_vec();
-    for retries in 0..=3 {
-        if retries > 0 {
-            interrupt::pause(AFTER_DELAY)?;
-        }
-        let round = attempt(client, message, &left)?;
-        let mut replies = BTreeMap::new();
-        for (_, reply) in &round.recipients {
-            *replies.entry(reply.code).or_insert(0) += 1;
-        }
-        let taken = round.taken().len();
-        left = round.deferred();
-        scene.saw(format!(
-            "round {}: RCPT {replies:?}, then {}; {taken} taken, {} deferred",
-            retries + 1,
-            round.outcome(),
-            left.len()
-        ));
-        if left.is_empty() {
-            return Ok(retries);
-        }
-    }
-    Err(Error::unexpected(
-        "three retries should do",
-        format!("{} are left", left.len()),
-    ))
-}
-
 pub(super) fn attempt(
     client: Client<'_>,
     message: &Message,
@@ -357,18 +273,18 @@ fn must_time_out(client: Client<'_>) -> Result<(), Error> {
     }
 }
 
-/// The mailbox of one member of the mailing list.
-pub(super) fn member(number: usize) -> String {
-    format!("member{number:02}")
-}
-
 pub(super) fn envelope(client: Client<'_>, message: &Message, mailbox: &str) -> String {
     let Message {
         reverse_path, id, ..
     } = message;
     let recipient = address(mailbox);
     let ip = client.source.ip();
-    format!("{reverse_path} -> {recipient} from {ip}, Message-ID {id}")
+    let from = if reverse_path.is_empty() {
+        "<>"
+    } else {
+        reverse_path
+    };
+    format!("{from} -> {recipient} from {ip}, Message-ID {id}")
 }
 
 /// What `greygate xdp status` says, without what the kernel counted nothing for.
