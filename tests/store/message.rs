@@ -103,12 +103,6 @@ impl<'a> Message<'a> {
         *answer
     }
 
-    /// Names its recipients and says QUIT, as a callback does. Whether all were accepted.
-    pub(crate) fn is_probed(&self, fixture: &Fixture, store: &Store) -> bool {
-        let mut session = Session::of(self, fixture, store);
-        session.names_recipients() && session.named.len() == self.recipients.len()
-    }
-
     fn attempt_at(&self, recipient: usize) -> Attempt<'_> {
         Attempt {
             recipient: self.recipients[recipient].as_bytes(),

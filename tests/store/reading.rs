@@ -91,8 +91,8 @@ fn of_sessions_at_one_moment_one_is_the_first_pass_and_one_is_trusted() {
                 let (attempt, now) = (from(10 + session), fixture.clock.now());
                 let message = message(store, BODY);
                 let verdict = store.judge_content(&attempt, &message, now).verdict;
-                let waited = std::time::Duration::from_mins(10);
-                assert_eq!(verdict, Verdict::Pass(PassReason::Content { waited }));
+                let content = matches!(verdict, Verdict::Pass(PassReason::Content { .. }));
+                assert!(content, "{verdict:?}");
                 told.wait();
                 store.note_content_pass(&attempt, &message, now);
             });
@@ -122,7 +122,7 @@ fn pass_is_counted_when_it_comes_to_one_and_a_deferral_at_once() {
     assert_eq!(fixture.metrics.count_of(read), 1);
     let (attempt, now) = (from(2), fixture.clock.now());
     let message = message(&store, BODY);
-    let waited = std::time::Duration::from_mins(10);
+    let waited = std::time::Duration::from_mins(5);
     let content = PassReason::Content { waited };
     for _ in 0..2 {
         // Another recipient of the message has to wait.

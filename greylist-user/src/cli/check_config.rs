@@ -157,7 +157,7 @@ mod tests {
              window        opens after 3m, closes after 24h\n\
              store         /var/lib/greygate, 4,000,000 tuples: sustains 46.3 new ones a second\n\
              messages      1,000,000 fingerprints: sustains 11.6 new ones a second; up to 95 MB as they come\n\
-             pairs         of sender and recipient, as many as tuples: up to 156 MB as they come\n\
+             pairs         of sender and recipient, as many as tuples: up to 87 MB as they come\n\
              clients       1,000,000 remembered, and as many networks: up to 465 MB as they come\n\
              kernel        no filter: [xdp] interfaces is empty\n"
         );

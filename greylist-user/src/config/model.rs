@@ -279,7 +279,8 @@ impl Config {
             "capacity",
             &mut store.capacity,
             1_000..=2_000_000_000,
-            "Tuples held at most, some 96 bytes each. `check-config` says how many new ones a \
+            "Tuples held at most, some 96 bytes each with what is remembered of their sender and \
+             recipient. `check-config` says how many new ones a \
              second that sustains.",
         );
         v.bounded(
@@ -309,7 +310,7 @@ impl Config {
             &mut store.contents_per_network,
             1..,
             "Those of them that one client network may begin, so that a flood from one cannot take all \
-             the room.",
+             the room; fewer, the fuller it is.",
         );
         v.bounded(
             "snapshot_interval",
@@ -334,8 +335,8 @@ impl Config {
             "contents_sweep",
             &mut store.contents_sweep,
             Duration::from_secs(1)..=Duration::from_hours(30 * 24),
-            "Time after which all fingerprints have been looked at once, on a quiet host too. They lapse \
-             sooner than tuples do.",
+            "How long the fingerprint of a message is held at most after it has lapsed, on a quiet host too: \
+             they lapse sooner than tuples do.",
         );
     }
 

@@ -55,13 +55,14 @@ fn settings(
 /// of them.
 fn follow_window(config: &mut Config, document: &Document<'_>) {
     let policy = &mut config.policy;
-    let half = policy.retry_window / 2;
+    let content = &mut policy.content;
     let is_set = |key| document.line_of("content", key).is_some();
     if !is_set("delay") {
-        policy.content.delay = policy.content.delay.min(half);
+        content.delay = content.delay.min(policy.retry_window / 2);
     }
     if !is_set("contacts_after") {
-        policy.content.contacts_after = policy.content.contacts_after.min(half);
+        let windows = policy.retry_window * u32::from(content.contacts);
+        content.contacts_after = content.contacts_after.min(windows / 2);
     }
     let punish = &mut policy.punish;
     let is_set = |key| document.line_of("punish", key).is_some();

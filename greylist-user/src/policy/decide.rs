@@ -4,18 +4,39 @@
 //!
 //! 1. **Allowed**: an operator's allow list names the client. Always wins.
 //! 2. **Authenticated, local**: the client authenticated, or is this site's own.
-//! 3. **Trusted**: the client network and folded reverse-path have earned trust.
-//! 4. **Tuple**: what is remembered of the tuple says new, early, in the window, passed or late.
+//! 3. **Sentenced**: the client has offended, and its session is turned away.
+//! 4. **Bad reputation**: its network is known for bad mail.
+//! 5. **Trusted**: the client network and folded reverse-path have earned trust by passing.
+//! 6. **Trusted for content**: the client address has earned it for the sender's domain, by a message
+//!    that came again. Not in envelope mode.
+//! 7. **Tuple**: what is remembered of the tuple says new, early, in the window, passed or late. In
+//!    content mode having waited is no proof, and only a tuple that passed before still passes.
+//! 8. **Content**: instead of being deferred on rung 7 the message is read, if [`reads`] gives a reason,
+//!    and passes at its end if it was read before and its delay is over.
+//! 9. **Persistence**: a message that was read and would be deferred for its content passes when its
+//!    reverse-path and recipient have been tried often and long enough.
 //!
-//! [`exempt`] is rungs 1 and 2, [`TrustRecord::is_trusted`] rung 3, [`decide`] rung 4: they ask for
-//! ever more memory, and a rung that is not reached costs nothing. Only rung 4 can punish, so
-//! nobody on a higher rung is ever sentenced. The deny list, recipient policies and reputation will
-//! stand between 2 and 3.
+//! Where content says nothing, the body being empty or there being no room to remember it, rung 7
+//! answers at end of message what it would have answered before, in content mode too.
 //!
-//! Null and probe senders are judged like others; that they are not refused at RCPT is the
-//! milter's part ([`Policy::is_probe_sender`]).
+//! The modes differ in rungs 6 to 9 alone. **Envelope** ends with rung 7, at RCPT. **Content** has
+//! everything that rung 7 would defer, or pass for having waited, read. **Hybrid** reads null and probe
+//! senders, which are not refused at RCPT, and those who come from another network than the one that
+//! began; all others end with rung 7.
 //!
+//! [`exempt`] is rungs 1 and 2, [`turns_away`] 3, [`refusal`] 4, [`TrustRecord::is_trusted`] 5,
+//! [`TrustRecord::is_earned_by_content`] 6, [`decide`] 7, [`ContentStanding::verdict`] 8,
+//! [`PairRecord::has_persisted`] 9: they ask for ever more, and a rung that is not reached costs
+//! nothing. Only rungs 7 and 8 can punish, so nobody on a higher rung is sentenced for an attempt. The
+//! deny list and recipient policies will stand between 2 and 3.
+//!
+//! [`reads`]: super::reads
+//! [`turns_away`]: super::turns_away
+//! [`refusal`]: super::refusal
 //! [`TrustRecord::is_trusted`]: super::TrustRecord::is_trusted
+//! [`TrustRecord::is_earned_by_content`]: super::TrustRecord::is_earned_by_content
+//! [`ContentStanding::verdict`]: super::ContentStanding::verdict
+//! [`PairRecord::has_persisted`]: super::PairRecord::has_persisted
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -72,7 +93,7 @@ pub fn exempt(policy: &Policy, attempt: &Attempt<'_>) -> Option<PassReason> {
 }
 
 /// What `attempt`, neither exempt nor trusted, deserves at `now`, `prior` being what is remembered
-/// of its tuple: rung 4.
+/// of its tuple: rung 7, and whether rung 8 is asked.
 pub fn decide(
     policy: &Policy,
     prior: Option<&Record>,

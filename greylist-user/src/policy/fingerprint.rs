@@ -149,7 +149,11 @@ mod tests {
     }
 
     fn read(message_id: Option<&[u8]>, pieces: &[&[u8]]) -> MessageHasher {
-        let mut hasher = MessageHasher::keyed(KEY, 0);
+        read_at_most(0, message_id, pieces)
+    }
+
+    fn read_at_most(limit: u64, message_id: Option<&[u8]>, pieces: &[&[u8]]) -> MessageHasher {
+        let mut hasher = MessageHasher::keyed(KEY, limit);
         if let Some(message_id) = message_id {
             hasher.header(b"Message-ID", message_id);
         }
@@ -201,6 +205,42 @@ mod tests {
             hex(long.fingerprint(v4, &without_domain)),
             "7fa747e1fe96dae8402aad4f1589a002"
         );
+    }
+
+    /// Made likewise.
+    #[test]
+    fn limit_cuts_what_is_hashed_and_the_whole_length_still_counts() {
+        let v4 = network("192.0.2.7");
+        let at_most = |limit, body: &[u8]| {
+            let cut = read_at_most(limit, Some(MESSAGE_ID), &[body]);
+            hex(cut.fingerprint(v4, &ATTEMPT))
+        };
+        let whole = "2e06befbab9ff15720f49ab032ce49c2";
+        assert_eq!(at_most(5, BODY), "0e17cd929993a57f96ecd403a0c4c4d2");
+        assert_eq!(at_most(8, BODY), whole, "its length");
+        assert_eq!(at_most(9, BODY), whole);
+        let long = [b'x'; 1_000];
+        assert_eq!(at_most(64, &long), "543dcb21c111988d16de20261c2f6beb");
+        assert_eq!(
+            at_most(64, &long[1..]),
+            "35444f513f2c375d59e85dfce39621ab",
+            "the same 64 bytes of a shorter body"
+        );
+    }
+
+    /// Nothing is skipped for its size, and nothing of it is kept.
+    #[test]
+    fn message_of_20_mb_is_named_by_all_of_it() {
+        let mut body: Vec<u8> = (0..=250).cycle().take(20 << 20).collect();
+        let named = |body: &[u8]| {
+            let mut hasher = read(Some(MESSAGE_ID), &[]);
+            body.chunks(65_535).for_each(|piece| hasher.body(piece));
+            hex(hasher.fingerprint(network("192.0.2.7"), &ATTEMPT))
+        };
+        assert_eq!(named(&body), "53542b41c2b62e6bd21345bc765d50d3");
+        let last = body.last_mut().expect("it is not empty");
+        *last ^= 1;
+        assert_ne!(named(&body), "53542b41c2b62e6bd21345bc765d50d3");
     }
 
     #[test]
@@ -333,8 +373,10 @@ mod tests {
     }
 
     proptest! {
+        /// With a limit that is reached within any of them, or not at all.
         #[test]
         fn pieces_make_no_difference(
+            limit in 0..400_u64,
             body in proptest::collection::vec(any::<u8>(), 1..300),
             cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..6),
         ) {
@@ -347,8 +389,8 @@ mod tests {
                 begin = end;
                 piece
             }).collect();
-            let whole = read(Some(MESSAGE_ID), &[&body]);
-            let pieced = read(Some(MESSAGE_ID), &pieces);
+            let whole = read_at_most(limit, Some(MESSAGE_ID), &[&body]);
+            let pieced = read_at_most(limit, Some(MESSAGE_ID), &pieces);
             prop_assert_eq!(name(&pieced, &ATTEMPT), name(&whole, &ATTEMPT));
         }
 
@@ -363,6 +405,26 @@ mod tests {
             let before = read(Some(MESSAGE_ID), &[&body]);
             let after = read(Some(MESSAGE_ID), &[&changed]);
             prop_assert_ne!(name(&after, &ATTEMPT), name(&before, &ATTEMPT));
+        }
+
+        #[test]
+        fn byte_beyond_the_limit_makes_no_other_message_and_one_more_does(
+            body in proptest::collection::vec(any::<u8>(), 2..300),
+            place: proptest::sample::Index,
+            limit: proptest::sample::Index,
+            change in 1..=u8::MAX,
+        ) {
+            let place = place.index(body.len());
+            let limit = 1 + limit.index(body.len());
+            let mut changed = body.clone();
+            changed[place] ^= change;
+            let named = |body: &[u8]| {
+                let hasher = read_at_most(limit as u64, Some(MESSAGE_ID), &[body]);
+                name(&hasher, &ATTEMPT)
+            };
+            prop_assert_eq!(named(&changed) == named(&body), place >= limit);
+            changed.push(0);
+            prop_assert_ne!(named(&changed), named(&body));
         }
     }
 }

@@ -12,7 +12,7 @@
 //! A slow sender takes longer than a retry window for so many contacts, so each of them keeps the
 //! record for one more: who comes again within a window each time gets there.
 //!
-//! Knows nothing of content, see `content`, nor of tuples, see `record`. One is held for each pending
+//! Knows nothing of what a message says, see `content`, nor of tuples, see `record`. One is held for each pending
 //! tuple, so it is small. It ends with the first mail that passes for its tuple, and begins anew with
 //! one that passes for its content: who proved to be a pool is known for one, for a retry window.
 //!
@@ -21,6 +21,7 @@
 
 use std::time::Duration;
 
+use super::content::ContentRecord;
 use super::rules::Policy;
 use super::time::{Second, Timestamp};
 use super::tuple::{NetworkMark, PairTag};
@@ -100,7 +101,19 @@ impl PairRecord {
             && self.waited(now) >= rules.contacts_after
     }
 
-    /// From the first contact to `now`.
+    /// How long the mail that `message` is of has waited at `now`: since the first contact, if there
+    /// were more contacts than readings of it. A pool that is known for one is read at once, long
+    /// after its record began.
+    pub fn waited_with(&self, message: &ContentRecord, now: Timestamp) -> Duration {
+        let read = now.since(message.first_seen);
+        if u16::from(self.contacts) > message.attempts {
+            read.max(self.waited(now))
+        } else {
+            read
+        }
+    }
+
+    /// From what began it to `now`: a first contact, or a mail that passed.
     pub fn waited(&self, now: Timestamp) -> Duration {
         now.since(self.first_seen.into())
     }
@@ -271,6 +284,27 @@ mod tests {
         assert!(anew.roams(&policy, HERE, after(6_000 + 180)));
         assert!(!anew.has_persisted(&policy, after(6_000 + 7_200)));
         assert_eq!(record.merge(anew), anew, "it is the later life");
+    }
+
+    #[test]
+    fn mail_of_a_known_pool_has_waited_since_it_was_read() {
+        let policy = Policy::default();
+        let read_at = |seconds: &[u64]| {
+            let record = seconds.iter().fold(None, |record, &at| {
+                let next = ContentRecord::read(record.as_ref(), &policy, HERE, after(at));
+                Some(next)
+            });
+            record.expect("it was read")
+        };
+        let pair = contacted(&policy, [0, 300, 600]);
+        let waited = pair.waited_with(&read_at(&[300, 600]), after(600));
+        assert_eq!(waited, Duration::from_secs(600), "with what came before");
+        let known = pair.begun_anew(THERE, after(600));
+        let known = [4_000, 4_300].into_iter().fold(known, |known, at| {
+            PairRecord::contacted(Some(&known), &policy, HERE, after(at))
+        });
+        let waited = known.waited_with(&read_at(&[4_000, 4_300]), after(4_300));
+        assert_eq!(waited, Duration::from_secs(300));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Stories told to the engine with a turned clock: a client tries on a schedule, and what it is
 //! answered is read back.
 //!
-//! Here, what a tuple and the rungs above it are answered; below, the senders of this world, what
-//! early retries cost, and what is an offence.
+//! Here, what a tuple and the rungs above it are answered; below, the senders of this world, those
+//! with many addresses, what early retries cost, and what is an offence.
 
 mod offences;
+mod pools;
 mod retries;
 mod senders;
 

@@ -409,6 +409,7 @@ pub(super) fn feed_mailbox(path: &[u8], mut sink: impl FnMut(&[u8])) {
     sink(local_part);
     fold::lower_case(domain, sink);
 }
+
 /// Bytes that are hashed at once: two mailboxes of ordinary length, with what stands around them.
 const AT_ONCE: usize = 256;
 
@@ -546,6 +547,65 @@ mod tests {
         assert_eq!(list, trust("192.0.2.9", "bounce-20932@L.example"));
         assert_ne!(list, trust("192.0.2.7", "other@l.example"));
         assert_ne!(list, trust("198.51.100.7", "bounce-20931@l.example"));
+    }
+
+    #[test]
+    fn pair_is_known_from_any_client_by_half_of_its_key() {
+        let pair = |client, reverse_path, recipient| {
+            SEED.pair_key(&attempt(client, reverse_path, recipient))
+        };
+        let first = pair("192.0.2.7", "s@a.example", "r@b.example");
+        assert_eq!(first, pair("2001:db8::1", "s@A.example", "r@B.EXAMPLE"));
+        for other in [
+            pair("192.0.2.7", "S@a.example", "r@b.example"),
+            pair("192.0.2.7", "s@a.example", "R@b.example"),
+            pair("192.0.2.7", "r@b.example", "s@a.example"),
+            pair("192.0.2.7", "", "s@a.exampler@b.example"),
+        ] {
+            assert_ne!(other, first);
+            assert_ne!(other.tag(), first.tag());
+        }
+        assert_eq!(first.tag().to_bytes(), first.to_bytes()[..8]);
+        assert_eq!(PairTag::from_bytes(first.tag().to_bytes()), first.tag());
+    }
+
+    #[test]
+    fn trust_by_content_is_of_one_address_and_of_a_domain_or_all() {
+        use ContentTrust::{Address, Domain, Off};
+
+        let key = |scope, client, reverse_path| {
+            SEED.content_trust_key(scope, &attempt(client, reverse_path, "r@b.example"))
+        };
+        let (here, neighbour) = ("2001:db8:1:2::3", "2001:db8:1:2::4");
+        let domain = key(Domain, here, "s@a.example");
+        assert_eq!(domain, key(Domain, here, "t+1@A.Example"));
+        assert_ne!(domain, key(Domain, here, "s@b.example"));
+        assert_ne!(domain, key(Domain, here, "s@sub.a.example"));
+        assert_ne!(domain, key(Domain, here, ""));
+        assert_ne!(domain, key(Domain, neighbour, "s@a.example"));
+        let all = key(Address, here, "s@a.example");
+        assert_eq!(all, key(Address, here, "s@b.example"));
+        assert_ne!(all, key(Address, neighbour, "s@a.example"));
+        assert_ne!(all, domain);
+        assert_ne!(all, key(Domain, here, "A"), "a scope is no sender");
+        assert_eq!(key(Off, here, "s@a.example"), None);
+        let (v4, mapped) = ("192.0.2.7", "::ffff:192.0.2.7");
+        assert_eq!(
+            key(Domain, v4, "s@a.example"),
+            key(Domain, mapped, "s@a.example")
+        );
+    }
+
+    #[test]
+    fn part_of_a_mark_tells_nearly_all_networks_apart() {
+        let parts: std::collections::BTreeSet<_> = (0..=255)
+            .map(|number| {
+                let network = ClientNetwork::cut(IpAddr::from([203, 0, number, 25]), 24, 64);
+                SEED.network_key(network).mark().part()
+            })
+            .collect();
+        // As many as chance leaves: 256 (1 - 1/e).
+        assert!(parts.len() > 140, "{} parts of 256 networks", parts.len());
     }
 
     #[test]

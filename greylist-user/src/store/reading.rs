@@ -37,7 +37,7 @@ impl Store {
             self.note_evidence(&policy, network, attempt, fingerprint, now);
             self.note_read(&policy, fingerprint, keyed.network_key.mark(), now)
         });
-        let verdict = self.said(&policy, &keyed, tuple.as_ref(), standing, now);
+        let verdict = self.said(&policy, &keyed, tuple.as_ref(), fingerprint, standing, now);
         if !matches!(verdict, Verdict::Pass(_)) {
             self.metrics.judged(verdict);
         }
@@ -67,7 +67,7 @@ impl Store {
         let tuple = self.tuples.get(&tuple_key);
         let fingerprint = message.fingerprint(keyed.network, attempt);
         let standing = fingerprint.and_then(|it| self.known(&policy, &it, now));
-        let said = self.said(&policy, &keyed, tuple.as_ref(), standing, now);
+        let said = self.said(&policy, &keyed, tuple.as_ref(), fingerprint, standing, now);
         // Whatever it passes for: what is sent again within minutes need not wait again.
         let passed = fingerprint.map_or(Passed::Again, |it| self.contents.note_pass(&it, now));
         let verdict = match said {
@@ -118,6 +118,7 @@ impl Store {
         policy: &Policy,
         keyed: &Keyed<'_>,
         tuple: Option<&Record>,
+        fingerprint: Option<Fingerprint>,
         standing: Option<ContentStanding>,
         now: Timestamp,
     ) -> Verdict {
@@ -128,9 +129,11 @@ impl Store {
         let pair = || self.pairs.get(keyed.pair.tag());
         match verdict {
             Verdict::Pass(PassReason::Content { waited }) => {
+                let message = fingerprint.and_then(|it| self.contents.by_message.get(&it));
                 let pair = pair().filter(|it| !it.has_lapsed(policy, now));
-                let longest = pair.map_or(waited, |it| waited.max(it.waited(now)));
-                Verdict::Pass(PassReason::Content { waited: longest })
+                let both = pair.zip(message);
+                let waited = both.map_or(waited, |(pair, it)| pair.waited_with(&it, now));
+                Verdict::Pass(PassReason::Content { waited })
             }
             // Until the operator chose to observe, a moment ago.
             Verdict::Defer(_) if policy.action == Action::Observe => {

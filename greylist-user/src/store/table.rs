@@ -297,6 +297,8 @@ impl Hasher for KeyIsHash {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::fixture::ATTEMPT;
+    use crate::policy::{Attempt, ClientNetwork, Policy, Seed};
 
     /// A key as uniform as a real one.
     fn key(number: u64) -> TupleKey {
@@ -403,6 +405,71 @@ mod tests {
         let used: usize = table.aisles.iter().map(DashMap::capacity).sum();
         assert_eq!(used, reserved, "no shard had to grow");
         assert!(table.aisles() * SHARDS_PER_AISLE >= MIN_SHARDS);
+    }
+
+    /// Of what the place of an entry is made of: its aisle, its shard, its bucket and the tag in it.
+    fn places<K: Key>(keys: impl Iterator<Item = K>) -> [Vec<u32>; 4] {
+        let mut bins: [_; 4] = std::array::from_fn(|_| vec![0; 128]);
+        for key in keys {
+            let mut hasher = KeyIsHash::default();
+            key.hash(&mut hasher);
+            let hash = hasher.finish();
+            let aisle_then_shard = (key.spread() >> 28 << 3) | top_bits(hash << 7, 3);
+            let shard_then_bucket = (top_bits(hash << 7, 3) << 4) | low_bits(hash, 4);
+            let tag = top_bits(hash, 7);
+            let bucket = low_bits(hash, 7);
+            for (bins, bin) in
+                bins.iter_mut()
+                    .zip([aisle_then_shard, shard_then_bucket, tag, bucket])
+            {
+                bins[bin as usize] += 1;
+            }
+        }
+        bins
+    }
+
+    fn top_bits(bits: u64, count: u32) -> u32 {
+        u32::try_from(bits >> (64 - count)).expect("a few bits")
+    }
+
+    fn low_bits(bits: u64, count: u32) -> u32 {
+        u32::try_from(bits & ((1 << count) - 1)).expect("a few bits")
+    }
+
+    /// Pearson's sum over 128 bins: 127 on the average, with a deviation of 16.
+    fn unevenness(bins: &[u32]) -> f64 {
+        let total: u32 = bins.iter().sum();
+        let expected = f64::from(total) / 128.0;
+        bins.iter()
+            .map(|&count| (f64::from(count) - expected).powi(2) / expected)
+            .sum()
+    }
+
+    #[test]
+    fn pairs_and_messages_are_spread_evenly_over_all_places() {
+        let seed = Seed::from_bytes(std::array::from_fn(|at| at.to_le_bytes()[0]));
+        let senders: Vec<_> = (0..40_000)
+            .map(|number| format!("s{number}@sender.example"))
+            .collect();
+        let attempts = || {
+            senders.iter().map(|sender| Attempt {
+                reverse_path: sender.as_bytes(),
+                ..ATTEMPT
+            })
+        };
+        let network = ClientNetwork::of(&Policy::default(), &ATTEMPT);
+        let mut message = seed.message_hasher(0);
+        message.body(b"Hello.\r\n");
+        let named = |it: Attempt<'_>| {
+            let fingerprint = message.fingerprint(network, &it);
+            fingerprint.expect("the body is not empty")
+        };
+        let of_pairs = places(attempts().map(|it| seed.pair_key(&it).tag()));
+        let of_messages = places(attempts().map(named));
+        for bins in of_pairs.iter().chain(&of_messages) {
+            let unevenness = unevenness(bins);
+            assert!(unevenness < 127.0 + 6.0 * 16.0, "{unevenness}: {bins:?}");
+        }
     }
 
     #[test]

@@ -99,12 +99,12 @@ pub struct PairFacts {
     pub contacts_needed: u64,
     /// From when on an attempt from another network is read.
     pub roams: u64,
-    /// From when on so many contacts make its mail pass; absent if it is forgotten before.
+    /// From when on so many contacts make its mail pass; absent if they are forgotten before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub way_out: Option<u64>,
     /// Whether its next message that is read passes whatever it says.
     pub persisted: bool,
-    /// When it is forgotten.
+    /// When it is forgotten, if nothing more is heard.
     pub lapses: u64,
 }
 
@@ -167,7 +167,7 @@ impl MailFacts {
             pair: mail
                 .pair
                 .filter(|_| policy.mode.reads())
-                .map(|it| PairFacts::of(&it, policy, now)),
+                .map(|it| PairFacts::of(it, policy, now)),
             failure: mail.failure.map(|it| FailureFacts::of(&it, policy)),
             next: NextFacts::of(mail, is_bad, policy),
         }
@@ -224,18 +224,19 @@ impl ContentTrustFacts {
 }
 
 impl PairFacts {
-    fn of(pair: &PairRecord, policy: &Policy, now: Timestamp) -> Self {
+    fn of(pair: PairRecord, policy: &Policy, now: Timestamp) -> Self {
         let since = Timestamp::from(pair.first_seen);
-        let way_out = since.after(policy.content.contacts_after);
-        let lapses = since.after(policy.retry_window);
+        let rules = &policy.content;
+        let windows = policy.retry_window * u32::from(rules.contacts);
+        let way_out = since.after(rules.contacts_after);
         Self {
             since: seconds(since),
             contacts: pair.contacts.into(),
-            contacts_needed: policy.content.contacts.into(),
+            contacts_needed: rules.contacts.into(),
             roams: seconds(since.after(policy.delay)),
-            way_out: (way_out < lapses).then(|| seconds(way_out)),
+            way_out: (rules.contacts_after < windows).then(|| seconds(way_out)),
             persisted: pair.has_persisted(policy, now),
-            lapses: seconds(lapses),
+            lapses: seconds(pair.lapses(policy)),
         }
     }
 }
@@ -339,7 +340,7 @@ mod tests {
             roams: since + 180,
             way_out: Some(since + 3_600),
             persisted: false,
-            lapses: since + 86_400,
+            lapses: since + 6 * 86_400,
         };
         assert_eq!(facts(&policy, minutes(59)).pair, Some(early.clone()));
         let persisted = PairFacts {
@@ -352,7 +353,7 @@ mod tests {
     #[test]
     fn way_out_that_no_window_holds_is_none() {
         let mut policy = Policy::default();
-        policy.content.contacts_after = policy.retry_window;
+        policy.content.contacts_after = policy.retry_window * 6;
         let told = facts(&policy, T0).pair.expect("it is remembered");
         assert_eq!(told.way_out, None);
     }
@@ -371,8 +372,8 @@ mod tests {
         let mut policy = Policy::default();
         policy.content.trust = ContentTrust::Address;
         let told = facts(&policy, T0).content_trust.expect("it holds");
-        let lapses = seconds(T0.after(policy.trust));
-        assert_eq!((told.scope.as_str(), told.lapses), ("address", lapses));
+        let end = seconds(T0.after(policy.trust));
+        assert_eq!((told.scope.as_str(), told.lapses), ("address", end));
         let lapsed = MailStanding {
             content_trusted: false,
             ..standing()

@@ -136,7 +136,10 @@ fn pair(why: &Why, pair: &PairFacts, now: Now, paper: &mut Paper) {
         paper.row("", format_args!("{what}{from}"));
     }
     paper.row("", way_out(pair, now));
-    paper.row("", format_args!("forgotten {}", now.tell(pair.lapses)));
+    paper.row(
+        "",
+        format_args!("forgotten {} if not tried again", now.tell(pair.lapses)),
+    );
 }
 
 /// When mail of a pair passes though it never comes again.
@@ -146,7 +149,8 @@ fn way_out(pair: &PairFacts, now: Now) -> String {
             .to_owned();
     }
     let Some(opens) = pair.way_out else {
-        return "no way out: [content] contacts_after is as long as retry_window".to_owned();
+        return "no way out: [content] contacts_after is longer than contacts are remembered"
+            .to_owned();
     };
     let wanted = match pair.contacts_needed.saturating_sub(pair.contacts) {
         0 => "a message passes whatever it says".to_owned(),
@@ -365,7 +369,7 @@ mod tests {
                     way_out: None,
                     ..pending()
                 },
-                "no way out: [content] contacts_after is as long as retry_window\n",
+                "no way out: [content] contacts_after is longer than contacts are remembered\n",
             ),
         ];
         for (pair, expected) in cases {
@@ -438,7 +442,7 @@ mod tests {
         "pair          3 contacts since 2026-11-22 01:31:01 UTC (10m ago), from whatever network",
         "              an attempt from another network than the first is read",
         "              the way out: a message passes whatever it says at the last of 3 contacts more, from 2026-11-22 02:31:01 UTC (in 50m)",
-        "              forgotten 2026-11-23 01:31:01 UTC (in 23h50m)",
+        "              forgotten 2026-11-23 01:31:01 UTC (in 23h50m) if not tried again",
         "next attempt  goes on to the end of message (roaming): this sender and recipient came from another network before",
         "              a message passes there that was first read 1m before, any other is deferred",
         "",

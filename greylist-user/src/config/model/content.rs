@@ -45,8 +45,9 @@ pub(super) fn visit(rules: &mut ContentRules, v: &mut impl Visitor) {
         "contacts_after",
         &mut rules.contacts_after,
         Duration::ZERO..=Duration::from_hours(30 * 24),
-        "The least time from the first of these contacts. One as long as retry_window shuts this way out. \
-         Unset, it is an hour, or half of retry_window where that is less.",
+        "The least time from the first of these contacts. They are remembered for a retry_window each, so \
+         that slow senders get there; a time as long as all of these shuts the way out. Unset, it is an \
+         hour, or half of them where that is less.",
     );
     v.key(
         "hash_limit",

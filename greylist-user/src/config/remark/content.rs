@@ -1,7 +1,5 @@
 //! Where the rules of content do nothing, or do more than may be meant.
 
-use std::time::Duration;
-
 use super::super::duration::format;
 use super::super::model::Config;
 use super::super::value::Setting;
@@ -38,7 +36,7 @@ pub(super) fn remarks(config: &Config) -> Vec<String> {
     let (share, all) = (config.store.contents_per_network, config.store.contents);
     if share as usize >= all {
         remarks.push(format!(
-            "[store] contents_per_network of {} leaves one network the room of all {} fingerprints",
+            "[store] contents_per_network of {} leaves one network most of the room for {} fingerprints",
             share.show(),
             all.show()
         ));
@@ -48,32 +46,26 @@ pub(super) fn remarks(config: &Config) -> Vec<String> {
 
 /// Where a message that changes at each retry never passes, though its sender persists.
 fn way_out(policy: &Policy, remarks: &mut Vec<String>) {
-    let (rules, window) = (&policy.content, policy.retry_window);
-    let never = "a pool whose messages change at each retry never passes";
-    if rules.contacts_after >= window {
+    let rules = &policy.content;
+    let windows = policy.retry_window * u32::from(rules.contacts);
+    if rules.contacts_after >= windows {
         remarks.push(format!(
-            "[content] contacts_after of {} is not less than the retry_window of {}: {never}",
+            "[content] contacts_after of {} is not less than the {} that {} contacts are remembered: a \
+             pool whose messages change at each retry never passes",
             format(rules.contacts_after),
-            format(window)
-        ));
-    }
-    if MINUTE * u32::from(rules.contacts.saturating_sub(1)) >= window {
-        remarks.push(format!(
-            "[content] contacts of {}, of which one a minute counts, do not fit into the retry_window \
-             of {}: {never}",
-            rules.contacts,
-            format(window)
+            format(windows),
+            rules.contacts
         ));
     }
 }
-
-const MINUTE: Duration = Duration::from_mins(1);
 
 /// Less than this is a salutation.
 const SHORTEST_HASHED: u64 = 1_024;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::policy::Mode;
 
@@ -85,17 +77,10 @@ mod tests {
     /// How a rule is changed, and a part of what is said of it.
     type Case = (fn(&mut Config), &'static str);
 
-    const CASES: [Case; 6] = [
+    const CASES: [Case; 5] = [
         (
-            |it| it.policy.content.contacts_after = it.policy.retry_window,
-            "contacts_after of 24h is not less than the retry_window of 24h: a pool",
-        ),
-        (
-            |it| {
-                it.policy.content.contacts_after = Duration::ZERO;
-                it.policy.retry_window = MINUTE * 5;
-            },
-            "contacts of 6, of which one a minute counts, do not fit into the retry_window of 5m",
+            |it| it.policy.content.contacts_after = it.policy.retry_window * 6,
+            "contacts_after of 6d is not less than the 6d that 6 contacts are remembered: a pool",
         ),
         (
             |it| it.policy.content.repeat = Duration::ZERO,
@@ -111,7 +96,7 @@ mod tests {
         ),
         (
             |it| it.store.contents_per_network = 1_000_000,
-            "one network the room of all 1_000_000 fingerprints",
+            "one network most of the room for 1_000_000 fingerprints",
         ),
     ];
 
@@ -147,7 +132,7 @@ mod tests {
     #[test]
     fn delay_that_is_longer_than_a_minute_is_fine() {
         let mut config = Config::default();
-        config.policy.content.delay = MINUTE * 30;
+        config.policy.content.delay = Duration::from_mins(30);
         assert_eq!(remarks(&config), Vec::<String>::new());
     }
 }

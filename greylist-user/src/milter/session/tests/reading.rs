@@ -110,7 +110,7 @@ fn recipient_that_cannot_be_kept_is_deferred_at_rcpt_whatever_the_limit() {
     talk.reads(&long, content(300));
     assert_eq!(talk.says(b'T', b""), "c");
     assert!(
-        talk.says(b'E', b"x").ends_with("c"),
+        talk.says(b'E', b"x").ends_with('c'),
         "for those it has kept"
     );
 }
@@ -208,7 +208,7 @@ fn changed_byte_makes_another_message_and_another_division_does_not() {
 fn message_of_20_mb_is_read_whole_in_constant_memory() {
     let mut talk = Talk::new(POSTFIX, &[]);
     talk.greets();
-    let piece = [b'x'; 65_535];
+    let piece = vec![b'x'; 65_535];
     for last in [b"a", b"b"] {
         talk.mails("a@x.example");
         talk.rcpts("roams@y");
