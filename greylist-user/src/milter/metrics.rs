@@ -80,11 +80,7 @@ impl Metrics {
             "Cap on open connections",
             connections_limit,
         );
-        registry.register(
-            "contents_read",
-            "Messages read to their end",
-            contents_read,
-        );
+        registry.register("contents_read", "Messages read to their end", contents_read);
         registry.register("deferrals", "Deferrals told, by stage", deferrals.by_stage);
         registry.register("ended", "Connections ended, by reason", ended);
         registry.register("headers_added", "Headers added", headers_added);
