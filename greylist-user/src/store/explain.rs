@@ -200,7 +200,7 @@ impl Store {
         let failure = self.failures.by_message.get(&failure_key);
         let trust = self.trust.get(&trust_key);
         let content_trust_key = self.seed.content_trust_key(policy.content.trust, attempt);
-        let pair = self.pairs.get(&self.seed.pair_key(attempt).tag());
+        let pair = self.pairs.get(self.seed.pair_key(attempt).tag());
         let known = MailStanding {
             tuple: self.tuples.get(&tuple_key),
             trust,

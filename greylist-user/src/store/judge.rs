@@ -223,7 +223,7 @@ impl Store {
                     .note_contact(policy, tag, mark, &self.metrics, now)
             }
             Verdict::Pass(PassReason::Waited { .. }) => {
-                self.pairs.end(&tag);
+                self.pairs.end(tag);
                 false
             }
             _ => false,
