@@ -42,11 +42,11 @@ const ATTEMPT: Attempt<'static> = Attempt {
 
 /// `ATTEMPT` as it is decided `seconds` after the first, of which `prior` is remembered.
 fn decide(prior: Option<&Record>, seconds: u64, policy: &Policy) -> policy::Decision {
-    decide_amid(&Circumstances::default(), prior, seconds, policy)
+    decide_amid(Circumstances::default(), prior, seconds, policy)
 }
 
 fn decide_amid(
-    circumstances: &Circumstances,
+    circumstances: Circumstances,
     prior: Option<&Record>,
     seconds: u64,
     policy: &Policy,
@@ -98,7 +98,7 @@ mod decision {
             reads: Some(ReadReason::Mode),
             ..Circumstances::default()
         };
-        bencher.bench_local(|| decide_amid(&reads, Some(&first), 300, &policy));
+        bencher.bench_local(|| decide_amid(reads, Some(&first), 300, &policy));
     }
 
     /// The attempt at `seconds`, those at `before` having been made.
