@@ -200,7 +200,7 @@ impl Store {
         let failure = self.failures.by_message.get(&failure_key);
         let trust = self.trust.get(&trust_key);
         let content_trust_key = self.seed.content_trust_key(policy.content.trust, attempt);
-        let pair = self.pairs.get(&self.seed.pair_key(attempt).tag());
+        let pair = self.pairs.get(self.seed.pair_key(attempt).tag());
         let known = MailStanding {
             tuple: self.tuples.get(&tuple_key),
             trust,
@@ -256,7 +256,7 @@ impl Store {
             reads: policy::reads(policy, attempt, false),
         };
         let mut decision =
-            policy::decide(policy, known.tuple.as_ref(), attempt, &circumstances, now);
+            policy::decide(policy, known.tuple.as_ref(), attempt, circumstances, now);
         read_what_roams(&mut decision, policy, attempt, roams);
         MailStanding {
             next: judgement_of(&decision, circumstances, policy),

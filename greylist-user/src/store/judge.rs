@@ -182,7 +182,7 @@ impl Store {
         };
         let tuple_key = self.seed.tuple_key(network, attempt);
         let decided = self.tuples.update(tuple_key, |prior| {
-            let decision = policy::decide(policy, prior, attempt, &circumstances, now);
+            let decision = policy::decide(policy, prior, attempt, circumstances, now);
             (decision.next, decision)
         });
         // What came of a failure stands, whether or not there is room for the tuple.
@@ -223,7 +223,7 @@ impl Store {
                     .note_contact(policy, tag, mark, &self.metrics, now)
             }
             Verdict::Pass(PassReason::Waited { .. }) => {
-                self.pairs.end(&tag);
+                self.pairs.end(tag);
                 false
             }
             _ => false,

@@ -44,18 +44,18 @@ impl Pairs {
     }
 
     /// What is known of a pair; it may have lapsed.
-    pub(super) fn get(&self, tag: &PairTag) -> Option<PairRecord> {
-        self.by_tag.get(tag)
+    pub(super) fn get(&self, tag: PairTag) -> Option<PairRecord> {
+        self.by_tag.get(&tag)
     }
 
     /// Mail of the pair passed for its content, from `network`: it is a pool's, and begins anew.
-    pub(super) fn begin_anew(&self, tag: &PairTag, network: NetworkMark, now: Timestamp) {
+    pub(super) fn begin_anew(&self, tag: PairTag, network: NetworkMark, now: Timestamp) {
         self.by_tag
-            .alter(tag, |record| *record = record.begun_anew(network, now));
+            .alter(&tag, |record| *record = record.begun_anew(network, now));
     }
 
     /// Mail of the pair passed for its tuple.
-    pub(super) fn end(&self, tag: &PairTag) {
-        self.by_tag.take(tag);
+    pub(super) fn end(&self, tag: PairTag) {
+        self.by_tag.take(&tag);
     }
 }

@@ -68,7 +68,7 @@ fn network_that_has_its_share_keeps_nobody_else_out() {
     }
     assert_eq!(read(&contents, 3, HERE, T0), Err(NoRoom::Share));
     assert_eq!(read(&contents, 3, THERE, T0), NEW);
-    let left = Duration::from_secs(60);
+    let left = Duration::from_mins(1);
     let early = Ok(ContentStanding::Early { left });
     assert_eq!(
         read(&contents, 0, HERE, T0),
@@ -117,8 +117,8 @@ fn full_table_takes_no_message_but_goes_on_with_those_it_has() {
     }
     assert_eq!(read(&contents, 10, mark(10), T0), Err(NoRoom::Full));
     assert_exact(&contents);
-    let late = T0.after(Duration::from_secs(60));
-    let waited = Duration::from_secs(60);
+    let late = T0.after(Duration::from_mins(1));
+    let waited = Duration::from_mins(1);
     let in_window = Ok(ContentStanding::InWindow { waited });
     assert_eq!(read(&contents, 0, mark(10), late), in_window);
 }
@@ -170,7 +170,7 @@ fn restored_twice_takes_the_room_of_who_began_first_once() {
 fn of_all_who_were_told_the_same_one_is_first() {
     let contents = Contents::growing(1_000, 10);
     assert_eq!(read(&contents, 0, HERE, T0), NEW);
-    let late = T0.after(Duration::from_secs(60));
+    let late = T0.after(Duration::from_mins(1));
     let passes = std::thread::scope(|scope| {
         let sessions: Vec<_> = (0..8)
             .map(|_| scope.spawn(|| contents.note_pass(&message(0), late)))
@@ -194,7 +194,8 @@ fn shares_are_exact_whatever_happens_at_once() {
             scope.spawn(move || {
                 for number in 0..6_000_u64 {
                     let mixed = number.wrapping_mul(0x9e37_79b9) ^ thread.wrapping_mul(0x85eb_ca6b);
-                    let network = NetworkMark::from_bits((mixed >> 7) as u16 % 16);
+                    let network =
+                        NetworkMark::from_bits((mixed >> 7 & 15).try_into().expect("it is small"));
                     let now = T0.after(Duration::from_hours(number / 20));
                     let _may_be_full = read(contents, mixed % 300, network, now);
                     if mixed.is_multiple_of(5) {
