@@ -21,3 +21,4 @@ mod reputation;
 mod rhythm;
 mod senders;
 mod sentences;
+mod soak;
