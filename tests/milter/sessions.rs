@@ -40,7 +40,7 @@ fn new_recipient_is_deferred_and_its_retry_passes_with_a_header() {
         let passed = deliver(endpoint, "a@x.example", to);
         assert_eq!(
             passed.actions,
-            [r"hX-Greylist\x00 delayed 240 seconds by mx.example (greygate)\x00"]
+            [r"hX-Greylist\x00 delayed 240 seconds by mx.example (greygate), passed by tuple\x00"]
         );
         assert_eq!(passed.status, "c");
     }

@@ -9,7 +9,7 @@ use super::metrics::Metrics;
 use super::refusal::Refusals;
 use super::reply::{HeaderName, ReplyText};
 use super::servers::Servers;
-use super::settings::Settings;
+use super::settings::{HeaderOn, Settings};
 
 /// What all sessions share.
 pub struct Context {
@@ -18,6 +18,7 @@ pub struct Context {
     pub(super) reply: ReplyText,
     pub(super) refusals: Refusals,
     pub(super) header: Option<HeaderName>,
+    pub(super) header_on: HeaderOn,
     pub(super) host: String,
     pub(super) addresses: log::Addresses,
     pub(super) servers: Servers,
@@ -37,6 +38,7 @@ impl Context {
                 host.clone(),
             ),
             header: settings.header.clone(),
+            header_on: settings.header_on,
             host,
             addresses: settings.addresses,
             servers: Servers::default(),

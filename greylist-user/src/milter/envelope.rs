@@ -132,8 +132,10 @@ pub(super) enum Due {
     Nothing = 0,
     /// Its judgement.
     Judgement = 1,
-    /// What the content of the message says.
-    Content = 2,
+    /// What the content of the message proves; its verdict stands.
+    Evidence = 2,
+    /// Its verdict, by the content of the message.
+    Reading = 3,
 }
 
 /// A kept recipient.
@@ -191,12 +193,12 @@ mod tests {
     #[test]
     fn nothing_of_a_transaction_outlives_it() {
         let mut envelope = envelope();
-        envelope.keep_recipient(b"b@example", Due::Content);
+        envelope.keep_recipient(b"b@example", Due::Reading);
         envelope.set_queue_id(b"4ABC");
         envelope.reset();
         assert_eq!(envelope.helo(), b"helo.example");
         assert_eq!(envelope.reverse_path(), b"");
-        assert_eq!(envelope.kept(Due::Content).count(), 0);
+        assert_eq!(envelope.kept(Due::Reading).count(), 0);
         assert_eq!(envelope.queue_id(), b"");
     }
 
@@ -220,7 +222,7 @@ mod tests {
         let first = first.expect("three are due");
         let second = envelope.next_kept(Due::Judgement, first.next);
         let place = second.expect("two are due").place;
-        envelope.mark(place, Due::Content);
+        envelope.mark(place, Due::Reading);
         let due = |due| {
             envelope
                 .kept(due)
@@ -228,7 +230,7 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(due(Due::Judgement), [b"1".as_slice(), b"333"]);
-        assert_eq!(due(Due::Content), [b"22"]);
+        assert_eq!(due(Due::Reading), [b"22"]);
         assert!(due(Due::Nothing).is_empty());
         assert_eq!(envelope.queue_id(), b"4AB");
     }
@@ -238,10 +240,10 @@ mod tests {
         let mut envelope = envelope();
         let recipient = [b'x'; 1_000];
         let kept = (0..100)
-            .filter(|_| envelope.keep_recipient(&recipient, Due::Content))
+            .filter(|_| envelope.keep_recipient(&recipient, Due::Reading))
             .count();
         assert_eq!(kept, 65);
-        assert_eq!(envelope.kept(Due::Content).count(), 65);
+        assert_eq!(envelope.kept(Due::Reading).count(), 65);
         envelope.reset();
         assert!(envelope.text.capacity() <= 2 * IDLE_CAPACITY);
     }

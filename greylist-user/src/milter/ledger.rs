@@ -4,13 +4,12 @@
 //! for the answer to a later command, a missing one would make it wait for its time-out, and an
 //! action outside the end of message would end the connection; so what is not owed is refused.
 
-use std::time::Duration;
-
 use thiserror::Error;
 
 use super::{
     command::Command,
     negotiate::Terms,
+    passed::Passed,
     reply::{HeaderName, Status, put_header},
 };
 
@@ -34,11 +33,11 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// The header that says how long a message was delayed.
+/// The header that says how long a message was delayed, and by what it passed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AddedHeader<'a> {
     pub(super) name: &'a HeaderName,
-    pub(super) waited: Duration,
+    pub(super) passed: Passed,
     /// Printable and without parentheses; see `Context`.
     pub(super) host: &'a str,
 }
@@ -77,13 +76,12 @@ impl Debt {
                 _ => Err(LedgerError::StatusNotOwed),
             };
         }
-        if let Some(AddedHeader { name, waited, host }) = answer.header {
+        if let Some(AddedHeader { name, passed, host }) = answer.header {
             if !self.header {
                 return Err(LedgerError::HeaderNotAllowed);
             }
-            let seconds = waited.as_secs();
-            let value = format_args!("delayed {seconds} seconds by {host} (greygate)");
-            put_header(out, name, self.leading_space, value);
+            let value = passed.told_by(host);
+            put_header(out, name, self.leading_space, format_args!("{value}"));
         }
         answer.status.encode(out);
         Ok(())
@@ -103,11 +101,14 @@ pub enum LedgerError {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::milter::{
         negotiate::{Needs, Offer},
         reply::ReplyText,
     };
+    use crate::policy::PassReason;
 
     fn terms(actions: u32, steps: u32) -> Terms {
         let offer = Offer {
@@ -150,11 +151,13 @@ mod tests {
     fn header_is_added_at_end_of_message_only_and_with_leave() {
         let mut out = Vec::new();
         let name = HeaderName::default();
+        let waited = Duration::from_millis(187_900);
+        let passed = Passed::of(PassReason::Waited { waited });
         let answer = Answer {
             status: Status::Continue,
             header: Some(AddedHeader {
                 name: &name,
-                waited: Duration::from_millis(187_900),
+                passed: passed.expect("a key"),
                 host: "mx.example",
             }),
         };
@@ -166,7 +169,8 @@ mod tests {
         assert!(out.is_empty());
         let debt = Debt::of(&end, &terms(0x1ff, 0x1f_ffff));
         assert_eq!(debt.pay(answer, &mut out), Ok(()));
-        let expected = b"hX-Greylist\0 delayed 187 seconds by mx.example (greygate)\0";
+        let expected =
+            b"hX-Greylist\0 delayed 187 seconds by mx.example (greygate), passed by tuple\0";
         assert_eq!(&out[4..4 + expected.len()], expected);
         assert!(out.ends_with(b"\0\0\0\x01c"));
     }

@@ -5,11 +5,15 @@
 //! | `deferred` | debug | a recipient is pending |
 //! | `passed` | info | a recipient passes for the first time, after waiting |
 //! | `passed` | debug | a recipient passes for another reason |
+//! | `read` | debug | the content of its message decides on a recipient; a verdict follows at its end |
 //! | `turned-away` | info | a client is refused, for what `reason` says |
 //! | `rejected` | debug | the MTA itself refused a recipient for good |
-//! | `read` | debug | headers and body of a message were read for what they prove |
+//! | `content` | debug | headers and body of a message were read to the end |
 //! | `held` | debug | a message was deferred whole, at DATA or end of message |
 //! | `delayed` | debug | a message that waited was let through with its header |
+//!
+//! A verdict by content names the message with `queue_id`. A `held` of the same name says that the
+//! message waits for another recipient, whatever passed.
 //!
 //! What Postfix logs of its own accord, each deferral above all, is told at debug only.
 //! The connections' words are in `worker` and `connection`.
@@ -25,12 +29,23 @@ use super::metrics::Stage;
 /// Grounds are told where there are any: `attempts` on the tuple, `extra` delay, and that the
 /// HELO argument is remembered for relay hopping.
 pub(super) fn judged(attempt: &Attempt<'_>, judgement: &Judgement, addresses: Addresses) {
+    judged_as(attempt, judgement, addresses, b"");
+}
+
+/// The verdict that follows from the content of a message.
+pub(super) fn judged_as(
+    attempt: &Attempt<'_>,
+    judgement: &Judgement,
+    addresses: Addresses,
+    queue_id: &[u8],
+) {
     let Judgement {
         verdict, grounds, ..
     } = *judgement;
     macro_rules! tell {
         ($level:ident, $word:literal $(, $extra:ident)?) => {
             tracing::$level!(
+                queue_id = (!queue_id.is_empty()).then(|| display(field(queue_id))),
                 client = %attempt.client,
                 name = %field(attempt.client_name),
                 helo = %field(attempt.helo),
@@ -46,10 +61,16 @@ pub(super) fn judged(attempt: &Attempt<'_>, judgement: &Judgement, addresses: Ad
         };
     }
     match verdict {
-        Verdict::Defer(DeferReason::Early { left }) => tell!(debug, "deferred", left),
+        Verdict::Defer(DeferReason::ContentEarly { left } | DeferReason::Early { left }) => {
+            tell!(debug, "deferred", left);
+        }
         Verdict::Defer(_) => tell!(debug, "deferred"),
         Verdict::Refuse(_) => tell!(info, "turned-away"),
-        Verdict::Pass(PassReason::Waited { waited }) => tell!(info, "passed", waited),
+        Verdict::Pass(
+            PassReason::Content { waited }
+            | PassReason::Persisted { waited }
+            | PassReason::Waited { waited },
+        ) => tell!(info, "passed", waited),
         Verdict::Pass(_) => tell!(debug, "passed"),
         Verdict::Read(_) => tell!(debug, "read"),
     }
@@ -66,8 +87,8 @@ pub(super) fn rejected(attempt: &Attempt<'_>, addresses: Addresses) {
     );
 }
 
-pub(super) fn read(queue_id: &[u8]) {
-    tracing::debug!(queue_id = %field(queue_id), "read");
+pub(super) fn content(queue_id: &[u8]) {
+    tracing::debug!(queue_id = %field(queue_id), "content");
 }
 
 pub(super) fn held(queue_id: &[u8], stage: Stage) {

@@ -4,40 +4,31 @@
 //! and how a verdict becomes a status. Leaves the verdict to a [`Judge`], the account of replies to
 //! `ledger`, bytes and time to the listener.
 //!
-//! A recipient is judged at RCPT. The first ones that are pending are deferred there; further ones
-//! go on, so that the client does not run into the MTA's error limit, and one deferral at DATA
-//! answers for them all. A probe sender is never refused at RCPT, and its recipients are judged at
-//! DATA only: one that quits before counts for nothing. RCPT is never answered with ACCEPT, since
-//! that would hide the recipients to come.
-//!
-//! Where the judge wants the content of a message, its recipient and DATA go on, headers and body
-//! are read as they pass, and what the verdict said is told at the end of the message. All other
-//! messages are ended at DATA, unless a header is due: then headers and body come too, and go
-//! unread.
+//! What is said of recipients is in `recipients`, what is said of a whole message, at DATA and at its
+//! end, in `ending`, and what is known between the two in `transaction`.
 //!
 //! A sentenced client is told 421 at the next command that is answered, RCPT, DATA or the end of the
 //! message, and the MTA hangs up. MAIL, which comes before, is not answered at all: that saves every
 //! other session a round trip.
 
+mod ending;
 mod error;
+mod recipients;
 mod transaction;
 
-use std::{mem, net::IpAddr, sync::Arc, time::Duration};
+use std::{mem, net::IpAddr, sync::Arc};
 
-use crate::policy::{
-    Attempt, Judgement, MessageHasher, Origin, Policy, RefuseReason, ServerMark, Timestamp, Verdict,
-};
+use crate::policy::{Attempt, MessageHasher, Origin, Policy, RefuseReason, ServerMark, Timestamp};
 
 use super::{
     command::{self, Command, Connect, Path, parse_address},
     context::Context,
-    envelope::{Due, Envelope, Place},
+    envelope::Envelope,
     frame::Frame,
     ledger::{AddedHeader, Answer, Debt, LedgerError},
-    log,
     macros::{AUTH_AUTHEN, DAEMON_ADDR, Macros, QUEUE_ID},
-    metrics::Stage,
     negotiate::{Needs, Terms},
+    passed::Passed,
     reply::Status,
 };
 
@@ -58,7 +49,7 @@ pub struct Session {
     server: ServerMark,
     envelope: Envelope,
     transaction: Option<Transaction>,
-    /// The message of the transaction, from DATA on, if its content is wanted.
+    /// The message of the transaction, from DATA on, if it is to be read.
     message: Option<Box<MessageHasher>>,
     /// Recipients of this session that were deferred at RCPT.
     deferred: u32,
@@ -129,10 +120,7 @@ impl Session {
                 self.read_body(piece);
                 said
             }
-            Command::EndOfMessage(piece) => {
-                self.read_body(piece);
-                self.end_of_message(now)
-            }
+            Command::EndOfMessage(piece) => self.end_of_message(piece, now),
             Command::Abort => self.end_transaction(),
             Command::Quit => {
                 self.end_transaction();
@@ -155,10 +143,10 @@ impl Session {
             Said::Accept => debt.pay(Answer::of(Status::Accept), out),
             Said::Continue => debt.pay(Answer::CONTINUE, out),
             Said::Deferral => debt.pay(Answer::of(Status::Reply(&context.reply)), out),
-            Said::Delayed(waited) => {
+            Said::Passed(passed) => {
                 let header = context.header.as_ref().map(|name| AddedHeader {
                     name,
-                    waited,
+                    passed,
                     host: &context.host,
                 });
                 let status = Status::Continue;
@@ -261,213 +249,6 @@ impl Session {
         Said::Continue
     }
 
-    fn rcpt(&mut self, path: &Path<'_>, now: Timestamp) -> Said {
-        let rejection = mem::take(&mut self.rejection);
-        let Some(mut transaction) = self.transaction else {
-            return self.say_without_transaction();
-        };
-        if rejection != Rejection::None {
-            self.hear_rejection(rejection, path.address, &transaction, now);
-            return Said::Continue;
-        }
-        if transaction.from_probe {
-            if self.envelope.keep_recipient(path.address, Due::Judgement) {
-                transaction.has_kept = true;
-                transaction.is_decided = false;
-                self.transaction = Some(transaction);
-            } else {
-                self.context.metrics.recipients_unkept.inc();
-            }
-            return Said::Continue;
-        }
-        let Some(judgement) = self.judge(path.address, &transaction, now) else {
-            return Said::Continue;
-        };
-        if let Verdict::Refuse(reason) = judgement.verdict {
-            return self.refuse(reason);
-        }
-        if judgement.wants_content {
-            transaction.wants_content |= self.keep_for_content(path.address);
-        }
-        let goes_on = judgement.wants_content || self.deferred >= self.policy.rcpt_deferrals;
-        if matches!(judgement.verdict, Verdict::Defer(_)) && !goes_on {
-            self.deferred += 1;
-            self.context.metrics.deferrals.at(Stage::Rcpt).inc();
-            return Said::Deferral;
-        }
-        transaction.take(judgement.verdict);
-        self.transaction = Some(transaction);
-        Said::Continue
-    }
-
-    /// The MTA refuses this recipient itself, and does not heed what is answered.
-    fn hear_rejection(
-        &self,
-        rejection: Rejection,
-        recipient: &[u8],
-        transaction: &Transaction,
-        now: Timestamp,
-    ) {
-        self.context.metrics.recipients_rejected.inc();
-        if rejection == Rejection::ForGood
-            && let Some(attempt) = self.attempt(recipient, transaction)
-        {
-            log::rejected(&attempt, self.context.addresses);
-            self.context.judge.note_rejected(&attempt, now);
-        }
-    }
-
-    /// False when there is no room for one more; then it is only not read for this recipient.
-    fn keep_for_content(&mut self, recipient: &[u8]) -> bool {
-        let is_kept = self.envelope.keep_recipient(recipient, Due::Content);
-        if !is_kept {
-            self.context.metrics.recipients_unread.inc();
-        }
-        is_kept
-    }
-
-    /// The last word on the envelope. With nothing pending, nothing to be read and no header due,
-    /// the MTA need show nothing more of the message.
-    ///
-    /// A deferral does not end the transaction, since it does not end Postfix's: the client may
-    /// name more recipients, or say DATA again, and must not get through by that.
-    fn data(&mut self, now: Timestamp) -> Said {
-        self.message = None;
-        let Some(transaction) = self.decide(now) else {
-            return self.say_without_transaction();
-        };
-        if let Some(reason) = self.refusal_of(&transaction, now) {
-            self.refuse(reason)
-        } else if transaction.wants_content {
-            self.message = Some(Box::new(self.context.judge.message_hasher()));
-            Said::Continue
-        } else if transaction.is_held {
-            self.defer_message(Stage::Data)
-        } else if self.header_due(&transaction).is_some() {
-            Said::Continue
-        } else {
-            self.end_transaction();
-            Said::Accept
-        }
-    }
-
-    /// An MTA older than milter version 4 does not tell DATA. It waits for an answer to each header
-    /// instead, and the first one is as good a place: the envelope is complete.
-    fn begin_content(&mut self, debt: &Debt, now: Timestamp) -> Said {
-        match self.transaction {
-            Some(transaction) if !transaction.is_decided && debt.owes_status() => self.data(now),
-            _ => Said::Continue,
-        }
-    }
-
-    fn read_header(&mut self, name: &[u8], value: &[u8]) {
-        if let Some(message) = &mut self.message {
-            message.header(name, value);
-        }
-    }
-
-    fn read_body(&mut self, piece: &[u8]) {
-        if let Some(message) = &mut self.message {
-            message.body(piece);
-        }
-    }
-
-    /// What the message proves is heard for all recipients; then it is answered once, as their
-    /// verdicts said. What it proves of the client is told from its next command on. The envelope may
-    /// be decided only here, where nothing of an empty message came before.
-    fn end_of_message(&mut self, now: Timestamp) -> Said {
-        let Some(transaction) = self.decide(now) else {
-            return self.say_without_transaction();
-        };
-        let refusal = self.refusal_of(&transaction, now);
-        if let Some(message) = self.message.take() {
-            self.note_content(&message, &transaction, now);
-        }
-        let said = if let Some(reason) = refusal {
-            self.refuse(reason)
-        } else if transaction.is_held {
-            self.defer_message(Stage::EndOfMessage)
-        } else if let Some(waited) = self.header_due(&transaction) {
-            self.context.metrics.headers_added.inc();
-            log::delayed(self.envelope.queue_id(), waited);
-            Said::Delayed(waited)
-        } else {
-            Said::Continue
-        };
-        self.end_transaction();
-        said
-    }
-
-    fn note_content(&self, message: &MessageHasher, transaction: &Transaction, now: Timestamp) {
-        self.context.metrics.contents_read.inc();
-        log::read(self.envelope.queue_id());
-        for kept in self.envelope.kept(Due::Content) {
-            if let Some(attempt) = self.attempt(kept.recipient, transaction) {
-                self.context.judge.note_content(&attempt, message, now);
-            }
-        }
-    }
-
-    /// Why the message is refused whole, whatever was said of its recipients: one of them may have got
-    /// the client sentenced, or another session has.
-    fn refusal_of(&self, transaction: &Transaction, now: Timestamp) -> Option<RefuseReason> {
-        if transaction.refusal.is_some() {
-            return transaction.refusal;
-        }
-        let attempt = self.attempt(b"", transaction)?;
-        if !self.context.judge.turns_away(&attempt, now) {
-            return None;
-        }
-        let reason = RefuseReason::Sentenced;
-        let judgement = Verdict::Refuse(reason).into();
-        log::judged(&attempt, &judgement, self.context.addresses);
-        Some(reason)
-    }
-
-    /// Judges what was kept for now. `None` without a transaction.
-    ///
-    /// The first refusal is the message's: it is the client that is refused, not a recipient.
-    fn decide(&mut self, now: Timestamp) -> Option<Transaction> {
-        let mut decided = self.transaction?;
-        decided.is_decided = true;
-        let mut place = Place::FIRST;
-        while decided.refusal.is_none()
-            && let Some(kept) = self.envelope.next_kept(Due::Judgement, place)
-        {
-            let judgement = self.judge(kept.recipient, &decided, now);
-            let marked = kept.place;
-            place = kept.next;
-            let wants_content = judgement.is_some_and(|it| it.wants_content);
-            decided.wants_content |= wants_content;
-            if let Some(judgement) = judgement {
-                decided.take(judgement.verdict);
-            }
-            let due = if wants_content {
-                Due::Content
-            } else {
-                Due::Nothing
-            };
-            self.envelope.mark(marked, due);
-        }
-        self.transaction = Some(decided);
-        Some(decided)
-    }
-
-    fn judge(
-        &self,
-        recipient: &[u8],
-        transaction: &Transaction,
-        now: Timestamp,
-    ) -> Option<Judgement> {
-        let Some(attempt) = self.attempt(recipient, transaction) else {
-            self.context.metrics.recipients_without_address.inc();
-            return None;
-        };
-        let judgement = self.context.judge.judge(&attempt, now);
-        log::judged(&attempt, &judgement, self.context.addresses);
-        Some(judgement)
-    }
-
     /// `None` for a client without an address, such as a local submission: it has nothing to be
     /// greylisted by and passes.
     fn attempt<'a>(
@@ -487,33 +268,6 @@ impl Session {
             authenticated: transaction.authenticated,
             origin: self.origin,
         })
-    }
-
-    /// How long the message waited, if a header is to say so.
-    fn header_due(&self, transaction: &Transaction) -> Option<Duration> {
-        let may_say = self.context.header.is_some() && self.terms.may_add_headers();
-        transaction.waited.filter(|_| may_say)
-    }
-
-    fn defer_message(&self, stage: Stage) -> Said {
-        self.context.metrics.deferrals.at(stage).inc();
-        log::held(self.envelope.queue_id(), stage);
-        Said::Deferral
-    }
-
-    /// A sentenced client is heard no more; another keeps its transaction, as Postfix does.
-    fn refuse(&mut self, reason: RefuseReason) -> Said {
-        match reason {
-            RefuseReason::Sentenced => {
-                self.context.metrics.turned_away.inc();
-                self.is_turned_away = true;
-                self.end_transaction();
-            }
-            RefuseReason::BadReputation { .. } => {
-                self.context.metrics.refusals.inc();
-            }
-        }
-        Said::Refusal(reason)
     }
 
     /// An MTA that has not hung up on 421 hears it again.
@@ -570,8 +324,8 @@ enum Said {
     Accept,
     Continue,
     Deferral,
-    /// Go on, with the header that says so.
-    Delayed(Duration),
+    /// Go on, with the header that says how it passed.
+    Passed(Passed),
     Refusal(RefuseReason),
 }
 

@@ -51,9 +51,11 @@ pub struct Settings {
     /// What a client of bad reputation is told behind `550 5.7.1` or `451 4.7.1`. Default `The
     /// network of your host has a bad reputation here; contact {contact} if this is wrong`.
     pub reply_refused: RefusalText,
-    /// The header that tells how long a message was delayed; `None` adds none. Default
-    /// `X-Greylist`.
+    /// The header that tells how long a message was delayed, and by what it passed; `None` adds none.
+    /// Default `X-Greylist`.
     pub header: Option<HeaderName>,
+    /// Which mail gets the header. Default what was delayed.
+    pub header_on: HeaderOn,
     /// The host that the header names. Default this host's name.
     pub host: String,
     /// How much of a mail address is written to the log. Default all.
@@ -97,8 +99,31 @@ impl Default for Settings {
             reply_sentenced: RefusalText::for_sentenced(),
             reply_refused: RefusalText::for_bad_reputation(),
             header: Some(HeaderName::default()),
+            header_on: HeaderOn::default(),
             host: host_name(),
             addresses: Addresses::default(),
+        }
+    }
+}
+
+/// Which mail the header is added to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HeaderOn {
+    /// What was delayed before it passed.
+    #[default]
+    Delayed,
+    /// All that passed greylisting, whether it waited or not; exempt mail gets none. A header can be
+    /// added at the end of a message only, so that none is accepted at DATA: known mail, most of all
+    /// mail, costs the MTA one more round trip and the whole message over the milter's connection.
+    Passed,
+}
+
+impl HeaderOn {
+    /// The word for it in configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delayed => "delayed",
+            Self::Passed => "passed",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod content;
 mod reader;
+mod reading;
 mod refusals;
 
 use std::{
@@ -10,12 +11,19 @@ use std::{
         Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use super::*;
 use crate::{
-    milter::{metrics::Metrics, negotiate::Offer, settings::Settings},
-    policy::{DeferReason, Judge, PassReason, Seed},
+    milter::{
+        metrics::{Metrics, Stage},
+        negotiate::Offer,
+        settings::Settings,
+    },
+    policy::{
+        Attempt, DeferReason, Grounds, Judge, Judgement, PassReason, ReadReason, Seed, Verdict,
+    },
 };
 
 /// What Postfix offers.
@@ -33,14 +41,17 @@ const ANCIENT: Offer = Offer {
 
 /// Passes whom it knows, defers everybody else, and remembers whom it was asked about and what it
 /// was told. It refuses what is for `sentenced@`, `bad@` and `poor@`, and wants the content of what
-/// is for `read@` and `heard@`.
+/// is for `read@` and `heard@`. What is for `first@`, `again@` and `roams@` has to be read, and is said
+/// to have come once, twice or from elsewhere; until it knows better it defers it at its end.
 #[derive(Default)]
 struct Table {
     passes: HashMap<&'static str, PassReason>,
+    /// What it says of a message that was read, by recipient.
+    reads: Mutex<HashMap<String, Verdict>>,
     asked: Mutex<Vec<String>>,
     servers: Mutex<Vec<ServerMark>>,
     connected: Mutex<Vec<u64>>,
-    /// What it was told, beginning with `content` or `rejected`.
+    /// What it was told, beginning with `content`, `judged`, `passed` or `rejected`.
     told: Mutex<Vec<String>>,
     /// The client has been sentenced since it was judged.
     sentenced: AtomicBool,
@@ -56,6 +67,8 @@ impl Table {
             Some("sentenced") => Verdict::Refuse(RefuseReason::Sentenced),
             Some("bad") => bad(true),
             Some("poor") => bad(false),
+            Some("first" | "again") => Verdict::Read(ReadReason::Mode),
+            Some("roams") => Verdict::Read(ReadReason::Roaming),
             _ if attempt.authenticated => Verdict::Pass(PassReason::Authenticated),
             _ => Verdict::Defer(DeferReason::New),
         }
@@ -88,7 +101,15 @@ impl Judge for Table {
             .push(attempt.connected.as_millis());
         Judgement {
             wants_content,
-            ..verdict.into()
+            grounds: Grounds {
+                attempts: if recipient.starts_with("again@") {
+                    2
+                } else {
+                    1
+                },
+                ..Grounds::default()
+            },
+            verdict,
         }
     }
 
@@ -100,11 +121,18 @@ impl Judge for Table {
         Seed::from_bytes([7; Seed::LENGTH]).message_hasher(0)
     }
 
-    fn judge_content(&self, _: &Attempt<'_>, _: &MessageHasher, _: Timestamp) -> Judgement {
-        Verdict::Defer(DeferReason::ContentNew).into()
+    fn judge_content(&self, attempt: &Attempt<'_>, _: &MessageHasher, _: Timestamp) -> Judgement {
+        self.hear("judged", attempt);
+        let recipient = String::from_utf8_lossy(attempt.recipient);
+        let reads = self.reads.lock().expect("no judge panics");
+        let verdict = reads.get(recipient.as_ref()).copied();
+        let verdict = verdict.unwrap_or(Verdict::Defer(DeferReason::ContentNew));
+        verdict.into()
     }
 
-    fn note_content_pass(&self, _: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {}
+    fn note_content_pass(&self, attempt: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {
+        self.hear("passed", attempt);
+    }
 
     fn note_content(&self, attempt: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {
         self.hear("content", attempt);
@@ -184,6 +212,12 @@ impl Talk {
         self.table.asked.lock().expect("no judge panics").clone()
     }
 
+    /// From now on the content of a message to `recipient` says so of it.
+    fn reads(&self, recipient: &str, verdict: Verdict) {
+        let mut reads = self.table.reads.lock().expect("no judge panics");
+        reads.insert(recipient.to_owned(), verdict);
+    }
+
     fn told(&self) -> Vec<String> {
         self.table.told.lock().expect("no judge panics").clone()
     }
@@ -248,7 +282,7 @@ fn waited_message_gets_its_header_at_end_of_message() {
     assert_eq!(talk.says(b'T', b""), "c");
     assert_eq!(
         talk.says(b'E', b""),
-        r"hX-Greylist\x00 delayed 187 seconds by mx??evil???.example (greygate)\x00 | c"
+        r"hX-Greylist\x00 delayed 187 seconds by mx??evil???.example (greygate), passed by tuple\x00 | c"
     );
     assert_eq!(talk.metrics.headers_added.get(), 1);
     assert_eq!(talk.says(b'E', b""), "c", "the header is added once");

@@ -1,9 +1,8 @@
 //! What is known of one mail transaction, beside its texts, and what a verdict does to it.
 
-use std::time::Duration;
-
 use crate::milter::macros::{Macros, RCPT_HOST, RCPT_MAILER};
-use crate::policy::{PassReason, RefuseReason, Verdict};
+use crate::milter::passed::Passed;
+use crate::policy::{Judgement, PassReason, ReadReason, RefuseReason, Verdict};
 
 /// What is known of the mail transaction under way, beside its texts.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,25 +21,41 @@ pub(super) struct Transaction {
     pub(super) is_decided: bool,
     /// A pending recipient was not deferred at RCPT, so the message is.
     pub(super) is_held: bool,
-    /// The message is to be read for at least one recipient.
-    pub(super) wants_content: bool,
+    /// A recipient passes.
+    pub(super) passes: bool,
+    /// A recipient was named before, and its time has come.
+    pub(super) comes_again: bool,
+    /// The content of the message decides on a recipient.
+    pub(super) is_undecided: bool,
+    /// The content of the message may prove something of a recipient.
+    pub(super) has_evidence: bool,
     /// The whole message is refused.
     pub(super) refusal: Option<RefuseReason>,
-    /// How long the longest wait of a recipient was that passes after waiting.
-    pub(super) waited: Option<Duration>,
+    /// How the recipient passed that waited longest.
+    pub(super) passed: Option<Passed>,
 }
 
 impl Transaction {
-    /// What the verdict on a recipient means for the whole message, if that is not refused at RCPT.
-    pub(super) fn take(&mut self, verdict: Verdict) {
-        match verdict {
-            Verdict::Defer(_) | Verdict::Read(_) => self.is_held = true,
-            Verdict::Pass(PassReason::Waited { waited }) => {
-                self.waited = self.waited.max(Some(waited));
+    /// What the word on a recipient means for the whole message, if it is not told at RCPT.
+    pub(super) fn take(&mut self, judgement: &Judgement) {
+        match judgement.verdict {
+            Verdict::Defer(_) => self.is_held = true,
+            Verdict::Pass(reason) => {
+                self.passes = true;
+                self.comes_again |= matches!(reason, PassReason::Waited { .. });
+                self.passed = Passed::longest(self.passed, Passed::of(reason));
             }
-            Verdict::Pass(_) => {}
+            Verdict::Read(reason) => {
+                self.is_undecided = true;
+                self.comes_again |= reason == ReadReason::Roaming || judgement.grounds.attempts > 1;
+            }
             Verdict::Refuse(reason) => self.refusal = Some(reason),
         }
+    }
+
+    /// Whether headers and body are to be read for at least one recipient.
+    pub(super) fn is_to_be_read(&self) -> bool {
+        self.is_undecided || self.has_evidence
     }
 }
 
