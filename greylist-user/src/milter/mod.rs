@@ -1,7 +1,8 @@
 //! The milter: greygate's ear at the MTA.
 //!
 //! From the wire inward: `frame` (where a message begins and ends), `command` and `macros` (what
-//! it says), `negotiate` (what both sides agreed on), `session` (what follows from it), `ledger`
+//! it says), `negotiate` (what both sides agreed on), `session` (what follows from it), `funnel` (what became of
+//! each message), `ledger`
 //! `reply` and `refusal` (what is said back). These do no I/O. Around them: `connection` (bytes and
 //! deadlines), `worker` (accepting and draining), `admission` (who may come in), `listener` (sockets)
 //! and `server`, which plugs them together.
@@ -14,6 +15,7 @@ mod context;
 mod endpoint;
 mod envelope;
 mod frame;
+mod funnel;
 mod ledger;
 mod listener;
 mod log;
@@ -33,6 +35,7 @@ pub use command::{Command, CommandError, Connect, Path};
 pub use context::Context;
 pub use endpoint::{Endpoint, EndpointError};
 pub use frame::{Frame, FrameError};
+pub use funnel::{Fate, Funnel, Tally};
 pub use ledger::LedgerError;
 pub use listener::ListenError;
 pub use macros::Macros;
