@@ -4,6 +4,7 @@ mod bad_input;
 mod content;
 mod descriptors;
 mod drain;
+mod funnel;
 mod limits;
 mod refusals;
 mod sessions;
