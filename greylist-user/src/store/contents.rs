@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::policy::{ContentRecord, ContentStanding, Fingerprint, NetworkMark, Policy, Timestamp};
 
+use super::Metrics;
 use super::table::{Table, Walked};
 
 /// The table of fingerprints.
@@ -48,6 +49,7 @@ impl Contents {
         policy: &Policy,
         fingerprint: Fingerprint,
         network: NetworkMark,
+        metrics: &Metrics,
         now: Timestamp,
     ) -> Result<ContentStanding, NoRoom> {
         let held = self.share_of(network);
@@ -56,13 +58,16 @@ impl Contents {
             let standing = record.standing(policy, now);
             let next = ContentRecord::read(Some(record), policy, network, now);
             // Who begins a new life of it takes the room of it.
-            let before = std::mem::replace(record, next).network;
+            let before = std::mem::replace(record, next);
             (standing, before)
         });
         if let Some((standing, before)) = known {
-            if standing == ContentStanding::Lapsed && before != network {
-                release(self.share_of(before));
-                held.fetch_add(1, Ordering::Relaxed);
+            if standing == ContentStanding::Lapsed {
+                metrics.note_lapsed_content(&before);
+                if before.network != network {
+                    release(self.share_of(before.network));
+                    held.fetch_add(1, Ordering::Relaxed);
+                }
             }
             return Ok(standing);
         }
@@ -112,10 +117,17 @@ impl Contents {
     }
 
     /// Sweeps aisle `number`.
-    pub(super) fn sweep_aisle(&self, number: usize, policy: &Policy, now: Timestamp) -> Walked {
+    pub(super) fn sweep_aisle(
+        &self,
+        number: usize,
+        policy: &Policy,
+        metrics: &Metrics,
+        now: Timestamp,
+    ) -> Walked {
         self.by_message.retain_in_aisle(number, |record| {
             let has_lapsed = record.has_lapsed(policy, now);
             if has_lapsed {
+                metrics.note_lapsed_content(record);
                 release(self.share_of(record.network));
             }
             !has_lapsed

@@ -37,7 +37,18 @@ impl Sweep {
             };
         }
         let halls = [
-            hall!(store.tuples),
+            Hall {
+                aisles: store.tuples.aisles(),
+                sweep: &|aisle| {
+                    store.tuples.retain_in_aisle(aisle, |record| {
+                        let has_lapsed = record.has_lapsed(policy, now);
+                        if has_lapsed {
+                            store.metrics.note_lapsed_tuple(policy, record);
+                        }
+                        !has_lapsed
+                    })
+                },
+            },
             hall!(store.trust),
             hall!(store.clients.by_address),
             hall!(store.clients.by_network),
@@ -51,7 +62,11 @@ impl Sweep {
             hall!(store.pairs.by_tag),
             Hall {
                 aisles: store.contents.by_message.aisles(),
-                sweep: &|aisle| store.contents.sweep_aisle(aisle, policy, now),
+                sweep: &|aisle| {
+                    store
+                        .contents
+                        .sweep_aisle(aisle, policy, &store.metrics, now)
+                },
             },
         ];
         let aisles = halls.iter().map(|hall| hall.aisles).sum();
