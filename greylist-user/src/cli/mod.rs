@@ -7,6 +7,7 @@ mod answer;
 mod args;
 mod commands;
 mod failure;
+mod funnel;
 mod moment;
 mod paper;
 mod reports;
