@@ -8,6 +8,7 @@ mod disk;
 mod explain;
 mod failures;
 mod fixture;
+mod funnel;
 mod hopping;
 mod keeper;
 mod ladder;

@@ -198,10 +198,11 @@ impl Metrics {
         self.by_outcome[offence as usize][outcome as usize].get()
     }
 
-    /// Counts a tuple whose record has lapsed, once: it is removed, or a new life of it begins. In
-    /// content mode no tuple passes, and that one did not says nothing.
+    /// Counts a tuple whose record has lapsed, once: it is removed, or a new life of it begins. Where
+    /// greylisting only observes, its mail was not deferred; in content mode no tuple passes.
     pub(super) fn note_lapsed_tuple(&self, policy: &Policy, record: &Record) {
-        if !record.has_passed() && policy.mode != Mode::Content {
+        let must_wait = policy.action == Action::Enforce && policy.mode != Mode::Content;
+        if must_wait && !record.has_passed() {
             self.tuples_given_up.inc();
         }
     }
