@@ -28,6 +28,7 @@ pub struct Mta {
     stream: Stream,
     held: Vec<u8>,
     steps: u32,
+    awaited: Vec<u8>,
 }
 
 impl Mta {
@@ -50,6 +51,7 @@ impl Mta {
             stream,
             held: Vec::new(),
             steps: 0,
+            awaited: Vec::new(),
         })
     }
 
@@ -58,6 +60,7 @@ impl Mta {
         let mut mta = Self::connect(endpoint)?;
         mta.hold(b'O', &offer.map(u32::to_be_bytes).concat());
         mta.flush()?;
+        mta.awaited.push(b'O');
         let (kind, payload) = mta.read_frame()?;
         let words = payload
             .get(..12)
@@ -147,7 +150,13 @@ impl Mta {
             return Ok(Answer::none());
         }
         self.flush()?;
+        self.awaited.push(kind);
         self.read_answer()
+    }
+
+    /// The kinds of the commands that it has waited for an answer to, in order: each is a round trip.
+    pub fn awaited(&self) -> String {
+        String::from_utf8_lossy(&self.awaited).into_owned()
     }
 
     /// Macros, which are never answered.
