@@ -6,9 +6,12 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::policy::{ContentRecord, ContentStanding, Fingerprint, NetworkMark, Policy, Timestamp};
+use prometheus_client::metrics::counter::Counter;
 
-use super::Metrics;
+use crate::policy::{
+    ContentRecord, ContentStanding, Fingerprint, NetworkMark, Policy, Second, Timestamp,
+};
+
 use super::table::{Table, Walked};
 
 /// The table of fingerprints.
@@ -19,6 +22,8 @@ pub(super) struct Contents {
     shares: Box<[AtomicU32]>,
     /// Most of them.
     share: u32,
+    /// Fingerprints that lapsed before their message passed.
+    given_up: Counter,
 }
 
 /// Why a message is not remembered.
@@ -33,13 +38,14 @@ pub(super) enum NoRoom {
 impl Contents {
     /// An empty table for `capacity` messages, `share` of them from one network. Memory is taken as
     /// it fills.
-    pub(super) fn growing(capacity: usize, share: u32) -> Self {
+    pub(super) fn growing(capacity: usize, share: u32, given_up: Counter) -> Self {
         Self {
             by_message: Table::growing(capacity),
             shares: std::iter::repeat_with(AtomicU32::default)
                 .take(NetworkMark::COUNT)
                 .collect(),
             share,
+            given_up,
         }
     }
 
@@ -49,7 +55,6 @@ impl Contents {
         policy: &Policy,
         fingerprint: Fingerprint,
         network: NetworkMark,
-        metrics: &Metrics,
         now: Timestamp,
     ) -> Result<ContentStanding, NoRoom> {
         let held = self.share_of(network);
@@ -63,7 +68,7 @@ impl Contents {
         });
         if let Some((standing, before)) = known {
             if standing == ContentStanding::Lapsed {
-                metrics.note_lapsed_content(&before);
+                self.note_lapsed(&before);
                 if before.network != network {
                     release(self.share_of(before.network));
                     held.fetch_add(1, Ordering::Relaxed);
@@ -117,17 +122,11 @@ impl Contents {
     }
 
     /// Sweeps aisle `number`.
-    pub(super) fn sweep_aisle(
-        &self,
-        number: usize,
-        policy: &Policy,
-        metrics: &Metrics,
-        now: Timestamp,
-    ) -> Walked {
+    pub(super) fn sweep_aisle(&self, number: usize, policy: &Policy, now: Timestamp) -> Walked {
         self.by_message.retain_in_aisle(number, |record| {
             let has_lapsed = record.has_lapsed(policy, now);
             if has_lapsed {
-                metrics.note_lapsed_content(record);
+                self.note_lapsed(record);
                 release(self.share_of(record.network));
             }
             !has_lapsed
@@ -139,6 +138,13 @@ impl Contents {
         self.by_message.clear();
         for share in &self.shares {
             share.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a message that never came back, once: its record is removed, or a new life of it begins.
+    fn note_lapsed(&self, record: &ContentRecord) {
+        if record.passed == Second::NEVER {
+            self.given_up.inc();
         }
     }
 

@@ -9,8 +9,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::policy::{
-    Action, ContentRecord, DeferReason, Mode, Offence, Outcome, PassReason, Policy, ReadReason,
-    Record, RefuseReason, Second, Verdict,
+    Action, DeferReason, Mode, Offence, Outcome, PassReason, Policy, ReadReason, Record,
+    RefuseReason, Second, Verdict,
 };
 
 /// The store's counters and gauges. Cloning shares them.
@@ -204,13 +204,6 @@ impl Metrics {
         let must_wait = policy.action == Action::Enforce && policy.mode != Mode::Content;
         if must_wait && !record.has_passed() {
             self.tuples_given_up.inc();
-        }
-    }
-
-    /// The same of a fingerprint.
-    pub(super) fn note_lapsed_content(&self, record: &ContentRecord) {
-        if record.passed == Second::NEVER {
-            self.contents_given_up.inc();
         }
     }
 

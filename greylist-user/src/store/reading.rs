@@ -118,9 +118,7 @@ impl Store {
         network: NetworkMark,
         now: Timestamp,
     ) -> Option<ContentStanding> {
-        let noted = self
-            .contents
-            .note_read(policy, fingerprint, network, &self.metrics, now);
+        let noted = self.contents.note_read(policy, fingerprint, network, now);
         match noted {
             Err(NoRoom::Full) => self.metrics.contents_unrecorded.inc(),
             Err(NoRoom::Share) => self.metrics.contents_beyond_share.inc(),

@@ -62,11 +62,7 @@ impl Sweep {
             hall!(store.pairs.by_tag),
             Hall {
                 aisles: store.contents.by_message.aisles(),
-                sweep: &|aisle| {
-                    store
-                        .contents
-                        .sweep_aisle(aisle, policy, &store.metrics, now)
-                },
+                sweep: &|aisle| store.contents.sweep_aisle(aisle, policy, now),
             },
         ];
         let aisles = halls.iter().map(|hall| hall.aisles).sum();
