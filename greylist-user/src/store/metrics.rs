@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 
 use crate::policy::{
     Action, DeferReason, Mode, Offence, Outcome, PassReason, Policy, ReadReason, Record,
-    RefuseReason, Second, Verdict,
+    RefuseReason, Verdict,
 };
 
 /// The store's counters and gauges. Cloning shares them.
