@@ -133,7 +133,6 @@ impl Dropped {
 
     /// The connection with this mark.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "eight bits are left")]
     pub const fn of(mark: u32) -> Self {
         let bits = (mark >> 24) as u8;
         Self(if bits == 0 { 1 } else { bits })

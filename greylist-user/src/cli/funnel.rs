@@ -87,7 +87,7 @@ fn refused_in_the_kernel(kernel: &KernelRefusals, funnel: &FunnelFacts, paper: &
         "connections",
         format_args!(
             "{} refused by the kernel: an estimate, from {} SYNs",
-            range(number(least), number(most)),
+            range(&number(least), &number(most)),
             number(kernel.syns)
         ),
     );
@@ -97,15 +97,15 @@ fn refused_in_the_kernel(kernel: &KernelRefusals, funnel: &FunnelFacts, paper: &
         "",
         format_args!(
             "with one message in each, {} would reach content analysis",
-            range(percent(passed, with(most)), percent(passed, with(least)))
+            range(&percent(passed, with(most)), &percent(passed, with(least)))
         ),
     );
 }
 
 /// `least to most`, or the one where they are the same.
-fn range(least: String, most: String) -> String {
+fn range(least: &str, most: &str) -> String {
     if least == most {
-        least
+        least.to_owned()
     } else {
         format!("{least} to {most}")
     }

@@ -102,9 +102,12 @@ impl Greygate {
     /// words, since a frame that is sent again is dropped as a repetition.
     pub(crate) fn counted(&self, counter: Counter) -> u64 {
         let status = self.status();
-        let count = |status: OnStatus| match counter.is_dropped() {
-            true => status.drops,
-            false => status.frames.get(counter.name()).copied().unwrap_or(0),
+        let count = |status: OnStatus| {
+            if counter.is_dropped() {
+                status.drops
+            } else {
+                status.frames.get(counter.name()).copied().unwrap_or(0)
+            }
         };
         status.map_or(0, count)
     }
