@@ -21,7 +21,7 @@ pub struct Metrics {
     pub connections_open: Gauge,
     /// The cap on open connections.
     pub connections_limit: Gauge,
-    /// Messages of which headers and body were read for what they prove.
+    /// Messages of which headers and body were read to the end.
     pub contents_read: Counter,
     /// Deferrals told, by stage.
     pub deferrals: Deferrals,
@@ -30,7 +30,7 @@ pub struct Metrics {
     pub ended: Family<Reason, Counter>,
     /// What became of each message.
     pub funnel: Funnel,
-    /// Headers added to messages that were delayed.
+    /// Headers added to messages that passed.
     pub headers_added: Counter,
     /// Probe sessions that went away before DATA, and so count for nothing.
     pub probes_quit: Counter,
@@ -38,7 +38,8 @@ pub struct Metrics {
     pub recipients_rejected: Counter,
     /// Recipients of a probe sender beyond what is kept until DATA; not judged.
     pub recipients_unkept: Counter,
-    /// Recipients whose message should have been read, beyond what is kept until its end.
+    /// Recipients whose message should have been read, beyond what is kept until its end: deferred at
+    /// RCPT where it decides on them, and no evidence against them where not.
     pub recipients_unread: Counter,
     /// Recipients not judged since their client has no address to judge it by.
     pub recipients_without_address: Counter,
@@ -84,11 +85,7 @@ impl Metrics {
             "Cap on open connections",
             connections_limit,
         );
-        registry.register(
-            "contents_read",
-            "Messages read to their end for what they prove",
-            contents_read,
-        );
+        registry.register("contents_read", "Messages read to their end", contents_read);
         registry.register("deferrals", "Deferrals told, by stage", deferrals.by_stage);
         registry.register("ended", "Connections ended, by reason", ended);
         funnel.register(registry);
