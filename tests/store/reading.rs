@@ -240,8 +240,10 @@ fn envelope_decides_where_the_network_has_its_share_or_the_table_is_full() {
         assert!(matches!(passed, Verdict::Pass(PassReason::Waited { .. })));
         assert_eq!(store.census().contents, 1);
         let metrics = &fixture.metrics;
-        let refused = [&metrics.contents_beyond_share, &metrics.contents_unrecorded];
-        let refused = refused.map(|it| it.get());
+        let refused = [
+            metrics.contents_beyond_share.get(),
+            metrics.contents_unrecorded.get(),
+        ];
         let expected = if contents == 1 { [0, 2] } else { [2, 0] };
         assert_eq!(refused, expected);
         // What waited there has passed by its tuple, and its reverse-path and recipient are done.
