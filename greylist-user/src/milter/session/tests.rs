@@ -10,6 +10,7 @@ mod reading;
 mod refusals;
 mod table;
 mod talk;
+mod words;
 
 use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
 

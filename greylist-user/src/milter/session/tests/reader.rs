@@ -6,44 +6,72 @@ use proptest::prelude::*;
 use super::*;
 use crate::milter::negotiate::step;
 
-/// Commands of an MTA in any order, with the payloads they have on the wire.
-fn commands() -> impl Strategy<Value = Vec<(u8, &'static [u8])>> {
-    let command = prop_oneof![
-        Just((b'A', b"".as_slice())),
-        Just((b'B', b"chunk".as_slice())),
-        Just((b'C', b"mx\x004\x30\x39192.0.2.7\0".as_slice())),
-        Just((b'D', b"M{auth_authen}\0joe\0".as_slice())),
-        Just((b'D', b"C{daemon_addr}\x00192.0.2.1\0".as_slice())),
-        Just((b'D', b"R{rcpt_mailer}\0error\0".as_slice())),
-        Just((
-            b'D',
-            b"R{rcpt_mailer}\0error\0{rcpt_host}\x005.1.1\0".as_slice()
-        )),
-        Just((b'D', b"Ti\0".as_slice())),
-        Just((b'E', b"".as_slice())),
-        Just((b'E', b"the last piece".as_slice())),
-        Just((b'H', b"helo\0".as_slice())),
-        Just((b'K', b"".as_slice())),
-        Just((b'L', b"Subject\0x\0".as_slice())),
-        Just((b'M', b"<a@x.example>\0".as_slice())),
-        Just((b'M', b"<>\0".as_slice())),
-        Just((b'N', b"".as_slice())),
-        Just((b'R', b"<new@y>\0".as_slice())),
-        Just((b'R', b"<known@y>\0".as_slice())),
-        Just((b'R', b"<waited@y>\0".as_slice())),
-        Just((b'R', b"<read@y>\0".as_slice())),
-        Just((b'R', b"<heard@y>\0".as_slice())),
-        Just((b'R', b"<early@y>\0".as_slice())),
-        Just((b'R', b"<first@y>\0".as_slice())),
-        Just((b'R', b"<again@y>\0".as_slice())),
-        Just((b'R', b"<roams@y>\0".as_slice())),
-        Just((b'R', b"<bad@y>\0".as_slice())),
-        Just((b'R', b"<poor@y>\0".as_slice())),
-        Just((b'R', b"<sentenced@y>\0".as_slice())),
-        Just((b'T', b"".as_slice())),
-        Just((b'U', b"XYZZY\0".as_slice())),
-    ];
-    proptest::collection::vec(command, 0..40)
+/// A command as it is on the wire.
+type Said = (u8, &'static [u8]);
+
+/// What an MTA may say: messages in good order with anything between them, or anything in any order.
+fn commands() -> impl Strategy<Value = Vec<Said>> {
+    let part = prop_oneof![4 => message(), 1 => anything().prop_map(|it| vec![it])];
+    let messages = proptest::collection::vec(part, 0..6).prop_map(|parts| {
+        let mut commands = vec![CONNECT];
+        commands.extend(parts.concat());
+        commands
+    });
+    prop_oneof![
+        3 => messages,
+        1 => proptest::collection::vec(anything(), 0..40),
+    ]
+}
+
+/// A message to some recipients, of which any part may be left out.
+fn message() -> impl Strategy<Value = Vec<Said>> {
+    let sender = prop_oneof![3 => Just(SENDER), 1 => Just(NULL)];
+    let recipients = proptest::collection::vec(recipient(), 1..6);
+    let content = [(b'T', b"".as_slice()), HEADER, BODY, (b'E', b"")];
+    let shown = proptest::sample::subsequence(content.to_vec(), 0..=content.len());
+    let whole = prop_oneof![3 => Just(content.to_vec()), 1 => shown];
+    (sender, recipients, whole).prop_map(|(sender, recipients, content)| {
+        let mut said = vec![sender];
+        said.extend(recipients);
+        said.extend(content);
+        said
+    })
+}
+
+/// Those that let a message on are more frequent: one that does not is enough to end it.
+fn recipient() -> impl Strategy<Value = Said> {
+    let to =
+        |names: &'static [&'static [u8]]| proptest::sample::select(names).prop_map(|it| (b'R', it));
+    prop_oneof![
+        2 => to(&[b"<known@y>\0", b"<waited@y>\0", b"<heard@y>\0"]),
+        4 => to(&[b"<first@y>\0", b"<again@y>\0", b"<roams@y>\0"]),
+        1 => to(&[b"<new@y>\0", b"<early@y>\0", b"<read@y>\0"]),
+        1 => to(&[b"<bad@y>\0", b"<poor@y>\0", b"<sentenced@y>\0"]),
+    ]
+}
+
+fn anything() -> impl Strategy<Value = Said> {
+    let other = proptest::sample::select(vec![
+        (b'A', b"".as_slice()),
+        BODY,
+        CONNECT,
+        (b'D', b"M{auth_authen}\0joe\0"),
+        (b'D', b"C{daemon_addr}\x00192.0.2.1\0"),
+        (b'D', b"R{rcpt_mailer}\0error\0"),
+        (b'D', b"R{rcpt_mailer}\0error\0{rcpt_host}\x005.1.1\0"),
+        (b'D', b"Ti\0"),
+        (b'E', b""),
+        (b'E', b"the last piece"),
+        (b'H', b"helo\0"),
+        (b'K', b""),
+        HEADER,
+        SENDER,
+        NULL,
+        (b'N', b""),
+        (b'T', b""),
+        (b'U', b"XYZZY\0"),
+    ]);
+    prop_oneof![3 => other, 2 => recipient()]
 }
 
 fn offers() -> impl Strategy<Value = Offer> {
@@ -296,3 +324,9 @@ proptest! {
         prop_assert_eq!(last, Some("192.0.2.7 <fresh@x.example> known@y 42"));
     }
 }
+
+const BODY: Said = (b'B', b"chunk");
+const CONNECT: Said = (b'C', b"mx\x004\x30\x39192.0.2.7\0");
+const HEADER: Said = (b'L', b"Subject\0x\0");
+const NULL: Said = (b'M', b"<>\0");
+const SENDER: Said = (b'M', b"<a@x.example>\0");
