@@ -256,7 +256,7 @@ impl Store {
             reads: policy::reads(policy, attempt, false),
         };
         let mut decision =
-            policy::decide(policy, known.tuple.as_ref(), attempt, &circumstances, now);
+            policy::decide(policy, known.tuple.as_ref(), attempt, circumstances, now);
         read_what_roams(&mut decision, policy, attempt, roams);
         MailStanding {
             next: judgement_of(&decision, circumstances, policy),

@@ -182,7 +182,7 @@ impl Store {
         };
         let tuple_key = self.seed.tuple_key(network, attempt);
         let decided = self.tuples.update(tuple_key, |prior| {
-            let decision = policy::decide(policy, prior, attempt, &circumstances, now);
+            let decision = policy::decide(policy, prior, attempt, circumstances, now);
             if let Some(prior) = prior.filter(|it| it.life != decision.next.life) {
                 self.metrics.note_lapsed_tuple(policy, prior);
             }
