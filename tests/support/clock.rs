@@ -19,6 +19,12 @@ impl TestClock {
         let to = self.now().after(duration);
         self.0.store(to.as_millis(), Ordering::SeqCst);
     }
+
+    /// Sets the clock back, as somebody does who finds it wrong.
+    pub fn set_back(&self, duration: Duration) {
+        let by = u64::try_from(duration.as_millis()).expect("not that long");
+        self.0.fetch_sub(by, Ordering::SeqCst);
+    }
 }
 
 impl Default for TestClock {

@@ -183,6 +183,9 @@ impl Store {
         let tuple_key = self.seed.tuple_key(network, attempt);
         let decided = self.tuples.update(tuple_key, |prior| {
             let decision = policy::decide(policy, prior, attempt, circumstances, now);
+            if let Some(prior) = prior.filter(|it| it.life != decision.next.life) {
+                self.metrics.note_lapsed_tuple(policy, prior);
+            }
             (decision.next, decision)
         });
         // What came of a failure stands, whether or not there is room for the tuple.

@@ -40,7 +40,18 @@ impl Sweep {
             };
         }
         let halls = [
-            hall!(store.tuples),
+            Hall {
+                aisles: store.tuples.aisles(),
+                sweep: &|aisle| {
+                    store.tuples.retain_in_aisle(aisle, |record| {
+                        let has_lapsed = record.has_lapsed(policy, now);
+                        if has_lapsed {
+                            store.metrics.note_lapsed_tuple(policy, record);
+                        }
+                        !has_lapsed
+                    })
+                },
+            },
             hall!(store.trust),
             hall!(store.clients.by_address),
             hall!(store.clients.by_network),

@@ -44,6 +44,7 @@ impl Session {
         }
         if transaction.from_probe {
             if self.envelope.keep_recipient(path.address, Due::Judgement) {
+                self.course.goes_on();
                 transaction.has_kept = true;
                 transaction.is_decided = false;
                 self.transaction = Some(transaction);
@@ -69,6 +70,7 @@ impl Session {
             }
             _ => {}
         }
+        self.course.goes_on();
         transaction.take(&judgement);
         self.transaction = Some(transaction);
         Said::Continue
@@ -150,6 +152,7 @@ impl Session {
 
     fn defer_recipient(&mut self) -> Said {
         self.deferred += 1;
+        self.course.is_deferred(Stage::Rcpt);
         self.context.metrics.deferrals.at(Stage::Rcpt).inc();
         Said::Deferral
     }

@@ -1,5 +1,6 @@
 //! What is known of one mail transaction, beside its texts, and what a verdict does to it.
 
+use crate::milter::funnel::Fate;
 use crate::milter::macros::{Macros, RCPT_HOST, RCPT_MAILER};
 use crate::milter::passed::Passed;
 use crate::policy::{Judgement, PassReason, ReadReason, RefuseReason, Verdict};
@@ -31,6 +32,8 @@ pub(super) struct Transaction {
     pub(super) has_evidence: bool,
     /// The whole message is refused.
     pub(super) refusal: Option<RefuseReason>,
+    /// What becomes of the message if it passes.
+    pub(super) passes_by: Option<Fate>,
     /// How the recipient passed that waited longest.
     pub(super) passed: Option<Passed>,
 }
@@ -42,6 +45,7 @@ impl Transaction {
             Verdict::Defer(_) => self.is_held = true,
             Verdict::Pass(reason) => {
                 self.passes = true;
+                self.passes_by = self.passes_by.max(Some(Fate::of(reason)));
                 self.comes_again |= matches!(reason, PassReason::Waited { .. });
                 self.passed = Passed::longest(self.passed, Passed::of(reason));
             }
