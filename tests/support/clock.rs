@@ -22,8 +22,9 @@ impl TestClock {
 
     /// Sets the clock back, as somebody does who finds it wrong.
     pub fn set_back(&self, duration: Duration) {
-        let by = u64::try_from(duration.as_millis()).expect("not that long");
-        self.0.fetch_sub(by, Ordering::SeqCst);
+        let to = self.now().since(Timestamp::NEVER.after(duration));
+        let to = Timestamp::NEVER.after(to);
+        self.0.store(to.as_millis(), Ordering::SeqCst);
     }
 }
 
