@@ -47,6 +47,27 @@ fn pool_of_fifteen_is_deferred_twice_and_then_delivered() {
     }
 }
 
+/// A record holds eight bits of the network that began it: of a thousand networks some look like it.
+#[test]
+fn every_other_network_is_seen_for_another() {
+    let fixture = Fixture::with_known_seed(Policy::default());
+    let store = fixture.open();
+    message().by_client(member(0)).answer(&fixture, &store);
+    fixture.wait_minutes(3);
+    for network in 0..1_000_u16 {
+        let [high, low] = network.to_be_bytes();
+        let sent = message()
+            .with_id(&format!("{network}@sender.example"))
+            .by_client([198, 18 + high, low, 25].into());
+        let heard = sent.answer(&fixture, &store);
+        assert_eq!(
+            heard,
+            Answer::Deferred(Stage::End, "content-new"),
+            "{network}"
+        );
+    }
+}
+
 #[test]
 fn pool_with_another_reverse_path_for_each_message_is_delivered_likewise() {
     let fixture = Fixture::with_known_seed(Policy::default());

@@ -53,7 +53,7 @@ pub(super) enum NoRoom {
 
 impl Contents {
     /// An empty table for `capacity` messages, `share` of them from one network. Memory is taken as
-    /// it fills. What lapses before it passes is counted by `given_up`.
+    /// it fills.
     pub(super) fn growing(capacity: usize, share: u32, given_up: Counter) -> Self {
         Self {
             by_message: Table::growing(capacity),
@@ -105,6 +105,9 @@ impl Contents {
                     network
                 };
                 self.give_back(spare);
+                if standing == ContentStanding::Lapsed {
+                    self.note_lapsed(prior);
+                }
             }
             (next, standing)
         });
@@ -180,13 +183,6 @@ impl Contents {
         })
     }
 
-    /// Counts a message that never came back, once: its record is removed, or a new life of it begins.
-    fn note_lapsed(&self, record: &ContentRecord) {
-        if record.passed == Second::NEVER {
-            self.given_up.inc();
-        }
-    }
-
     /// Takes room for one message of the network's share.
     fn take(&self, network: NetworkMark) -> Result<(), NoRoom> {
         let share = self.share_now();
@@ -204,8 +200,8 @@ impl Contents {
     }
 
     /// Most messages that one network may have now: its share until the table is half full, then
-    /// the less the fuller it is, but one at least, unless its share is none. So a flood from a hundred networks comes to
-    /// rest before the table is full.
+    /// the less the fuller it is, but one at least, unless its share is none. So a flood from a
+    /// hundred networks comes to rest before the table is full.
     fn share_now(&self) -> u32 {
         let capacity = self.by_message.capacity() as u64;
         let free = capacity.saturating_sub(self.by_message.len() as u64);
@@ -213,6 +209,13 @@ impl Contents {
         u32::try_from(share)
             .unwrap_or(self.share)
             .max(self.share.min(1))
+    }
+
+    /// Counts a message that never came back, once: its record is removed, or a new life of it begins.
+    fn note_lapsed(&self, record: &ContentRecord) {
+        if record.passed == Second::NEVER {
+            self.given_up.inc();
+        }
     }
 
     fn share_of(&self, network: NetworkMark) -> &AtomicU32 {

@@ -247,7 +247,10 @@ impl Store {
             return gets(Verdict::Pass(PassReason::Unrecorded));
         }
         let mark = self.seed.network_key(network).mark();
-        let roams = known.pair.is_some_and(|it| it.roams(policy, mark, now));
+        let is_new = known.tuple.is_none();
+        let roams = known
+            .pair
+            .is_some_and(|it| it.roams(policy, mark, is_new, now));
         let circumstances = Circumstances {
             helo_hops: self.hops.slows(policy, &self.seed, network, attempt, now),
             after_failure: known.failure.is_some_and(|failure| {

@@ -7,9 +7,9 @@
 use std::sync::atomic::Ordering;
 
 use crate::policy::{
-    self, Attempt, Circumstances, ClientNetwork, Decision, Fingerprint, Grounds, Judge, Judgement,
-    MessageHasher, NetworkKey, Offence, PairKey, PassReason, Policy, RefuseReason, Repute, Seed,
-    SentencedClient, Timestamp, TrustKey, TrustRecord, Verdict,
+    self, Attempt, Circumstances, ClientNetwork, Decision, DeferReason, Fingerprint, Grounds,
+    Judge, Judgement, MessageHasher, NetworkKey, Offence, PairKey, PassReason, Policy,
+    RefuseReason, Repute, Seed, SentencedClient, Timestamp, TrustKey, TrustRecord, Verdict,
 };
 
 use super::Store;
@@ -222,8 +222,9 @@ impl Store {
         match verdict {
             Verdict::Defer(_) | Verdict::Read(_) => {
                 let mark = keyed.network_key.mark();
+                let is_new = verdict == Verdict::Defer(DeferReason::New);
                 self.pairs
-                    .note_contact(policy, tag, mark, &self.metrics, now)
+                    .note_contact(policy, tag, mark, is_new, &self.metrics, now)
             }
             Verdict::Pass(PassReason::Waited { .. }) => {
                 self.pairs.end(tag);

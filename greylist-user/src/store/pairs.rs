@@ -24,17 +24,18 @@ impl Pairs {
         }
     }
 
-    /// Notes an attempt from `network` that did not pass. Says whether it was a roaming retry.
+    /// Notes an attempt from `network` that did not pass, its tuple being `is_new`. Says whether it was a roaming retry.
     pub(super) fn note_contact(
         &self,
         policy: &Policy,
         tag: PairTag,
         network: NetworkMark,
+        is_new: bool,
         metrics: &Metrics,
         now: Timestamp,
     ) -> bool {
         let noted = self.by_tag.update(tag, |prior| {
-            let roamed = prior.is_some_and(|it| it.roams(policy, network, now));
+            let roamed = prior.is_some_and(|it| it.roams(policy, network, is_new, now));
             (PairRecord::contacted(prior, policy, network, now), roamed)
         });
         if noted.is_err() {

@@ -46,12 +46,13 @@ impl Story {
         let policy = &self.policy;
         let now = T0.after(seconds(at));
         let mark = NetworkMark::from_bits(network);
-        let roaming = self.pair.is_some_and(|it| it.roams(policy, mark, now));
+        let prior = self.tuples.get(&network);
+        let pair = self.pair.as_ref();
+        let roaming = pair.is_some_and(|it| it.roams(policy, mark, prior.is_none(), now));
         let circumstances = Circumstances {
             reads: reads(policy, attempt, roaming),
             ..Circumstances::default()
         };
-        let prior = self.tuples.get(&network);
         let decision = decide(policy, prior, attempt, circumstances, now);
         self.tuples.insert(network, decision.next);
         let envelope = decision.verdict;
