@@ -32,8 +32,8 @@ mod program {
     };
     use greylist_ebpf::{
         abi::{
-            self, Admitted, ClientEntry, Config, Counter, Event, Ipv4Key, Ipv6Key, KernelTime,
-            Level, Moment, Presence,
+            self, Admitted, ClientEntry, Config, Counter, Dropped, Event, Ipv4Key, Ipv6Key,
+            KernelTime, Level, Moment, Presence,
         },
         packet::{Address, Frame, NewConnection, Octets, Part},
         verdict::{self, Action, Entry, Nearby, Tables},
@@ -378,6 +378,18 @@ mod program {
                 );
             }
             found == u64::from(seen.bits())
+        }
+
+        #[inline(always)]
+        fn dropped(&self) -> Dropped {
+            // SAFETY: as for `arrival`.
+            unsafe { addr_of!((*self.0).dropped).read_volatile() }
+        }
+
+        #[inline(always)]
+        fn note_dropped(&self, dropped: Dropped) {
+            // SAFETY: as for `arrival`.
+            unsafe { addr_of_mut!((*self.0).dropped).write_volatile(dropped) }
         }
 
         #[inline(always)]

@@ -1,5 +1,5 @@
-//! What one attempt costs: the decision alone, and its whole way through a store that holds
-//! 100,000 tuples.
+//! What one attempt costs: the decision alone, its whole way through a store that holds 100,000
+//! tuples, and what the end of a message that was read adds.
 //!
 //! `cargo bench -p greylist-user`. One thread, no wire, no disk. Compare medians of two versions in
 //! alternating runs on a quiet machine.
@@ -13,8 +13,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use divan::Bencher;
 use greygate::policy::{
-    self, Attempt, Circumstances, Judge as _, Origin, Policy, Record, ServerMark, Timestamp,
-    Verdict,
+    self, Attempt, Circumstances, Judge as _, MessageHasher, Origin, Policy, ReadReason, Record,
+    ServerMark, Timestamp, Verdict,
 };
 use greygate::store::{Metrics, Settings, Store};
 use tempfile::TempDir;
@@ -42,17 +42,26 @@ const ATTEMPT: Attempt<'static> = Attempt {
 
 /// `ATTEMPT` as it is decided `seconds` after the first, of which `prior` is remembered.
 fn decide(prior: Option<&Record>, seconds: u64, policy: &Policy) -> policy::Decision {
+    decide_amid(Circumstances::default(), prior, seconds, policy)
+}
+
+fn decide_amid(
+    circumstances: Circumstances,
+    prior: Option<&Record>,
+    seconds: u64,
+    policy: &Policy,
+) -> policy::Decision {
     policy::decide(
         black_box(policy),
         black_box(prior),
         black_box(&ATTEMPT),
-        black_box(&Circumstances::default()),
+        black_box(circumstances),
         black_box(T0.after(Duration::from_secs(seconds))),
     )
 }
 
 mod decision {
-    use super::{Bencher, Policy, decide};
+    use super::{Bencher, Circumstances, Policy, ReadReason, decide, decide_amid};
 
     #[divan::bench(sample_count = 1_000, sample_size = 1_000)]
     fn new(bencher: Bencher<'_, '_>) {
@@ -78,6 +87,18 @@ mod decision {
     #[divan::bench(sample_count = 1_000, sample_size = 1_000)]
     fn passed(bencher: Bencher<'_, '_>) {
         after(bencher, &[300], 600);
+    }
+
+    /// Where content alone decides.
+    #[divan::bench(sample_count = 1_000, sample_size = 1_000)]
+    fn read(bencher: Bencher<'_, '_>) {
+        let policy = Policy::default();
+        let first = decide(None, 0, &policy).next;
+        let reads = Circumstances {
+            reads: Some(ReadReason::Mode),
+            ..Circumstances::default()
+        };
+        bencher.bench_local(|| decide_amid(reads, Some(&first), 300, &policy));
     }
 
     /// The attempt at `seconds`, those at `before` having been made.
@@ -120,6 +141,16 @@ mod store {
         let minute = T0.after(Duration::from_mins(1));
         measure(bencher, &full, minute, "early", |number| {
             full.attempt(number)
+        });
+    }
+
+    /// The retries of pools, each from another network than the first attempt.
+    #[divan::bench(sample_count = 100, sample_size = 1_000)]
+    fn roaming(bencher: Bencher<'_, '_>) {
+        let full = Full::new();
+        let later = T0.after(Duration::from_mins(5));
+        measure(bencher, &full, later, "roaming", |number| {
+            full.roaming(number)
         });
     }
 
@@ -172,11 +203,45 @@ mod store {
     }
 }
 
+/// The end of a message of a pool, its body having been hashed as it came: what is left is the
+/// fingerprint of the recipient, and what is remembered of it.
+mod content {
+    use super::{Bencher, Duration, Full, T0};
+
+    #[divan::bench(sample_count = 100, sample_size = 1_000)]
+    fn new(bencher: Bencher<'_, '_>) {
+        let full = Full::new();
+        let now = T0.after(Duration::from_mins(5));
+        measure(bencher, &full, |number| {
+            let judgement = full.read(number, now);
+            assert_eq!(judgement.reason(), "content-new");
+        });
+    }
+
+    #[divan::bench(sample_count = 100, sample_size = 1_000)]
+    fn passes(bencher: Bencher<'_, '_>) {
+        let full = Full::new();
+        for number in 0..super::TUPLES {
+            full.read(number, T0.after(Duration::from_mins(5)));
+        }
+        let now = T0.after(Duration::from_mins(10));
+        measure(bencher, &full, |number| {
+            assert_eq!(full.read(number, now).reason(), "content");
+            full.pass(number, now);
+        });
+    }
+
+    fn measure(bencher: Bencher<'_, '_>, full: &Full, end: impl Fn(u32)) {
+        bencher.with_inputs(|| full.next()).bench_local_values(end);
+    }
+}
+
 /// A store that has deferred the first attempts of all senders.
 struct Full {
     store: Store,
     senders: Vec<String>,
     helos: Vec<String>,
+    message: MessageHasher,
     number: Cell<u32>,
     _directory: TempDir,
 }
@@ -196,8 +261,12 @@ impl Full {
         let (store, _) =
             Store::open(settings, policy, to_kernel, metrics, T0).expect("it is writable");
         let senders = (0..2 * TUPLES).map(|number| format!("s{number}@sender.example"));
+        let mut message = store.message_hasher();
+        message.header(b"Message-ID", b"<1@sender.example>");
+        message.body(&[b'x'; 4_096]);
         let full = Self {
             store,
+            message,
             senders: senders.collect(),
             helos: (0..TUPLES)
                 .map(|number| format!("mx{number}.bank.example"))
@@ -229,6 +298,25 @@ impl Full {
             reverse_path: self.senders[sender].as_bytes(),
             ..ATTEMPT
         }
+    }
+
+    /// The same from another network.
+    fn roaming(&self, number: u32) -> Attempt<'_> {
+        Attempt {
+            client: Ipv4Addr::from(0x2d00_0000 + number * 64).into(),
+            ..self.attempt(number)
+        }
+    }
+
+    fn read(&self, number: u32, now: Timestamp) -> Verdict {
+        let attempt = self.roaming(number);
+        let judgement = self.store.judge_content(&attempt, &self.message, now);
+        judgement.verdict
+    }
+
+    fn pass(&self, number: u32, now: Timestamp) {
+        let attempt = self.roaming(number);
+        self.store.note_content_pass(&attempt, &self.message, now);
     }
 
     /// Numbers from 0 on, in an order that no cache foresees, each once.

@@ -25,7 +25,9 @@ pub use self::rights::Rights;
 
 use self::control::Desk;
 use self::sentences::{UpheldSentences, in_force};
-use crate::admin::{self, BoundControl, BoundMetrics, ControlServer, MetricsListen, MetricsServer};
+use crate::admin::{
+    self, BoundControl, BoundMetrics, ControlServer, DroppedSyns, MetricsListen, MetricsServer,
+};
 use crate::chain::chain;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
@@ -90,6 +92,7 @@ impl Daemon {
             policy: Arc::clone(&policy),
             drops: config.xdp.action == Action::Enforce,
         });
+        let dropped_before = DroppedSyns::of(&opened.filter.status());
         let projector = Arc::new(Projector::start(
             opened.filter,
             Arc::clone(&sentences) as _,
@@ -108,7 +111,9 @@ impl Daemon {
         let registry = Arc::new(metrics.registered(log));
         let desk = Arc::new(Desk {
             clock,
+            dropped_before,
             endpoints: milter.endpoints().to_vec(),
+            milter: Arc::clone(&metrics.milter),
             policy: Arc::clone(&policy),
             projector: Arc::clone(&projector),
             registry: Arc::clone(&registry),
@@ -117,6 +122,7 @@ impl Daemon {
             snapshot_interval: config.store.snapshot_interval,
             started: now,
             store,
+            stored: Arc::clone(&metrics.store),
             wants_filter: !config.xdp.interfaces.is_empty(),
         });
         let control = opened

@@ -1,7 +1,8 @@
 //! The table of frames and what must become of each, and the entries they meet.
 //!
-//! Every row stands for itself: no entry that a row meets lets a connection through, so that none
-//! remembers the row before. What has a past is told in [`stories`](crate::stories).
+//! Every row stands for itself: no entry that a row meets lets a connection through, and entries are
+//! written anew where it matters which SYN they dropped before. What has a past is told in
+//! [`stories`](crate::stories).
 
 use std::net::IpAddr;
 

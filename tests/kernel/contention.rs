@@ -42,7 +42,8 @@ fn keeps_its_promises(program: &mut Program, sequence: fn(u32) -> u32) {
 
     let admitted = program.count(Counter::Admitted);
     let repeated = program.count(Counter::Repeated);
-    let dropped = program.count(Counter::RateLimited);
+    let [first, again] = [Counter::RateLimited, Counter::DroppedAgain].map(|it| program.count(it));
+    let dropped = first + again;
     println!("{admitted} admitted, {repeated} repeated, {dropped} dropped");
     assert_eq!(
         admitted,

@@ -19,7 +19,7 @@ use aya::{
 use greygate::clock;
 use greylist_ebpf::{
     abi::{
-        self, Admitted, ClientEntry, Config, Counter, Ipv4Key, Ipv6Key, KernelTime, Level,
+        self, Admitted, ClientEntry, Config, Counter, Dropped, Ipv4Key, Ipv6Key, KernelTime, Level,
         MOST_PRESENCE_WORDS, Presence, PresenceBit, mapped,
     },
     packet::{Address, NewConnection, Octets},
@@ -187,6 +187,14 @@ impl Entry for &HostEntry {
     fn swap_admitted(&self, _: Admitted, next: Admitted) -> bool {
         self.admit(next);
         true
+    }
+
+    fn dropped(&self) -> Dropped {
+        self.entry.get().dropped
+    }
+
+    fn note_dropped(&self, dropped: Dropped) {
+        self.change(|entry| entry.dropped = dropped);
     }
 
     fn count(&self) {

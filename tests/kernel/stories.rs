@@ -81,6 +81,27 @@ fn repeated_syn_is_not_charged_six_times() {
     });
 }
 
+/// Where connections take turns, each SYN looks like a new one: what is counted is no less than the
+/// connections, and may be more.
+#[test]
+fn repeated_syn_of_a_dropped_connection_is_counted_apart() {
+    on_both!(|judge| {
+        judge.put(host(CLIENT), used_up(Level::Block));
+        assert_eq!(knock(judge, 1), Counter::Blocked);
+        for _ in 0..4 {
+            assert_eq!(knock(judge, 1), Counter::DroppedAgain);
+        }
+        for sequence in [2, 1, 2, 1] {
+            assert_eq!(knock(judge, sequence), Counter::Blocked);
+        }
+        let entry = judge.entry(host(CLIENT));
+        assert_eq!(entry.drops, 9, "each SYN");
+        let longer = ClientEntry::new(Level::Block, KernelTime::from_nanos(u64::MAX));
+        judge.put(host(CLIENT), longer.carrying_over(&entry));
+        assert_eq!(knock(judge, 1), Counter::DroppedAgain);
+    });
+}
+
 /// The same SYN read in place, behind tags, and as a copy behind options has one and the same mark.
 #[test]
 fn repeated_syn_is_known_in_every_form() {
@@ -152,7 +173,8 @@ fn under_observation_all_is_computed_and_nothing_dropped() {
 
         judge.configure(CONFIG);
         assert_eq!(knock(judge, 5), Counter::RateLimited);
-        assert_eq!(judge.judge(&frame).counter, Counter::Blocked);
+        let another = v6(CLIENT_V6, TCP, &syn(2));
+        assert_eq!(judge.judge(&another).counter, Counter::Blocked);
     });
 }
 

@@ -23,7 +23,6 @@ fn kernel_judges_every_frame_of_the_table() {
 }
 
 fn judges_every_frame_of_the_table(judge: &mut dyn Judge) {
-    populate(judge);
     for Case {
         name,
         frame,
@@ -31,6 +30,7 @@ fn judges_every_frame_of_the_table(judge: &mut dyn Judge) {
         counter,
     } in cases()
     {
+        populate(judge);
         assert_eq!(judge.judge(&frame), Outcome { action, counter }, "{name}");
     }
 }

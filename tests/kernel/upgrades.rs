@@ -125,6 +125,33 @@ fn pins_of_the_first_version_are_taken_over() {
     stage.assert_dropped(sentenced, mx);
 }
 
+/// As before the program told repeated SYNs of dropped connections apart: one counter less.
+#[test]
+fn maps_with_fewer_counters_are_renewed_with_their_sentences() {
+    let ((), object) = needs!(
+        requirements::network_namespaces(),
+        requirements::xdp_object()
+    );
+    let stage = Stage::new();
+    let (settings, _bpffs) = with_bpffs(&stage, &object);
+    drop(stage.open(&settings));
+    let Cast { sentenced, mx, .. } = CASTS[0];
+    put(&settings, sentenced);
+    let counters = maps(&settings).join(abi::map::COUNTERS);
+    fs::remove_file(&counters).expect("our own pin");
+    map_of(MapType::PerCpuArray, 4, 8, abi::Counter::COUNT - 1)
+        .pin(&counters)
+        .expect("a bpffs");
+
+    let filter = stage.open(&settings);
+    let found = MapInfo::from_pin(&counters).expect("a map").max_entries();
+    assert_eq!(found, abi::Counter::COUNT);
+    assert!(on(filter.as_ref()).interfaces[0].pinned);
+    stage.assert_dropped(sentenced, mx);
+    let on = on(filter.as_ref());
+    assert_eq!(on.drops, on.frames["blocked"] + on.frames["dropped_again"]);
+}
+
 /// Interfaces are renamed by new kernels, new cards and administrators.
 #[test]
 fn interface_of_another_name_is_taken_over() {

@@ -6,6 +6,7 @@ mod content;
 mod cut;
 mod descriptors;
 mod drain;
+mod funnel;
 mod hybrid;
 mod limits;
 mod refusals;

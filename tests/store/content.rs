@@ -223,10 +223,10 @@ fn bounce_is_deferred_at_its_end_and_passes_on_retry_from_anywhere() {
                 ..Policy::default()
             });
             let store = fixture.open();
-            let first = bounce.from_client(member(0));
+            let first = bounce.by_client(member(0));
             assert_eq!(first.answer(&fixture, &store), NEW);
             fixture.wait_seconds(seconds);
-            let retry = bounce.from_client(member(client));
+            let retry = bounce.by_client(member(client));
             let heard = retry.answer(&fixture, &store);
             assert_eq!(heard, Answer::Delivered(expected), "{mode:?} {seconds} s");
         }
@@ -319,7 +319,7 @@ fn trust_is_given_to_the_address_for_the_domain_or_for_all_or_not_at_all() {
 fn trust_of_an_ipv6_client_outlives_sweep_and_restart_and_is_renewed_on_use() {
     let fixture = Fixture::with_policy(by_content());
     let store = fixture.open();
-    let sender = message().from_client("2001:db8:1:2::3".parse().expect("an address"));
+    let sender = message().by_client("2001:db8:1:2::3".parse().expect("an address"));
     comes_again(&fixture, &store, &sender);
     fixture.rows(&store);
     drop(store);
@@ -336,7 +336,7 @@ fn trust_of_an_ipv6_client_outlives_sweep_and_restart_and_is_renewed_on_use() {
         sweep(&fixture, &store);
         assert_eq!(next(), trusted);
     }
-    let neighbour = sender.from_client("2001:db8:1:2::4".parse().expect("an address"));
+    let neighbour = sender.by_client("2001:db8:1:2::4".parse().expect("an address"));
     let neighbour = neighbour.with_id("neighbour@sender.example");
     assert_eq!(neighbour.answer(&fixture, &store), NEW, "not its network");
     fixture.wait_hours(36 * 24);
@@ -424,7 +424,7 @@ fn nothing_is_read_while_greylisting_only_observes() {
                     reverse_path,
                     ..ATTEMPT
                 };
-                let mail = Message::of(attempt).from_client(member(number));
+                let mail = Message::of(attempt).by_client(member(number));
                 let heard = mail.answer(&fixture, &store);
                 assert_eq!(heard, Answer::Delivered("observed"));
             }

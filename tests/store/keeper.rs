@@ -10,7 +10,7 @@ use greygate::store::{Keeper, Store};
 use crate::fixture::{ATTEMPT, Fixture};
 
 /// Waits until `holds`, which the keeper's next rounds must bring about.
-fn await_keeper(what: &str, holds: impl Fn() -> bool) {
+pub(crate) fn await_keeper(what: &str, holds: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !holds() {
         assert!(Instant::now() < deadline, "{what} within 20 s");
@@ -18,7 +18,7 @@ fn await_keeper(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-fn keep(fixture: &Fixture, store: &Arc<Store>) -> Keeper {
+pub(crate) fn keep(fixture: &Fixture, store: &Arc<Store>) -> Keeper {
     let clock: Arc<dyn Clock> = Arc::clone(&fixture.clock) as Arc<dyn Clock>;
     Keeper::start(Arc::clone(store), clock).expect("the system has a thread to give")
 }

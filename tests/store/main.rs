@@ -9,6 +9,7 @@ mod disk;
 mod explain;
 mod failures;
 mod fixture;
+mod funnel;
 mod hopping;
 mod keeper;
 mod ladder;

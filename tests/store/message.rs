@@ -59,7 +59,7 @@ impl<'a> Message<'a> {
     }
 
     /// The same from another client, whose name tells a server.
-    pub(crate) fn from_client(&self, client: IpAddr) -> Self {
+    pub(crate) fn by_client(&self, client: IpAddr) -> Self {
         Self {
             attempt: Attempt {
                 client,

@@ -20,7 +20,7 @@ fn round_robin<'a>(
     let mut heard = Vec::new();
     while heard.len() < 40 {
         let number = u8::try_from(heard.len()).expect("a small number");
-        let message = message(number).from_client(member(number % 15));
+        let message = message(number).by_client(member(number % 15));
         let answer = message.answer(fixture, store);
         heard.push(answer);
         if matches!(answer, Answer::Delivered(_)) {
@@ -44,6 +44,27 @@ fn pool_of_fifteen_is_deferred_twice_and_then_delivered() {
         let store = fixture.open();
         let heard = round_robin(&fixture, &store, minutes, |_| message());
         assert_eq!(heard, DEFERRED_TWICE, "every {minutes} min");
+    }
+}
+
+/// A record holds eight bits of the network that began it: of a thousand networks some look like it.
+#[test]
+fn every_other_network_is_seen_for_another() {
+    let fixture = Fixture::with_known_seed(Policy::default());
+    let store = fixture.open();
+    message().by_client(member(0)).answer(&fixture, &store);
+    fixture.wait_minutes(3);
+    for network in 0..1_000_u16 {
+        let [high, low] = network.to_be_bytes();
+        let sent = message()
+            .with_id(&format!("{network}@sender.example"))
+            .by_client([198, 18 + high, low, 25].into());
+        let heard = sent.answer(&fixture, &store);
+        assert_eq!(
+            heard,
+            Answer::Deferred(Stage::End, "content-new"),
+            "{network}"
+        );
     }
 }
 
@@ -71,12 +92,12 @@ fn address_that_delivered_is_trusted_for_its_domain_and_the_pool_is_read_at_once
     round_robin(&fixture, &store, 5, |_| message());
     fixture.wait_hours(1);
     let next = message().with_id("2@sender.example");
-    let trusted = next.from_client(member(2)).answer(&fixture, &store);
+    let trusted = next.by_client(member(2)).answer(&fixture, &store);
     assert_eq!(trusted, Answer::Delivered("content-trusted"));
-    let another = next.from_client(member(7)).answer(&fixture, &store);
+    let another = next.by_client(member(7)).answer(&fixture, &store);
     assert_eq!(another, Answer::Deferred(Stage::End, "content-new"));
     fixture.wait_minutes(5);
-    let retry = next.from_client(member(8)).answer(&fixture, &store);
+    let retry = next.by_client(member(8)).answer(&fixture, &store);
     assert_eq!(retry, Answer::Delivered("content"), "one deferral");
 }
 
@@ -86,7 +107,7 @@ fn restart_in_the_middle_of_the_wait_costs_a_pool_nothing() {
     let mut store = fixture.open();
     let mut heard = Vec::new();
     for number in 0..3 {
-        let sent = message().from_client(member(number));
+        let sent = message().by_client(member(number));
         heard.push(sent.answer(&fixture, &store));
         fixture.rows(&store);
         drop(store);
@@ -96,12 +117,12 @@ fn restart_in_the_middle_of_the_wait_costs_a_pool_nothing() {
     assert_eq!(heard, DEFERRED_TWICE);
     // What it earned, and that the message is spent, outlives one too.
     let next = message().with_id("2@sender.example");
-    let trusted = next.from_client(member(2)).answer(&fixture, &store);
+    let trusted = next.by_client(member(2)).answer(&fixture, &store);
     assert_eq!(trusted, Answer::Delivered("content-trusted"));
-    let again = message().from_client(member(3)).answer(&fixture, &store);
+    let again = message().by_client(member(3)).answer(&fixture, &store);
     assert_eq!(again, Answer::Delivered("content-again"));
     fixture.wait_minutes(5);
-    let spent = message().from_client(member(4)).answer(&fixture, &store);
+    let spent = message().by_client(member(4)).answer(&fixture, &store);
     assert_eq!(spent, Answer::Deferred(Stage::End, "content-new"));
 }
 
@@ -155,16 +176,16 @@ fn bots_with_one_template_earn_nothing_before_the_delay() {
     let fixture = Fixture::with_known_seed(Policy::default());
     let store = fixture.open();
     // (seconds after the one before, what the next bot hears)
-    let story = [
+    let tries = [
         (0, Answer::Deferred(Stage::Rcpt, "new")),
         (59, Answer::Deferred(Stage::Rcpt, "new")),
         (120, Answer::Deferred(Stage::Rcpt, "new")),
         (1, Answer::Deferred(Stage::End, "content-new")),
         (59, Answer::Deferred(Stage::End, "content-early")),
     ];
-    for (number, (pause, expected)) in (0..).zip(story) {
+    for (number, (pause, expected)) in (0..).zip(tries) {
         fixture.wait_seconds(pause);
-        let bot = message().from_client(member(number));
+        let bot = message().by_client(member(number));
         assert_eq!(bot.answer(&fixture, &store), expected, "bot {number}");
     }
     assert_eq!(store.census().trusted, 0);
@@ -176,7 +197,7 @@ fn botnet_of_fifty_gets_ten_minutes_and_trust_for_one_address_and_domain() {
     let store = fixture.open();
     let mut passed = Vec::new();
     for number in 0..50 {
-        let bot = message().from_client(member(number));
+        let bot = message().by_client(member(number));
         if let Answer::Delivered(why) = bot.answer(&fixture, &store) {
             passed.push((number, why));
         }
@@ -202,7 +223,7 @@ fn botnet_of_fifty_gets_ten_minutes_and_trust_for_one_address_and_domain() {
     fixture.wait_hours(1);
     let other = message().to(["other@here.example".to_owned()]);
     for number in 0..50 {
-        let answer = other.from_client(member(number)).answer(&fixture, &store);
+        let answer = other.by_client(member(number)).answer(&fixture, &store);
         let trusted = number == passed[0].0;
         if trusted {
             assert_eq!(answer, Answer::Delivered("content-trusted"));
@@ -217,7 +238,7 @@ fn botnet_of_fifty_gets_ten_minutes_and_trust_for_one_address_and_domain() {
         reverse_path: b"s@bank.example",
         ..ATTEMPT
     });
-    let forged = other_domain.from_client(member(passed[0].0));
+    let forged = other_domain.by_client(member(passed[0].0));
     assert_eq!(
         forged.answer(&fixture, &store),
         Answer::Deferred(Stage::Rcpt, "new")
@@ -233,7 +254,7 @@ fn template_that_is_sent_for_ever_makes_no_second_address_trusted() {
     let store = fixture.open();
     for minute in 0..24 * 60_u64 {
         let bot = u8::try_from(minute % 250).expect("below 250");
-        message().from_client(member(bot)).answer(&fixture, &store);
+        message().by_client(member(bot)).answer(&fixture, &store);
         fixture.wait_minutes(1);
     }
     assert_eq!(store.census().trusted, 1);
@@ -246,7 +267,7 @@ fn forty_recipients_then_fewer_then_more_are_all_delivered_from_a_pool() {
     let mut rounds = 0;
     for (number, count) in [40, 39, 41, 41, 41].into_iter().enumerate() {
         let number = u8::try_from(number).expect("a small number");
-        let sent = message().to(recipients(count)).from_client(member(number));
+        let sent = message().to(recipients(count)).by_client(member(number));
         let answers = sent.sent(&fixture, &store);
         rounds += 1;
         if answers.iter().all(|it| matches!(it, Answer::Delivered(_))) {
@@ -270,7 +291,7 @@ fn pool_with_many_recipients_gets_through_sessions_that_are_cut() {
         for number in 0..10 {
             let sent = Message {
                 is_cut_short,
-                ..message().to(recipients(25)).from_client(member(number))
+                ..message().to(recipients(25)).by_client(member(number))
             };
             let answers = sent.sent(&fixture, &store);
             rounds += 1;
@@ -291,7 +312,7 @@ fn honest_pool_is_no_offence() {
     for mail in 0..20 {
         let sent = message().with_id(&format!("{mail}@sender.example"));
         for number in 0..15 {
-            sent.from_client(member(number)).answer(&fixture, &store);
+            sent.by_client(member(number)).answer(&fixture, &store);
             fixture.clock.advance(Duration::from_secs(20));
         }
     }

@@ -217,6 +217,30 @@ fn message_that_is_in_its_session_during_a_reload_is_judged_by_what_is_known_of_
     assert_eq!(fixture.metrics.count_of(observed), before + 1);
 }
 
+/// A year ahead it was first read, or passed; nothing of that holds anybody up, or lets anybody
+/// through, for the year to come.
+#[test]
+fn what_a_wrong_clock_left_is_new_once_it_is_set_back() {
+    let year = std::time::Duration::from_hours(365 * 24);
+    for passes in [false, true] {
+        let fixture = Fixture::with_policy(by_content());
+        let store = fixture.open();
+        fixture.clock.advance(year);
+        let new = Verdict::Defer(DeferReason::ContentNew);
+        assert_eq!(send(&fixture, &store, &ATTEMPT, BODY), new);
+        if passes {
+            fixture.wait_minutes(5);
+            let passed = send(&fixture, &store, &from(1), BODY);
+            assert!(matches!(passed, Verdict::Pass(PassReason::Content { .. })));
+        }
+        fixture.clock.set_back(year);
+        assert_eq!(send(&fixture, &store, &from(2), BODY), new);
+        fixture.wait_minutes(5);
+        let passed = send(&fixture, &store, &from(3), BODY);
+        assert!(matches!(passed, Verdict::Pass(PassReason::Content { .. })));
+    }
+}
+
 #[test]
 fn envelope_decides_where_the_network_has_its_share_or_the_table_is_full() {
     for (contents, per_network) in [(1_000, 1), (1, 1_000)] {
@@ -240,8 +264,10 @@ fn envelope_decides_where_the_network_has_its_share_or_the_table_is_full() {
         assert!(matches!(passed, Verdict::Pass(PassReason::Waited { .. })));
         assert_eq!(store.census().contents, 1);
         let metrics = &fixture.metrics;
-        let refused = [&metrics.contents_beyond_share, &metrics.contents_unrecorded];
-        let refused = refused.map(|it| it.get());
+        let refused = [
+            metrics.contents_beyond_share.get(),
+            metrics.contents_unrecorded.get(),
+        ];
         let expected = if contents == 1 { [0, 2] } else { [2, 0] };
         assert_eq!(refused, expected);
         // What waited there has passed by its tuple, and its reverse-path and recipient are done.

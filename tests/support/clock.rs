@@ -19,6 +19,13 @@ impl TestClock {
         let to = self.now().after(duration);
         self.0.store(to.as_millis(), Ordering::SeqCst);
     }
+
+    /// Sets the clock back, as somebody does who finds it wrong.
+    pub fn set_back(&self, duration: Duration) {
+        let to = self.now().since(Timestamp::NEVER.after(duration));
+        let to = Timestamp::NEVER.after(to);
+        self.0.store(to.as_millis(), Ordering::SeqCst);
+    }
 }
 
 impl Default for TestClock {

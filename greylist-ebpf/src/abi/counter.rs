@@ -2,8 +2,8 @@
 
 /// What became of a frame, one reason each: the index into the map [`map::COUNTERS`](super::map::COUNTERS).
 ///
-/// Only frames counted as [`RateLimited`](Self::RateLimited) and [`Blocked`](Self::Blocked) are
-/// dropped; every other one passes.
+/// Only frames counted as [`RateLimited`](Self::RateLimited), [`Blocked`](Self::Blocked) and
+/// [`DroppedAgain`](Self::DroppedAgain) are dropped; every other one passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u32)]
 pub enum Counter {
@@ -53,6 +53,8 @@ pub enum Counter {
     RateLimited,
     /// A new connection beyond [`Config::block`](super::Config::block), dropped.
     Blocked,
+    /// The repeated SYN of the connection that was dropped last of the same sentence, dropped.
+    DroppedAgain,
 }
 
 impl Counter {
@@ -78,10 +80,11 @@ impl Counter {
         Self::Repeated,
         Self::RateLimited,
         Self::Blocked,
+        Self::DroppedAgain,
     ];
 
     /// How many there are.
-    pub const COUNT: u32 = Self::Blocked as u32 + 1;
+    pub const COUNT: u32 = Self::DroppedAgain as u32 + 1;
 
     /// Its index in the map.
     #[inline(always)]
@@ -91,7 +94,7 @@ impl Counter {
 
     /// Whether frames counted under it are dropped.
     pub const fn is_dropped(self) -> bool {
-        matches!(self, Self::RateLimited | Self::Blocked)
+        matches!(self, Self::RateLimited | Self::Blocked | Self::DroppedAgain)
     }
 
     /// Its name in status and metrics.
@@ -117,6 +120,7 @@ impl Counter {
             Self::Repeated => "repeated",
             Self::RateLimited => "rate_limited",
             Self::Blocked => "blocked",
+            Self::DroppedAgain => "dropped_again",
         }
     }
 
@@ -147,6 +151,7 @@ impl Counter {
                 "new connections of rate-limited clients, beyond the rate: DROPPED"
             }
             Self::Blocked => "new connections of blocked clients: DROPPED",
+            Self::DroppedAgain => "repeated SYNs of connections that were dropped: DROPPED",
         }
     }
 }

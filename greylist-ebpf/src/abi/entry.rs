@@ -5,8 +5,8 @@ use super::{Config, KernelTime};
 /// What the kernel holds on one sentenced network.
 ///
 /// User space writes whole entries, since the kernel knows no other way, and carries over what the
-/// program wrote; the program writes [`arrival`](Self::arrival), [`drops`](Self::drops) and
-/// [`admitted`](Self::admitted) in place.
+/// program wrote; the program writes [`arrival`](Self::arrival), [`drops`](Self::drops),
+/// [`admitted`](Self::admitted) and [`dropped`](Self::dropped) in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct ClientEntry {
@@ -15,13 +15,14 @@ pub struct ClientEntry {
     /// The theoretical arrival time of the next connection, by the GCRA (ITU-T I.371, annex A): how
     /// far it lies ahead of the present is how much of the [`Limit`](super::Limit) is used up.
     pub arrival: KernelTime,
-    /// New connections that were dropped, or would have been but for [`Level::Observe`] or
-    /// [`Config::OBSERVE`].
+    /// SYNs that were dropped, or would have been but for [`Level::Observe`] or
+    /// [`Config::OBSERVE`]; one that comes again counts again.
     pub drops: u64,
     /// The last connection that was let through, and how often its SYN has come again.
     pub admitted: Admitted,
     pub(super) level: u8,
-    padding: u8,
+    /// The last connection that a limit did not let through.
+    pub dropped: Dropped,
     /// The [`Config::generation`] under which user space found that the entry overlaps no allowed
     /// network; any other number makes the program ask the trie.
     pub generation: u16,
@@ -37,7 +38,7 @@ impl ClientEntry {
             drops: 0,
             admitted: Admitted::NONE,
             level: level as u8,
-            padding: 0,
+            dropped: Dropped::NONE,
             generation: Config::NO_GENERATION,
         }
     }
@@ -49,6 +50,7 @@ impl ClientEntry {
         let same_limit = self.level == prior.level;
         Self {
             drops: prior.drops,
+            dropped: prior.dropped,
             arrival: if same_limit {
                 prior.arrival
             } else {
@@ -116,6 +118,27 @@ impl Admitted {
     const COUNT: u32 = 7;
 }
 
+/// The last connection that a limit did not let through, so that its SYN, sent again since nobody
+/// answered, is not counted as another connection: 8 bits that tell it from others.
+///
+/// Of connections that all differ, one in 256 is taken for the one before. Where SYNs of several come
+/// in turns, none is known again, and each counts. No more is decided by this than a counter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Dropped(u8);
+
+impl Dropped {
+    /// Nobody.
+    pub const NONE: Self = Self(0);
+
+    /// The connection with this mark.
+    #[inline(always)]
+    pub const fn of(mark: u32) -> Self {
+        let bits = (mark >> 24) as u8;
+        Self(if bits == 0 { 1 } else { bits })
+    }
+}
+
 /// How hard a sentence is, the hardest last. 0 is no level, so that a zeroed entry is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -156,6 +179,14 @@ mod tests {
             admitted = admitted.again();
         }
         assert!(!admitted.is_again(mark));
+    }
+
+    #[test]
+    fn every_dropped_connection_is_somebody() {
+        for high in 0..=0xff {
+            assert_ne!(Dropped::of(high << 24), Dropped::NONE, "{high:#x}");
+        }
+        assert_ne!(Dropped::of(0x0200_0000), Dropped::of(0x0300_0000));
     }
 
     #[test]

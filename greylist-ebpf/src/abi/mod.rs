@@ -17,7 +17,7 @@ mod time;
 
 pub use config::{Config, Limit};
 pub use counter::Counter;
-pub use entry::{Admitted, ClientEntry, Level};
+pub use entry::{Admitted, ClientEntry, Dropped, Level};
 pub use event::{Event, mapped};
 pub use key::{Ipv4Key, Ipv6Key, MOST_PRESENCE_WORDS, Presence, PresenceBit, presence_words};
 pub use time::{KernelTime, Moment};
@@ -114,6 +114,7 @@ const _: () = {
     assert!(core::mem::offset_of!(ClientEntry, drops) == 16);
     assert!(core::mem::offset_of!(ClientEntry, admitted) == 24);
     assert!(core::mem::offset_of!(ClientEntry, level) == 28);
+    assert!(core::mem::offset_of!(ClientEntry, dropped) == 29);
     assert!(core::mem::offset_of!(ClientEntry, generation) == 30);
     assert!(size_of::<Presence>() == 16 && size_of::<Limit>() == 16);
     assert!(size_of::<Config>() == 48 && align_of::<Config>() == 8);

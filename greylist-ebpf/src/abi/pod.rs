@@ -11,7 +11,7 @@ use super::{ClientEntry, Config, Event, Ipv4Key, Ipv6Key, Presence};
 unsafe impl aya::Pod for Ipv4Key {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Ipv6Key {}
-// SAFETY: as above; `KernelTime` and `Admitted` are transparent integers.
+// SAFETY: as above; `KernelTime`, `Admitted` and `Dropped` are transparent integers.
 unsafe impl aya::Pod for ClientEntry {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Presence {}

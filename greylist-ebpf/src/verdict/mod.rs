@@ -12,7 +12,7 @@ mod tables;
 pub use tables::{Entry, Nearby, Tables};
 
 use crate::{
-    abi::{Admitted, Config, Counter, KernelTime, Level, Limit},
+    abi::{Admitted, Config, Counter, Dropped, KernelTime, Level, Limit},
     gcra::Conformance,
     packet::{self, Frame, NewConnection},
 };
@@ -202,6 +202,11 @@ fn limit<E: Entry>(
             entry.swap_arrival(arrival, furthest);
         }
     }
+    let dropped = Dropped::of(mark);
+    if entry.dropped() == dropped {
+        return Outcome::drop(Counter::DroppedAgain);
+    }
+    entry.note_dropped(dropped);
     Outcome::drop(beyond)
 }
 
@@ -234,6 +239,7 @@ mod tests {
         generation: u16,
         arrival: Cell<KernelTime>,
         admitted: Cell<Admitted>,
+        dropped: Cell<Dropped>,
         drops: Cell<u64>,
         /// Somebody else is always faster.
         contended: bool,
@@ -247,6 +253,7 @@ mod tests {
                 generation: GENERATION,
                 arrival: Cell::default(),
                 admitted: Cell::default(),
+                dropped: Cell::default(),
                 drops: Cell::default(),
                 contended: false,
             }
@@ -341,6 +348,14 @@ mod tests {
             unchanged
         }
 
+        fn dropped(&self) -> Dropped {
+            self.dropped.get()
+        }
+
+        fn note_dropped(&self, dropped: Dropped) {
+            self.dropped.set(dropped);
+        }
+
         fn count(&self) {
             self.drops.set(self.drops.get() + 1);
         }
@@ -432,6 +447,37 @@ mod tests {
     }
 
     #[test]
+    fn repeated_syn_of_a_dropped_connection_is_no_further_connection() {
+        for (level, beyond) in [
+            (Level::Rate, Counter::RateLimited),
+            (Level::Block, Counter::Blocked),
+        ] {
+            let row = Row::new(level);
+            row.arrival.set(KernelTime::from_nanos(40));
+            let world = host(row);
+            assert_eq!(knock(&world, 1), beyond);
+            for _ in 0..10 {
+                assert_eq!(knock(&world, 1), Counter::DroppedAgain);
+            }
+            assert_eq!(knock(&world, 2), beyond);
+            assert_eq!(knock(&world, 1), beyond, "no longer the last");
+            assert_eq!(drops(&world), 13, "each SYN");
+        }
+    }
+
+    #[test]
+    fn repeated_syn_passes_when_it_is_due_though_it_was_dropped() {
+        let row = Row::new(Level::Rate);
+        row.arrival.set(KernelTime::from_nanos(30));
+        let world = host(row);
+        assert_eq!(knock(&world, 1), Counter::RateLimited);
+        assert_eq!(knock(&world, 1), Counter::DroppedAgain);
+        world.now.set(10);
+        assert_eq!(knock(&world, 1), Counter::Admitted);
+        assert_eq!(knock(&world, 1), Counter::Repeated);
+    }
+
+    #[test]
     fn lost_swap_is_a_drop() {
         let mut row = Row::new(Level::Rate);
         row.contended = true;
@@ -440,7 +486,7 @@ mod tests {
         let row = world.host.as_ref().expect("it was put there");
         assert_eq!(row.admitted.get(), Admitted::NONE);
         row.admitted.set(Admitted::first(connection(1).mark()));
-        assert_eq!(knock(&world, 1), Counter::RateLimited, "a repetition, too");
+        assert_eq!(knock(&world, 1), Counter::DroppedAgain, "a repetition, too");
         assert_eq!(drops(&world), 2);
     }
 

@@ -1,7 +1,7 @@
 //! What the rule must be told of the maps and the clock.
 
 use crate::{
-    abi::{Admitted, Config, Counter, KernelTime, Level},
+    abi::{Admitted, Config, Counter, Dropped, KernelTime, Level},
     packet::{Address, NewConnection},
 };
 
@@ -74,6 +74,12 @@ pub trait Entry {
     /// Writes `next` if the last connection is still `seen`; whether it was.
     fn swap_admitted(&self, seen: Admitted, next: Admitted) -> bool;
 
-    /// Counts one new connection that is dropped, or would be.
+    /// The last connection that a limit did not let through.
+    fn dropped(&self) -> Dropped;
+
+    /// Writes the connection that is not let through now.
+    fn note_dropped(&self, dropped: Dropped);
+
+    /// Counts one SYN that is dropped, or would be.
     fn count(&self);
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::actions::{Actions, HistoryFacts};
 use super::control::{Control, ControlError};
+use super::funnel::FunnelFacts;
 use super::order::Target;
 use super::report::Report;
 use super::request::{Census, Forgiven, Health, Punished, SnapshotWritten, Status, XdpStatus};
@@ -54,6 +55,7 @@ impl Control for Ledger {
             punish_action: "enforce".to_owned(),
             actions: Actions::default(),
             history: HistoryFacts::default(),
+            funnel: FunnelFacts::default(),
             store: Census::default(),
             xdp: self.xdp_status().filter,
             counters: BTreeMap::new(),

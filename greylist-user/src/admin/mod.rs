@@ -13,6 +13,7 @@ mod client;
 mod control;
 mod count;
 mod door;
+mod funnel;
 #[cfg(test)]
 mod ledger;
 mod metrics;
@@ -27,6 +28,9 @@ pub use actions::{Actions, HistoryFacts};
 pub use client::{CallError, call};
 pub use control::{Control, ControlError};
 pub use count::Metrics;
+pub use funnel::{
+    Amount, DroppedSyns, FateFact, FunnelCounts, FunnelFacts, GivenUp, KernelRefusals, Share,
+};
 pub use metrics::{BoundMetrics, MetricsError, MetricsServer, counts};
 pub use order::{InvalidTarget, OrderedLevel, Refusal, Target};
 pub use report::{InvalidReport, Report, Reported};

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::actions::{Actions, HistoryFacts};
+use super::funnel::FunnelFacts;
 use super::order::{OrderedLevel, Target};
 use super::report::{Report, Reported};
 use super::why::{Why, WhyQuestion};
@@ -170,6 +171,9 @@ pub struct Status {
     /// How long greygate has been watching.
     #[serde(default)]
     pub history: HistoryFacts,
+    /// What became of mail.
+    #[serde(default)]
+    pub funnel: FunnelFacts,
     /// What the store holds.
     pub store: Census,
     /// How the kernel filter is.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::funnel::funnel;
 use super::paper::{Paper, number};
 use super::why;
 use crate::admin::{Answer, Forgiven, Health, HistoryFacts, SentenceLine, Status, XdpStatus};
@@ -126,6 +127,7 @@ fn status(status: &Status, paper: &mut Paper) {
     }
     paper.row("restored", &store.restored);
     filter(&status.xdp, paper);
+    funnel(&status.funnel, paper);
     counters(&status.counters, paper);
 }
 

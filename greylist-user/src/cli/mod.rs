@@ -8,6 +8,7 @@ mod args;
 mod check_config;
 mod commands;
 mod failure;
+mod funnel;
 mod moment;
 mod paper;
 mod reports;

@@ -10,14 +10,15 @@ use prometheus_client::registry::Registry;
 
 use super::sentences::UpheldSentences;
 use crate::admin::{
-    self, Actions, Census, Control, ControlError, Forgiven, Health, HistoryFacts, KernelEntry,
-    KernelFacts, Punished, Report, SnapshotWritten, Status, Target, Why, WhyQuestion, XdpStatus,
+    self, Actions, Census, Control, ControlError, DroppedSyns, Forgiven, FunnelCounts, FunnelFacts,
+    Health, HistoryFacts, KernelEntry, KernelFacts, Punished, Report, SnapshotWritten, Status,
+    Target, Why, WhyQuestion, XdpStatus,
 };
 use crate::chain::chain;
 use crate::clock::Clock;
 use crate::config::format_duration;
 use crate::kernel::{FilterStatus, ObtainedMode, Projector, SentenceSource};
-use crate::milter::Endpoint;
+use crate::milter::{self, Endpoint};
 use crate::policy::{
     Action, Persistence, Policy, Sentence, SentenceLevel, SentenceReason, SentencedClient,
     Timestamp,
@@ -27,7 +28,10 @@ use crate::store::{self, Store};
 /// Answers for all rooms.
 pub(super) struct Desk {
     pub(super) clock: Arc<dyn Clock>,
+    /// What the kernel had dropped when the daemon started.
+    pub(super) dropped_before: Option<DroppedSyns>,
     pub(super) endpoints: Vec<Endpoint>,
+    pub(super) milter: Arc<milter::Metrics>,
     pub(super) policy: Arc<ArcSwap<Policy>>,
     pub(super) projector: Arc<Projector>,
     pub(super) registry: Arc<Registry>,
@@ -36,6 +40,7 @@ pub(super) struct Desk {
     pub(super) snapshot_interval: Duration,
     pub(super) started: Timestamp,
     pub(super) store: Arc<Store>,
+    pub(super) stored: Arc<store::Metrics>,
     /// Whether the configuration names an interface to filter on.
     pub(super) wants_filter: bool,
 }
@@ -56,6 +61,7 @@ impl Control for Desk {
             punish_action: policy.punish.action.as_str().to_owned(),
             actions: self.actions(&policy),
             history: HistoryFacts::of(self.store.history(), &policy, now),
+            funnel: self.funnel(),
             store: self.census(now),
             xdp: self.projector.status(),
             counters: admin::counts(&self.registry),
@@ -281,6 +287,19 @@ impl Desk {
                 .map(KernelEntry::of)
                 .collect(),
         }
+    }
+
+    fn funnel(&self) -> FunnelFacts {
+        let before = self.dropped_before.unwrap_or_default();
+        let syns = DroppedSyns::of(&self.projector.status()).map(|it| it.since(before));
+        FunnelFacts::of(&FunnelCounts {
+            since: self.started.as_millis() / 1_000,
+            fates: self.milter.funnel.tallies(),
+            unsized_messages: self.milter.funnel.unsized_messages(),
+            tuples: self.stored.tuples_given_up.get(),
+            contents: self.stored.contents_given_up.get(),
+            syns,
+        })
     }
 
     fn census(&self, now: Timestamp) -> Census {

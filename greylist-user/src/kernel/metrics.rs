@@ -57,7 +57,7 @@ impl Metrics {
         let registry = registry.sub_registry_with_prefix("xdp");
         registry.register(
             "frames",
-            "Frames seen by the kernel program, by what became of them; only `rate_limited` and `blocked` ones were dropped",
+            "Frames seen by the kernel program, by what became of them; only `rate_limited`, `blocked` and `dropped_again` ones were dropped",
             self.frames.clone(),
         );
         registry.register(

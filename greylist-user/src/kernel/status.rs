@@ -60,7 +60,7 @@ pub struct OnStatus {
     pub memory: u64,
     /// Frames seen since the maps were made, by what became of them; all CPUs together.
     pub frames: BTreeMap<String, u64>,
-    /// New connections dropped since the maps were made.
+    /// SYNs dropped since the maps were made; one that comes again counts again.
     pub drops: u64,
 }
 

@@ -8,6 +8,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::funnel::Funnel;
+
 /// Counters and gauges of the milter.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
@@ -26,6 +28,8 @@ pub struct Metrics {
     /// Connections ended, by reason: `quit` and `eof` are the MTA's way, everything else is a
     /// trouble with a name.
     pub ended: Family<Reason, Counter>,
+    /// What became of each message.
+    pub funnel: Funnel,
     /// Headers added to messages that passed.
     pub headers_added: Counter,
     /// Probe sessions that went away before DATA, and so count for nothing.
@@ -60,6 +64,7 @@ impl Metrics {
             contents_read,
             deferrals,
             ended,
+            funnel,
             headers_added,
             probes_quit,
             recipients_rejected,
@@ -83,6 +88,7 @@ impl Metrics {
         registry.register("contents_read", "Messages read to their end", contents_read);
         registry.register("deferrals", "Deferrals told, by stage", deferrals.by_stage);
         registry.register("ended", "Connections ended, by reason", ended);
+        funnel.register(registry);
         registry.register("headers_added", "Headers added", headers_added);
         registry.register(
             "probes_quit",
@@ -189,7 +195,7 @@ pub(super) enum Stage {
 
 impl Stage {
     /// The word for it in log and metrics.
-    pub(super) fn word(self) -> &'static str {
+    pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Rcpt => "rcpt",
             Self::Data => "data",

@@ -25,6 +25,7 @@ use super::{
     context::Context,
     envelope::Envelope,
     frame::Frame,
+    funnel::Course,
     ledger::{AddedHeader, Answer, Debt, LedgerError},
     macros::{AUTH_AUTHEN, DAEMON_ADDR, Macros, QUEUE_ID},
     negotiate::{Needs, Terms},
@@ -49,6 +50,8 @@ pub struct Session {
     server: ServerMark,
     envelope: Envelope,
     transaction: Option<Transaction>,
+    /// What became of the transaction's message so far.
+    course: Course,
     /// The message of the transaction, from DATA on, if it is to be read.
     message: Option<Box<MessageHasher>>,
     /// Recipients of this session that were deferred at RCPT.
@@ -74,6 +77,7 @@ impl Session {
             server: ServerMark::UNKNOWN,
             envelope: Envelope::default(),
             transaction: None,
+            course: Course::default(),
             message: None,
             deferred: 0,
             is_turned_away: false,
@@ -240,6 +244,7 @@ impl Session {
             return Said::Continue;
         }
         self.envelope.set_reverse_path(path.address);
+        self.course = Course::announcing(path.announced_size());
         self.transaction = Some(Transaction {
             announced_size: path.announced_size(),
             authenticated,
@@ -281,6 +286,10 @@ impl Session {
 
     fn end_transaction(&mut self) -> Said {
         self.count_quit_probe();
+        self.context
+            .metrics
+            .funnel
+            .count(&mem::take(&mut self.course));
         self.transaction = None;
         self.message = None;
         self.authenticated = false;
@@ -306,6 +315,13 @@ impl Session {
         self.is_turned_away = false;
         self.envelope.set_client_name(b"");
         Said::Continue
+    }
+}
+
+/// An MTA may hang up without a word.
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.end_transaction();
     }
 }
 

@@ -250,7 +250,7 @@ mod tests {
         let left = Duration::from_secs(1);
         let early = Verdict::Defer(DeferReason::ContentEarly { left });
         assert_eq!(reads_at(&mut record, &policy, 59), early);
-        let waited = Duration::from_secs(60);
+        let waited = Duration::from_mins(1);
         let passes = Verdict::Pass(PassReason::Content { waited });
         assert_eq!(reads_at(&mut record, &policy, 60), passes);
     }

@@ -98,7 +98,7 @@ pub fn decide(
     policy: &Policy,
     prior: Option<&Record>,
     attempt: &Attempt<'_>,
-    circumstances: &Circumstances,
+    circumstances: Circumstances,
     now: Timestamp,
 ) -> Decision {
     let mut decision = decide_by_tuple(policy, prior, attempt, circumstances, now);
@@ -110,12 +110,12 @@ fn decide_by_tuple(
     policy: &Policy,
     prior: Option<&Record>,
     attempt: &Attempt<'_>,
-    circumstances: &Circumstances,
+    circumstances: Circumstances,
     now: Timestamp,
 ) -> Decision {
     let Circumstances {
         helo_hops, reads, ..
-    } = *circumstances;
+    } = circumstances;
     let defer = |reason, next, noted| defer(policy, reads, reason, next, noted);
     let begin = |life, reason| {
         let mut first = Record::begun(life, now);

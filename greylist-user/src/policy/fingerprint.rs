@@ -50,8 +50,8 @@ impl Fingerprint {
 /// Half of it is its hash: it is a keyed hash already.
 impl Hash for Fingerprint {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+        let half = self.0.first_chunk();
+        state.write_u64(half.map_or(0, |half| u64::from_le_bytes(*half)));
     }
 }
 

@@ -32,7 +32,7 @@ pub struct PairRecord {
     /// The contact that began this life of the record, to the second that it lies in.
     pub first_seen: Second,
     /// A part of the mark of the network that began it: two networks in 256 look the same, and
-    /// then a roaming retry from the other one is taken for an ordinary one.
+    /// then the second attempt of the other one is taken for its own retry.
     pub network: u8,
     /// Contacts, one a minute.
     pub contacts: u8,
@@ -86,9 +86,16 @@ impl PairRecord {
         }
     }
 
-    /// Whether an attempt from `network` at `now` is a roaming retry.
-    pub fn roams(&self, policy: &Policy, network: NetworkMark, now: Timestamp) -> bool {
-        network.part() != self.network
+    /// Whether an attempt from `network` at `now` is a roaming retry. One whose tuple `is_new` is
+    /// from a network that cannot have begun the record.
+    pub fn roams(
+        &self,
+        policy: &Policy,
+        network: NetworkMark,
+        is_new: bool,
+        now: Timestamp,
+    ) -> bool {
+        (is_new || network.part() != self.network)
             && !self.has_lapsed(policy, now)
             && self.waited(now) >= policy.delay
     }
@@ -195,7 +202,7 @@ mod tests {
     fn roams_from_another_network_after_the_delay_until_it_lapses() {
         let policy = Policy::default();
         let begun = PairRecord::begun(1, HERE, T0);
-        let roams = |network, seconds| begun.roams(&policy, network, after(seconds));
+        let roams = |network, seconds| begun.roams(&policy, network, false, after(seconds));
         let delay = policy.delay.as_secs();
         assert!(!roams(THERE, 0));
         assert!(!roams(THERE, delay - 1));
@@ -206,14 +213,17 @@ mod tests {
     }
 
     #[test]
-    fn networks_that_look_the_same_are_taken_for_one_and_no_more() {
+    fn networks_that_look_the_same_are_told_apart_by_what_is_remembered_of_them() {
         let policy = Policy::default();
         let begun = PairRecord::begun(1, HERE, T0);
         let alike = NetworkMark::from_bits(HERE.to_bits() | 0x100);
-        assert!(!begun.roams(&policy, alike, after(300)));
+        assert!(!begun.roams(&policy, alike, false, after(300)));
+        // Nothing is remembered of its tuple, as of that of the network that began.
+        assert!(begun.roams(&policy, alike, true, after(300)));
+        assert!(!begun.roams(&policy, alike, true, after(179)));
         // The next of the pool is seen for what it is.
         let next = PairRecord::contacted(Some(&begun), &policy, alike, after(300));
-        assert!(next.roams(&policy, THERE, after(600)));
+        assert!(next.roams(&policy, THERE, false, after(600)));
     }
 
     #[test]
@@ -281,7 +291,7 @@ mod tests {
         let anew = record.begun_anew(THERE, passed);
         assert_eq!((anew.life, anew.contacts), (record.life + 1, 0));
         assert_eq!(anew.first_seen, passed.into());
-        assert!(anew.roams(&policy, HERE, after(6_000 + 180)));
+        assert!(anew.roams(&policy, HERE, false, after(6_000 + 180)));
         assert!(!anew.has_persisted(&policy, after(6_000 + 7_200)));
         assert_eq!(record.merge(anew), anew, "it is the later life");
     }
@@ -298,13 +308,13 @@ mod tests {
         };
         let pair = contacted(&policy, [0, 300, 600]);
         let waited = pair.waited_with(&read_at(&[300, 600]), after(600));
-        assert_eq!(waited, Duration::from_secs(600), "with what came before");
+        assert_eq!(waited, Duration::from_mins(10), "with what came before");
         let known = pair.begun_anew(THERE, after(600));
         let known = [4_000, 4_300].into_iter().fold(known, |known, at| {
             PairRecord::contacted(Some(&known), &policy, HERE, after(at))
         });
         let waited = known.waited_with(&read_at(&[4_000, 4_300]), after(4_300));
-        assert_eq!(waited, Duration::from_secs(300));
+        assert_eq!(waited, Duration::from_mins(5));
     }
 
     #[test]
@@ -324,7 +334,7 @@ mod tests {
             ..PairRecord::begun(1, HERE, after(hours(24 * 365)))
         };
         assert!(ahead.has_lapsed(&policy, T0));
-        assert!(!ahead.roams(&policy, THERE, T0));
+        assert!(!ahead.roams(&policy, THERE, true, T0));
         assert!(!ahead.has_persisted(&policy, T0));
         let next = PairRecord::contacted(Some(&ahead), &policy, THERE, T0);
         assert_eq!(next, PairRecord::begun(2, THERE, T0));
@@ -398,6 +408,10 @@ mod tests {
                 let expected = number >= 5 && at >= 3_600;
                 prop_assert_eq!(record.has_persisted(&policy, after(at)), expected, "{:?}", record);
                 prop_assert_eq!(record.first_seen, Second::from(T0));
+                if expected {
+                    // What comes later keeps it no longer.
+                    break;
+                }
             }
         }
     }

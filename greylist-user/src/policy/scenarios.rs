@@ -43,7 +43,7 @@ impl Story {
         at: Duration,
     ) -> Decision {
         let prior = self.record.as_ref();
-        let decision = decide(&self.policy, prior, attempt, &circumstances, T0.after(at));
+        let decision = decide(&self.policy, prior, attempt, circumstances, T0.after(at));
         self.record = Some(decision.next);
         decision
     }

@@ -223,9 +223,8 @@ impl Seed {
 
 impl PairKey {
     /// The half of it that the record of the pair is found by.
-    pub const fn tag(self) -> PairTag {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        PairTag([a, b, c, d, e, f, g, h])
+    pub fn tag(self) -> PairTag {
+        PairTag(self.0.first_chunk().copied().unwrap_or_default())
     }
 }
 

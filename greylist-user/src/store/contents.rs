@@ -10,6 +10,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use prometheus_client::metrics::counter::Counter;
+
 use crate::policy::{
     ContentRecord, ContentStanding, Fingerprint, NetworkMark, Policy, Second, Timestamp,
 };
@@ -25,6 +27,8 @@ pub(super) struct Contents {
     shares: Box<[AtomicU32]>,
     /// Most of them while there is room.
     share: u32,
+    /// Fingerprints that lapsed before their message passed.
+    given_up: Counter,
 }
 
 /// What a pass of a message was.
@@ -50,13 +54,14 @@ pub(super) enum NoRoom {
 impl Contents {
     /// An empty table for `capacity` messages, `share` of them from one network. Memory is taken as
     /// it fills.
-    pub(super) fn growing(capacity: usize, share: u32) -> Self {
+    pub(super) fn growing(capacity: usize, share: u32, given_up: Counter) -> Self {
         Self {
             by_message: Table::growing(capacity),
             shares: std::iter::repeat_with(AtomicU32::default)
                 .take(NetworkMark::COUNT)
                 .collect(),
             share,
+            given_up,
         }
     }
 
@@ -75,6 +80,9 @@ impl Contents {
             if next.network != record.network {
                 self.take(next.network)?;
                 self.give_back(record.network);
+            }
+            if standing == ContentStanding::Lapsed {
+                self.note_lapsed(record);
             }
             *record = next;
             Ok(standing)
@@ -97,6 +105,9 @@ impl Contents {
                     network
                 };
                 self.give_back(spare);
+                if standing == ContentStanding::Lapsed {
+                    self.note_lapsed(prior);
+                }
             }
             (next, standing)
         });
@@ -146,7 +157,13 @@ impl Contents {
 
     /// Sweeps aisle `number`.
     pub(super) fn sweep_aisle(&self, number: usize, policy: &Policy, now: Timestamp) -> Walked {
-        self.retain_in_aisle(number, |record| !record.has_lapsed(policy, now))
+        self.retain_in_aisle(number, |record| {
+            let has_lapsed = record.has_lapsed(policy, now);
+            if has_lapsed {
+                self.note_lapsed(record);
+            }
+            !has_lapsed
+        })
     }
 
     /// Forgets everything.
@@ -183,8 +200,8 @@ impl Contents {
     }
 
     /// Most messages that one network may have now: its share until the table is half full, then
-    /// the less the fuller it is, but one at least, unless its share is none. So a flood from a hundred networks comes to
-    /// rest before the table is full.
+    /// the less the fuller it is, but one at least, unless its share is none. So a flood from a
+    /// hundred networks comes to rest before the table is full.
     fn share_now(&self) -> u32 {
         let capacity = self.by_message.capacity() as u64;
         let free = capacity.saturating_sub(self.by_message.len() as u64);
@@ -192,6 +209,13 @@ impl Contents {
         u32::try_from(share)
             .unwrap_or(self.share)
             .max(self.share.min(1))
+    }
+
+    /// Counts a message that never came back, once: its record is removed, or a new life of it begins.
+    fn note_lapsed(&self, record: &ContentRecord) {
+        if record.passed == Second::NEVER {
+            self.given_up.inc();
+        }
     }
 
     fn share_of(&self, network: NetworkMark) -> &AtomicU32 {

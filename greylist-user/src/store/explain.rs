@@ -200,7 +200,7 @@ impl Store {
         let failure = self.failures.by_message.get(&failure_key);
         let trust = self.trust.get(&trust_key);
         let content_trust_key = self.seed.content_trust_key(policy.content.trust, attempt);
-        let pair = self.pairs.get(&self.seed.pair_key(attempt).tag());
+        let pair = self.pairs.get(self.seed.pair_key(attempt).tag());
         let known = MailStanding {
             tuple: self.tuples.get(&tuple_key),
             trust,
@@ -247,7 +247,10 @@ impl Store {
             return gets(Verdict::Pass(PassReason::Unrecorded));
         }
         let mark = self.seed.network_key(network).mark();
-        let roams = known.pair.is_some_and(|it| it.roams(policy, mark, now));
+        let is_new = known.tuple.is_none();
+        let roams = known
+            .pair
+            .is_some_and(|it| it.roams(policy, mark, is_new, now));
         let circumstances = Circumstances {
             helo_hops: self.hops.slows(policy, &self.seed, network, attempt, now),
             after_failure: known.failure.is_some_and(|failure| {
@@ -256,7 +259,7 @@ impl Store {
             reads: policy::reads(policy, attempt, false),
         };
         let mut decision =
-            policy::decide(policy, known.tuple.as_ref(), attempt, &circumstances, now);
+            policy::decide(policy, known.tuple.as_ref(), attempt, circumstances, now);
         read_what_roams(&mut decision, policy, attempt, roams);
         MailStanding {
             next: judgement_of(&decision, circumstances, policy),

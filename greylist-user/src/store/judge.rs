@@ -7,9 +7,9 @@
 use std::sync::atomic::Ordering;
 
 use crate::policy::{
-    self, Attempt, Circumstances, ClientNetwork, Decision, Fingerprint, Grounds, Judge, Judgement,
-    MessageHasher, NetworkKey, Offence, PairKey, PassReason, Policy, RefuseReason, Repute, Seed,
-    SentencedClient, Timestamp, TrustKey, TrustRecord, Verdict,
+    self, Attempt, Circumstances, ClientNetwork, Decision, DeferReason, Fingerprint, Grounds,
+    Judge, Judgement, MessageHasher, NetworkKey, Offence, PairKey, PassReason, Policy,
+    RefuseReason, Repute, Seed, SentencedClient, Timestamp, TrustKey, TrustRecord, Verdict,
 };
 
 use super::Store;
@@ -182,7 +182,10 @@ impl Store {
         };
         let tuple_key = self.seed.tuple_key(network, attempt);
         let decided = self.tuples.update(tuple_key, |prior| {
-            let decision = policy::decide(policy, prior, attempt, &circumstances, now);
+            let decision = policy::decide(policy, prior, attempt, circumstances, now);
+            if let Some(prior) = prior.filter(|it| it.life != decision.next.life) {
+                self.metrics.note_lapsed_tuple(policy, prior);
+            }
             (decision.next, decision)
         });
         // What came of a failure stands, whether or not there is room for the tuple.
@@ -219,11 +222,12 @@ impl Store {
         match verdict {
             Verdict::Defer(_) | Verdict::Read(_) => {
                 let mark = keyed.network_key.mark();
+                let is_new = verdict == Verdict::Defer(DeferReason::New);
                 self.pairs
-                    .note_contact(policy, tag, mark, &self.metrics, now)
+                    .note_contact(policy, tag, mark, is_new, &self.metrics, now)
             }
             Verdict::Pass(PassReason::Waited { .. }) => {
-                self.pairs.end(&tag);
+                self.pairs.end(tag);
                 false
             }
             _ => false,

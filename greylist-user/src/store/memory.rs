@@ -133,8 +133,8 @@ mod tests {
     fn memory_of_what_is_read_grows_with_what_may_be_remembered() {
         let megabytes = |contents, capacity| {
             let settings = Settings {
-                contents,
                 capacity,
+                contents,
                 ..Settings::default()
             };
             (

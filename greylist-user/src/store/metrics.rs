@@ -9,7 +9,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::policy::{
-    Action, DeferReason, Offence, Outcome, PassReason, ReadReason, RefuseReason, Verdict,
+    Action, DeferReason, Mode, Offence, Outcome, PassReason, Policy, ReadReason, Record,
+    RefuseReason, Verdict,
 };
 
 /// The store's counters and gauges. Cloning shares them.
@@ -35,6 +36,8 @@ pub struct Metrics {
     pub tuples: Gauge,
     /// Tuples that may be held.
     pub tuple_capacity: Gauge,
+    /// Tuples of which the retry window closed before they passed, where waiting has them pass.
+    pub tuples_given_up: Counter,
     /// Records of trust held.
     pub trusted: Gauge,
     /// Fingerprints of messages held.
@@ -45,6 +48,8 @@ pub struct Metrics {
     pub contents_unrecorded: Counter,
     /// Those of which it did since their network has its share.
     pub contents_beyond_share: Counter,
+    /// Fingerprints of which the retry window closed before their message passed.
+    pub contents_given_up: Counter,
     /// Reverse-paths and recipients held of which mail is pending.
     pub pairs: Gauge,
     /// Those not recorded since too many are.
@@ -126,11 +131,13 @@ impl Metrics {
             would_wait "Attempts that passed, and would have waited on if the extra delay were enforced"
             tuples "Tuples held"
             tuple_capacity "Tuples that may be held"
+            tuples_given_up "Tuples whose retry window closed before they passed: they never came back"
             trusted "Senders that have earned trust or are earning it"
             contents "Fingerprints of messages held"
             content_capacity "Fingerprints of messages that may be held"
             contents_unrecorded "Messages decided by their envelope since no more fingerprints may be held"
             contents_beyond_share "Messages decided by their envelope since their network has its share of fingerprints"
+            contents_given_up "Fingerprints whose retry window closed before their message passed"
             pairs "Reverse-paths and recipients held of which mail is pending"
             pairs_unrecorded "Reverse-paths and recipients not recorded since too many are"
             trust_unrecorded "Passes that earned no trust since the store was full"
@@ -191,6 +198,15 @@ impl Metrics {
         self.by_outcome[offence as usize][outcome as usize].get()
     }
 
+    /// Counts a tuple whose record has lapsed, once: it is removed, or a new life of it begins. Where
+    /// greylisting only observes, its mail was not deferred; in content mode no tuple passes.
+    pub(super) fn note_lapsed_tuple(&self, policy: &Policy, record: &Record) {
+        let must_wait = policy.action == Action::Enforce && policy.mode != Mode::Content;
+        if must_wait && !record.has_passed() {
+            self.tuples_given_up.inc();
+        }
+    }
+
     /// Clients caught at relay hopping, whether anything follows being `action`'s word.
     pub fn hopping_caught(&self, action: Action) -> Counter {
         self.hopping_caught.get_or_create_owned(&action.into())
@@ -237,11 +253,13 @@ impl Default for Metrics {
             would_wait: Counter::default(),
             tuples: Gauge::default(),
             tuple_capacity: Gauge::default(),
+            tuples_given_up: Counter::default(),
             trusted: Gauge::default(),
             contents: Gauge::default(),
             content_capacity: Gauge::default(),
             contents_unrecorded: Counter::default(),
             contents_beyond_share: Counter::default(),
+            contents_given_up: Counter::default(),
             pairs: Gauge::default(),
             pairs_unrecorded: Counter::default(),
             trust_unrecorded: Counter::default(),

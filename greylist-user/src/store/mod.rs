@@ -256,7 +256,11 @@ impl Store {
             clients: Clients::growing(settings.clients),
             reputations: Reputations::growing(settings.clients, Arc::clone(&metrics)),
             hops: Hops::new(Arc::clone(&metrics)),
-            contents: Contents::growing(settings.contents, settings.contents_per_network),
+            contents: Contents::growing(
+                settings.contents,
+                settings.contents_per_network,
+                metrics.contents_given_up.clone(),
+            ),
             pairs: Pairs::reserved(settings.capacity),
             failures: Failures::new(metrics.failures_unrecorded.clone()),
             begun: AtomicU64::new(now.as_millis()),

@@ -24,17 +24,18 @@ impl Pairs {
         }
     }
 
-    /// Notes an attempt from `network` that did not pass. Says whether it was a roaming retry.
+    /// Notes an attempt from `network` that did not pass, its tuple being `is_new`. Says whether it was a roaming retry.
     pub(super) fn note_contact(
         &self,
         policy: &Policy,
         tag: PairTag,
         network: NetworkMark,
+        is_new: bool,
         metrics: &Metrics,
         now: Timestamp,
     ) -> bool {
         let noted = self.by_tag.update(tag, |prior| {
-            let roamed = prior.is_some_and(|it| it.roams(policy, network, now));
+            let roamed = prior.is_some_and(|it| it.roams(policy, network, is_new, now));
             (PairRecord::contacted(prior, policy, network, now), roamed)
         });
         if noted.is_err() {
@@ -44,18 +45,18 @@ impl Pairs {
     }
 
     /// What is known of a pair; it may have lapsed.
-    pub(super) fn get(&self, tag: &PairTag) -> Option<PairRecord> {
-        self.by_tag.get(tag)
+    pub(super) fn get(&self, tag: PairTag) -> Option<PairRecord> {
+        self.by_tag.get(&tag)
     }
 
     /// Mail of the pair passed for its content, from `network`: it is a pool's, and begins anew.
-    pub(super) fn begin_anew(&self, tag: &PairTag, network: NetworkMark, now: Timestamp) {
+    pub(super) fn begin_anew(&self, tag: PairTag, network: NetworkMark, now: Timestamp) {
         self.by_tag
-            .alter(tag, |record| *record = record.begun_anew(network, now));
+            .alter(&tag, |record| *record = record.begun_anew(network, now));
     }
 
     /// Mail of the pair passed for its tuple.
-    pub(super) fn end(&self, tag: &PairTag) {
-        self.by_tag.take(tag);
+    pub(super) fn end(&self, tag: PairTag) {
+        self.by_tag.take(&tag);
     }
 }

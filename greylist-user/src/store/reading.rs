@@ -87,15 +87,15 @@ impl Store {
                 if passed == Passed::First {
                     self.trust_for_content(&policy, attempt, now);
                 }
-                self.pairs.begin_anew(&tag, keyed.network_key.mark(), now);
+                self.pairs.begin_anew(tag, keyed.network_key.mark(), now);
             }
             Verdict::Pass(PassReason::Persisted { .. }) => {
-                self.pairs.begin_anew(&tag, keyed.network_key.mark(), now);
+                self.pairs.begin_anew(tag, keyed.network_key.mark(), now);
             }
             Verdict::Pass(PassReason::Waited { .. } | PassReason::Passed) => {
                 let trust_key = self.seed.trust_key(keyed.network, attempt);
                 self.credit_trust(trust_key, &policy, now);
-                self.pairs.end(&tag);
+                self.pairs.end(tag);
             }
             Verdict::Pass(_) => {}
             Verdict::Defer(_) | Verdict::Read(_) | Verdict::Refuse(_) => return,
@@ -126,7 +126,7 @@ impl Store {
             Some(standing) => standing.verdict(),
             None => by_envelope(policy, tuple, now),
         };
-        let pair = || self.pairs.get(&keyed.pair.tag());
+        let pair = || self.pairs.get(keyed.pair.tag());
         match verdict {
             Verdict::Pass(PassReason::Content { waited }) => {
                 let message = fingerprint.and_then(|it| self.contents.by_message.get(&it));

@@ -40,7 +40,18 @@ impl Sweep {
             };
         }
         let halls = [
-            hall!(store.tuples),
+            Hall {
+                aisles: store.tuples.aisles(),
+                sweep: &|aisle| {
+                    store.tuples.retain_in_aisle(aisle, |record| {
+                        let has_lapsed = record.has_lapsed(policy, now);
+                        if has_lapsed {
+                            store.metrics.note_lapsed_tuple(policy, record);
+                        }
+                        !has_lapsed
+                    })
+                },
+            },
             hall!(store.trust),
             hall!(store.clients.by_address),
             hall!(store.clients.by_network),
@@ -91,7 +102,7 @@ impl ContentSweep {
     pub(super) fn new(aisles: usize, interval: Duration, now: Timestamp) -> Self {
         let aisles = u32::try_from(aisles.max(1)).unwrap_or(u32::MAX);
         // An eighth is left for what makes a walk late: rounds, and slices that are too short.
-        let walk = interval - interval / 8;
+        let walk = interval.saturating_sub(interval / 8);
         Self {
             step: (walk / aisles).max(Duration::from_millis(1)),
             stepped: now,
@@ -104,8 +115,9 @@ impl ContentSweep {
         let policy = store.policy.load();
         let aisles = store.contents.by_message.aisles();
         // A clock that was set back must not put it off, nor one that was set forward be walked after.
-        let longest = self.step.as_millis() as u64 * aisles as u64;
-        let earliest = Timestamp::from_millis(now.as_millis().saturating_sub(longest));
+        let steps = u32::try_from(aisles).unwrap_or(u32::MAX);
+        let whole_walk = Timestamp::NEVER.after(self.step.saturating_mul(steps));
+        let earliest = Timestamp::NEVER.after(now.since(whole_walk));
         self.stepped = self.stepped.clamp(earliest, now);
         let mut slice = Walked::default();
         for _ in 0..aisles {

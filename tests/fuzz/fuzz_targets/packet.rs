@@ -4,7 +4,7 @@
 #![no_main]
 
 use greylist_ebpf::{
-    abi::{Admitted, Config, Counter, KernelTime, Level, Limit},
+    abi::{Admitted, Config, Counter, Dropped, KernelTime, Level, Limit},
     packet::{Address, NewConnection, new_connection},
     verdict::{Action, Entry, Nearby, Tables, decide},
 };
@@ -92,6 +92,14 @@ impl Entry for Spent {
 
     fn swap_admitted(&self, _: Admitted, _: Admitted) -> bool {
         panic!("nobody was admitted");
+    }
+
+    fn dropped(&self) -> Dropped {
+        Dropped::NONE
+    }
+
+    fn note_dropped(&self, dropped: Dropped) {
+        assert_ne!(dropped, Dropped::NONE);
     }
 
     fn count(&self) {}

@@ -1,7 +1,7 @@
 //! What a person reads.
 
 use super::*;
-use crate::admin::{Actions, Census, Punished};
+use crate::admin::{Actions, Census, FunnelFacts, Punished};
 use crate::kernel::{InterfaceStatus, ObtainedMode};
 
 #[test]
@@ -257,6 +257,7 @@ fn daemon() -> Status {
             grace_left: 0,
             warmup_left: 5 * 24 * 3_600,
         },
+        funnel: FunnelFacts::default(),
         store: Census {
             tuples: 1_000_000,
             capacity: 4_000_000,

@@ -30,8 +30,8 @@ pub(super) fn visit(rules: &mut ContentRules, v: &mut impl Visitor) {
         "trust",
         &mut rules.trust,
         "What the first pass of a message earns, for as long as trust in [greylist] lasts: \"domain\" \
-         trusts the client address for senders of that domain, \"address\" for all it sends, as hosts of \
-         bulk mail like; \"off\" is nothing.",
+         trusts the client address for senders of that domain; \"address\" for all it sends, whoever else \
+         sends from there; \"off\" is nothing.",
     );
     v.bounded(
         "contacts",

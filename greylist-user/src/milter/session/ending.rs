@@ -34,12 +34,15 @@ impl Session {
             self.refuse(reason)
         } else if transaction.is_to_be_read() {
             self.message = Some(Box::new(self.context.judge.message_hasher()));
+            self.course.goes_on_to_its_end();
             Said::Continue
         } else if transaction.is_held {
             self.defer_message(Stage::Data)
         } else if self.header_due(&transaction).is_some() {
+            self.course.goes_on_to_its_end();
             Said::Continue
         } else {
+            self.course.passes(transaction.passes_by);
             self.end_transaction();
             Said::Accept
         }
@@ -55,12 +58,14 @@ impl Session {
     }
 
     pub(super) fn read_header(&mut self, name: &[u8], value: &[u8]) {
+        self.course.read(name.len() + value.len());
         if let Some(message) = &mut self.message {
             message.header(name, value);
         }
     }
 
     pub(super) fn read_body(&mut self, piece: &[u8]) {
+        self.course.read(piece.len());
         if let Some(message) = &mut self.message {
             message.body(piece);
         }
@@ -73,6 +78,7 @@ impl Session {
         let Some(mut transaction) = self.decide(now) else {
             return self.say_without_transaction();
         };
+        self.course.read(piece.len());
         let refusal = self.refusal_of(&transaction, now);
         let message = self.whole_message(piece, &transaction);
         if let Some(message) = &message {
@@ -86,6 +92,7 @@ impl Session {
             if let Some(message) = &message {
                 self.note_passes(message, &transaction, now);
             }
+            self.course.passes(transaction.passes_by);
             self.let_through(&transaction)
         };
         self.end_transaction();
@@ -188,6 +195,7 @@ impl Session {
 
     /// A sentenced client is heard no more; another keeps its transaction, as Postfix does.
     pub(super) fn refuse(&mut self, reason: RefuseReason) -> Said {
+        self.course.is_refused(reason);
         match reason {
             RefuseReason::Sentenced => {
                 self.context.metrics.turned_away.inc();
@@ -201,7 +209,8 @@ impl Session {
         Said::Refusal(reason)
     }
 
-    fn defer_message(&self, stage: Stage) -> Said {
+    fn defer_message(&mut self, stage: Stage) -> Said {
+        self.course.is_deferred(stage);
         self.context.metrics.deferrals.at(stage).inc();
         log::held(self.envelope.queue_id(), stage);
         Said::Deferral

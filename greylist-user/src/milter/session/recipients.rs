@@ -10,7 +10,8 @@
 //! reply ends it for them all:
 //!
 //! - Where a recipient passes already, a later one that content decides on is deferred at RCPT when
-//!   it first comes. Its message would be deferred at its end, for the recipient that passes as well.
+//!   it first comes. At its end the message would be deferred for the one that passes as well. Where
+//!   the content may be evidence against the client, it is read all the same.
 //! - Where a recipient comes again, those that come for the first time were not named in the last
 //!   round, or not heard: an MTA under stress hangs up after one error. They go on, so that all of
 //!   them are on record after this round, and one more delivers to all.
@@ -43,6 +44,7 @@ impl Session {
         }
         if transaction.from_probe {
             if self.envelope.keep_recipient(path.address, Due::Judgement) {
+                self.course.goes_on();
                 transaction.has_kept = true;
                 transaction.is_decided = false;
                 self.transaction = Some(transaction);
@@ -68,6 +70,7 @@ impl Session {
             }
             _ => {}
         }
+        self.course.goes_on();
         transaction.take(&judgement);
         self.transaction = Some(transaction);
         Said::Continue
@@ -149,6 +152,7 @@ impl Session {
 
     fn defer_recipient(&mut self) -> Said {
         self.deferred += 1;
+        self.course.is_deferred(Stage::Rcpt);
         self.context.metrics.deferrals.at(Stage::Rcpt).inc();
         Said::Deferral
     }

@@ -1,5 +1,6 @@
 //! What is known of one mail transaction, beside its texts, and what a verdict does to it.
 
+use crate::milter::funnel::Fate;
 use crate::milter::macros::{Macros, RCPT_HOST, RCPT_MAILER};
 use crate::milter::passed::Passed;
 use crate::policy::{Judgement, PassReason, ReadReason, RefuseReason, Verdict};
@@ -26,11 +27,13 @@ pub(super) struct Transaction {
     /// A recipient was named before, and its time has come.
     pub(super) comes_again: bool,
     /// The content of the message decides on a recipient.
-    pub(super) is_undecided: bool,
+    pub(super) content_decides: bool,
     /// The content of the message may prove something of a recipient.
     pub(super) has_evidence: bool,
     /// The whole message is refused.
     pub(super) refusal: Option<RefuseReason>,
+    /// What becomes of the message if it passes.
+    pub(super) passes_by: Option<Fate>,
     /// How the recipient passed that waited longest.
     pub(super) passed: Option<Passed>,
 }
@@ -42,11 +45,12 @@ impl Transaction {
             Verdict::Defer(_) => self.is_held = true,
             Verdict::Pass(reason) => {
                 self.passes = true;
+                self.passes_by = self.passes_by.max(Some(Fate::of(reason)));
                 self.comes_again |= matches!(reason, PassReason::Waited { .. });
                 self.passed = Passed::longest(self.passed, Passed::of(reason));
             }
             Verdict::Read(reason) => {
-                self.is_undecided = true;
+                self.content_decides = true;
                 self.comes_again |= reason == ReadReason::Roaming || judgement.grounds.attempts > 1;
             }
             Verdict::Refuse(reason) => self.refusal = Some(reason),
@@ -55,7 +59,7 @@ impl Transaction {
 
     /// Whether headers and body are to be read for at least one recipient.
     pub(super) fn is_to_be_read(&self) -> bool {
-        self.is_undecided || self.has_evidence
+        self.content_decides || self.has_evidence
     }
 }
 

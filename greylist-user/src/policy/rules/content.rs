@@ -77,7 +77,7 @@ pub struct ContentRules {
 impl Default for ContentRules {
     fn default() -> Self {
         Self {
-            delay: Duration::from_secs(60),
+            delay: Duration::from_mins(1),
             repeat: Duration::from_mins(10),
             trust: ContentTrust::default(),
             contacts: 6,

@@ -146,7 +146,7 @@ fn other_mail_of_the_client_does_not_wait_longer() {
         let key = seed.tuple_key(ClientNetwork::of(&policy, attempt), attempt);
         let now = T0.after(seconds(at));
         let circumstances = Circumstances::default();
-        let decision = decide(&policy, records.get(&key), attempt, &circumstances, now);
+        let decision = decide(&policy, records.get(&key), attempt, circumstances, now);
         records.insert(key, decision.next);
         decision
     };

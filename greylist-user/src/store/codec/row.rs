@@ -268,31 +268,8 @@ pub(super) fn decode(kind: u8, bytes: &[u8]) -> Option<Row> {
             };
             Some(Row::Helo(key, record))
         }
-        CONTENT => {
-            let key = Fingerprint::from_bytes(fields.array()?);
-            let first_seen = Timestamp::from_millis(u64::from_le_bytes(fields.array()?));
-            let record = ContentRecord {
-                first_seen,
-                last_seen: fields.second().max(first_seen.into()),
-                passed: fields.second(),
-                attempts: fields.u16().max(1),
-                passes: fields.u16(),
-                life: fields.u16().max(1),
-                network: NetworkMark::from_bits(fields.u16()),
-            };
-            Some(Row::Content(key, record))
-        }
-        PAIR => {
-            let key = PairTag::from_bytes(fields.array()?);
-            let record = PairRecord {
-                first_seen: Second::from_seconds(u32::from_le_bytes(fields.array()?)),
-                network: fields.u8(),
-                contacts: fields.u8(),
-                minute: fields.u8(),
-                life: fields.u8().max(1),
-            };
-            Some(Row::Pair(key, record))
-        }
+        CONTENT => decode_content(&mut fields),
+        PAIR => decode_pair(&mut fields),
         _ => Some(Row::Unknown),
     }
 }
@@ -310,6 +287,33 @@ const fn code_of(offence: Offence) -> u8 {
 /// The offence that was written as `code`; [`None`] for one that a newer greygate knows.
 fn offence_of(code: u8) -> Option<Offence> {
     Offence::ALL.into_iter().find(|it| code_of(*it) == code)
+}
+
+fn decode_content(fields: &mut Fields<'_>) -> Option<Row> {
+    let key = Fingerprint::from_bytes(fields.array()?);
+    let first_seen = Timestamp::from_millis(u64::from_le_bytes(fields.array()?));
+    let record = ContentRecord {
+        first_seen,
+        last_seen: fields.second().max(first_seen.into()),
+        passed: fields.second(),
+        attempts: fields.u16().max(1),
+        passes: fields.u16(),
+        life: fields.u16().max(1),
+        network: NetworkMark::from_bits(fields.u16()),
+    };
+    Some(Row::Content(key, record))
+}
+
+fn decode_pair(fields: &mut Fields<'_>) -> Option<Row> {
+    let key = PairTag::from_bytes(fields.array()?);
+    let record = PairRecord {
+        first_seen: Second::from_seconds(u32::from_le_bytes(fields.array()?)),
+        network: fields.u8(),
+        contacts: fields.u8(),
+        minute: fields.u8(),
+        life: fields.u8().max(1),
+    };
+    Some(Row::Pair(key, record))
 }
 
 fn decode_sentence(fields: &mut Fields<'_>) -> Option<Row> {

@@ -62,13 +62,13 @@ fn days(days: u64) -> Timestamp {
 
 #[test]
 fn network_that_has_its_share_keeps_nobody_else_out() {
-    let contents = Contents::growing(1_000, 3);
+    let contents = Contents::growing(1_000, 3, Counter::default());
     for number in 0..3 {
         assert_eq!(read(&contents, number, HERE, T0), NEW);
     }
     assert_eq!(read(&contents, 3, HERE, T0), Err(NoRoom::Share));
     assert_eq!(read(&contents, 3, THERE, T0), NEW);
-    let left = Duration::from_secs(60);
+    let left = Duration::from_mins(1);
     let early = Ok(ContentStanding::Early { left });
     assert_eq!(
         read(&contents, 0, HERE, T0),
@@ -85,7 +85,7 @@ fn network_that_has_its_share_keeps_nobody_else_out() {
 
 #[test]
 fn share_shrinks_while_the_table_fills_and_a_stranger_still_finds_room() {
-    let contents = Contents::growing(1_000, 10);
+    let contents = Contents::growing(1_000, 10, Counter::default());
     let mark = |number: u64| NetworkMark::from_bits(u16::try_from(number).expect("small"));
     let mut number = 0;
     let mut reads_until_refused = |network| {
@@ -110,22 +110,22 @@ fn share_shrinks_while_the_table_fills_and_a_stranger_still_finds_room() {
 
 #[test]
 fn full_table_takes_no_message_but_goes_on_with_those_it_has() {
-    let contents = Contents::growing(10, 1);
+    let contents = Contents::growing(10, 1, Counter::default());
     let mark = |number: u16| NetworkMark::from_bits(number);
     for number in 0..10 {
         assert_eq!(read(&contents, number.into(), mark(number), T0), NEW);
     }
     assert_eq!(read(&contents, 10, mark(10), T0), Err(NoRoom::Full));
     assert_exact(&contents);
-    let late = T0.after(Duration::from_secs(60));
-    let waited = Duration::from_secs(60);
+    let late = T0.after(Duration::from_mins(1));
+    let waited = Duration::from_mins(1);
     let in_window = Ok(ContentStanding::InWindow { waited });
     assert_eq!(read(&contents, 0, mark(10), late), in_window);
 }
 
 #[test]
 fn next_life_is_of_the_share_of_who_begins_it() {
-    let contents = Contents::growing(1_000, 2);
+    let contents = Contents::growing(1_000, 2, Counter::default());
     for number in 0..2 {
         assert_eq!(read(&contents, number, HERE, T0), NEW);
     }
@@ -140,7 +140,7 @@ fn next_life_is_of_the_share_of_who_begins_it() {
 
 #[test]
 fn what_is_swept_or_forgotten_gives_its_room_back() {
-    let contents = Contents::growing(1_000, 2);
+    let contents = Contents::growing(1_000, 2, Counter::default());
     for number in 0..2 {
         assert_eq!(read(&contents, number, HERE, T0), NEW);
     }
@@ -153,7 +153,7 @@ fn what_is_swept_or_forgotten_gives_its_room_back() {
 
 #[test]
 fn restored_twice_takes_the_room_of_who_began_first_once() {
-    let contents = Contents::growing(1_000, 1);
+    let contents = Contents::growing(1_000, 1, Counter::default());
     let later = T0.after(Duration::from_secs(1));
     let here = ContentRecord::begun(1, HERE, later);
     let there = ContentRecord::begun(1, THERE, T0);
@@ -168,9 +168,9 @@ fn restored_twice_takes_the_room_of_who_began_first_once() {
 
 #[test]
 fn of_all_who_were_told_the_same_one_is_first() {
-    let contents = Contents::growing(1_000, 10);
+    let contents = Contents::growing(1_000, 10, Counter::default());
     assert_eq!(read(&contents, 0, HERE, T0), NEW);
-    let late = T0.after(Duration::from_secs(60));
+    let late = T0.after(Duration::from_mins(1));
     let passes = std::thread::scope(|scope| {
         let sessions: Vec<_> = (0..8)
             .map(|_| scope.spawn(|| contents.note_pass(&message(0), late)))
@@ -187,14 +187,15 @@ fn of_all_who_were_told_the_same_one_is_first() {
 /// Many read the same few messages from many networks, while they lapse and are swept.
 #[test]
 fn shares_are_exact_whatever_happens_at_once() {
-    let contents = Contents::growing(200, 20);
+    let contents = Contents::growing(200, 20, Counter::default());
     std::thread::scope(|scope| {
         for thread in 0..8_u64 {
             let contents = &contents;
             scope.spawn(move || {
                 for number in 0..6_000_u64 {
                     let mixed = number.wrapping_mul(0x9e37_79b9) ^ thread.wrapping_mul(0x85eb_ca6b);
-                    let network = NetworkMark::from_bits((mixed >> 7) as u16 % 16);
+                    let network =
+                        NetworkMark::from_bits((mixed >> 7 & 15).try_into().expect("it is small"));
                     let now = T0.after(Duration::from_hours(number / 20));
                     let _may_be_full = read(contents, mixed % 300, network, now);
                     if mixed.is_multiple_of(5) {
@@ -241,7 +242,7 @@ fn step() -> impl Strategy<Value = (Step, u64)> {
 proptest! {
     #[test]
     fn shares_are_exact_after_any_story(story in proptest::collection::vec(step(), 1..60)) {
-        let contents = Contents::growing(8, 3);
+        let contents = Contents::growing(8, 3, Counter::default());
         let mut now = T0;
         for (step, hours) in story {
             now = now.after(Duration::from_hours(hours));

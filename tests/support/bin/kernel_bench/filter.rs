@@ -98,11 +98,18 @@ impl Greygate {
             .map_err(failed("writing sentences into the kernel"))
     }
 
-    /// Frames that were counted as this, up to now.
+    /// Frames that were counted as this, up to now: all that were dropped, where it is one of those
+    /// words, since a frame that is sent again is dropped as a repetition.
     pub(crate) fn counted(&self, counter: Counter) -> u64 {
-        self.status()
-            .and_then(|status| status.frames.get(counter.name()).copied())
-            .unwrap_or(0)
+        let status = self.status();
+        let count = |status: OnStatus| {
+            if counter.is_dropped() {
+                status.drops
+            } else {
+                status.frames.get(counter.name()).copied().unwrap_or(0)
+            }
+        };
+        status.map_or(0, count)
     }
 
     /// What all of its maps hold.
