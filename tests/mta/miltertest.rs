@@ -30,7 +30,7 @@ fn message_that_waited_gets_a_header() {
 }
 
 #[test]
-fn bounce_is_deferred_at_data() {
+fn bounce_is_deferred_at_its_end() {
     needs!(requirements::program("miltertest"));
     run("bounce.lua");
 }

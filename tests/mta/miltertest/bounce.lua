@@ -1,4 +1,5 @@
--- The null reverse-path is never refused at RCPT, but at DATA; what was aborted leaves no trace.
+-- The null reverse-path is never refused at RCPT, but when the message has been read; what was
+-- aborted leaves no trace.
 conn = mt.connect(socket)
 assert(conn, "cannot connect")
 assert(mt.negotiate(conn, nil, nil, nil) == nil, "no options agreed")
@@ -12,5 +13,9 @@ assert(mt.mailfrom(conn, "<>") == nil)
 assert(mt.rcptto(conn, "<new@y.example>") == nil)
 assert(mt.getreply(conn) == SMFIR_CONTINUE, "a bounce was refused at RCPT")
 assert(mt.data(conn) == nil)
-assert(mt.getreply(conn) == SMFIR_REPLYCODE, "the bounce was not deferred at DATA")
+assert(mt.getreply(conn) == SMFIR_CONTINUE, "the bounce was not read")
+assert(mt.header(conn, "Message-ID", "<1@client.example>") == nil)
+assert(mt.bodystring(conn, "Nobody is there.\r\n") == nil)
+assert(mt.eom(conn) == nil)
+assert(mt.getreply(conn) == SMFIR_REPLYCODE, "the bounce was not deferred at its end")
 mt.disconnect(conn)
