@@ -326,3 +326,36 @@ fn shown(figure: &Figure, unit: Unit) -> String {
 
 const WHAT: usize = 42;
 const TARGET: usize = 14;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(ours: &[f64], theirs: &[f64], target: Target) -> Row {
+        let figure = |samples: &[f64]| Samples::new(samples.to_vec()).ok_or_else(String::new);
+        Row {
+            what: "a session".to_owned(),
+            unit: Unit::MicrosASession,
+            greygate: figure(ours),
+            beside: vec![("peer", figure(theirs))],
+            target: Some(target),
+        }
+    }
+
+    #[test]
+    fn target_goes_by_the_statistic_that_is_compared() {
+        let row = row(
+            &[9.0, 13.1, 50.0],
+            &[10.0, 10.0, 10.0],
+            Target::AtMostTimes(1.3, "peer"),
+        );
+        assert_eq!(row.verdict(Statistic::Best), Some(Verdict::Met));
+        assert_eq!(row.verdict(Statistic::Median), Some(Verdict::Missed));
+    }
+
+    #[test]
+    fn target_beside_a_peer_that_was_not_measured_is_not_known() {
+        let row = row(&[9.0], &[], Target::AtMostTimes(1.3, "peer"));
+        assert_eq!(row.verdict(Statistic::Median), Some(Verdict::Unknown));
+    }
+}

@@ -10,12 +10,13 @@ use support::{
     bench::report::{Figure, Row, Samples, Unit},
     interrupt,
     load::Load,
+    netns::Namespace,
 };
 
 use crate::{
     digest,
     kinds::{KINDS, Kind},
-    peers::{Daemon, FLOOR, Peers, Server},
+    peers::{Daemon, FLOOR, GREYGATE, ONE_WORKER, Peers, Server},
     visit::{self, Outcome, Visit},
 };
 
@@ -24,6 +25,7 @@ use crate::{
 pub(crate) struct Benchmark {
     peers: Peers,
     daemon: Daemon,
+    one_worker: Daemon,
     bodies: Vec<Vec<u8>>,
     /// The next mail that nobody has seen.
     next: u32,
@@ -45,11 +47,13 @@ struct Cost {
 impl Benchmark {
     /// Starts greygate and its peers.
     pub(crate) fn start() -> Result<Self, Error> {
-        let daemon = Daemon::start("hybrid")?;
+        let daemon = Daemon::start(GREYGATE, "hybrid", 0)?;
+        let one_worker = Daemon::start(ONE_WORKER, "hybrid", 1)?;
         let peers = Peers::start(&daemon.namespace, daemon.directory.path())?;
         let mut benchmark = Self {
             peers,
             daemon,
+            one_worker,
             bodies: KINDS.iter().map(|kind| visit::text(kind.body)).collect(),
             next: 0,
             costs: Vec::new(),
@@ -65,10 +69,22 @@ impl Benchmark {
             let body = &self.bodies[index];
             let first = self.next;
             self.next += kind.sessions;
-            for attempt in 0..kind.before {
-                self.run(&self.daemon.server, kind, first, attempt, None)?;
+            let visits = |attempt, end| Visits {
+                kind,
+                body,
+                first,
+                attempt,
+                end,
+            };
+            let mut costs = Vec::new();
+            for daemon in [&self.daemon, &self.one_worker] {
+                for attempt in 0..kind.before {
+                    visits(attempt, None).at(&daemon.server, &daemon.namespace)?;
+                }
+                let measured = visits(kind.before, Some(kind.end));
+                let cost = measured.at(&daemon.server, &daemon.namespace)?;
+                costs.push((daemon.server.name, cost));
             }
-            let mut servers = vec![(&self.daemon.server, kind.end)];
             for name in kind.peers {
                 let reads = kind.body > 0;
                 let end = if reads {
@@ -76,12 +92,9 @@ impl Benchmark {
                 } else {
                     Outcome::DeferredAtRcpt
                 };
-                servers.push((self.peers.named(name, reads)?, end));
-            }
-            let mut costs = Vec::new();
-            for (server, end) in servers {
-                let cost = self.run(server, kind, first, kind.before, Some(end))?;
-                costs.push((server.name, cost));
+                let peer = self.peers.named(name, reads)?;
+                let measured = visits(kind.before, Some(end));
+                costs.push((*name, measured.at(peer, &self.daemon.namespace)?));
             }
             if !body.is_empty() {
                 self.hashing[index].push(digest::micros(body)?);
@@ -106,55 +119,6 @@ impl Benchmark {
             .collect()
     }
 
-    /// Plays the sessions of a kind from number `first` on; which attempt at their mail it is, and how
-    /// they are to end, if that matters.
-    fn run(
-        &self,
-        server: &Server,
-        kind: &Kind,
-        first: u32,
-        attempt: u32,
-        end: Option<Outcome>,
-    ) -> Result<Cost, Error> {
-        interrupt::check()?;
-        let index = KINDS.iter().position(|it| it.what == kind.what);
-        let body = &self.bodies[index.unwrap_or(0)];
-        let load = Load {
-            first,
-            sessions: kind.sessions,
-            parallel: PARALLEL,
-            pid: Some(server.pid),
-        };
-        let round_trips = AtomicU32::new(0);
-        let session = |number| {
-            let visit = Visit {
-                number,
-                attempt,
-                body,
-            };
-            let (seen, trips) = visit.play(&server.endpoint)?;
-            round_trips.fetch_add(trips, Ordering::Relaxed);
-            Ok(end.is_none_or(|end| seen == end))
-        };
-        let outcome = self.daemon.namespace.run(|| load.run(session));
-        let outcome = outcome.map_err(Error::io(format!("{} with {}", kind.what, server.name)))?;
-        // One network in 256 is taken for that of the visit before, and then a mail is not seen to roam.
-        if outcome.others > kind.sessions / 100 + 8 {
-            return Err(Error::unexpected(
-                format!(
-                    "{}: the sessions of {} should end so",
-                    kind.what, server.name
-                ),
-                format!("{} of {} ended otherwise", outcome.others, kind.sessions),
-            ));
-        }
-        Ok(Cost {
-            cpu_micros: outcome.cpu_per_session().unwrap_or(f64::NAN),
-            rate: outcome.rate(),
-            round_trips: f64::from(round_trips.into_inner()) / f64::from(kind.sessions),
-        })
-    }
-
     fn rows_of(&self, index: usize, kind: &Kind) -> Vec<Row> {
         let costs = &self.costs[index];
         let figure = |name, part: fn(&Cost) -> f64| -> Figure {
@@ -166,10 +130,10 @@ impl Benchmark {
         let row = |what: &str, unit, part: fn(&Cost) -> f64, target| Row {
             what: what.to_owned(),
             unit,
-            greygate: figure("greygate", part),
-            beside: kind
-                .peers
-                .iter()
+            greygate: figure(GREYGATE, part),
+            beside: [&ONE_WORKER]
+                .into_iter()
+                .chain(kind.peers)
                 .map(|name| (*name, figure(name, part)))
                 .collect(),
             target,
@@ -211,11 +175,64 @@ impl Benchmark {
     fn hashes(&self, index: usize) -> Figure {
         let costs = &self.costs[index];
         let of = |name| costs.get(name).into_iter().flatten();
-        let samples = of("greygate")
+        let samples = of(GREYGATE)
             .zip(of(FLOOR))
             .zip(&self.hashing[index])
             .map(|((ours, floor), hashing)| (ours.cpu_micros - floor.cpu_micros) / hashing);
         Samples::new(samples.collect()).ok_or_else(|| "no round was finished".to_owned())
+    }
+}
+
+/// Sessions of one kind, from mail number `first` on.
+#[derive(Debug)]
+struct Visits<'a> {
+    kind: &'a Kind,
+    body: &'a [u8],
+    first: u32,
+    /// Which attempt at their mail it is.
+    attempt: u32,
+    /// How they are to end, if that matters.
+    end: Option<Outcome>,
+}
+
+impl Visits<'_> {
+    fn at(&self, server: &Server, namespace: &Namespace) -> Result<Cost, Error> {
+        interrupt::check()?;
+        let kind = self.kind;
+        let load = Load {
+            first: self.first,
+            sessions: kind.sessions,
+            parallel: PARALLEL,
+            pid: Some(server.pid),
+        };
+        let round_trips = AtomicU32::new(0);
+        let session = |number| {
+            let visit = Visit {
+                number,
+                attempt: self.attempt,
+                body: self.body,
+            };
+            let (seen, trips) = visit.play(&server.endpoint)?;
+            round_trips.fetch_add(trips, Ordering::Relaxed);
+            Ok(self.end.is_none_or(|end| seen == end))
+        };
+        let played = namespace.run(|| load.run(session));
+        let played = played.map_err(Error::io(format!("{} at {}", kind.what, server.name)))?;
+        // One network in 256 is taken for that of the visit before, and then a mail is not seen to roam.
+        if played.others > kind.sessions / 100 + 8 {
+            return Err(Error::unexpected(
+                format!(
+                    "{}: the sessions at {} should end so",
+                    kind.what, server.name
+                ),
+                format!("{} of {} ended otherwise", played.others, kind.sessions),
+            ));
+        }
+        Ok(Cost {
+            cpu_micros: played.cpu_per_session().unwrap_or(f64::NAN),
+            rate: played.rate(),
+            round_trips: f64::from(round_trips.into_inner()) / f64::from(kind.sessions),
+        })
     }
 }
 

@@ -12,6 +12,10 @@ use greygate::milter::Endpoint;
 use support::{Error, greygate::Greygate, interrupt, netns::Namespace, process::Service};
 use tempfile::TempDir;
 
+/// As it is installed.
+pub(crate) const GREYGATE: &str = "greygate";
+/// Greygate with one thread for sessions, as the floor has.
+pub(crate) const ONE_WORKER: &str = "greygate, one worker";
 /// One epoll loop that owes the same answers.
 pub(crate) const FLOOR: &str = "floor";
 /// The same, owing none that can be left out: what reads a message with the fewest round trips.
@@ -103,18 +107,19 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it in a namespace of its own.
-    pub(crate) fn start(mode: &str) -> Result<Self, Error> {
+    /// Starts it in a namespace of its own, with so many workers; 0 means one for each CPU.
+    pub(crate) fn start(name: &'static str, mode: &str, workers: u32) -> Result<Self, Error> {
         let namespace = Namespace::create(mode)?;
         let directory = tempfile::Builder::new()
             .prefix("greygate-bench-")
             .tempdir()
             .map_err(Error::io("making a directory"))?;
-        let tweak = format!("[greylist]\nmode = {mode:?}\n{IMPATIENT}");
+        let tweak =
+            format!("[milter]\nworkers = {workers}\n[greylist]\nmode = {mode:?}\n{IMPATIENT}");
         let greygate = Greygate::start(&namespace, directory.path(), &[&tweak])?;
         let pid = greygate.pid();
         let server = Server {
-            name: "greygate",
+            name,
             endpoint: Endpoint::Inet(SocketAddr::from((Ipv4Addr::LOCALHOST, 8892))),
             pid: pid.ok_or_else(|| Error::unexpected("greygate should run", "it does not"))?,
         };
