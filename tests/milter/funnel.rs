@@ -1,11 +1,18 @@
 //! What became of each message, counted once, on the wire.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use greygate::policy::{PassReason, ReadReason, RefuseReason, Verdict};
-use support::mta::Mta;
+use greygate::{
+    admin::{self, Answer, MetricsListen, Request},
+    config::Config,
+    daemon::{Daemon, Rights},
+    log,
+    milter::Endpoint,
+    policy::{PassReason, ReadReason, RefuseReason, Verdict},
+};
+use support::{clock::TestClock, mta::Mta};
 
-use crate::world::World;
+use crate::world::{CLIENT, World};
 
 /// One message of 1,000 announced bytes from its MAIL on, as far as it gets.
 fn deliver(mta: &mut Mta, to: &[&str]) {
@@ -135,6 +142,56 @@ fn message_held_at_data_and_one_whose_mta_hangs_up_are_counted() {
     world.wait_for_metric(held, 1);
     world.wait_for_metric("milter_connections_open", 0);
     assert_eq!(world.metric(held), 1);
+}
+
+/// From the wire through the store to the command that an operator gives.
+#[test]
+fn status_of_the_daemon_tells_what_became_of_its_mail() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut config = Config::default();
+    config.milter.listen = vec![Endpoint::Inet(([127, 0, 0, 1], 0).into())];
+    config.log.level = log::Level::Error;
+    config.store.directory = directory.path().join("store");
+    config.store.seed_file = directory.path().join("seed");
+    config.store.capacity = 1_000;
+    config.admin.socket = directory.path().join("control.sock");
+    config.metrics.listen = MetricsListen::Off;
+    let socket = config.admin.socket.clone();
+    let clock = Arc::<TestClock>::default();
+    let log = log::init(&config.log);
+    let daemon = Daemon::start(config, Arc::clone(&clock) as _, &log, Rights::as_they_are())
+        .expect("everything is free");
+    let mut mta = Mta::open(&daemon.endpoints()[0], CLIENT).expect("a session");
+    for (minutes, recipient) in [(0, "a@y.example"), (0, "b@y.example"), (5, "a@y.example")] {
+        clock.advance(Duration::from_mins(minutes));
+        deliver(&mut mta, &[recipient]);
+    }
+    // Too late: the first attempt of this one has lapsed.
+    clock.advance(Duration::from_hours(24));
+    deliver(&mut mta, &["b@y.example"]);
+    mta.quit().expect("a clean end");
+
+    let answer = admin::call(&socket, &Request::Status).expect("it answers");
+    let Answer::Status(status) = answer else {
+        panic!("it is no status: {answer:?}");
+    };
+    let funnel = status.funnel;
+    let messages = [
+        funnel.seen,
+        funnel.deferred,
+        funnel.passed,
+        funnel.left,
+        funnel.refused,
+    ];
+    assert_eq!(messages.map(|it| it.messages), [4, 3, 1, 0, 0]);
+    assert_eq!(funnel.reach.messages_per_million, Some(250_000));
+    let by = |by: &str| funnel.fates.iter().find(|it| it.by == by).cloned();
+    assert_eq!(by("rcpt").expect("told").messages, 3);
+    assert_eq!(by("tuple").expect("told").messages, 1);
+    assert_eq!(funnel.given_up.tuples, 1);
+    assert_eq!(funnel.kernel, None, "there is no filter");
+    assert_eq!(funnel.since, status.started);
+    daemon.stop();
 }
 
 fn persisted() -> Verdict {
