@@ -106,18 +106,20 @@ pub struct FunnelFacts {
 impl FunnelFacts {
     /// The funnel out of what was counted.
     pub fn of(counts: &FunnelCounts) -> Self {
-        let total = |word: Option<&str>| {
+        let total = |word: &str| {
             let fates = counts.fates.iter();
-            let wanted = fates.filter(|(fate, _)| word.is_none_or(|word| fate.word() == word));
-            wanted.fold(Amount::default(), |sum, (_, tally)| sum.with(*tally))
+            let of_word = fates.filter(|(fate, _)| fate.word() == word);
+            of_word.fold(Amount::default(), |sum, (_, tally)| sum.with(*tally))
         };
-        let (seen, passed) = (total(None), total(Some(PASSED)));
+        let passed = total("passed");
+        let fates = counts.fates.iter();
+        let seen = fates.fold(Amount::default(), |sum, (_, tally)| sum.with(*tally));
         Self {
             since: counts.since,
             seen,
-            refused: total(Some("refused")),
-            deferred: total(Some("deferred")),
-            left: total(Some("left")),
+            refused: total("refused"),
+            deferred: total("deferred"),
+            left: total("left"),
             passed,
             reach: Share::of(passed, seen),
             fates: counts.fates.iter().copied().map(FateFact::of).collect(),
@@ -246,8 +248,6 @@ fn per_million(part: u64, whole: u64) -> Option<u64> {
 
 /// SYNs of one connection, as Linux sends them: `net.ipv4.tcp_syn_retries` is 6 (ip-sysctl).
 const MOST_SYNS: u64 = 7;
-
-const PASSED: &str = Fate::PassedContent.word();
 
 #[cfg(test)]
 mod tests {
