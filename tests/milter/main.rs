@@ -1,11 +1,15 @@
 //! The milter on the wire: a real server on loopback, and an MTA that is played byte by byte.
 
+mod attempt;
 mod bad_input;
 mod content;
+mod cut;
 mod descriptors;
 mod drain;
+mod hybrid;
 mod limits;
 mod refusals;
+mod round_trips;
 mod sessions;
 mod traces;
 mod world;

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr},
+    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -13,15 +14,18 @@ use std::{
 
 use arc_swap::ArcSwap;
 use greygate::{
+    clock::Clock as _,
     milter::{Endpoint, Metrics, Server, Settings},
     policy::{
         Attempt, DeferReason, Judge, Judgement, MessageHasher, PassReason, Policy, Seed, Timestamp,
         Verdict,
     },
+    store::{self, Store},
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use support::{clock::TestClock, mta::Mta};
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 
 /// The client of most tests.
 pub(crate) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
@@ -49,6 +53,37 @@ impl World {
     }
 
     pub(crate) fn under(policy: Policy, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::judged(policy, change, |_, table| table)
+    }
+
+    /// A world with a memory: the store judges.
+    pub(crate) fn remembering(policy: Policy, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::judged(policy, change, |memory, _| {
+            let settings = store::Settings {
+                directory: memory.directory.join("store"),
+                seed_file: memory.directory.join("seed"),
+                capacity: 10_000,
+                ..store::Settings::default()
+            };
+            // Nobody is sentenced in these stories.
+            let (to_kernel, _) = mpsc::channel(1);
+            let (store, _) = Store::open(
+                settings,
+                memory.policy,
+                to_kernel,
+                Arc::default(),
+                memory.now,
+            )
+            .expect("a store");
+            Arc::new(store)
+        })
+    }
+
+    fn judged(
+        policy: Policy,
+        change: impl FnOnce(&mut Settings),
+        judge: impl FnOnce(Memory<'_>, Arc<Table>) -> Arc<dyn Judge>,
+    ) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let socket = directory.path().join("milter.sock");
         let mut settings = Settings {
@@ -67,14 +102,15 @@ impl World {
         let mut registry = Registry::default();
         metrics.register(&mut registry);
         let policy = Arc::new(ArcSwap::from_pointee(policy));
+        let memory = Memory {
+            directory: directory.path(),
+            policy: Arc::clone(&policy),
+            now: clock.now(),
+        };
+        let judge = judge(memory, Arc::clone(&table));
         let server = Server::bind(&settings)
             .and_then(|bound| {
-                bound.serve(
-                    Arc::clone(&policy),
-                    Arc::clone(&table) as _,
-                    Arc::clone(&clock) as _,
-                    metrics,
-                )
+                bound.serve(Arc::clone(&policy), judge, Arc::clone(&clock) as _, metrics)
             })
             .expect("a server");
         Self {
@@ -95,7 +131,7 @@ impl World {
         &self.server.endpoints()[1]
     }
 
-    pub(crate) fn directory(&self) -> &std::path::Path {
+    pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
     }
 
@@ -125,6 +161,13 @@ impl World {
             thread::sleep(Duration::from_millis(2));
         }
     }
+}
+
+/// What a store is opened with.
+struct Memory<'a> {
+    directory: &'a Path,
+    policy: Arc<ArcSwap<Policy>>,
+    now: Timestamp,
 }
 
 /// A greylist of one rule: a tuple passes once [`DELAY`] has gone by. Recipients `known@…` always

@@ -28,7 +28,7 @@ pub struct Mta {
     stream: Stream,
     held: Vec<u8>,
     steps: u32,
-    round_trips: u32,
+    awaited: Vec<u8>,
 }
 
 impl Mta {
@@ -51,7 +51,7 @@ impl Mta {
             stream,
             held: Vec::new(),
             steps: 0,
-            round_trips: 0,
+            awaited: Vec::new(),
         })
     }
 
@@ -60,7 +60,7 @@ impl Mta {
         let mut mta = Self::connect(endpoint)?;
         mta.hold(b'O', &offer.map(u32::to_be_bytes).concat());
         mta.flush()?;
-        mta.round_trips += 1;
+        mta.awaited.push(b'O');
         let (kind, payload) = mta.read_frame()?;
         let words = payload
             .get(..12)
@@ -173,7 +173,13 @@ impl Mta {
             return Ok(Answer::none());
         }
         self.flush()?;
+        self.awaited.push(kind);
         self.read_answer()
+    }
+
+    /// The kinds of the commands that it has waited for an answer to, in order: each is a round trip.
+    pub fn awaited(&self) -> String {
+        String::from_utf8_lossy(&self.awaited).into_owned()
     }
 
     /// Macros, which are never answered.
@@ -191,11 +197,6 @@ impl Mta {
         self.held.extend_from_slice(&length.to_be_bytes());
         self.held.push(kind);
         self.held.extend_from_slice(payload);
-    }
-
-    /// How often an answer was waited for.
-    pub fn round_trips(&self) -> u32 {
-        self.round_trips
     }
 
     /// Writes what Postfix would not hold any longer.
@@ -255,7 +256,6 @@ impl Mta {
 
     /// Reads actions and the status behind them.
     pub fn read_answer(&mut self) -> io::Result<Answer> {
-        self.round_trips += 1;
         let mut actions = Vec::new();
         loop {
             let (kind, payload) = self.read_frame()?;

@@ -123,6 +123,11 @@ impl Envelope {
     pub(super) fn queue_id(&self) -> &[u8] {
         &self.text[self.kept_end..]
     }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.text.capacity()
+    }
 }
 
 /// What is to come for a kept recipient.

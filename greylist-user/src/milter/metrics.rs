@@ -19,14 +19,14 @@ pub struct Metrics {
     pub connections_open: Gauge,
     /// The cap on open connections.
     pub connections_limit: Gauge,
-    /// Messages of which headers and body were read for what they prove.
+    /// Messages of which headers and body were read to the end.
     pub contents_read: Counter,
     /// Deferrals told, by stage.
     pub deferrals: Deferrals,
     /// Connections ended, by reason: `quit` and `eof` are the MTA's way, everything else is a
     /// trouble with a name.
     pub ended: Family<Reason, Counter>,
-    /// Headers added to messages that were delayed.
+    /// Headers added to messages that passed.
     pub headers_added: Counter,
     /// Probe sessions that went away before DATA, and so count for nothing.
     pub probes_quit: Counter,
@@ -34,7 +34,8 @@ pub struct Metrics {
     pub recipients_rejected: Counter,
     /// Recipients of a probe sender beyond what is kept until DATA; not judged.
     pub recipients_unkept: Counter,
-    /// Recipients whose message should have been read, beyond what is kept until its end.
+    /// Recipients whose message should have been read, beyond what is kept until its end: deferred at
+    /// RCPT where it decides on them, and no evidence against them where not.
     pub recipients_unread: Counter,
     /// Recipients not judged since their client has no address to judge it by.
     pub recipients_without_address: Counter,
@@ -79,11 +80,7 @@ impl Metrics {
             "Cap on open connections",
             connections_limit,
         );
-        registry.register(
-            "contents_read",
-            "Messages read to their end for what they prove",
-            contents_read,
-        );
+        registry.register("contents_read", "Messages read to their end", contents_read);
         registry.register("deferrals", "Deferrals told, by stage", deferrals.by_stage);
         registry.register("ended", "Connections ended, by reason", ended);
         registry.register("headers_added", "Headers added", headers_added);

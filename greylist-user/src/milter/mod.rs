@@ -1,10 +1,10 @@
 //! The milter: greygate's ear at the MTA.
 //!
 //! From the wire inward: `frame` (where a message begins and ends), `command` and `macros` (what
-//! it says), `negotiate` (what both sides agreed on), `session` (what follows from it), `ledger`
-//! `reply` and `refusal` (what is said back). These do no I/O. Around them: `connection` (bytes and
-//! deadlines), `worker` (accepting and draining), `admission` (who may come in), `listener` (sockets)
-//! and `server`, which plugs them together.
+//! it says), `negotiate` (what both sides agreed on), `session` (what follows from it), `ledger`,
+//! `reply`, `refusal` and `passed` (what is said back). These do no I/O. Around them: `connection`
+//! (bytes and deadlines), `worker` (accepting and draining), `admission` (who may come in), `listener`
+//! (sockets) and `server`, which plugs them together.
 
 mod admission;
 mod command;

@@ -10,7 +10,8 @@
 //! reply ends it for them all:
 //!
 //! - Where a recipient passes already, a later one that content decides on is deferred at RCPT when
-//!   it first comes. Its message would be deferred at its end, for the recipient that passes as well.
+//!   it first comes. At its end the message would be deferred for the one that passes as well. Where
+//!   the content may be evidence against the client, it is read all the same.
 //! - Where a recipient comes again, those that come for the first time were not named in the last
 //!   round, or not heard: an MTA under stress hangs up after one error. They go on, so that all of
 //!   them are on record after this round, and one more delivers to all.

@@ -1,254 +1,32 @@
-//! The session against a table judge; `reader` holds it against a model of an MTA's reader.
+//! The session against a table judge, byte by byte. `reader` holds it against a model of an MTA's
+//! reader.
 
 mod content;
+mod header;
+mod mixed;
+mod probes;
 mod reader;
 mod reading;
 mod refusals;
+mod table;
+mod talk;
+mod words;
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
 
 use super::*;
 use crate::{
     milter::{
-        metrics::{Metrics, Stage},
+        frame::Frame,
+        metrics::Stage,
         negotiate::Offer,
-        settings::Settings,
+        settings::{HeaderOn, Settings},
     },
-    policy::{
-        Attempt, DeferReason, Grounds, Judge, Judgement, PassReason, ReadReason, Seed, Verdict,
-    },
+    policy::{DeferReason, Fingerprint, PassReason, ReadReason, Verdict},
 };
 
-/// What Postfix offers.
-const POSTFIX: Offer = Offer {
-    version: 6,
-    actions: 0x1ff,
-    steps: 0x1f_ffff,
-};
-/// What an MTA of 2001 offers.
-const ANCIENT: Offer = Offer {
-    version: 2,
-    actions: 0,
-    steps: 0,
-};
-
-/// Passes whom it knows, defers everybody else, and remembers whom it was asked about and what it
-/// was told. It refuses what is for `sentenced@`, `bad@` and `poor@`, and wants the content of what
-/// is for `read@` and `heard@`. What is for `first@`, `again@` and `roams@` has to be read, and is said
-/// to have come once, twice or from elsewhere; until it knows better it defers it at its end.
-#[derive(Default)]
-struct Table {
-    passes: HashMap<&'static str, PassReason>,
-    /// What it says of a message that was read, by recipient.
-    reads: Mutex<HashMap<String, Verdict>>,
-    asked: Mutex<Vec<String>>,
-    servers: Mutex<Vec<ServerMark>>,
-    connected: Mutex<Vec<u64>>,
-    /// What it was told, beginning with `content`, `judged`, `passed` or `rejected`.
-    told: Mutex<Vec<String>>,
-    /// The client has been sentenced since it was judged.
-    sentenced: AtomicBool,
-}
-
-impl Table {
-    fn verdict(&self, attempt: &Attempt<'_>, recipient: &str) -> Verdict {
-        let bad = |permanently| Verdict::Refuse(RefuseReason::BadReputation { permanently });
-        if let Some(reason) = self.passes.get(recipient) {
-            return Verdict::Pass(*reason);
-        }
-        match recipient.split('@').next() {
-            Some("sentenced") => Verdict::Refuse(RefuseReason::Sentenced),
-            Some("bad") => bad(true),
-            Some("poor") => bad(false),
-            Some("first" | "again") => Verdict::Read(ReadReason::Mode),
-            Some("roams") => Verdict::Read(ReadReason::Roaming),
-            _ if attempt.authenticated => Verdict::Pass(PassReason::Authenticated),
-            _ => Verdict::Defer(DeferReason::New),
-        }
-    }
-
-    fn hear(&self, what: &str, attempt: &Attempt<'_>) {
-        let from = String::from_utf8_lossy(attempt.reverse_path);
-        let to = String::from_utf8_lossy(attempt.recipient);
-        let line = format!("{what} <{from}> {to} {}", attempt.announced_size);
-        self.told.lock().expect("no judge panics").push(line);
-    }
-}
-
-impl Judge for Table {
-    fn judge(&self, attempt: &Attempt<'_>, _now: Timestamp) -> Judgement {
-        let recipient = String::from_utf8_lossy(attempt.recipient).into_owned();
-        let wants_content = recipient.starts_with("read@") || recipient.starts_with("heard@");
-        let verdict = self.verdict(attempt, &recipient);
-        let from = String::from_utf8_lossy(attempt.reverse_path).into_owned();
-        let client = attempt.client;
-        let line = format!("{client} <{from}> {recipient} {}", attempt.announced_size);
-        self.asked.lock().expect("no judge panics").push(line);
-        self.servers
-            .lock()
-            .expect("no judge panics")
-            .push(attempt.server);
-        self.connected
-            .lock()
-            .expect("no judge panics")
-            .push(attempt.connected.as_millis());
-        Judgement {
-            wants_content,
-            grounds: Grounds {
-                attempts: if recipient.starts_with("again@") {
-                    2
-                } else {
-                    1
-                },
-                ..Grounds::default()
-            },
-            verdict,
-        }
-    }
-
-    fn turns_away(&self, attempt: &Attempt<'_>, _: Timestamp) -> bool {
-        !attempt.authenticated && self.sentenced.load(Ordering::Relaxed)
-    }
-
-    fn message_hasher(&self) -> MessageHasher {
-        Seed::from_bytes([7; Seed::LENGTH]).message_hasher(0)
-    }
-
-    fn judge_content(&self, attempt: &Attempt<'_>, _: &MessageHasher, _: Timestamp) -> Judgement {
-        self.hear("judged", attempt);
-        let recipient = String::from_utf8_lossy(attempt.recipient);
-        let reads = self.reads.lock().expect("no judge panics");
-        let verdict = reads.get(recipient.as_ref()).copied();
-        let verdict = verdict.unwrap_or(Verdict::Defer(DeferReason::ContentNew));
-        verdict.into()
-    }
-
-    fn note_content_pass(&self, attempt: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {
-        self.hear("passed", attempt);
-    }
-
-    fn note_content(&self, attempt: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {
-        self.hear("content", attempt);
-    }
-
-    fn note_rejected(&self, attempt: &Attempt<'_>, _: Timestamp) {
-        self.hear("rejected", attempt);
-    }
-}
-
-/// A session and the MTA that talks to it.
-struct Talk {
-    session: Session,
-    table: Arc<Table>,
-    metrics: Arc<Metrics>,
-    now: Timestamp,
-}
-
-impl Talk {
-    fn new(offer: Offer, passes: &[(&'static str, PassReason)]) -> Self {
-        Self::under(offer, passes, Policy::default())
-    }
-
-    fn under(offer: Offer, passes: &[(&'static str, PassReason)], policy: Policy) -> Self {
-        let table = Arc::new(Table {
-            passes: passes.iter().copied().collect(),
-            ..Table::default()
-        });
-        let metrics = Arc::new(Metrics::default());
-        let settings = Settings {
-            host: "mx (evil)\r\n.example".to_owned(),
-            ..Settings::default()
-        };
-        let judge: Arc<dyn Judge> = table.clone();
-        let context = Arc::new(Context::new(&settings, judge, Arc::clone(&metrics)));
-        let mut talk = Self {
-            session: Session::new(context, Arc::new(policy), Origin::ThisHost),
-            table,
-            metrics,
-            now: Timestamp::from_millis(1),
-        };
-        let answer = talk.says(b'O', &offer_payload(offer));
-        assert!(answer.starts_with('O'), "{answer}");
-        talk
-    }
-
-    /// What the session answers: statuses as letters, a reply or header with its text.
-    fn says(&mut self, kind: u8, payload: &[u8]) -> String {
-        let mut out = Vec::new();
-        self.try_says(kind, payload, &mut out).expect("in order");
-        shown(&out)
-    }
-
-    fn try_says(
-        &mut self,
-        kind: u8,
-        payload: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Next, SessionError> {
-        self.session.receive(Frame { kind, payload }, self.now, out)
-    }
-
-    fn greets(&mut self) {
-        self.says(b'C', b"mx.client.example\x004\x30\x39192.0.2.7\0");
-        self.says(b'H', b"helo.client.example\0");
-    }
-
-    fn mails(&mut self, path: &str) -> String {
-        self.says(b'M', format!("<{path}>\0SIZE=42\0").as_bytes())
-    }
-
-    fn rcpts(&mut self, path: &str) -> String {
-        self.says(b'R', format!("<{path}>\0").as_bytes())
-    }
-
-    fn asked(&self) -> Vec<String> {
-        self.table.asked.lock().expect("no judge panics").clone()
-    }
-
-    /// From now on the content of a message to `recipient` says so of it.
-    fn reads(&self, recipient: &str, verdict: Verdict) {
-        let mut reads = self.table.reads.lock().expect("no judge panics");
-        reads.insert(recipient.to_owned(), verdict);
-    }
-
-    fn told(&self) -> Vec<String> {
-        self.table.told.lock().expect("no judge panics").clone()
-    }
-}
-
-fn offer_payload(offer: Offer) -> Vec<u8> {
-    [offer.version, offer.actions, offer.steps]
-        .map(u32::to_be_bytes)
-        .concat()
-}
-
-fn shown(mut out: &[u8]) -> String {
-    let mut shown = Vec::new();
-    while let Some(frame) = Frame::first_of(out).expect("we write legal frames") {
-        shown.push(format!(
-            "{}{}",
-            frame.kind.escape_ascii(),
-            frame.payload.escape_ascii()
-        ));
-        out = &out[frame.wire_length()..];
-    }
-    assert!(out.is_empty(), "half a frame");
-    shown.join(" | ")
-}
-
-fn waited(seconds: u64) -> PassReason {
-    let waited = Duration::from_secs(seconds);
-    PassReason::Waited { waited }
-}
-
-const DEFERRED: &str = r"y451 4.7.1 Greylisted, please try again later\x00";
+use self::table::Word;
+use self::talk::{ANCIENT, DEFERRED, POSTFIX, Talk, content, offer_payload, shown, waited};
 
 #[test]
 fn defers_unknown_recipient_at_rcpt() {
@@ -269,23 +47,6 @@ fn passing_message_is_accepted_at_data() {
     assert_eq!(talk.says(b'T', b""), "a");
     assert!(talk.session.is_between_transactions());
     assert_eq!(talk.says(b'A', b""), "");
-}
-
-#[test]
-fn waited_message_gets_its_header_at_end_of_message() {
-    let passes = [("b@y", waited(187)), ("c@y", waited(60))];
-    let mut talk = Talk::new(POSTFIX, &passes);
-    talk.greets();
-    talk.mails("a@x.example");
-    assert_eq!(talk.rcpts("b@y"), "c");
-    assert_eq!(talk.rcpts("c@y"), "c");
-    assert_eq!(talk.says(b'T', b""), "c");
-    assert_eq!(
-        talk.says(b'E', b""),
-        r"hX-Greylist\x00 delayed 187 seconds by mx??evil???.example (greygate), passed by tuple\x00 | c"
-    );
-    assert_eq!(talk.metrics.headers_added.get(), 1);
-    assert_eq!(talk.says(b'E', b""), "c", "the header is added once");
 }
 
 #[test]
@@ -380,43 +141,6 @@ fn addresses_beyond_the_marks_are_counted() {
 }
 
 #[test]
-fn probe_is_never_refused_at_rcpt_and_counts_for_nothing_when_it_quits() {
-    for sender in ["", "double-bounce@mx.example"] {
-        let mut talk = Talk::new(POSTFIX, &[]);
-        talk.greets();
-        talk.mails(sender);
-        assert_eq!(talk.rcpts("b@y"), "c");
-        let next = talk.try_says(b'Q', b"", &mut Vec::new());
-        assert_eq!(next, Ok(Next::Close));
-        assert!(talk.asked().is_empty());
-        assert_eq!(talk.metrics.probes_quit.get(), 1);
-    }
-}
-
-#[test]
-fn bounce_is_deferred_at_data_and_every_recipient_recorded() {
-    let mut talk = Talk::new(POSTFIX, &[("c@y", PassReason::Passed)]);
-    talk.greets();
-    talk.mails("");
-    assert_eq!(talk.rcpts("b@y"), "c");
-    assert_eq!(talk.rcpts("c@y"), "c");
-    assert_eq!(talk.says(b'T', b""), DEFERRED);
-    assert_eq!(talk.asked().len(), 2);
-    assert_eq!(talk.metrics.probes_quit.get(), 0);
-}
-
-#[test]
-fn bounce_that_waited_gets_its_header() {
-    let mut talk = Talk::new(POSTFIX, &[("b@y", waited(200))]);
-    talk.greets();
-    talk.mails("");
-    talk.rcpts("b@y");
-    assert_eq!(talk.says(b'T', b""), "c");
-    assert!(talk.says(b'E', b"").starts_with("hX-Greylist"));
-    assert_eq!(talk.asked().len(), 1, "judged once");
-}
-
-#[test]
 fn pending_recipients_beyond_the_limit_are_answered_once_at_data() {
     let policy = Policy {
         rcpt_deferrals: 2,
@@ -460,17 +184,6 @@ fn data_said_again_is_deferred_again() {
         assert_eq!(talk.rcpts("known@y"), "c");
         assert_eq!(talk.says(b'T', b""), "a", "nothing is held any more");
     }
-}
-
-#[test]
-fn bounce_recipient_named_after_data_is_judged_too() {
-    let mut talk = Talk::new(POSTFIX, &[("b@y", waited(200))]);
-    talk.greets();
-    talk.mails("");
-    talk.rcpts("b@y");
-    assert_eq!(talk.says(b'T', b""), "c", "another milter may refuse");
-    assert_eq!(talk.rcpts("new@y"), "c");
-    assert_eq!(talk.says(b'T', b""), DEFERRED);
 }
 
 #[test]
@@ -577,15 +290,6 @@ fn ancient_mta_may_keep_what_nobody_needs() {
     talk.mails("a@x.example");
     assert_eq!(talk.rcpts("b@y"), "c");
     assert_eq!(talk.says(b'L', b"Subject\0x\0"), "a");
-}
-
-#[test]
-fn header_without_leave_is_not_added() {
-    let mut talk = Talk::new(ANCIENT, &[("b@y", waited(187))]);
-    talk.greets();
-    talk.mails("a@x.example");
-    talk.rcpts("b@y");
-    assert_eq!(talk.says(b'E', b""), "c");
 }
 
 #[test]

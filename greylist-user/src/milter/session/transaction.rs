@@ -26,7 +26,7 @@ pub(super) struct Transaction {
     /// A recipient was named before, and its time has come.
     pub(super) comes_again: bool,
     /// The content of the message decides on a recipient.
-    pub(super) is_undecided: bool,
+    pub(super) content_decides: bool,
     /// The content of the message may prove something of a recipient.
     pub(super) has_evidence: bool,
     /// The whole message is refused.
@@ -46,7 +46,7 @@ impl Transaction {
                 self.passed = Passed::longest(self.passed, Passed::of(reason));
             }
             Verdict::Read(reason) => {
-                self.is_undecided = true;
+                self.content_decides = true;
                 self.comes_again |= reason == ReadReason::Roaming || judgement.grounds.attempts > 1;
             }
             Verdict::Refuse(reason) => self.refusal = Some(reason),
@@ -55,7 +55,7 @@ impl Transaction {
 
     /// Whether headers and body are to be read for at least one recipient.
     pub(super) fn is_to_be_read(&self) -> bool {
-        self.is_undecided || self.has_evidence
+        self.content_decides || self.has_evidence
     }
 }
 

@@ -96,22 +96,6 @@ fn content_of_a_message_that_nobody_wants_goes_unread() {
 }
 
 #[test]
-fn bounce_is_read_when_its_judgement_at_data_wants_so() {
-    let mut talk = Talk::new(POSTFIX, &[("known@y", PassReason::Passed)]);
-    talk.greets();
-    talk.mails("");
-    for to in ["known@y", "read@y", "new@y"] {
-        assert_eq!(talk.rcpts(to), "c");
-    }
-    assert_eq!(talk.says(b'T', b""), "c");
-    assert_eq!(talk.asked().len(), 3);
-    assert_eq!(talk.says(b'B', b"Hello"), "");
-    assert_eq!(talk.says(b'E', b""), DEFERRED);
-    assert_eq!(talk.told(), ["content <> read@y 42"]);
-    assert_eq!(talk.asked().len(), 3, "judged once");
-}
-
-#[test]
 fn message_is_read_from_an_mta_that_does_not_tell_data() {
     let mut talk = Talk::new(ANCIENT, &[]);
     talk.greets();

@@ -1,44 +1,77 @@
-//! Whatever an MTA says in whatever order, it hears each answer that it waits for, and no other.
+//! Whatever an MTA says in whatever order, it hears each answer that it waits for, and no other; and
+//! whatever a judge says, a message goes through only if nobody has to wait for it.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::milter::negotiate::step;
 
-/// Commands of an MTA in any order, with the payloads they have on the wire.
-fn commands() -> impl Strategy<Value = Vec<(u8, &'static [u8])>> {
-    let command = prop_oneof![
-        Just((b'A', b"".as_slice())),
-        Just((b'B', b"chunk".as_slice())),
-        Just((b'C', b"mx\x004\x30\x39192.0.2.7\0".as_slice())),
-        Just((b'D', b"M{auth_authen}\0joe\0".as_slice())),
-        Just((b'D', b"C{daemon_addr}\x00192.0.2.1\0".as_slice())),
-        Just((b'D', b"R{rcpt_mailer}\0error\0".as_slice())),
-        Just((
-            b'D',
-            b"R{rcpt_mailer}\0error\0{rcpt_host}\x005.1.1\0".as_slice()
-        )),
-        Just((b'D', b"Ti\0".as_slice())),
-        Just((b'E', b"".as_slice())),
-        Just((b'E', b"the last piece".as_slice())),
-        Just((b'H', b"helo\0".as_slice())),
-        Just((b'K', b"".as_slice())),
-        Just((b'L', b"Subject\0x\0".as_slice())),
-        Just((b'M', b"<a@x.example>\0".as_slice())),
-        Just((b'M', b"<>\0".as_slice())),
-        Just((b'N', b"".as_slice())),
-        Just((b'R', b"<new@y>\0".as_slice())),
-        Just((b'R', b"<known@y>\0".as_slice())),
-        Just((b'R', b"<waited@y>\0".as_slice())),
-        Just((b'R', b"<read@y>\0".as_slice())),
-        Just((b'R', b"<heard@y>\0".as_slice())),
-        Just((b'R', b"<bad@y>\0".as_slice())),
-        Just((b'R', b"<poor@y>\0".as_slice())),
-        Just((b'R', b"<sentenced@y>\0".as_slice())),
-        Just((b'T', b"".as_slice())),
-        Just((b'U', b"XYZZY\0".as_slice())),
-    ];
-    proptest::collection::vec(command, 0..40)
+/// A command as it is on the wire.
+type Said = (u8, &'static [u8]);
+
+/// What an MTA may say: messages in good order with anything between them, or anything in any order.
+fn commands() -> impl Strategy<Value = Vec<Said>> {
+    let part = prop_oneof![4 => message(), 1 => anything().prop_map(|it| vec![it])];
+    let messages = proptest::collection::vec(part, 0..6).prop_map(|parts| {
+        let mut commands = vec![CONNECT];
+        commands.extend(parts.concat());
+        commands
+    });
+    prop_oneof![
+        3 => messages,
+        1 => proptest::collection::vec(anything(), 0..40),
+    ]
+}
+
+/// A message to some recipients, of which any part may be left out.
+fn message() -> impl Strategy<Value = Vec<Said>> {
+    let sender = prop_oneof![3 => Just(SENDER), 1 => Just(NULL)];
+    let recipients = proptest::collection::vec(recipient(), 1..6);
+    let content = [(b'T', b"".as_slice()), HEADER, BODY, (b'E', b"")];
+    let shown = proptest::sample::subsequence(content.to_vec(), 0..=content.len());
+    let whole = prop_oneof![3 => Just(content.to_vec()), 1 => shown];
+    (sender, recipients, whole).prop_map(|(sender, recipients, content)| {
+        let mut said = vec![sender];
+        said.extend(recipients);
+        said.extend(content);
+        said
+    })
+}
+
+/// Those that let a message on are more frequent: one that does not is enough to end it.
+fn recipient() -> impl Strategy<Value = Said> {
+    let to =
+        |names: &'static [&'static [u8]]| proptest::sample::select(names).prop_map(|it| (b'R', it));
+    prop_oneof![
+        2 => to(&[b"<known@y>\0", b"<waited@y>\0", b"<heard@y>\0"]),
+        4 => to(&[b"<first@y>\0", b"<again@y>\0", b"<roams@y>\0"]),
+        1 => to(&[b"<new@y>\0", b"<early@y>\0", b"<read@y>\0"]),
+        1 => to(&[b"<bad@y>\0", b"<poor@y>\0", b"<sentenced@y>\0"]),
+    ]
+}
+
+fn anything() -> impl Strategy<Value = Said> {
+    let other = proptest::sample::select(vec![
+        (b'A', b"".as_slice()),
+        BODY,
+        CONNECT,
+        (b'D', b"M{auth_authen}\0joe\0"),
+        (b'D', b"C{daemon_addr}\x00192.0.2.1\0"),
+        (b'D', b"R{rcpt_mailer}\0error\0"),
+        (b'D', b"R{rcpt_mailer}\0error\0{rcpt_host}\x005.1.1\0"),
+        (b'D', b"Ti\0"),
+        (b'E', b""),
+        (b'E', b"the last piece"),
+        (b'H', b"helo\0"),
+        (b'K', b""),
+        HEADER,
+        SENDER,
+        NULL,
+        (b'N', b""),
+        (b'T', b""),
+        (b'U', b"XYZZY\0"),
+    ]);
+    prop_oneof![3 => other, 2 => recipient()]
 }
 
 fn offers() -> impl Strategy<Value = Offer> {
@@ -49,6 +82,24 @@ fn offers() -> impl Strategy<Value = Offer> {
     })
 }
 
+/// What a judge may say of a message that it has read; most often that it passes, since one word to
+/// the contrary is enough.
+fn words_on_content() -> impl Strategy<Value = Verdict> {
+    let waited = Duration::from_secs(99);
+    let bad = |permanently| Verdict::Refuse(RefuseReason::BadReputation { permanently });
+    prop_oneof![
+        4 => Just(Verdict::Pass(PassReason::Content { waited })),
+        2 => Just(Verdict::Pass(PassReason::ContentAgain)),
+        1 => Just(Verdict::Pass(PassReason::Persisted { waited })),
+        1 => Just(Verdict::Pass(PassReason::Waited { waited })),
+        1 => Just(Verdict::Defer(DeferReason::ContentNew)),
+        1 => Just(Verdict::Defer(DeferReason::ContentEarly { left: waited })),
+        1 => Just(Verdict::Read(ReadReason::Mode)),
+        1 => any::<bool>().prop_map(bad),
+        1 => Just(Verdict::Refuse(RefuseReason::Sentenced)),
+    ]
+}
+
 /// What an MTA's reader and a judge may find out from one command to the next.
 #[derive(Default)]
 struct Model {
@@ -56,27 +107,97 @@ struct Model {
     is_turned_away: bool,
     /// What ends the message was said since it began, so that nothing can be held any more.
     is_over: bool,
+    /// The judge's last word on each recipient that the message would go to if it went through.
+    last_words: HashMap<String, Verdict>,
+    /// Recipients that the judge wants to read the message for, in the order they were named.
+    to_read: Vec<String>,
 }
 
 impl Model {
-    /// Whether `status`, and what the judge was `told`, may follow from a command of this kind.
-    fn hears(&mut self, kind: u8, status: Option<&str>, told: &[String]) -> bool {
+    /// Whether `status`, what the judge was `told` and the `words` it gave may follow from a command
+    /// of this kind.
+    fn hears(
+        &mut self,
+        kind: u8,
+        status: Option<&str>,
+        told: &[String],
+        words: &[Word],
+    ) -> Result<(), &'static str> {
         match kind {
             b'C' | b'K' => *self = Self::default(),
-            b'M' => self.is_over = false,
-            b'A' | b'H' => self.is_over = true,
+            b'M' => self.begin_message(false),
+            b'A' | b'H' => self.begin_message(true),
             _ => {}
         }
+        // A recipient that is refused at RCPT gets no mail, whatever becomes of the others.
+        if kind != b'R' || status == Some("c") {
+            self.listen(words);
+        }
         let was_over = self.is_over;
+        let is_done = status == Some("a") || kind == b'E' && status == Some("c");
         self.is_over |= kind == b'E' || status == Some("a");
-        let told_in_time = told.iter().all(|line| match kind {
-            b'E' => line.starts_with("content") && !was_over,
-            b'R' => line.starts_with("rejected"),
-            _ => false,
-        });
-        let answers = matches!(kind, b'R' | b'T' | b'E' | b'L' | b'B');
+        let goes_through = is_done && !was_over;
+        for (is_right, wrong) in [
+            (self.is_legal(kind, status), "the status"),
+            (
+                is_told_in_time(kind, told, was_over),
+                "when the judge is told",
+            ),
+            (
+                self.all_pass() || !goes_through,
+                "mail of which the last word is to wait",
+            ),
+            (
+                self.is_told_of_all_or_none(kind, goes_through, told),
+                "whom the judge is told of",
+            ),
+        ] {
+            if !is_right {
+                return Err(wrong);
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_message(&mut self, is_over: bool) {
+        self.is_over = is_over;
+        self.last_words.clear();
+        self.to_read.clear();
+    }
+
+    fn listen(&mut self, words: &[Word]) {
+        for word in words {
+            if matches!(word.verdict, Verdict::Read(_)) && !word.of_content {
+                self.to_read.push(word.recipient.clone());
+            }
+            self.last_words.insert(word.recipient.clone(), word.verdict);
+        }
+    }
+
+    fn all_pass(&self) -> bool {
+        let mut words = self.last_words.values();
+        words.all(|it| matches!(it, Verdict::Pass(_)))
+    }
+
+    /// All whom the message was to be read for are judged at its end; all of them pass, or none.
+    fn is_told_of_all_or_none(&self, kind: u8, goes_through: bool, told: &[String]) -> bool {
+        let of = |what| -> Vec<&str> {
+            told.iter()
+                .filter_map(|line| line.strip_prefix(what)?.split(' ').nth(2))
+                .collect()
+        };
+        let (judged, passed) = (of("judged"), of("passed"));
+        if kind == b'E' && goes_through {
+            judged == self.to_read && passed == self.to_read
+        } else {
+            passed.is_empty() && (judged.is_empty() || judged == self.to_read)
+        }
+    }
+
+    /// Who was told 421 hears it again; what else there is has its places.
+    fn is_legal(&mut self, kind: u8, status: Option<&str>) -> bool {
         let Some(status) = status else {
-            return told_in_time;
+            return true;
         };
         let is_421 = status.starts_with("y421 4.7.0 ");
         let in_order = match kind {
@@ -84,15 +205,24 @@ impl Model {
             _ => true,
         };
         self.is_turned_away |= is_421;
-        let is_legal = match status {
+        let answers = matches!(kind, b'R' | b'T' | b'E' | b'L' | b'B');
+        let is_known = match status {
             "c" | "a" => true,
             status => {
                 let replies = ["y421 4.7.0 ", "y451 4.7.1 ", "y550 5.7.1 "];
                 answers && replies.iter().any(|codes| status.starts_with(codes))
             }
         };
-        told_in_time && in_order && is_legal
+        in_order && is_known
     }
+}
+
+fn is_told_in_time(kind: u8, told: &[String], was_over: bool) -> bool {
+    told.iter().all(|line| match kind {
+        b'E' => !was_over && !line.starts_with("rejected"),
+        b'R' => line.starts_with("rejected"),
+        _ => false,
+    })
 }
 
 /// How many statuses a reader of the MTA's kind waits for after a command, by the flags alone.
@@ -124,6 +254,8 @@ proptest! {
             commands in commands(),
             limit in 0..3_u32,
             sentenced_before in 0..60_usize,
+            on_content in [words_on_content(), words_on_content(), words_on_content()],
+            header_on in prop_oneof![Just(HeaderOn::Delayed), Just(HeaderOn::Passed)],
         ) {
         let policy = Policy { rcpt_deferrals: limit, ..Policy::default() };
         let passes = [
@@ -131,7 +263,10 @@ proptest! {
             ("waited@y", waited(9)),
             ("heard@y", PassReason::Passed),
         ];
-        let mut talk = Talk::under(offer, &passes, policy);
+        let mut talk = Talk::with(offer, &passes, policy, |it| it.header_on = header_on);
+        for (recipient, verdict) in ["first@y", "again@y", "roams@y"].into_iter().zip(on_content) {
+            talk.reads(recipient, verdict);
+        }
         let context = Arc::clone(&talk.session.context);
         talk.session = Session::new(context, Arc::clone(&talk.session.policy), Origin::ThisHost);
         let mut out = Vec::new();
@@ -147,6 +282,7 @@ proptest! {
             }
             out.clear();
             let told_before = talk.told().len();
+            talk.table.words.lock().expect("no judge panics").clear();
             match talk.try_says(kind, payload, &mut out) {
                 Ok(_) => {}
                 Err(SessionError::OutOfOrder { kind: b'R' }) => break,
@@ -160,7 +296,9 @@ proptest! {
             prop_assert!(actions.is_empty() || (kind == b'E' && terms.actions & 1 != 0));
             prop_assert!(kind != b'R' || shown != "a", "ACCEPT at RCPT hides the other recipients");
             let told = &talk.told()[told_before..];
-            prop_assert!(model.hears(kind, statuses.first().copied(), told), "after {}: {} {:?}", kind as char, shown, told);
+            let words = talk.table.words.lock().expect("no judge panics").clone();
+            let heard = model.hears(kind, statuses.first().copied(), told, &words);
+            prop_assert_eq!(heard, Ok(()), "after {}: {} {:?} {:?}", kind as char, shown, told, words);
         }
     }
 
@@ -186,3 +324,9 @@ proptest! {
         prop_assert_eq!(last, Some("192.0.2.7 <fresh@x.example> known@y 42"));
     }
 }
+
+const BODY: Said = (b'B', b"chunk");
+const CONNECT: Said = (b'C', b"mx\x004\x30\x39192.0.2.7\0");
+const HEADER: Said = (b'L', b"Subject\0x\0");
+const NULL: Said = (b'M', b"<>\0");
+const SENDER: Said = (b'M', b"<a@x.example>\0");
