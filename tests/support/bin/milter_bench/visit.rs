@@ -42,7 +42,8 @@ impl Visit<'_> {
         mta.abort();
         mta.hold(b'Q', b"");
         mta.flush()?;
-        Ok((end, mta.round_trips()))
+        let round_trips = u32::try_from(mta.awaited().len()).map_err(io::Error::other)?;
+        Ok((end, round_trips))
     }
 
     fn transact(&self, mta: &mut Mta) -> io::Result<Outcome> {
