@@ -59,7 +59,12 @@ impl Session {
 
     pub(super) fn read_header(&mut self, name: &[u8], value: &[u8]) {
         self.course.read(name.len() + value.len());
-        if let Some(message) = &mut self.message {
+        let queue_id = self.envelope.queue_id();
+        // A Message-ID that Postfix makes up, as for mail without one, has the queue id in it: it
+        // differs at each try.
+        let is_ours =
+            !queue_id.is_empty() && value.windows(queue_id.len()).any(|it| it == queue_id);
+        if let Some(message) = self.message.as_mut().filter(|_| !is_ours) {
             message.header(name, value);
         }
     }

@@ -35,6 +35,31 @@ fn message_that_came_again_goes_through_and_its_pass_is_noted_once() {
 }
 
 #[test]
+fn message_id_that_the_mta_made_up_is_none() {
+    let mut names = Vec::new();
+    for (queue_id, header) in [
+        ("4ABC", "Message-ID\0 <20260101000000.4ABC@mx.example>\0"),
+        ("5DEF", "Message-ID\0 <20260101000500.5DEF@mx.example>\0"),
+        ("6GHI", "X-Other\0 no Message-ID at all\0"),
+        ("7JKL", "Message-ID\0 <1@sender.example>\0"),
+    ] {
+        let mut talk = Talk::new(POSTFIX, &[]);
+        talk.greets();
+        talk.mails("a@x.example");
+        talk.rcpts("roams@y");
+        talk.says(b'D', format!("Ti\0{queue_id}\0").as_bytes());
+        talk.says(b'T', b"");
+        talk.says(b'L', header.as_bytes());
+        talk.says(b'B', b"Hello\r\n");
+        talk.says(b'E', b"");
+        names.extend(fingerprints(&talk).iter().copied());
+    }
+    assert_eq!(names.len(), 4);
+    assert_eq!([names[0], names[1]], [names[2]; 2]);
+    assert_ne!(names[0], names[3], "the sender's own counts");
+}
+
+#[test]
 fn every_recipient_is_judged_before_the_first_pass_is_noted() {
     let mut talk = Talk::new(POSTFIX, &[("known@y", PassReason::Passed)]);
     talk.reads("roams@1", content(300));
