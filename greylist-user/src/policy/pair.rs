@@ -12,9 +12,10 @@
 //! A slow sender takes longer than a retry window for so many contacts, so each of them keeps the
 //! record for one more: who comes again within a window each time gets there.
 //!
-//! Knows nothing of what a message says, see `content`, nor of tuples, see `record`. One is held for each pending
-//! tuple, so it is small. It ends with the first mail that passes for its tuple, and begins anew with
-//! one that passes for its content: who proved to be a pool is known for one, for a retry window.
+//! Knows nothing of what a message says, see `content`, nor of tuples, see `record`. One is held for
+//! each pending tuple, so it is small. It ends with the first mail that passes for its tuple, and
+//! begins anew with one that passes for its content: who proved to be a pool is known for one, for a
+//! retry window.
 //!
 //! [`ContentRules::contacts`]: super::ContentRules::contacts
 //! [`ContentRules::contacts_after`]: super::ContentRules::contacts_after
