@@ -30,12 +30,15 @@ fn message_of_20_megabytes_is_known_again_and_takes_no_memory() -> Result<(), Er
     let mut other = message.clone();
     other.body.replace_range(10_000_000..=10_000_000, "y");
 
-    let first = send(pool.next(), &message, &["alice"])?;
-    assert!(is_deferred_at_end(&first.end), "{first:?}");
+    let first = send(pool.turn(), &message, &["alice"])?;
+    assert!(is_deferred_at_end(first.end.as_ref()), "{first:?}");
     interrupt::pause(INTERVAL)?;
-    let changed = send(pool.next(), &other, &["alice"])?;
-    assert!(is_deferred_at_end(&changed.end), "another: {changed:?}");
-    let same = send(pool.next(), &message, &["alice"])?;
+    let changed = send(pool.turn(), &other, &["alice"])?;
+    assert!(
+        is_deferred_at_end(changed.end.as_ref()),
+        "another: {changed:?}"
+    );
+    let same = send(pool.turn(), &message, &["alice"])?;
     assert!(same.is_queued(), "{same:?}");
     let grown = peak(site)?.saturating_sub(before);
     eprintln!("three times 20 MB; the daemon's peak of memory grew by {grown} kB");
@@ -55,13 +58,13 @@ fn message_that_comes_again_in_chunks_passes() -> Result<(), Error> {
     let mut message = Message::new("bob@pool.example", "a-message");
     message.body = "One line.\r\n..Another, that begins with two dots.".to_owned();
     roam(&mut pool, &message)?;
-    let first = chunked(pool.next(), &message, 7)?;
+    let first = chunked(pool.turn(), &message, 7)?;
     assert!(first.is_greylisting(), "{first}");
     interrupt::pause(INTERVAL)?;
     // A dot at the beginning of a line is doubled after DATA, and not in a chunk.
     let mut stuffed = message.clone();
     stuffed.body = message.body.replace("\r\n.", "\r\n..");
-    let again = send(pool.next(), &stuffed, &["alice"])?;
+    let again = send(pool.turn(), &stuffed, &["alice"])?;
     assert!(again.is_queued(), "{again:?}");
     let delivered = site.postfix().wait_for_delivery("alice", &message.id)?;
     assert!(headers(&delivered, "X-Greylist")[0].ends_with("passed by content"));
@@ -97,11 +100,11 @@ fn message_without_a_body_passes_by_its_envelope() -> Result<(), Error> {
     let site = &turn.site;
     let mut pool = Pool::new(site);
     let text = "From: <bob@pool.example>\r\nMessage-ID: <no-body@pool.example>\r\n\r\n";
-    let (one, other) = (pool.next(), pool.next());
+    let (one, other) = (pool.turn(), pool.turn());
     let first = whole(one, text)?;
     assert!(first.is_greylisting(), "{first}");
     interrupt::pause(INTERVAL)?;
-    for stranger in [other, pool.next()] {
+    for stranger in [other, pool.turn()] {
         let reply = whole(stranger, text)?;
         assert!(reply.is_greylisting(), "nothing is proven: {reply}");
     }
@@ -119,7 +122,7 @@ fn message_without_a_body_passes_by_its_envelope() -> Result<(), Error> {
 /// Makes the pair of a message known, so that the next address of the pool is taken for a roaming
 /// retry.
 fn roam(pool: &mut Pool<'_>, message: &Message) -> Result<(), Error> {
-    let mut client = pool.next().open(PATIENCE)?;
+    let mut client = pool.turn().open(PATIENCE)?;
     client.command(&format!("MAIL FROM:<{}>", message.reverse_path))?;
     let reply = client.command(&format!("RCPT TO:<{}>", address("alice")))?;
     assert!(reply.is_greylisting(), "{reply}");
@@ -168,8 +171,8 @@ fn envelope(session: &mut Session, reverse_path: &str) -> Result<Reply, Error> {
     Ok(session.command(&format!("RCPT TO:<{}>", address("alice")))?)
 }
 
-fn is_deferred_at_end(end: &Option<Reply>) -> bool {
-    end.as_ref().is_some_and(Reply::is_greylisting)
+fn is_deferred_at_end(end: Option<&Reply>) -> bool {
+    end.is_some_and(Reply::is_greylisting)
 }
 
 /// The most memory that the daemon ever had resident, in kilobytes.

@@ -24,15 +24,15 @@ fn pool_of_fifteen_networks_is_deferred_twice_and_delivered() -> Result<(), Erro
     let mut pool = Pool::new(site);
     let message = Message::new("bob@pool.example", "a-message");
 
-    let first = send(pool.next(), &message, &["alice"])?;
+    let first = send(pool.turn(), &message, &["alice"])?;
     assert!(first.outcome().is_greylisting(), "{first:?}");
     assert_eq!(first.data, None, "the first is deferred at RCPT");
     interrupt::pause(INTERVAL)?;
-    let second = send(pool.next(), &message, &["alice"])?;
+    let second = send(pool.turn(), &message, &["alice"])?;
     let end = second.end.as_ref().expect("the second is read");
     assert!(end.is_greylisting(), "{second:?}");
     interrupt::pause(INTERVAL)?;
-    let third = send(pool.next(), &message, &["alice"])?;
+    let third = send(pool.turn(), &message, &["alice"])?;
     assert!(third.is_queued(), "{third:?}");
 
     let delivered = site.postfix().wait_for_delivery("alice", &message.id)?;
@@ -61,18 +61,18 @@ fn next_mail_of_a_pool_is_read_at_once_and_deferred_once() -> Result<(), Error> 
     let mut pool = Pool::new(&turn.site);
     let message = Message::new("bob@pool.example", "a-message");
     for is_last in [false, false, true] {
-        let round = send(pool.next(), &message, &["alice"])?;
+        let round = send(pool.turn(), &message, &["alice"])?;
         assert_eq!(round.is_queued(), is_last, "{round:?}");
         interrupt::pause(INTERVAL)?;
     }
     let next = Message::new("bob@pool.example", "the-next-message");
-    let round = send(pool.next(), &next, &["alice"])?;
+    let round = send(pool.turn(), &next, &["alice"])?;
     assert!(
         round.end.as_ref().is_some_and(Reply::is_greylisting),
         "{round:?}"
     );
     interrupt::pause(INTERVAL)?;
-    let round = send(pool.next(), &next, &["alice"])?;
+    let round = send(pool.turn(), &next, &["alice"])?;
     assert!(round.is_queued(), "{round:?}");
     turn.site.postfix().wait_for_delivery("alice", &next.id)?;
     Ok(())
@@ -91,7 +91,7 @@ fn message_whose_id_changes_at_each_retry_passes_by_the_way_out() -> Result<(), 
     let passed = interrupt::wait_for("the way out", Duration::from_secs(90), || {
         number += 1;
         let message = Message::new("bob@pool.example", &format!("retry-{number}"));
-        let round = send(pool.next(), &message, &["alice"])?;
+        let round = send(pool.turn(), &message, &["alice"])?;
         if round.is_queued() {
             return Ok(Some(message));
         }

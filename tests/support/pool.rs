@@ -13,19 +13,19 @@ pub const SIZE: u16 = 15;
 #[derive(Debug)]
 pub struct Pool<'a> {
     site: &'a Site,
-    turn: u16,
+    made: u16,
 }
 
 impl<'a> Pool<'a> {
     /// A pool that begins with its first address.
     pub fn new(site: &'a Site) -> Self {
-        Self { site, turn: 0 }
+        Self { site, made: 0 }
     }
 
     /// Who makes the next attempt.
-    pub fn next(&mut self) -> Client<'a> {
-        let number = self.turn % SIZE + 1;
-        self.turn += 1;
+    pub fn turn(&mut self) -> Client<'a> {
+        let number = self.made % SIZE + 1;
+        self.made += 1;
         self.site.stranger_at(address(number))
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn pool(scene: &mut Scene, site: &Site) -> Result<(), Error> {
     let alice = ["alice".to_owned()];
     let mut pool = Pool::new(site);
     let message = Message::new("bob@pool.example", "a-message-of-a-pool");
-    let first = pool.next();
+    let first = pool.turn();
     scene.tries(format!(
         "{}; {} addresses in as many networks, by turns",
         envelope(first, &message, "alice"),
@@ -29,7 +29,7 @@ pub(super) fn pool(scene: &mut Scene, site: &Site) -> Result<(), Error> {
     let new = attempt(first, &message, &alice)?;
     scene.saw(format!("at RCPT: {}", new.outcome()));
     interrupt::pause(AFTER_DELAY)?;
-    let second = pool.next();
+    let second = pool.turn();
     let roaming = attempt(second, &message, &alice)?;
     scene.saw(format!(
         "{} at the end of the message: {}",
@@ -41,7 +41,7 @@ pub(super) fn pool(scene: &mut Scene, site: &Site) -> Result<(), Error> {
     let why = site.greygate().run(&why)?;
     scene.saw(format!("greygate why {ip}:\n{}", why.trim_end()));
     interrupt::pause(AFTER_CONTENT_DELAY)?;
-    let third = pool.next();
+    let third = pool.turn();
     let passed = attempt(third, &message, &alice)?;
     scene.saw(format!("{}: {}", third.source.ip(), passed.outcome()));
     let deferred_twice = new.data.is_none()
