@@ -92,7 +92,7 @@ fn status(status: &Status, paper: &mut Paper) {
     paper.row("tuples", filled(store.tuples, store.capacity));
     if store.content_capacity > 0 && status.mode != ENVELOPE {
         let fill = filled(store.contents, store.content_capacity);
-        paper.row("messages", format_args!("{fill} remembered by fingerprint"));
+        paper.row("fingerprints", format_args!("{fill} of messages"));
         let fill = filled(store.pairs, store.capacity);
         paper.row("pairs", format_args!("{fill} of sender and recipient"));
     }

@@ -122,6 +122,13 @@ impl Control for Desk {
                     .to_owned(),
             );
         }
+        if self.policy.load().mode.reads() && census.contents >= census.content_capacity {
+            complaints.push(
+                "the store remembers all the messages it may: a pool of addresses waits until one of \
+                 them comes again; raise [store] contents"
+                    .to_owned(),
+            );
+        }
         if census.clients >= census.client_capacity {
             complaints.push(
                 "the store remembers all the clients it may: further strikes and AUTH are \

@@ -77,8 +77,8 @@ struct Rounds {
     trigger: Trigger,
     content_sweep: ContentSweep,
     snapshot_due_from: Timestamp,
-    /// The store was found full, and has not had room for a tenth since.
-    full: bool,
+    tuples: Room,
+    contents: Room,
 }
 
 impl Rounds {
@@ -94,7 +94,8 @@ impl Rounds {
                 now,
             ),
             snapshot_due_from: now,
-            full: false,
+            tuples: Room::default(),
+            contents: Room::default(),
             store,
             clock,
         }
@@ -116,8 +117,7 @@ impl Rounds {
         if due || self.percent_full() >= ROOMY {
             self.sweep.slice(&self.store, now);
         }
-        let contents = &self.store.contents.by_message;
-        let is_crowded = percent(contents.len(), contents.capacity()) >= ROOMY;
+        let is_crowded = self.contents_percent_full() >= ROOMY;
         self.content_sweep.slice(&self.store, is_crowded, now);
         self.store.show_sizes();
         let since = now.since(self.snapshot_due_from);
@@ -130,13 +130,27 @@ impl Rounds {
     /// Says when the store becomes full, and when it has room again.
     fn watch_room(&mut self) {
         let percent = self.percent_full();
-        if !self.full && percent >= 100 {
-            self.full = true;
-            tracing::warn!(capacity = self.store.settings.capacity, "store-full");
-        } else if self.full && percent < ROOMY {
-            self.full = false;
-            tracing::info!(percent, "store-has-room");
+        match self.tuples.change(percent) {
+            Some(RoomChange::Full) => {
+                tracing::warn!(capacity = self.store.settings.capacity, "store-full");
+            }
+            Some(RoomChange::HasRoom) => tracing::info!(percent, "store-has-room"),
+            None => {}
         }
+        let percent = self.contents_percent_full();
+        match self.contents.change(percent) {
+            Some(RoomChange::Full) => {
+                tracing::warn!(capacity = self.store.settings.contents, "contents-full");
+            }
+            Some(RoomChange::HasRoom) => tracing::info!(percent, "contents-have-room"),
+            None => {}
+        }
+    }
+
+    /// The share of the room for fingerprints that is taken.
+    fn contents_percent_full(&self) -> usize {
+        let contents = &self.store.contents.by_message;
+        percent(contents.len(), contents.capacity())
     }
 
     /// The share of the room for tuples that is taken.
@@ -154,6 +168,31 @@ impl Rounds {
     }
 }
 
+/// Whether a table was found full, and has not had room for a tenth since.
+#[derive(Clone, Copy, Debug, Default)]
+struct Room {
+    is_short: bool,
+}
+
+/// What has changed of the room in a table.
+enum RoomChange {
+    Full,
+    HasRoom,
+}
+
+impl Room {
+    /// What is new, `percent` of the room being taken; said once.
+    fn change(&mut self, percent: usize) -> Option<RoomChange> {
+        let change = match self.is_short {
+            false if percent >= 100 => RoomChange::Full,
+            true if percent < ROOMY => RoomChange::HasRoom,
+            _ => return None,
+        };
+        self.is_short = !self.is_short;
+        Some(change)
+    }
+}
+
 /// How many percent of `capacity` are `len`.
 fn percent(len: usize, capacity: usize) -> usize {
     len.saturating_mul(100) / capacity.max(1)
@@ -162,3 +201,22 @@ fn percent(len: usize, capacity: usize) -> usize {
 const ROUND: Duration = Duration::from_secs(1);
 /// Percent of the capacity below which there is room enough.
 const ROOMY: usize = 90;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_table_and_its_room_are_told_once_each() {
+        let mut room = Room::default();
+        let told: String = [50, 99, 100, 100, 95, 89, 80, 100]
+            .into_iter()
+            .map(|percent| match room.change(percent) {
+                Some(RoomChange::Full) => 'F',
+                Some(RoomChange::HasRoom) => 'R',
+                None => '.',
+            })
+            .collect();
+        assert_eq!(told, "..F..R.F");
+    }
+}

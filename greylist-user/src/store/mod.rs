@@ -9,9 +9,9 @@
 //! for the disk, the kernel or a walk through the tables. When there is no room, mail passes.
 //!
 //! Log words: `struck`, `would-strike`, `punished`, `would-punish`, `forgiven`, `bad-reputation`,
-//! `caught`, `would-catch` and `store-has-room` (info), `spared`, `lengthened`, `snapshot` and
-//! `still-locked` (debug), `snapshot-failed`, `set-aside`, `store-full`, `open-directory` and
-//! `open-seed` (warn).
+//! `caught`, `would-catch`, `store-has-room` and `contents-have-room` (info), `spared`, `lengthened`,
+//! `snapshot` and `still-locked` (debug), `snapshot-failed`, `set-aside`, `store-full`,
+//! `contents-full`, `open-directory` and `open-seed` (warn).
 
 mod clients;
 pub mod codec;

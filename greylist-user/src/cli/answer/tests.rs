@@ -17,7 +17,7 @@ fn status_reads_top_down() {
          observed      strikes, sentences\n\
          history       2d: blocks are only observed for another 5d\n\
          tuples        1,000,000 of 4,000,000 (25 %)\n\
-         messages      250,000 of 1,000,000 (25 %) remembered by fingerprint\n\
+         fingerprints  250,000 of 1,000,000 (25 %) of messages\n\
          pairs         80,000 of 4,000,000 (2 %) of sender and recipient\n\
          trusted       12\n\
          sentences     1\n\

@@ -14,7 +14,7 @@
 use crate::milter::{
     envelope::Due, ledger::Debt, log, metrics::Stage, passed::Passed, settings::HeaderOn,
 };
-use crate::policy::{MessageHasher, RefuseReason, Timestamp, Verdict};
+use crate::policy::{Action, MessageHasher, RefuseReason, Timestamp, Verdict};
 
 use super::transaction::Transaction;
 use super::{Said, Session};
@@ -172,9 +172,12 @@ impl Session {
         Said::Passed(passed)
     }
 
-    /// What a header is to say, if one is to be added.
+    /// What a header is to say, if one is to be added. While greylisting only observes nothing has
+    /// waited, whatever would have had to.
     fn header_due(&self, transaction: &Transaction) -> Option<Passed> {
-        let may_say = self.context.header.is_some() && self.terms.may_add_headers();
+        let may_say = self.context.header.is_some()
+            && self.terms.may_add_headers()
+            && self.policy.action == Action::Enforce;
         let is_due = |passed: &Passed| match self.context.header_on {
             HeaderOn::Delayed => passed.waited.is_some(),
             HeaderOn::Passed => true,

@@ -20,6 +20,19 @@ fn waited_message_gets_its_header_at_end_of_message() {
 }
 
 #[test]
+fn nothing_was_delayed_while_greylisting_only_observes() {
+    let policy = Policy {
+        action: crate::policy::Action::Observe,
+        ..Policy::default()
+    };
+    let mut talk = Talk::under(POSTFIX, &[("b@y", waited(187))], policy);
+    talk.greets();
+    talk.mails("a@x.example");
+    assert_eq!(talk.rcpts("b@y"), "c");
+    assert_eq!(talk.says(b'T', b""), "a", "no header is due");
+}
+
+#[test]
 fn header_without_leave_is_not_added() {
     let mut talk = Talk::new(ANCIENT, &[("b@y", waited(187))]);
     talk.greets();
