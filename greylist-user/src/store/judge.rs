@@ -227,7 +227,7 @@ impl Store {
                     .note_contact(policy, tag, mark, is_new, &self.metrics, now)
             }
             Verdict::Pass(PassReason::Waited { .. }) => {
-                self.pairs.end(tag);
+                self.pairs.end(policy, tag, now);
                 false
             }
             _ => false,

@@ -87,15 +87,13 @@ impl Store {
                 if passed == Passed::First {
                     self.trust_for_content(&policy, attempt, now);
                 }
-                self.pairs.begin_anew(tag, keyed.network_key.mark(), now);
+                self.pairs.begin_anew(tag, now);
             }
-            Verdict::Pass(PassReason::Persisted { .. }) => {
-                self.pairs.begin_anew(tag, keyed.network_key.mark(), now);
-            }
+            Verdict::Pass(PassReason::Persisted { .. }) => self.pairs.begin_anew(tag, now),
             Verdict::Pass(PassReason::Waited { .. } | PassReason::Passed) => {
                 let trust_key = self.seed.trust_key(keyed.network, attempt);
                 self.credit_trust(trust_key, &policy, now);
-                self.pairs.end(tag);
+                self.pairs.end(&policy, tag, now);
             }
             Verdict::Pass(_) => {}
             Verdict::Defer(_) | Verdict::Read(_) | Verdict::Refuse(_) => return,

@@ -61,7 +61,10 @@ impl Story {
                 let prior = self.pair.as_ref();
                 self.pair = Some(PairRecord::contacted(prior, policy, mark, now));
             }
-            _ => self.pair = None,
+            _ => {
+                let known = self.pair.filter(|it| it.is_of_a_pool(policy, now));
+                self.pair = known.map(|it| it.begun_anew(now));
+            }
         }
         if !matches!(envelope, Verdict::Read(_)) {
             return (envelope, envelope);
@@ -78,7 +81,7 @@ impl Story {
         };
         if matches!(answer, Verdict::Pass(_)) {
             next.note_pass(now);
-            self.pair = self.pair.map(|it| it.begun_anew(mark, now));
+            self.pair = self.pair.map(|it| it.begun_anew(now));
         }
         self.messages.insert(message, next);
         (answer, envelope)
