@@ -550,3 +550,58 @@ fn known_and_unknown_recipients_are_all_delivered_in_two_rounds_even_if_sessions
         }
     }
 }
+
+/// A bounce has no domain to be trusted for, and anybody may put any domain behind a probe's name.
+#[test]
+fn bounce_or_probe_that_came_again_earns_its_client_nothing() {
+    for mode in [Mode::Hybrid, Mode::Content] {
+        for scope in [ContentTrust::Domain, ContentTrust::Address] {
+            for reverse_path in [&b""[..], b"double-bounce@bank.example"] {
+                let mut policy = Policy {
+                    mode,
+                    ..Policy::default()
+                };
+                policy.content.trust = scope;
+                let fixture = Fixture::with_policy(policy);
+                let store = fixture.open();
+                let probe = Message::of(Attempt {
+                    reverse_path,
+                    ..ATTEMPT
+                });
+                assert_eq!(probe.answer(&fixture, &store), NEW);
+                fixture.wait_seconds(60);
+                let retry = probe.answer(&fixture, &store);
+                assert_eq!(retry, Answer::Delivered("content"));
+                assert_eq!(store.census().trusted, 0, "{mode:?} {scope:?}");
+                let forged = Message::of(Attempt {
+                    reverse_path: b"s@bank.example",
+                    ..ATTEMPT
+                });
+                let heard = forged.answer(&fixture, &store);
+                assert!(matches!(heard, Answer::Deferred(..)), "{heard:?}");
+            }
+        }
+    }
+}
+
+/// A minute's wait is no character reference.
+#[test]
+fn trust_by_one_message_does_not_shield_from_strikes_for_guessing_recipients() {
+    let mut policy = by_content();
+    policy.content.trust = ContentTrust::Address;
+    let fixture = Fixture::with_policy(policy);
+    let store = fixture.open();
+    fixture.warm_up();
+    comes_again(&fixture, &store, &message());
+    assert_eq!(store.census().trusted, 1);
+    for recipient in recipients(200) {
+        let guess = Attempt {
+            recipient: recipient.as_bytes(),
+            ..ATTEMPT
+        };
+        store.note_rejected(&guess, fixture.clock.now());
+        fixture.wait_seconds(1);
+    }
+    let struck = SentenceReason::Offence(Offence::RejectedRecipients);
+    assert_eq!(struck_for(&fixture, &store), [struck]);
+}

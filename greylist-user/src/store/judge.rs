@@ -258,7 +258,9 @@ impl Store {
         }
     }
 
-    /// Whether trust holds. The recipients that the MTA refuses itself come past it.
+    /// Whether trust holds that passes of tuples have earned. The recipients that the MTA refuses
+    /// itself come past it. That one message came again after a minute speaks for other mail, not for
+    /// a client that is rejected over and over.
     fn is_trusted(
         &self,
         policy: &Policy,
@@ -272,7 +274,6 @@ impl Store {
             self.reputations.standing(policy, &key, now)
         };
         record.is_some_and(|record| record.is_trusted(policy, repute(), now))
-            || self.content_trust(policy, attempt, now).is_some()
     }
 
     /// The key of the trust that a message which came again has earned, if it holds.
@@ -299,14 +300,9 @@ impl Store {
         repute: Repute,
         now: Timestamp,
     ) -> Option<PassReason> {
-        let used = self.trust.alter(key, |record| {
-            let trusted = record.is_trusted(policy, repute, now);
-            if trusted {
-                *record = record.used(now);
-            }
-            trusted
-        });
-        if used == Some(true) {
+        let record = self.trust.get(key);
+        if record.is_some_and(|it| it.is_trusted(policy, repute, now)) {
+            self.trust.alter(key, |record| *record = record.used(now));
             return Some(PassReason::Trusted);
         }
         let key = self.content_trust(policy, attempt, now)?;

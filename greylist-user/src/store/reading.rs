@@ -180,7 +180,12 @@ impl Store {
         (standing != ContentStanding::Lapsed).then_some(standing)
     }
 
+    /// Null and probe senders earn none: they are read without having roamed, and anybody may put any
+    /// domain behind a probe's name.
     fn trust_for_content(&self, policy: &Policy, attempt: &Attempt<'_>, now: Timestamp) {
+        if policy.is_probe_sender(attempt.reverse_path) {
+            return;
+        }
         let Some(key) = self.seed.content_trust_key(policy.content.trust, attempt) else {
             return;
         };
