@@ -9,7 +9,8 @@ use std::sync::atomic::Ordering;
 use crate::policy::{
     self, Attempt, Circumstances, ClientNetwork, Decision, DeferReason, Fingerprint, Grounds,
     Judge, Judgement, MessageHasher, NetworkKey, Offence, PairKey, PassReason, Policy,
-    RefuseReason, Repute, Seed, SentencedClient, Timestamp, TrustKey, TrustRecord, Verdict,
+    RefuseReason, Repute, Seed, SentencedClient, Timestamp, TrustKey, TrustRecord, TupleKey,
+    Verdict,
 };
 
 use super::Store;
@@ -51,7 +52,8 @@ impl Judge for Store {
         let Some(fingerprint) = message.fingerprint(network, attempt) else {
             return;
         };
-        self.note_evidence(&policy, network, attempt, fingerprint, now);
+        let tuple_key = self.seed.tuple_key(network, attempt);
+        self.note_evidence(&policy, &tuple_key, attempt, fingerprint, now);
     }
 
     fn note_rejected(&self, attempt: &Attempt<'_>, now: Timestamp) {
@@ -121,15 +123,14 @@ impl Store {
     pub(super) fn note_evidence(
         &self,
         policy: &Policy,
-        network: ClientNetwork,
+        tuple_key: &TupleKey,
         attempt: &Attempt<'_>,
         fingerprint: Fingerprint,
         now: Timestamp,
     ) {
-        let tuple_key = self.seed.tuple_key(network, attempt);
         let offence = self
             .tuples
-            .alter(&tuple_key, |record| {
+            .alter(tuple_key, |record| {
                 policy::note_content(policy, record, attempt, fingerprint)
             })
             .flatten();

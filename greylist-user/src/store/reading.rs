@@ -31,10 +31,11 @@ impl Store {
         let policy = self.policy.load();
         let keyed = Keyed::of(&self.seed, &policy, attempt);
         let network = keyed.network;
-        let tuple = self.tuples.get(&self.seed.tuple_key(network, attempt));
+        let tuple_key = self.seed.tuple_key(network, attempt);
+        let tuple = self.tuples.get(&tuple_key);
         let fingerprint = message.fingerprint(network, attempt);
         let standing = fingerprint.and_then(|fingerprint| {
-            self.note_evidence(&policy, network, attempt, fingerprint, now);
+            self.note_evidence(&policy, &tuple_key, attempt, fingerprint, now);
             self.note_read(&policy, fingerprint, keyed.network_key.mark(), now)
         });
         let verdict = self.said(&policy, &keyed, tuple.as_ref(), fingerprint, standing, now);
