@@ -1,7 +1,6 @@
 //! Greylisting by content through the whole store: messages that come again, bounces and probes, what
 //! a message that passed earns, and what stands in for content where it says nothing.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -283,39 +282,6 @@ fn bounces_and_probes_that_never_come_again_are_held_against_nobody() {
 }
 
 #[test]
-fn trust_is_given_to_the_address_for_the_domain_or_for_all_or_not_at_all() {
-    let from = |client: &'static str, reverse_path: &'static [u8]| {
-        let client: IpAddr = client.parse().expect("an address");
-        let attempt = Attempt {
-            client,
-            reverse_path,
-            ..ATTEMPT
-        };
-        Message::of(attempt).with_id("other@sender.example")
-    };
-    let trusted = Answer::Delivered("content-trusted");
-    for (scope, colleague, stranger) in [
-        (ContentTrust::Domain, trusted, NEW),
-        (ContentTrust::Address, trusted, trusted),
-        (ContentTrust::Off, NEW, NEW),
-    ] {
-        let mut policy = by_content();
-        policy.content.trust = scope;
-        let fixture = Fixture::with_policy(policy);
-        let store = fixture.open();
-        comes_again(&fixture, &store, &message());
-        let heard = |client, path| from(client, path).answer(&fixture, &store);
-        assert_eq!(
-            heard("192.0.2.7", b"t@SENDER.example"),
-            colleague,
-            "{scope:?}"
-        );
-        assert_eq!(heard("192.0.2.7", b"s@bank.example"), stranger, "{scope:?}");
-        assert_eq!(heard("192.0.2.8", b"s@sender.example"), NEW, "a neighbour");
-    }
-}
-
-#[test]
 fn trust_of_an_ipv6_client_outlives_sweep_and_restart_and_is_renewed_on_use() {
     let fixture = Fixture::with_policy(by_content());
     let store = fixture.open();
@@ -549,59 +515,4 @@ fn known_and_unknown_recipients_are_all_delivered_in_two_rounds_even_if_sessions
             }
         }
     }
-}
-
-/// A bounce has no domain to be trusted for, and anybody may put any domain behind a probe's name.
-#[test]
-fn bounce_or_probe_that_came_again_earns_its_client_nothing() {
-    for mode in [Mode::Hybrid, Mode::Content] {
-        for scope in [ContentTrust::Domain, ContentTrust::Address] {
-            for reverse_path in [&b""[..], b"double-bounce@bank.example"] {
-                let mut policy = Policy {
-                    mode,
-                    ..Policy::default()
-                };
-                policy.content.trust = scope;
-                let fixture = Fixture::with_policy(policy);
-                let store = fixture.open();
-                let probe = Message::of(Attempt {
-                    reverse_path,
-                    ..ATTEMPT
-                });
-                assert_eq!(probe.answer(&fixture, &store), NEW);
-                fixture.wait_seconds(60);
-                let retry = probe.answer(&fixture, &store);
-                assert_eq!(retry, Answer::Delivered("content"));
-                assert_eq!(store.census().trusted, 0, "{mode:?} {scope:?}");
-                let forged = Message::of(Attempt {
-                    reverse_path: b"s@bank.example",
-                    ..ATTEMPT
-                });
-                let heard = forged.answer(&fixture, &store);
-                assert!(matches!(heard, Answer::Deferred(..)), "{heard:?}");
-            }
-        }
-    }
-}
-
-/// A minute's wait is no character reference.
-#[test]
-fn trust_by_one_message_does_not_shield_from_strikes_for_guessing_recipients() {
-    let mut policy = by_content();
-    policy.content.trust = ContentTrust::Address;
-    let fixture = Fixture::with_policy(policy);
-    let store = fixture.open();
-    fixture.warm_up();
-    comes_again(&fixture, &store, &message());
-    assert_eq!(store.census().trusted, 1);
-    for recipient in recipients(200) {
-        let guess = Attempt {
-            recipient: recipient.as_bytes(),
-            ..ATTEMPT
-        };
-        store.note_rejected(&guess, fixture.clock.now());
-        fixture.wait_seconds(1);
-    }
-    let struck = SentenceReason::Offence(Offence::RejectedRecipients);
-    assert_eq!(struck_for(&fixture, &store), [struck]);
 }

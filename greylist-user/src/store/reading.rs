@@ -178,7 +178,7 @@ impl Store {
         now: Timestamp,
     ) -> Option<ContentStanding> {
         let standing = self.contents.standing(policy, fingerprint, now);
-        (standing != ContentStanding::Lapsed).then_some(standing)
+        (!standing.is_over()).then_some(standing)
     }
 
     /// Null and probe senders earn none: they are read without having roamed, and anybody may put any
