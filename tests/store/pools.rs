@@ -374,3 +374,23 @@ fn pool_stays_known_for_one_whose_address_comes_again() {
     let read = third.by_client(member(7)).answer(&fixture, &store);
     assert_eq!(read, Answer::Deferred(Stage::End, "content-new"));
 }
+
+/// Two mails are in flight from a small pool: what passes for its tuple
+/// does not send the other one back to the beginning.
+#[test]
+fn address_that_comes_again_ends_nobody_elses_wait() {
+    let fixture = Fixture::with_known_seed(Policy::default());
+    let store = fixture.open();
+    let mail = |number: u8| message().with_id(&format!("{number}@sender.example"));
+    let heard = |number, address| {
+        let sent = mail(number).by_client(member(address));
+        sent.answer(&fixture, &store)
+    };
+    assert_eq!(heard(0, 0), Answer::Deferred(Stage::Rcpt, "new"));
+    fixture.wait_minutes(5);
+    assert_eq!(heard(1, 1), Answer::Deferred(Stage::End, "content-new"));
+    fixture.wait_minutes(1);
+    assert_eq!(heard(0, 0), Answer::Delivered("waited"));
+    fixture.wait_minutes(4);
+    assert_eq!(heard(1, 2), Answer::Delivered("content"));
+}

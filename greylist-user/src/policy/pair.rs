@@ -16,7 +16,8 @@
 //! each pending tuple, so it is small. It ends with the first mail that passes for its tuple, and
 //! begins anew with one that passes for its content: who proved to be a pool is known for one, for a
 //! retry window. Its mail is read at once, whichever of its networks sends it, or what passes first
-//! would keep what is queued beside it waiting.
+//! would keep what is queued beside it waiting. So is that of one whose tuple passed after another of
+//! its networks had come.
 //!
 //! [`ContentRules::contacts`]: super::ContentRules::contacts
 //! [`ContentRules::contacts_after`]: super::ContentRules::contacts_after
@@ -35,7 +36,7 @@ pub struct PairRecord {
     pub first_seen: Second,
     /// A part of the mark of the network that began it: two networks in 256 look the same, and
     /// then the second attempt of the other one is taken for its own retry. [`ANY`](Self::ANY) of a
-    /// pool that is known for one.
+    /// pool that is known for one, [`SEVERAL`](Self::SEVERAL) where another has come.
     pub network: u8,
     /// Contacts, one a minute.
     pub contacts: u8,
@@ -48,6 +49,8 @@ pub struct PairRecord {
 impl PairRecord {
     /// No network's part: each is another one.
     const ANY: u8 = 0;
+    /// No network's part either: more than one has come.
+    const SEVERAL: u8 = 1;
 
     /// The record of a first contact, from `network`, at `now`, in the given life.
     pub fn begun(life: u8, network: NetworkMark, now: Timestamp) -> Self {
@@ -82,8 +85,17 @@ impl PairRecord {
         }
     }
 
-    /// The record after mail of the pair passed at `now` for what it said. What it sends next is known
-    /// for a pool's.
+    /// The record after a roaming retry.
+    #[must_use]
+    pub fn roamed(self) -> Self {
+        Self {
+            network: self.network.min(Self::SEVERAL),
+            ..self
+        }
+    }
+
+    /// The record after mail of the pair passed at `now`, as a pool's. What it sends next is known for
+    /// that.
     #[must_use]
     pub fn begun_anew(&self, now: Timestamp) -> Self {
         Self {
@@ -93,6 +105,11 @@ impl PairRecord {
             minute: minute_of(now),
             life: self.life.saturating_add(1),
         }
+    }
+
+    /// Whether mail of the pair has come from more than one network, as far as it is known at `now`.
+    pub fn is_of_several(&self, policy: &Policy, now: Timestamp) -> bool {
+        self.network <= Self::SEVERAL && !self.has_lapsed(policy, now)
     }
 
     /// Whether the pair is known for a pool's at `now`.
@@ -175,9 +192,9 @@ impl PairRecord {
     }
 }
 
-/// What is kept of a network's mark, never [`PairRecord::ANY`].
+/// What is kept of a network's mark: no value that says something else.
 fn part_of(network: NetworkMark) -> u8 {
-    network.part().max(PairRecord::ANY + 1)
+    network.part().saturating_add(PairRecord::SEVERAL + 1)
 }
 
 /// The minute that `now` lies in, modulo 256: enough to tell one contact from the next, but for one
@@ -324,6 +341,21 @@ mod tests {
         assert!(!anew.is_of_a_pool(&policy, day_later));
         assert!(!anew.has_persisted(&policy, after(6_000 + 7_200)));
         assert_eq!(record.merge(anew), anew, "it is the later life");
+    }
+
+    #[test]
+    fn pair_that_roamed_is_of_several_networks_and_not_yet_a_pools() {
+        let policy = Policy::default();
+        let begun = PairRecord::begun(1, NetworkMark::from_bits(0), T0);
+        assert!(!begun.is_of_several(&policy, T0));
+        let roamed = begun.roamed();
+        assert!(roamed.is_of_several(&policy, T0));
+        assert!(!roamed.is_of_a_pool(&policy, T0));
+        assert!(roamed.roams(&policy, NetworkMark::from_bits(0), false, after(180)));
+        assert!(!roamed.is_of_several(&policy, after(hours(24))));
+        let known = roamed.begun_anew(after(600));
+        assert_eq!(known.roamed(), known);
+        assert!(known.is_of_several(&policy, after(600)));
     }
 
     #[test]

@@ -37,7 +37,8 @@ impl Pairs {
     ) -> bool {
         let noted = self.by_tag.update(tag, |prior| {
             let roamed = prior.is_some_and(|it| it.roams(policy, network, is_new, now));
-            (PairRecord::contacted(prior, policy, network, now), roamed)
+            let next = PairRecord::contacted(prior, policy, network, now);
+            (if roamed { next.roamed() } else { next }, roamed)
         });
         if noted.is_err() {
             metrics.pairs_unrecorded.inc();
@@ -56,13 +57,13 @@ impl Pairs {
             .alter(&tag, |record| *record = record.begun_anew(now));
     }
 
-    /// Mail of the pair passed for its tuple. One of a pool's addresses may have come again: it stays
-    /// known for a pool.
+    /// Mail of the pair passed for its tuple. If one of a pool's addresses came again, the others are
+    /// not to begin from the beginning.
     pub(super) fn end(&self, policy: &Policy, tag: PairTag, now: Timestamp) {
         let Some(record) = self.get(tag) else {
             return;
         };
-        if record.is_of_a_pool(policy, now) {
+        if record.is_of_several(policy, now) {
             self.begin_anew(tag, now);
         } else {
             self.by_tag.take(&tag);

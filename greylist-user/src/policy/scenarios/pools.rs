@@ -59,10 +59,11 @@ impl Story {
         match envelope {
             Verdict::Defer(_) | Verdict::Read(_) => {
                 let prior = self.pair.as_ref();
-                self.pair = Some(PairRecord::contacted(prior, policy, mark, now));
+                let next = PairRecord::contacted(prior, policy, mark, now);
+                self.pair = Some(if roaming { next.roamed() } else { next });
             }
             _ => {
-                let known = self.pair.filter(|it| it.is_of_a_pool(policy, now));
+                let known = self.pair.filter(|it| it.is_of_several(policy, now));
                 self.pair = known.map(|it| it.begun_anew(now));
             }
         }
