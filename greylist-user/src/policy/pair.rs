@@ -35,8 +35,8 @@ pub struct PairRecord {
     /// The contact that began this life of the record, to the second that it lies in.
     pub first_seen: Second,
     /// A part of the mark of the network that began it: two networks in 256 look the same, and
-    /// then the second attempt of the other one is taken for its own retry. [`ANY`](Self::ANY) of a
-    /// pool that is known for one, [`SEVERAL`](Self::SEVERAL) where another has come.
+    /// then the second attempt of the other one is taken for its own retry. Two values are no
+    /// network's: 0 is of a pool that is known for one, 1 says that another network has come.
     pub network: u8,
     /// Contacts, one a minute.
     pub contacts: u8,
@@ -47,9 +47,9 @@ pub struct PairRecord {
 }
 
 impl PairRecord {
-    /// No network's part: each is another one.
+    /// Whichever network comes is another one.
     const ANY: u8 = 0;
-    /// No network's part either: more than one has come.
+    /// More than one has come.
     const SEVERAL: u8 = 1;
 
     /// The record of a first contact, from `network`, at `now`, in the given life.
@@ -192,7 +192,7 @@ impl PairRecord {
     }
 }
 
-/// What is kept of a network's mark: no value that says something else.
+/// What is kept of a network's mark: neither of the two values that say something else.
 fn part_of(network: NetworkMark) -> u8 {
     network.part().saturating_add(PairRecord::SEVERAL + 1)
 }
