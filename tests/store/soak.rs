@@ -125,6 +125,7 @@ fn check_size(store: &Store) {
     assert!(census.tuples <= a_day + servers, "{census:?}");
     assert!(census.trusted <= 40 + 15 + 15, "{census:?}");
 }
+
 fn address(first: u32, number: u32) -> IpAddr {
     Ipv4Addr::from(first + number).into()
 }
