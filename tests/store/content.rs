@@ -1,7 +1,6 @@
 //! Greylisting by content through the whole store: messages that come again, bounces and probes, what
 //! a message that passed earns, and what stands in for content where it says nothing.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -279,39 +278,6 @@ fn bounces_and_probes_that_never_come_again_are_held_against_nobody() {
             (census.clients, census.sentences, census.reputations),
             (0, 0, 0)
         );
-    }
-}
-
-#[test]
-fn trust_is_given_to_the_address_for_the_domain_or_for_all_or_not_at_all() {
-    let from = |client: &'static str, reverse_path: &'static [u8]| {
-        let client: IpAddr = client.parse().expect("an address");
-        let attempt = Attempt {
-            client,
-            reverse_path,
-            ..ATTEMPT
-        };
-        Message::of(attempt).with_id("other@sender.example")
-    };
-    let trusted = Answer::Delivered("content-trusted");
-    for (scope, colleague, stranger) in [
-        (ContentTrust::Domain, trusted, NEW),
-        (ContentTrust::Address, trusted, trusted),
-        (ContentTrust::Off, NEW, NEW),
-    ] {
-        let mut policy = by_content();
-        policy.content.trust = scope;
-        let fixture = Fixture::with_policy(policy);
-        let store = fixture.open();
-        comes_again(&fixture, &store, &message());
-        let heard = |client, path| from(client, path).answer(&fixture, &store);
-        assert_eq!(
-            heard("192.0.2.7", b"t@SENDER.example"),
-            colleague,
-            "{scope:?}"
-        );
-        assert_eq!(heard("192.0.2.7", b"s@bank.example"), stranger, "{scope:?}");
-        assert_eq!(heard("192.0.2.8", b"s@sender.example"), NEW, "a neighbour");
     }
 }
 

@@ -4,6 +4,7 @@
 mod behaviour_restart;
 mod concurrent;
 mod content;
+mod content_trust;
 mod crash;
 mod disk;
 mod explain;

@@ -318,3 +318,79 @@ fn honest_pool_is_no_offence() {
     }
     assert_eq!(store.census().sentences, 0);
 }
+
+/// Mail of one sender to one recipient that is queued together, as notifications are, is retried
+/// together: what passes first must not close the door for the rest.
+#[test]
+fn mails_of_one_pool_to_one_recipient_do_not_delay_each_other() {
+    let fixture = Fixture::with_known_seed(Policy::default());
+    let store = fixture.open();
+    let mut waiting: Vec<u8> = (0..20).collect();
+    let mut address = 0;
+    for round in 0..3 {
+        let mut deferred = Vec::new();
+        for number in waiting {
+            // Of a pool so large that no address comes twice.
+            let sent = message()
+                .with_id(&format!("{number}@sender.example"))
+                .by_client(member(address));
+            address += 1;
+            let heard = sent.answer(&fixture, &store);
+            if !matches!(heard, Answer::Delivered(_)) {
+                deferred.push(number);
+            }
+            fixture.wait_seconds(1);
+        }
+        waiting = deferred;
+        assert_eq!(waiting.is_empty(), round == 2, "round {round}: {waiting:?}");
+        fixture.wait_minutes(10);
+    }
+}
+
+#[test]
+fn reply_that_a_pool_did_not_hear_is_given_again_at_once() {
+    for minutes in [0, 1, 2, 5, 9] {
+        let fixture = Fixture::with_known_seed(Policy::default());
+        let store = fixture.open();
+        round_robin(&fixture, &store, 5, |_| message());
+        fixture.wait_minutes(minutes);
+        let again = message().by_client(member(3)).answer(&fixture, &store);
+        assert_eq!(again, Answer::Delivered("content-again"), "{minutes} min");
+    }
+}
+
+/// One of its addresses may come again, and pass for having waited.
+#[test]
+fn pool_stays_known_for_one_whose_address_comes_again() {
+    let fixture = Fixture::with_known_seed(Policy::default());
+    let store = fixture.open();
+    round_robin(&fixture, &store, 5, |_| message());
+    fixture.wait_minutes(5);
+    let second = message().with_id("2@sender.example");
+    let waited = second.by_client(member(0)).answer(&fixture, &store);
+    assert_eq!(waited, Answer::Delivered("waited"));
+    fixture.wait_minutes(5);
+    let third = message().with_id("3@sender.example");
+    let read = third.by_client(member(7)).answer(&fixture, &store);
+    assert_eq!(read, Answer::Deferred(Stage::End, "content-new"));
+}
+
+/// Two mails are in flight from a small pool: what passes for its tuple
+/// does not send the other one back to the beginning.
+#[test]
+fn address_that_comes_again_ends_nobody_elses_wait() {
+    let fixture = Fixture::with_known_seed(Policy::default());
+    let store = fixture.open();
+    let mail = |number: u8| message().with_id(&format!("{number}@sender.example"));
+    let heard = |number, address| {
+        let sent = mail(number).by_client(member(address));
+        sent.answer(&fixture, &store)
+    };
+    assert_eq!(heard(0, 0), Answer::Deferred(Stage::Rcpt, "new"));
+    fixture.wait_minutes(5);
+    assert_eq!(heard(1, 1), Answer::Deferred(Stage::End, "content-new"));
+    fixture.wait_minutes(1);
+    assert_eq!(heard(0, 0), Answer::Delivered("waited"));
+    fixture.wait_minutes(4);
+    assert_eq!(heard(1, 2), Answer::Delivered("content"));
+}

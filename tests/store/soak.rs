@@ -30,7 +30,7 @@ fn forty_days_of_mail_lose_none_let_no_bot_in_and_leave_what_still_counts() {
             fixture.rows(&store);
             drop(store);
             store = fixture.open();
-            books.check_size(&store);
+            check_size(&store);
         }
     }
     let messages = DAYS * 24 * (HONEST_AN_HOUR + 1);
@@ -112,18 +112,18 @@ impl Books {
         // The hour is as long whoever had to come again.
         fixture.wait_minutes(u64::from(3_u32.saturating_sub(tries)) * 10);
     }
+}
 
-    /// What is held is what was tried within a day, and what passed within the time of trust.
-    fn check_size(&self, store: &Store) {
-        let census = store.census();
-        let a_day = usize::try_from(24 * (BOTS_AN_HOUR + HONEST_AN_HOUR + 3)).unwrap_or(0);
-        assert!(census.contents <= a_day, "{census:?}");
-        // A pair is remembered for as many retry windows as the way out takes contacts.
-        assert!(census.pairs <= 6 * a_day, "{census:?}");
-        let servers = 40 * 50 + 15 * 50;
-        assert!(census.tuples <= a_day + servers, "{census:?}");
-        assert!(census.trusted <= 40 + 15 + 15, "{census:?}");
-    }
+/// What is held is what was tried within a day, and what passed within the time of trust.
+fn check_size(store: &Store) {
+    let census = store.census();
+    let a_day = usize::try_from(24 * (BOTS_AN_HOUR + HONEST_AN_HOUR + 3)).unwrap_or(0);
+    assert!(census.contents <= a_day, "{census:?}");
+    // A pair is remembered for as many retry windows as the way out takes contacts.
+    assert!(census.pairs <= 6 * a_day, "{census:?}");
+    let servers = 40 * 50 + 15 * 50;
+    assert!(census.tuples <= a_day + servers, "{census:?}");
+    assert!(census.trusted <= 40 + 15 + 15, "{census:?}");
 }
 
 fn address(first: u32, number: u32) -> IpAddr {

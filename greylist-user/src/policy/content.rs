@@ -9,7 +9,8 @@
 //! **A passed fingerprint is spent**: for [`ContentRules::repeat`] it is accepted again, since a
 //! sender may have split the recipients, or not have heard the answer. Then it is new: it waits its
 //! delay again, and earns no trust any more. So a template that is sent for ever passes for some
-//! minutes at a time, and makes one client trusted.
+//! minutes at a time, and makes one client trusted. It is remembered for a retry window after it
+//! passed, so that a pause of an hour does not make it a first one again.
 //!
 //! Knows nothing of tuples and pairs, see `record` and `pair`, nor of bytes, see `fingerprint`.
 //!
@@ -57,10 +58,12 @@ pub enum ContentStanding {
         /// From when it was first read to now.
         waited: Duration,
     },
-    /// The record is void: the retry window closed, or it is spent.
+    /// The record is void: the retry window closed.
     Lapsed,
     /// It has passed, and may again.
     Passed,
+    /// It has passed, and may no more. It is as good as new, but not the first of its kind.
+    Spent,
 }
 
 impl ContentRecord {
@@ -87,7 +90,7 @@ impl ContentRecord {
     ) -> Self {
         match prior {
             None => Self::begun(1, network, now),
-            Some(prior) if prior.has_lapsed(policy, now) => {
+            Some(prior) if prior.standing(policy, now).is_over() => {
                 Self::begun(prior.life.saturating_add(1), network, now)
             }
             Some(prior) => Self {
@@ -120,7 +123,12 @@ impl ContentRecord {
             return ContentStanding::Lapsed;
         }
         if self.passed != Second::NEVER {
-            return ContentStanding::Passed;
+            let repeated_until = Timestamp::from(self.passed).after(rules.repeat);
+            return if now < repeated_until {
+                ContentStanding::Passed
+            } else {
+                ContentStanding::Spent
+            };
         }
         let waited = now.since(self.first_seen);
         match rules.delay.checked_sub(waited) {
@@ -139,7 +147,8 @@ impl ContentRecord {
         if self.passed == Second::NEVER {
             self.first_seen.after(policy.retry_window)
         } else {
-            Timestamp::from(self.passed).after(policy.content.repeat)
+            let remembered = policy.retry_window.max(policy.content.repeat);
+            Timestamp::from(self.passed).after(remembered)
         }
     }
 
@@ -165,12 +174,17 @@ impl ContentRecord {
 }
 
 impl ContentStanding {
+    /// Whether a message that is read now begins a new life of its record.
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Lapsed | Self::Spent)
+    }
+
     /// What a message deserves that is read when its record stands here, `prior` to that reading.
     pub fn verdict(self) -> Verdict {
         match self {
             Self::Early { left } => Verdict::Defer(DeferReason::ContentEarly { left }),
             Self::InWindow { waited } => Verdict::Pass(PassReason::Content { waited }),
-            Self::Lapsed => Verdict::Defer(DeferReason::ContentNew),
+            Self::Lapsed | Self::Spent => Verdict::Defer(DeferReason::ContentNew),
             Self::Passed => Verdict::Pass(PassReason::ContentAgain),
         }
     }
@@ -281,6 +295,11 @@ mod tests {
         let mut record = ContentRecord::begun(1, HERE, T0);
         assert!(record.note_pass(after(60)));
         assert!(!record.note_pass(after(61)), "again");
+        assert!(
+            !record.has_lapsed(&policy, after(24 * 3_600)),
+            "nor does the sweep forget it"
+        );
+        assert!(record.has_lapsed(&policy, after(24 * 3_600 + 60)));
         let mut spent = ContentRecord::read(Some(&record), &policy, HERE, after(3_600));
         assert_eq!((spent.life, spent.passes), (2, 0));
         assert!(!spent.note_pass(after(3_660)), "in its second life");

@@ -15,7 +15,9 @@
 //! Knows nothing of what a message says, see `content`, nor of tuples, see `record`. One is held for
 //! each pending tuple, so it is small. It ends with the first mail that passes for its tuple, and
 //! begins anew with one that passes for its content: who proved to be a pool is known for one, for a
-//! retry window.
+//! retry window. Its mail is read at once, whichever of its networks sends it, or what passes first
+//! would keep what is queued beside it waiting. So is that of one whose tuple passed after another of
+//! its networks had come.
 //!
 //! [`ContentRules::contacts`]: super::ContentRules::contacts
 //! [`ContentRules::contacts_after`]: super::ContentRules::contacts_after
@@ -33,7 +35,8 @@ pub struct PairRecord {
     /// The contact that began this life of the record, to the second that it lies in.
     pub first_seen: Second,
     /// A part of the mark of the network that began it: two networks in 256 look the same, and
-    /// then the second attempt of the other one is taken for its own retry.
+    /// then the second attempt of the other one is taken for its own retry. Two values are no
+    /// network's: 0 is of a pool that is known for one, 1 says that another network has come.
     pub network: u8,
     /// Contacts, one a minute.
     pub contacts: u8,
@@ -44,11 +47,16 @@ pub struct PairRecord {
 }
 
 impl PairRecord {
+    /// Whichever network comes is another one.
+    const ANY: u8 = 0;
+    /// More than one has come.
+    const SEVERAL: u8 = 1;
+
     /// The record of a first contact, from `network`, at `now`, in the given life.
     pub fn begun(life: u8, network: NetworkMark, now: Timestamp) -> Self {
         Self {
             first_seen: now.into(),
-            network: network.part(),
+            network: part_of(network),
             contacts: 1,
             minute: minute_of(now),
             life,
@@ -77,18 +85,40 @@ impl PairRecord {
         }
     }
 
-    /// The record after mail of the pair passed at `now`, coming from `network`, for what it said.
-    /// Its next mail is known for a pool's.
+    /// The record after a roaming retry.
     #[must_use]
-    pub fn begun_anew(&self, network: NetworkMark, now: Timestamp) -> Self {
+    pub fn roamed(self) -> Self {
         Self {
-            contacts: 0,
-            ..Self::begun(self.life.saturating_add(1), network, now)
+            network: self.network.min(Self::SEVERAL),
+            ..self
         }
     }
 
-    /// Whether an attempt from `network` at `now` is a roaming retry. One whose tuple `is_new` is
-    /// from a network that cannot have begun the record.
+    /// The record after mail of the pair passed at `now`, as a pool's. What it sends next is known for
+    /// that.
+    #[must_use]
+    pub fn begun_anew(&self, now: Timestamp) -> Self {
+        Self {
+            first_seen: now.into(),
+            network: Self::ANY,
+            contacts: 0,
+            minute: minute_of(now),
+            life: self.life.saturating_add(1),
+        }
+    }
+
+    /// Whether mail of the pair has come from more than one network, as far as it is known at `now`.
+    pub fn is_of_several(&self, policy: &Policy, now: Timestamp) -> bool {
+        self.network <= Self::SEVERAL && !self.has_lapsed(policy, now)
+    }
+
+    /// Whether the pair is known for a pool's at `now`.
+    pub fn is_of_a_pool(&self, policy: &Policy, now: Timestamp) -> bool {
+        self.network == Self::ANY && !self.has_lapsed(policy, now)
+    }
+
+    /// Whether an attempt from `network` at `now` is a roaming retry, or of a known pool. One whose
+    /// tuple `is_new` is from a network that cannot have begun the record.
     pub fn roams(
         &self,
         policy: &Policy,
@@ -96,9 +126,9 @@ impl PairRecord {
         is_new: bool,
         now: Timestamp,
     ) -> bool {
-        (is_new || network.part() != self.network)
-            && !self.has_lapsed(policy, now)
-            && self.waited(now) >= policy.delay
+        let is_elsewhere = is_new || part_of(network) != self.network;
+        let is_retry = is_elsewhere && self.waited(now) >= policy.delay;
+        (is_retry || self.network == Self::ANY) && !self.has_lapsed(policy, now)
     }
 
     /// Whether its mail passes at `now` whatever it says.
@@ -110,11 +140,12 @@ impl PairRecord {
     }
 
     /// How long the mail that `message` is of has waited at `now`: since the first contact, if there
-    /// were more contacts than readings of it. A pool that is known for one is read at once, long
-    /// after its record began.
+    /// were more contacts than readings of it. What a known pool sends is read at once, long after the
+    /// record began.
     pub fn waited_with(&self, message: &ContentRecord, now: Timestamp) -> Duration {
         let read = now.since(message.first_seen);
-        if u16::from(self.contacts) > message.attempts {
+        let is_known = self.network == Self::ANY;
+        if !is_known && u16::from(self.contacts) > message.attempts {
             read.max(self.waited(now))
         } else {
             read
@@ -159,6 +190,11 @@ impl PairRecord {
             life: self.life,
         }
     }
+}
+
+/// What is kept of a network's mark: neither of the two values that say something else.
+fn part_of(network: NetworkMark) -> u8 {
+    network.part().saturating_add(PairRecord::SEVERAL + 1)
 }
 
 /// The minute that `now` lies in, modulo 256: enough to tell one contact from the next, but for one
@@ -289,12 +325,37 @@ mod tests {
         let policy = Policy::default();
         let record = contacted(&policy, (0..10).map(|number| 600 * number));
         let passed = after(6_000);
-        let anew = record.begun_anew(THERE, passed);
+        let anew = record.begun_anew(passed);
         assert_eq!((anew.life, anew.contacts), (record.life + 1, 0));
         assert_eq!(anew.first_seen, passed.into());
-        assert!(anew.roams(&policy, HERE, false, after(6_000 + 180)));
+        for network in [HERE, THERE, NetworkMark::from_bits(0)] {
+            assert!(
+                anew.roams(&policy, network, false, passed),
+                "what is queued beside it is not kept waiting"
+            );
+        }
+        assert!(anew.is_of_a_pool(&policy, passed));
+        assert!(!record.is_of_a_pool(&policy, passed));
+        let day_later = after(6_000 + hours(24));
+        assert!(!anew.roams(&policy, HERE, true, day_later));
+        assert!(!anew.is_of_a_pool(&policy, day_later));
         assert!(!anew.has_persisted(&policy, after(6_000 + 7_200)));
         assert_eq!(record.merge(anew), anew, "it is the later life");
+    }
+
+    #[test]
+    fn pair_that_roamed_is_of_several_networks_and_not_yet_a_pools() {
+        let policy = Policy::default();
+        let begun = PairRecord::begun(1, NetworkMark::from_bits(0), T0);
+        assert!(!begun.is_of_several(&policy, T0));
+        let roamed = begun.roamed();
+        assert!(roamed.is_of_several(&policy, T0));
+        assert!(!roamed.is_of_a_pool(&policy, T0));
+        assert!(roamed.roams(&policy, NetworkMark::from_bits(0), false, after(180)));
+        assert!(!roamed.is_of_several(&policy, after(hours(24))));
+        let known = roamed.begun_anew(after(600));
+        assert_eq!(known.roamed(), known);
+        assert!(known.is_of_several(&policy, after(600)));
     }
 
     #[test]
@@ -310,7 +371,7 @@ mod tests {
         let pair = contacted(&policy, [0, 300, 600]);
         let waited = pair.waited_with(&read_at(&[300, 600]), after(600));
         assert_eq!(waited, Duration::from_mins(10), "with what came before");
-        let known = pair.begun_anew(THERE, after(600));
+        let known = pair.begun_anew(after(600));
         let known = [4_000, 4_300].into_iter().fold(known, |known, at| {
             PairRecord::contacted(Some(&known), &policy, HERE, after(at))
         });
@@ -351,7 +412,7 @@ mod tests {
         };
         let next = PairRecord::contacted(Some(&most), &policy, HERE, after(60));
         assert_eq!(next.contacts, u8::MAX);
-        assert_eq!(most.begun_anew(HERE, after(60)).life, u8::MAX);
+        assert_eq!(most.begun_anew(after(60)).life, u8::MAX);
         let late = PairRecord::contacted(Some(&most), &policy, HERE, after(hours(24 * 7)));
         assert_eq!((late.contacts, late.life), (1, u8::MAX));
     }

@@ -166,7 +166,7 @@ impl Seed {
     }
 
     /// The key of the trust that a message which came again earns the client of `attempt`; [`None`]
-    /// where it earns none.
+    /// where it earns none, as for a domain that a null reverse-path does not have.
     pub fn content_trust_key(
         &self,
         scope: ContentTrust,
@@ -178,8 +178,12 @@ impl Seed {
             ContentTrust::Off => return None,
             ContentTrust::Address => hasher.raw(b"A"),
             ContentTrust::Domain => {
+                let (_, domain) = fold::split(attempt.reverse_path);
+                if domain.is_empty() {
+                    return None;
+                }
                 hasher.raw(b"D");
-                hasher.lower_case(fold::split(attempt.reverse_path).1);
+                hasher.lower_case(domain);
             }
         }
         Some(TrustKey(hasher.finish()))

@@ -108,6 +108,9 @@ impl Failures {
         fingerprint: Fingerprint,
         now: Timestamp,
     ) -> Option<Offence> {
+        if self.by_message.len() == 0 {
+            return None;
+        }
         self.note_retry(&failure_key(seed, attempt), |failure| {
             failure.note_content(policy, attempt, fingerprint, now)
         })

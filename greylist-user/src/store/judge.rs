@@ -9,7 +9,8 @@ use std::sync::atomic::Ordering;
 use crate::policy::{
     self, Attempt, Circumstances, ClientNetwork, Decision, DeferReason, Fingerprint, Grounds,
     Judge, Judgement, MessageHasher, NetworkKey, Offence, PairKey, PassReason, Policy,
-    RefuseReason, Repute, Seed, SentencedClient, Timestamp, TrustKey, TrustRecord, Verdict,
+    RefuseReason, Repute, Seed, SentencedClient, Timestamp, TrustKey, TrustRecord, TupleKey,
+    Verdict,
 };
 
 use super::Store;
@@ -51,7 +52,8 @@ impl Judge for Store {
         let Some(fingerprint) = message.fingerprint(network, attempt) else {
             return;
         };
-        self.note_evidence(&policy, network, attempt, fingerprint, now);
+        let tuple_key = self.seed.tuple_key(network, attempt);
+        self.note_evidence(&policy, &tuple_key, attempt, fingerprint, now);
     }
 
     fn note_rejected(&self, attempt: &Attempt<'_>, now: Timestamp) {
@@ -121,15 +123,14 @@ impl Store {
     pub(super) fn note_evidence(
         &self,
         policy: &Policy,
-        network: ClientNetwork,
+        tuple_key: &TupleKey,
         attempt: &Attempt<'_>,
         fingerprint: Fingerprint,
         now: Timestamp,
     ) {
-        let tuple_key = self.seed.tuple_key(network, attempt);
         let offence = self
             .tuples
-            .alter(&tuple_key, |record| {
+            .alter(tuple_key, |record| {
                 policy::note_content(policy, record, attempt, fingerprint)
             })
             .flatten();
@@ -227,7 +228,7 @@ impl Store {
                     .note_contact(policy, tag, mark, is_new, &self.metrics, now)
             }
             Verdict::Pass(PassReason::Waited { .. }) => {
-                self.pairs.end(tag);
+                self.pairs.end(policy, tag, now);
                 false
             }
             _ => false,
@@ -258,7 +259,9 @@ impl Store {
         }
     }
 
-    /// Whether trust holds. The recipients that the MTA refuses itself come past it.
+    /// Whether trust holds that passes of tuples have earned. The recipients that the MTA refuses
+    /// itself come past it. That one message came again after a minute speaks for other mail, not for
+    /// a client that is rejected over and over.
     fn is_trusted(
         &self,
         policy: &Policy,
@@ -272,7 +275,6 @@ impl Store {
             self.reputations.standing(policy, &key, now)
         };
         record.is_some_and(|record| record.is_trusted(policy, repute(), now))
-            || self.content_trust(policy, attempt, now).is_some()
     }
 
     /// The key of the trust that a message which came again has earned, if it holds.
@@ -299,14 +301,9 @@ impl Store {
         repute: Repute,
         now: Timestamp,
     ) -> Option<PassReason> {
-        let used = self.trust.alter(key, |record| {
-            let trusted = record.is_trusted(policy, repute, now);
-            if trusted {
-                *record = record.used(now);
-            }
-            trusted
-        });
-        if used == Some(true) {
+        let record = self.trust.get(key);
+        if record.is_some_and(|it| it.is_trusted(policy, repute, now)) {
+            self.trust.alter(key, |record| *record = record.used(now));
             return Some(PassReason::Trusted);
         }
         let key = self.content_trust(policy, attempt, now)?;

@@ -24,7 +24,8 @@ impl Pairs {
         }
     }
 
-    /// Notes an attempt from `network` that did not pass, its tuple being `is_new`. Says whether it was a roaming retry.
+    /// Notes an attempt from `network` that did not pass, its tuple being `is_new`. Says whether it was
+    /// a roaming retry.
     pub(super) fn note_contact(
         &self,
         policy: &Policy,
@@ -36,7 +37,8 @@ impl Pairs {
     ) -> bool {
         let noted = self.by_tag.update(tag, |prior| {
             let roamed = prior.is_some_and(|it| it.roams(policy, network, is_new, now));
-            (PairRecord::contacted(prior, policy, network, now), roamed)
+            let next = PairRecord::contacted(prior, policy, network, now);
+            (if roamed { next.roamed() } else { next }, roamed)
         });
         if noted.is_err() {
             metrics.pairs_unrecorded.inc();
@@ -49,14 +51,22 @@ impl Pairs {
         self.by_tag.get(&tag)
     }
 
-    /// Mail of the pair passed for its content, from `network`: it is a pool's, and begins anew.
-    pub(super) fn begin_anew(&self, tag: PairTag, network: NetworkMark, now: Timestamp) {
+    /// Mail of the pair passed for its content: it is a pool's, and begins anew.
+    pub(super) fn begin_anew(&self, tag: PairTag, now: Timestamp) {
         self.by_tag
-            .alter(&tag, |record| *record = record.begun_anew(network, now));
+            .alter(&tag, |record| *record = record.begun_anew(now));
     }
 
-    /// Mail of the pair passed for its tuple.
-    pub(super) fn end(&self, tag: PairTag) {
-        self.by_tag.take(&tag);
+    /// Mail of the pair passed for its tuple. If one of a pool's addresses came again, the others are
+    /// not to begin from the beginning.
+    pub(super) fn end(&self, policy: &Policy, tag: PairTag, now: Timestamp) {
+        let Some(record) = self.get(tag) else {
+            return;
+        };
+        if record.is_of_several(policy, now) {
+            self.begin_anew(tag, now);
+        } else {
+            self.by_tag.take(&tag);
+        }
     }
 }

@@ -31,10 +31,11 @@ impl Store {
         let policy = self.policy.load();
         let keyed = Keyed::of(&self.seed, &policy, attempt);
         let network = keyed.network;
-        let tuple = self.tuples.get(&self.seed.tuple_key(network, attempt));
+        let tuple_key = self.seed.tuple_key(network, attempt);
+        let tuple = self.tuples.get(&tuple_key);
         let fingerprint = message.fingerprint(network, attempt);
         let standing = fingerprint.and_then(|fingerprint| {
-            self.note_evidence(&policy, network, attempt, fingerprint, now);
+            self.note_evidence(&policy, &tuple_key, attempt, fingerprint, now);
             self.note_read(&policy, fingerprint, keyed.network_key.mark(), now)
         });
         let verdict = self.said(&policy, &keyed, tuple.as_ref(), fingerprint, standing, now);
@@ -87,15 +88,13 @@ impl Store {
                 if passed == Passed::First {
                     self.trust_for_content(&policy, attempt, now);
                 }
-                self.pairs.begin_anew(tag, keyed.network_key.mark(), now);
+                self.pairs.begin_anew(tag, now);
             }
-            Verdict::Pass(PassReason::Persisted { .. }) => {
-                self.pairs.begin_anew(tag, keyed.network_key.mark(), now);
-            }
+            Verdict::Pass(PassReason::Persisted { .. }) => self.pairs.begin_anew(tag, now),
             Verdict::Pass(PassReason::Waited { .. } | PassReason::Passed) => {
                 let trust_key = self.seed.trust_key(keyed.network, attempt);
                 self.credit_trust(trust_key, &policy, now);
-                self.pairs.end(tag);
+                self.pairs.end(&policy, tag, now);
             }
             Verdict::Pass(_) => {}
             Verdict::Defer(_) | Verdict::Read(_) | Verdict::Refuse(_) => return,
@@ -179,10 +178,15 @@ impl Store {
         now: Timestamp,
     ) -> Option<ContentStanding> {
         let standing = self.contents.standing(policy, fingerprint, now);
-        (standing != ContentStanding::Lapsed).then_some(standing)
+        (!standing.is_over()).then_some(standing)
     }
 
+    /// Null and probe senders earn none: they are read without having roamed, and anybody may put any
+    /// domain behind a probe's name.
     fn trust_for_content(&self, policy: &Policy, attempt: &Attempt<'_>, now: Timestamp) {
+        if policy.is_probe_sender(attempt.reverse_path) {
+            return;
+        }
         let Some(key) = self.seed.content_trust_key(policy.content.trust, attempt) else {
             return;
         };

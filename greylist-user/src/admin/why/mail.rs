@@ -91,13 +91,16 @@ pub struct ContentTrustFacts {
 /// A sender and recipient of which mail waits, from whatever network it came.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PairFacts {
-    /// The first contact, or the latest pass of a message that came again, if that was later.
+    /// The first contact, or the latest pass of a message, if the pair is known for a pool's.
     pub since: u64,
+    /// Whether it is known for a pool's.
+    #[serde(default)]
+    pub pool: bool,
     /// Contacts since then, of which one a minute counts; 0 after such a pass.
     pub contacts: u64,
     /// So many make its mail pass whatever it says.
     pub contacts_needed: u64,
-    /// From when on an attempt from another network is read.
+    /// From when on an attempt from another network is read; of a known pool, from any.
     pub roams: u64,
     /// From when on so many contacts make its mail pass; absent if they are forgotten before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -227,13 +230,19 @@ impl PairFacts {
     fn of(pair: PairRecord, policy: &Policy, now: Timestamp) -> Self {
         let since = Timestamp::from(pair.first_seen);
         let rules = &policy.content;
+        let is_of_a_pool = pair.is_of_a_pool(policy, now);
         let windows = policy.retry_window * u32::from(rules.contacts);
         let way_out = since.after(rules.contacts_after);
         Self {
             since: seconds(since),
+            pool: is_of_a_pool,
             contacts: pair.contacts.into(),
             contacts_needed: rules.contacts.into(),
-            roams: seconds(since.after(policy.delay)),
+            roams: seconds(if is_of_a_pool {
+                since
+            } else {
+                since.after(policy.delay)
+            }),
             way_out: (rules.contacts_after < windows).then(|| seconds(way_out)),
             persisted: pair.has_persisted(policy, now),
             lapses: seconds(pair.lapses(policy)),
@@ -329,12 +338,21 @@ mod tests {
     }
 
     #[test]
+    fn pair_of_a_known_pool_is_read_from_the_beginning() {
+        let policy = Policy::default();
+        let pair = PairRecord::begun(1, NetworkMark::default(), T0).begun_anew(T0);
+        let told = PairFacts::of(pair, &policy, T0);
+        assert_eq!((told.pool, told.roams), (true, told.since));
+    }
+
+    #[test]
     fn pair_is_told_with_its_times_and_whether_it_has_persisted() {
         let policy = Policy::default();
         let since = seconds(T0);
         let minutes = |minutes| T0.after(Duration::from_mins(minutes));
         let early = PairFacts {
             since,
+            pool: false,
             contacts: 6,
             contacts_needed: 6,
             roams: since + 180,

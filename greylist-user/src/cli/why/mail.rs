@@ -117,23 +117,23 @@ fn content_trust(why: &Why, trust: &ContentTrustFacts, now: Now, paper: &mut Pap
 /// The sender and recipient, from whatever network.
 fn pair(why: &Why, pair: &PairFacts, now: Now, paper: &mut Paper) {
     let since = now.tell(pair.since);
-    if pair.contacts == 0 {
-        let what = "known for a pool's: a message passed because it came again";
-        paper.row("pair", format_args!("{what}, {since}"));
+    let contacts = plural(pair.contacts, "contact");
+    if pair.pool {
+        let what = "known for a pool's: a message passed";
+        paper.row("pair", format_args!("{what}, {since}; {contacts} since"));
     } else {
-        let contacts = plural(pair.contacts, "contact");
         paper.row(
             "pair",
             format_args!("{contacts} since {since}, from whatever network"),
         );
     }
     if why.mode == HYBRID {
-        let from = match pair.roams {
-            roams if roams > now.0 => format!(" from {}", now.tell(roams)),
-            _ => String::new(),
+        let what = match pair.roams {
+            _ if pair.pool => "an attempt is read, from whatever network".to_owned(),
+            roams if roams > now.0 => format!("{FROM_ELSEWHERE} from {}", now.tell(roams)),
+            _ => FROM_ELSEWHERE.to_owned(),
         };
-        let what = "an attempt from another network than the first is read";
-        paper.row("", format_args!("{what}{from}"));
+        paper.row("", format_args!("{what}"));
     }
     paper.row("", way_out(pair, now));
     paper.row(
@@ -285,6 +285,9 @@ fn retried(count: u64) -> String {
 const CONTENT: &str = Mode::Content.as_str();
 const HYBRID: &str = Mode::Hybrid.as_str();
 
+/// Of a pair that is not known for a pool's.
+const FROM_ELSEWHERE: &str = "an attempt from another network than the first is read";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,6 +307,7 @@ mod tests {
     fn pending() -> PairFacts {
         PairFacts {
             since: NOW - 600,
+            pool: false,
             contacts: 3,
             contacts_needed: 6,
             roams: NOW - 420,
@@ -391,8 +395,9 @@ mod tests {
     fn pool_that_passed_is_known_for_one() {
         let known = MailFacts {
             pair: Some(PairFacts {
+                pool: true,
                 contacts: 0,
-                roams: NOW + 60,
+                roams: NOW - 600,
                 ..pending()
             }),
             next: read("roaming"),
@@ -403,6 +408,17 @@ mod tests {
             text.contains("pair          known for a pool's: "),
             "{text}"
         );
+        let at_once = "an attempt is read, from whatever network\n";
+        assert!(text.contains(at_once), "{text}");
+        let waiting = MailFacts {
+            pair: Some(PairFacts {
+                roams: NOW + 60,
+                ..pending()
+            }),
+            next: read("roaming"),
+            ..MailFacts::default()
+        };
+        let text = on_paper("hybrid", &waiting);
         let from = "is read from 2026-11-22 01:42:01 UTC (in 1m)\n";
         assert!(text.contains(from), "{text}");
     }

@@ -59,9 +59,13 @@ impl Story {
         match envelope {
             Verdict::Defer(_) | Verdict::Read(_) => {
                 let prior = self.pair.as_ref();
-                self.pair = Some(PairRecord::contacted(prior, policy, mark, now));
+                let next = PairRecord::contacted(prior, policy, mark, now);
+                self.pair = Some(if roaming { next.roamed() } else { next });
             }
-            _ => self.pair = None,
+            _ => {
+                let known = self.pair.filter(|it| it.is_of_several(policy, now));
+                self.pair = known.map(|it| it.begun_anew(now));
+            }
         }
         if !matches!(envelope, Verdict::Read(_)) {
             return (envelope, envelope);
@@ -78,7 +82,7 @@ impl Story {
         };
         if matches!(answer, Verdict::Pass(_)) {
             next.note_pass(now);
-            self.pair = self.pair.map(|it| it.begun_anew(mark, now));
+            self.pair = self.pair.map(|it| it.begun_anew(now));
         }
         self.messages.insert(message, next);
         (answer, envelope)

@@ -165,13 +165,15 @@ fn trust_by_content_is_of_one_address_and_of_a_domain_or_all() {
     assert_eq!(domain, key(Domain, here, "t+1@A.Example"));
     assert_ne!(domain, key(Domain, here, "s@b.example"));
     assert_ne!(domain, key(Domain, here, "s@sub.a.example"));
-    assert_ne!(domain, key(Domain, here, ""));
+    assert_eq!(key(Domain, here, ""), None, "it names no domain");
+    assert_eq!(key(Domain, here, "s"), None);
     assert_ne!(domain, key(Domain, neighbour, "s@a.example"));
     let all = key(Address, here, "s@a.example");
     assert_eq!(all, key(Address, here, "s@b.example"));
     assert_ne!(all, key(Address, neighbour, "s@a.example"));
     assert_ne!(all, domain);
-    assert_ne!(all, key(Domain, here, "A"), "a scope is no sender");
+    assert_eq!(all, key(Address, here, ""));
+    assert_ne!(all, key(Domain, here, "@A"), "a scope is no sender");
     assert_eq!(key(Off, here, "s@a.example"), None);
     let (v4, mapped) = ("192.0.2.7", "::ffff:192.0.2.7");
     assert_eq!(
