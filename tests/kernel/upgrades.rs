@@ -6,7 +6,7 @@ use std::{fs, time::Duration};
 use aya::maps::{HashMap, Map, MapData, MapInfo, MapType};
 use greygate::{
     clock::{Clock as _, SystemClock, kernel_now},
-    kernel::{self, Change, ObtainedMode, Settings},
+    kernel::{self, Change, FilterStatus, ObtainedMode, Settings},
     policy::SentenceLevel,
 };
 use greylist_ebpf::abi::{self, Ipv4Key, Ipv6Key, Level};
@@ -142,6 +142,15 @@ fn maps_with_fewer_counters_are_renewed_with_their_sentences() {
     map_of(MapType::PerCpuArray, 4, 8, abi::Counter::COUNT - 1)
         .pin(&counters)
         .expect("a bpffs");
+
+    // The new command, beside the program of before.
+    let looked = stage.mx.run(|| kernel::look(&settings));
+    let pinned = looked.expect("readable").expect("there is something");
+    let FilterStatus::On(before) = pinned.filter else {
+        panic!("it is off");
+    };
+    assert_eq!(before.frames.get("dropped_again"), None);
+    assert!(before.frames.contains_key("blocked"));
 
     let filter = stage.open(&settings);
     let found = MapInfo::from_pin(&counters).expect("a map").max_entries();

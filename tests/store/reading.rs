@@ -323,6 +323,40 @@ fn full_table_of_pairs_is_counted_and_nobody_waits_for_it() {
     assert_eq!(fixture.metrics.pairs_unrecorded.get(), 0);
 }
 
+/// Pairs that were tried more than once are held for longer than their tuples.
+#[test]
+fn changing_message_passes_by_its_envelope_where_there_is_no_room_for_its_pair() {
+    let mut fixture = Fixture::with_policy(by_content());
+    fixture.settings.capacity = 3;
+    let store = Arc::new(fixture.open());
+    for _ in 0..2 {
+        for recipient in ["1@here.example", "2@here.example", "3@here.example"] {
+            let recipient = recipient.as_bytes();
+            let attempt = Attempt {
+                recipient,
+                ..ATTEMPT
+            };
+            fixture.judge(&store, &attempt);
+        }
+        fixture.wait_minutes(2);
+    }
+    fixture.wait_hours(24);
+    sweep(&fixture, &store);
+    assert_eq!((store.census().pairs, store.census().tuples), (3, 0));
+
+    let new = Verdict::Defer(DeferReason::ContentNew);
+    assert_eq!(send(&fixture, &store, &ATTEMPT, b"1"), new);
+    fixture.wait_minutes(2);
+    assert_eq!(send(&fixture, &store, &ATTEMPT, b"2"), new, "too early");
+    fixture.wait_minutes(5);
+    let said = send(&fixture, &store, &ATTEMPT, b"3");
+    assert!(
+        matches!(said, Verdict::Pass(PassReason::Waited { .. })),
+        "{said:?}"
+    );
+    assert_eq!(fixture.metrics.pairs_unrecorded.get(), 3);
+}
+
 #[test]
 fn forgiving_undoes_no_wait_and_no_trust() {
     let fixture = Fixture::new();

@@ -242,11 +242,14 @@ fn interface_status(name: String, directory: &Path, netlink: &Netlink) -> Interf
     }
 }
 
+/// Those that the program knows: an earlier one, which still runs, may know fewer.
 fn read_frames(maps: &Path) -> Result<Vec<(Counter, u64)>, MapError> {
     let map = MapData::from_pin(maps.join(abi::map::COUNTERS))?;
     let counters: PerCpuArray<_, u64> = Map::from_map_data(map)?.try_into()?;
+    let known = counters.len();
     Counter::ALL
         .into_iter()
+        .filter(|counter| counter.index() < known)
         .map(|counter| {
             let frames = counters.get(&counter.index(), 0)?;
             Ok((counter, frames.iter().sum()))

@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | `deferred` | debug | a recipient is pending |
 //! | `passed` | info | a recipient passes for the first time, after waiting |
-//! | `passed` | debug | a recipient passes for another reason |
+//! | `passed` | debug | a recipient passes for another reason, or would have, were it alone |
 //! | `read` | debug | the content of its message decides on a recipient; a verdict follows at its end |
 //! | `turned-away` | info | a client is refused, for what `reason` says |
 //! | `rejected` | debug | the MTA itself refused a recipient for good |
@@ -13,7 +13,8 @@
 //! | `delayed` | debug | a message that waited was let through with its header |
 //!
 //! A verdict by content names the message with `queue_id`. A `held` of the same name says that the
-//! message waits for another recipient, whatever passed.
+//! message waits for another recipient, whatever passed; then no pass is told at info, or a client could
+//! have as many lines there as it sends messages that wait.
 //!
 //! What Postfix logs of its own accord, each deferral above all, is told at debug only.
 //! The connections' words are in `worker` and `connection`.
@@ -29,15 +30,17 @@ use super::metrics::Stage;
 /// Grounds are told where there are any: `attempts` on the tuple, `extra` delay, and that the
 /// HELO argument is remembered for relay hopping.
 pub(super) fn judged(attempt: &Attempt<'_>, judgement: &Judgement, addresses: Addresses) {
-    judged_as(attempt, judgement, addresses, b"");
+    judged_as(attempt, judgement, addresses, b"", true);
 }
 
-/// The verdict that follows from the content of a message.
+/// The verdict that follows from the content of a message, which `goes_through` or has to wait for
+/// another recipient.
 pub(super) fn judged_as(
     attempt: &Attempt<'_>,
     judgement: &Judgement,
     addresses: Addresses,
     queue_id: &[u8],
+    goes_through: bool,
 ) {
     let Judgement {
         verdict, grounds, ..
@@ -70,7 +73,13 @@ pub(super) fn judged_as(
             PassReason::Content { waited }
             | PassReason::Persisted { waited }
             | PassReason::Waited { waited },
-        ) => tell!(info, "passed", waited),
+        ) => {
+            if goes_through {
+                tell!(info, "passed", waited);
+            } else {
+                tell!(debug, "passed", waited);
+            }
+        }
         Verdict::Pass(_) => tell!(debug, "passed"),
         Verdict::Read(_) => tell!(debug, "read"),
     }

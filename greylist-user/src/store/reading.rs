@@ -5,7 +5,8 @@
 //! judged, then, if none of them has to wait, they pass. What passes is spent only then.
 //!
 //! Where content says nothing, the body being empty or there being no room for its fingerprint, the
-//! envelope decides alone.
+//! envelope decides alone. Where there is no room for the pair, and so no way out, what waited long
+//! enough for the envelope passes by that.
 
 use std::time::Duration;
 
@@ -138,7 +139,13 @@ impl Store {
             Verdict::Defer(_) if policy.action == Action::Observe => {
                 Verdict::Pass(PassReason::Observed)
             }
-            Verdict::Defer(_) => persisted(policy, pair(), now).unwrap_or(verdict),
+            Verdict::Defer(_) => {
+                let Some(pair) = pair() else {
+                    // Its content may never come again, and there was no room for the way out.
+                    return by_envelope_if_it_passes(policy, tuple, now).unwrap_or(verdict);
+                };
+                persisted(policy, pair, now).unwrap_or(verdict)
+            }
             _ => verdict,
         }
     }
@@ -209,8 +216,18 @@ fn by_envelope(policy: &Policy, tuple: Option<&Record>, now: Timestamp) -> Verdi
     }
 }
 
-fn persisted(policy: &Policy, pair: Option<PairRecord>, now: Timestamp) -> Option<Verdict> {
-    let pair = pair.filter(|it| it.has_persisted(policy, now))?;
+/// What the tuple alone says, if that is to pass.
+fn by_envelope_if_it_passes(
+    policy: &Policy,
+    tuple: Option<&Record>,
+    now: Timestamp,
+) -> Option<Verdict> {
+    let said = by_envelope(policy, tuple, now);
+    matches!(said, Verdict::Pass(_)).then_some(said)
+}
+
+fn persisted(policy: &Policy, pair: PairRecord, now: Timestamp) -> Option<Verdict> {
     let waited = pair.waited(now);
-    Some(Verdict::Pass(PassReason::Persisted { waited }))
+    pair.has_persisted(policy, now)
+        .then_some(Verdict::Pass(PassReason::Persisted { waited }))
 }

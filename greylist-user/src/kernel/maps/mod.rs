@@ -153,9 +153,13 @@ impl Maps {
         }
     }
 
-    /// Frames counted since the maps were made, by reason; all CPUs together.
+    /// Frames counted since the maps were made, by reason; all CPUs together. An object of an earlier
+    /// build may know fewer reasons.
     fn frames(&self) -> impl Iterator<Item = (Counter, u64)> {
-        Counter::ALL.into_iter().map(|counter| {
+        let known = self.counters.len();
+        let counters = Counter::ALL.into_iter();
+        let counters = counters.filter(move |counter| counter.index() < known);
+        counters.map(|counter| {
             let frames = match self.counters.get(&counter.index(), 0) {
                 Ok(frames) => frames.iter().sum(),
                 Err(error) => {

@@ -137,6 +137,7 @@ impl Session {
                 judge.note_content(&attempt, message, now);
             }
         }
+        let mut judged = Vec::new();
         for kept in self.envelope.kept(Due::Reading) {
             let Some(attempt) = self.attempt(kept.recipient, transaction) else {
                 continue;
@@ -146,10 +147,18 @@ impl Session {
                 continue;
             }
             let judgement = judge.judge_content(&attempt, message, now);
-            log::judged_as(&attempt, &judgement, self.context.addresses, queue_id);
             // There is nothing more to read than was read.
             transaction.is_held |= matches!(judgement.verdict, Verdict::Read(_));
             transaction.take(&judgement);
+            judged.push((kept.recipient, judgement));
+        }
+        // A pass is news when it comes to one: the client may have the others wait as often as it likes.
+        let goes_through = !transaction.is_held && transaction.refusal.is_none();
+        for (recipient, judgement) in judged {
+            if let Some(attempt) = self.attempt(recipient, transaction) {
+                let addresses = self.context.addresses;
+                log::judged_as(&attempt, &judgement, addresses, queue_id, goes_through);
+            }
         }
     }
 

@@ -42,7 +42,7 @@ impl Session {
             self.hear_rejection(rejection, path.address, &transaction, now);
             return Said::Continue;
         }
-        if transaction.from_probe {
+        if transaction.from_probe && self.client.is_some() {
             if self.envelope.keep_recipient(path.address, Due::Judgement) {
                 self.course.goes_on();
                 transaction.has_kept = true;

@@ -115,3 +115,17 @@ fn probe_is_not_deferred_alone_beside_recipients_that_pass() {
         ["judged <> first@1 42", "judged <> first@2 42"]
     );
 }
+
+#[test]
+fn bounce_of_a_client_without_an_address_is_neither_judged_nor_a_message_of_the_funnel() {
+    let mut talk = Talk::new(POSTFIX, &[]);
+    talk.says(b'C', b"localhost\0L\0\0/run/socket\0");
+    talk.mails("");
+    assert_eq!(talk.rcpts("b@y"), "c");
+    assert_eq!(talk.says(b'T', b""), "a");
+    talk.says(b'A', b"");
+    assert!(talk.asked().is_empty());
+    assert_eq!(talk.metrics.recipients_without_address.get(), 1);
+    let seen = talk.metrics.funnel.tallies().map(|(_, it)| it.messages);
+    assert_eq!(seen.iter().sum::<u64>(), 0, "{seen:?}");
+}

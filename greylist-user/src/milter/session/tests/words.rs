@@ -36,7 +36,7 @@ fn message_that_was_read_is_told_by_its_name_and_each_recipient_with_its_reason(
         read("roams@1"),
         read("roams@2"),
         "DEBUG content queue_id=4ABC".to_owned(),
-        format!(" INFO passed {} waited=300", of(id, "roams@1", "content")),
+        format!("DEBUG passed {} waited=300", of(id, "roams@1", "content")),
         format!("DEBUG deferred {}", of(id, "roams@2", "content-new")),
         "DEBUG held queue_id=4ABC stage=\"end_of_message\"".to_owned(),
         read("roams@1"),
