@@ -243,6 +243,8 @@ impl Judge for Table {
         Verdict::Defer(DeferReason::ContentNew).into()
     }
 
+    fn note_held(&self, _: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {}
+
     fn note_content_pass(&self, _: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {}
 
     fn note_content(&self, attempt: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {

@@ -196,6 +196,8 @@ impl Judge for Script {
         Verdict::Defer(DeferReason::ContentNew).into()
     }
 
+    fn note_held(&self, _: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {}
+
     fn note_content_pass(&self, _: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {}
 
     fn note_content(&self, attempt: &Attempt<'_>, message: &MessageHasher, _: Timestamp) {

@@ -214,6 +214,14 @@ impl<'a> Session<'a> {
                     let attempt = self.message.attempt_at(recipient);
                     self.store.note_content_pass(&attempt, &hasher, now);
                 }
+            } else {
+                for (recipient, _) in said
+                    .iter()
+                    .filter(|(recipient, it)| !read.contains(recipient) && waits_or_waited(it))
+                {
+                    let attempt = self.message.attempt_at(*recipient);
+                    self.store.note_held(&attempt, &hasher, now);
+                }
             }
             Stage::End
         } else {
@@ -236,6 +244,15 @@ impl<'a> Session<'a> {
         let attempt = self.message.attempt_at(recipient);
         self.store.judge(&attempt, self.fixture.clock.now())
     }
+}
+
+/// Whether a recipient is on record for its network alone.
+fn waits_or_waited(judgement: &Judgement) -> bool {
+    let is_on_record = matches!(
+        judgement.verdict,
+        Verdict::Defer(_) | Verdict::Pass(PassReason::Waited { .. })
+    );
+    is_on_record && !judgement.wants_content
 }
 
 /// Whether somebody tries this recipient who has tried it before and was deferred.

@@ -141,6 +141,8 @@ pub(super) enum Due {
     Evidence = 2,
     /// Its verdict, by the content of the message.
     Reading = 3,
+    /// Word that its message was deferred for another, if it is read.
+    Holding = 4,
 }
 
 /// A kept recipient.

@@ -35,6 +35,10 @@ pub trait Judge: Send + Sync {
     /// Hears that the message of `attempt` goes through, as [`Judge::judge_content`] said it may.
     fn note_content_pass(&self, attempt: &Attempt<'_>, message: &MessageHasher, now: Timestamp);
 
+    /// Hears that the message of `attempt` was read and deferred for the sake of another recipient,
+    /// while its own content decides nothing: from elsewhere it may be what it is known by.
+    fn note_held(&self, attempt: &Attempt<'_>, message: &MessageHasher, now: Timestamp);
+
     /// Hears the content of the message that `attempt` was made with. The verdict on the attempt
     /// stands; what the content proves counts for the attempts to come.
     fn note_content(&self, attempt: &Attempt<'_>, message: &MessageHasher, now: Timestamp);

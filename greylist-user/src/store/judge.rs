@@ -46,6 +46,10 @@ impl Judge for Store {
         self.note_read_pass(attempt, message, now);
     }
 
+    fn note_held(&self, attempt: &Attempt<'_>, message: &MessageHasher, now: Timestamp) {
+        self.record_read(attempt, message, now);
+    }
+
     fn note_content(&self, attempt: &Attempt<'_>, message: &MessageHasher, now: Timestamp) {
         let policy = self.policy.load();
         let network = ClientNetwork::of(&policy, attempt);

@@ -56,6 +56,23 @@ impl Store {
         }
     }
 
+    /// Records the message of an attempt on which it decides nothing.
+    pub(super) fn record_read(
+        &self,
+        attempt: &Attempt<'_>,
+        message: &MessageHasher,
+        now: Timestamp,
+    ) {
+        let policy = self.policy.load();
+        if !policy.mode.reads() {
+            return;
+        }
+        let keyed = Keyed::of(&self.seed, &policy, attempt);
+        if let Some(fingerprint) = message.fingerprint(keyed.network, attempt) {
+            self.note_read(&policy, fingerprint, keyed.network_key.mark(), now);
+        }
+    }
+
     /// Lets the message of an attempt through that was read before.
     pub(super) fn note_read_pass(
         &self,

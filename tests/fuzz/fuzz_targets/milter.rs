@@ -224,6 +224,8 @@ impl Judge for ByText {
         verdict.into()
     }
 
+    fn note_held(&self, _: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {}
+
     fn note_content_pass(&self, attempt: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {
         self.note(Word::Passed(attempt.recipient.to_vec()));
     }

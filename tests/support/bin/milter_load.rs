@@ -164,6 +164,8 @@ impl Judge for DeferAll {
         Verdict::Defer(DeferReason::ContentNew).into()
     }
 
+    fn note_held(&self, _: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {}
+
     fn note_content_pass(&self, _: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {}
 
     fn note_content(&self, _: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {}

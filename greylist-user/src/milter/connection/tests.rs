@@ -50,6 +50,8 @@ impl Judge for Fixed {
         }
     }
 
+    fn note_held(&self, _: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {}
+
     fn note_content_pass(&self, _: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {}
 
     fn note_content(&self, _: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {}

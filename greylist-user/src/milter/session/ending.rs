@@ -92,6 +92,9 @@ impl Session {
         let said = if let Some(reason) = refusal.or(transaction.refusal) {
             self.refuse(reason)
         } else if transaction.is_held {
+            if let Some(message) = &message {
+                self.note_held(message, &transaction, now);
+            }
             self.defer_message(Stage::EndOfMessage)
         } else {
             if let Some(message) = &message {
@@ -158,6 +161,14 @@ impl Session {
             if let Some(attempt) = self.attempt(recipient, transaction) {
                 let addresses = self.context.addresses;
                 log::judged_as(&attempt, &judgement, addresses, queue_id, goes_through);
+            }
+        }
+    }
+
+    fn note_held(&self, message: &MessageHasher, transaction: &Transaction, now: Timestamp) {
+        for kept in self.envelope.kept(Due::Holding) {
+            if let Some(attempt) = self.attempt(kept.recipient, transaction) {
+                self.context.judge.note_held(&attempt, message, now);
             }
         }
     }

@@ -16,6 +16,10 @@
 //!   round, or not heard: an MTA under stress hangs up after one error. They go on, so that all of
 //!   them are on record after this round, and one more delivers to all.
 //!
+//! One that passes for its tuple, or is pending, is on record already, but only for its network. If its
+//! message is read and deferred for another recipient, the message is recorded for it, too, or a pool
+//! would begin anew for it from the next address.
+//!
 //! A probe sender is never refused at RCPT, and its recipients are judged at DATA only: one that
 //! quits before counts for nothing.
 
@@ -27,7 +31,7 @@ use crate::milter::{
     log,
     metrics::Stage,
 };
-use crate::policy::{DeferReason, Judgement, ReadReason, Timestamp, Verdict};
+use crate::policy::{DeferReason, Judgement, PassReason, Policy, ReadReason, Timestamp, Verdict};
 
 use super::transaction::{Rejection, Transaction};
 use super::{Said, Session};
@@ -62,11 +66,15 @@ impl Session {
         if self.is_deferred_alone(&judgement, &transaction) {
             return self.defer_recipient();
         }
-        match due(&judgement) {
+        match due(&judgement, &self.policy) {
             Due::Evidence => transaction.has_evidence |= self.keep(path.address, Due::Evidence),
             // It would never be decided.
             Due::Reading if !self.keep(path.address, Due::Reading) => {
                 return self.defer_recipient();
+            }
+            // Without room it only is not known from elsewhere.
+            Due::Holding => {
+                self.envelope.keep_recipient(path.address, Due::Holding);
             }
             _ => {}
         }
@@ -87,7 +95,9 @@ impl Session {
             && let Some(kept) = self.envelope.next_kept(Due::Judgement, place)
         {
             let judgement = self.judge(kept.recipient, &decided, now);
-            let due = judgement.as_ref().map_or(Due::Nothing, due);
+            let due = judgement
+                .as_ref()
+                .map_or(Due::Nothing, |it| due(it, &self.policy));
             let marked = kept.place;
             place = kept.next;
             decided.has_evidence |= due == Due::Evidence;
@@ -168,10 +178,13 @@ impl Session {
 }
 
 /// What is to come for a recipient of which `judgement` was said.
-fn due(judgement: &Judgement) -> Due {
+fn due(judgement: &Judgement, policy: &Policy) -> Due {
     match judgement.verdict {
         Verdict::Read(_) => Due::Reading,
         _ if judgement.wants_content => Due::Evidence,
+        Verdict::Defer(_) | Verdict::Pass(PassReason::Waited { .. }) if policy.mode.reads() => {
+            Due::Holding
+        }
         _ => Due::Nothing,
     }
 }

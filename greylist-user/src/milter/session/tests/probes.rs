@@ -62,7 +62,7 @@ fn bounce_is_read_when_its_judgement_at_data_wants_so() {
     assert_eq!(talk.asked().len(), 3);
     assert_eq!(talk.says(b'B', b"Hello"), "");
     assert_eq!(talk.says(b'E', b""), DEFERRED);
-    assert_eq!(talk.told(), ["content <> read@y 42"]);
+    assert_eq!(talk.told(), ["content <> read@y 42", "held <> new@y 42"]);
     assert_eq!(talk.asked().len(), 3, "judged once");
 }
 
@@ -112,7 +112,11 @@ fn probe_is_not_deferred_alone_beside_recipients_that_pass() {
     assert_eq!(talk.says(b'E', b"x"), DEFERRED);
     assert_eq!(
         talk.told(),
-        ["judged <> first@1 42", "judged <> first@2 42"]
+        [
+            "judged <> first@1 42",
+            "judged <> first@2 42",
+            "held <> new@y 42"
+        ]
     );
 }
 

@@ -98,7 +98,33 @@ fn held_recipient_defers_what_its_content_would_let_through() {
     talk.reads("roams@y", content(300));
     talk.greets();
     assert_eq!(talk.sends(&["new@y", "roams@y"], &[b"x"]), DEFERRED);
-    assert_eq!(talk.told(), ["judged <a@x.example> roams@y 42"]);
+    let told = [
+        "judged <a@x.example> roams@y 42",
+        "held <a@x.example> new@y 42",
+    ];
+    assert_eq!(talk.told(), told);
+}
+
+#[test]
+fn recipient_that_waited_is_on_record_with_the_message_that_another_holds() {
+    let mut talk = Talk::new(
+        POSTFIX,
+        &[("waited@y", waited(187)), ("known@y", PassReason::Passed)],
+    );
+    talk.greets();
+    let to = ["known@y", "waited@y", "roams@y"];
+    assert_eq!(talk.sends(&to, &[b"x"]), DEFERRED);
+    let told = [
+        "judged <a@x.example> roams@y 42",
+        "held <a@x.example> waited@y 42",
+    ];
+    assert_eq!(talk.told(), told);
+    talk.reads("roams@y", content(300));
+    assert!(talk.sends(&to, &[b"x"]).ends_with('c'));
+    assert!(
+        !talk.told()[2..].iter().any(|it| it.starts_with("held")),
+        "nobody waits"
+    );
 }
 
 #[test]

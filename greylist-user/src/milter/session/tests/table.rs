@@ -129,6 +129,10 @@ impl Judge for Table {
         verdict.into()
     }
 
+    fn note_held(&self, attempt: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {
+        self.hear("held", attempt);
+    }
+
     fn note_content_pass(&self, attempt: &Attempt<'_>, _: &MessageHasher, _: Timestamp) {
         self.hear("passed", attempt);
     }
