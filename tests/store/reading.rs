@@ -122,7 +122,7 @@ fn pass_is_counted_when_it_comes_to_one_and_a_deferral_at_once() {
     assert_eq!(fixture.metrics.count_of(read), 1);
     let (attempt, now) = (from(2), fixture.clock.now());
     let message = message(&store, BODY);
-    let waited = std::time::Duration::from_mins(5);
+    let waited = std::time::Duration::from_mins(10);
     let content = PassReason::Content { waited };
     for _ in 0..2 {
         // Another recipient of the message has to wait.

@@ -139,16 +139,14 @@ impl PairRecord {
             && self.waited(now) >= rules.contacts_after
     }
 
-    /// How long the mail that `message` is of has waited at `now`: since the first contact, if there
-    /// were more contacts than readings of it. What a known pool sends is read at once, long after the
-    /// record began.
+    /// How long the mail that `message` is of has waited at `now`: since the first contact. What a
+    /// known pool sends is read at once, long after the record began.
     pub fn waited_with(&self, message: &ContentRecord, now: Timestamp) -> Duration {
         let read = now.since(message.first_seen);
-        let is_known = self.network == Self::ANY;
-        if !is_known && u16::from(self.contacts) > message.attempts {
-            read.max(self.waited(now))
-        } else {
+        if self.network == Self::ANY {
             read
+        } else {
+            read.max(self.waited(now))
         }
     }
 
