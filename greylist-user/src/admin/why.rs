@@ -78,6 +78,9 @@ pub struct Why {
     /// By what unknown mail is told when it comes again: `envelope`, `content` or `hybrid`.
     #[serde(default)]
     pub mode: String,
+    /// Whether no further message can be remembered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub contents_full: bool,
     /// Why its mail is not greylisted at all: `allowed` or `local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exempt: Option<String>,

@@ -50,6 +50,8 @@ pub struct Explanation {
     pub helo: Option<HoppingHelo>,
     /// Since when there is a history.
     pub history: History,
+    /// Whether as many messages are remembered as may be: of others the envelope decides alone.
+    pub contents_full: bool,
     /// What is known of its client network; of both that it may be, where its reverse name is not
     /// known and makes a difference.
     pub networks: Vec<NetworkStanding>,
@@ -136,6 +138,7 @@ impl Store {
                 .collect(),
             helo: self.remembered_helo(&policy, &asked, now),
             history,
+            contents_full: self.contents.by_message.len() >= self.contents.by_message.capacity(),
             networks: self.networks(&policy, question, now),
         }
     }

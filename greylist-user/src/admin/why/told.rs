@@ -40,6 +40,7 @@ impl Why {
             client: client.to_string(),
             now: seconds(now),
             mode: policy.mode.as_str().to_owned(),
+            contents_full: explanation.contents_full,
             exempt: explanation
                 .exempt
                 .map(|reason| Verdict::Pass(reason).reason().to_owned()),

@@ -202,6 +202,9 @@ pub(super) fn next(why: &Why, mail: &MailFacts, now: Now, paper: &mut Paper) {
     );
     if let Some(delay) = next.content_delay {
         paper.row("", at_its_end(mail.pair.as_ref(), delay));
+        if why.contents_full {
+            paper.row("", NO_ROOM);
+        }
     }
     if next.helo_hops {
         let why = "its HELO argument was caught at relay hopping";
@@ -284,6 +287,10 @@ fn retried(count: u64) -> String {
 
 const CONTENT: &str = Mode::Content.as_str();
 const HYBRID: &str = Mode::Hybrid.as_str();
+
+/// Of messages that are not remembered yet.
+const NO_ROOM: &str =
+    "no further message can be remembered ([store] contents): a new one waits for its tuple";
 
 /// Of a pair that is not known for a pool's.
 const FROM_ELSEWHERE: &str = "an attempt from another network than the first is read";
@@ -389,6 +396,32 @@ mod tests {
         let passes = "and passes there whatever it says, after 7 contacts\n";
         assert!(open.contains(passes), "{open}");
         assert!(!open.contains("is deferred if not"), "{open}");
+    }
+
+    #[test]
+    fn table_without_room_is_told_where_a_message_would_be_read() {
+        let mail = MailFacts {
+            pair: Some(pending()),
+            next: read("roaming"),
+            ..MailFacts::default()
+        };
+        let told = |contents_full| {
+            let why = Why {
+                now: NOW,
+                mode: "hybrid".to_owned(),
+                contents_full,
+                ..Why::default()
+            };
+            let mut paper = Paper::new(false);
+            next(&why, &mail, Now(NOW), &mut paper);
+            paper.into_text()
+        };
+        assert!(
+            told(true).contains("waits for its tuple\n"),
+            "{}",
+            told(true)
+        );
+        assert!(!told(false).contains("waits for its tuple"));
     }
 
     #[test]
