@@ -1,3 +1,5 @@
+//! What becomes of a frame, over tables in memory.
+
 extern crate std;
 
 use core::cell::{Cell, RefCell};

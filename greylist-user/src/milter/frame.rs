@@ -47,6 +47,14 @@ impl<'a> Frame<'a> {
         let payload = bytes.get(HEADER_LENGTH..end);
         Ok(payload.map(|payload| Self { kind, payload }))
     }
+
+    /// The frame that a piece of a body chunk would be.
+    pub(super) fn body(piece: &'a [u8]) -> Self {
+        Self {
+            kind: BODY,
+            payload: piece,
+        }
+    }
 }
 
 /// A body chunk whose end has not come: its pieces need not be kept until it has.
@@ -66,16 +74,6 @@ impl<'a> BegunBody<'a> {
         let length = u32::from_be_bytes(*prefix) as usize;
         let left = length.checked_sub(rest.len())?;
         (*kind == BODY).then_some(Self { piece, left })
-    }
-}
-
-impl Frame<'_> {
-    /// The frame that a piece of a body chunk would be.
-    pub(super) fn body(piece: &[u8]) -> Frame<'_> {
-        Frame {
-            kind: BODY,
-            payload: piece,
-        }
     }
 }
 

@@ -45,8 +45,8 @@ pub struct Settings {
     /// The SMTP reply that defers. Default `451 4.7.1 Greylisted, please try again later`.
     pub reply: ReplyText,
     /// What a sentenced client is told behind `421 4.7.0` before the MTA hangs up; `{contact}`
-    /// stands for [`Punish::contact`](crate::policy::Punish::contact). Default `Your host is blocked
-    /// for a while for how it behaves here; contact {contact} if this is wrong`.
+    /// stands for [`Punish::contact`](crate::policy::Punish::contact). Default `Your host is limited
+    /// for a while for how it behaved here; contact {contact} if this is wrong`.
     pub reply_sentenced: RefusalText,
     /// What a client of bad reputation is told behind `550 5.7.1` or `451 4.7.1`. Default `The
     /// network of your host has a bad reputation here; contact {contact} if this is wrong`.

@@ -20,7 +20,8 @@ pub trait Judge: Send + Sync {
     /// and is not asked for the sake of a recipient: there may be none in `attempt`.
     fn turns_away(&self, attempt: &Attempt<'_>, now: Timestamp) -> bool;
 
-    /// Begins to read a message for recipients of which [`Judgement::wants_content`] was said.
+    /// Begins to read a message for recipients of which [`Verdict::Read`] or
+    /// [`Judgement::wants_content`] was said.
     fn message_hasher(&self) -> MessageHasher;
 
     /// Reads the content of the message of `attempt`, of which [`Verdict::Read`] was said, and says

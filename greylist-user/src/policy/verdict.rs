@@ -85,7 +85,7 @@ pub enum PassReason {
     Allowed,
     /// The client authenticated.
     Authenticated,
-    /// The same message was read before, `waited` ago, from whatever network.
+    /// The same message was read before, from whatever network, and its delay is over.
     Content {
         /// From the first attempt of its sender at its recipient to this one.
         waited: Duration,

@@ -315,10 +315,15 @@ impl Store {
         Some(PassReason::ContentTrusted)
     }
 
+    /// Credits a pass of a tuple, where passes of tuples earn trust.
     pub(super) fn credit_trust(&self, key: TrustKey, policy: &Policy, now: Timestamp) {
-        if policy.trust_after == 0 {
-            return;
+        if policy.trust_after > 0 {
+            self.record_trust(key, policy, now);
         }
+    }
+
+    /// Credits a pass, by whatever the key is of.
+    pub(super) fn record_trust(&self, key: TrustKey, policy: &Policy, now: Timestamp) {
         let credited = self
             .trust
             .update(key, |prior| (TrustRecord::credited(prior, policy, now), ()));

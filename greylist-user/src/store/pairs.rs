@@ -24,8 +24,8 @@ impl Pairs {
         }
     }
 
-    /// Notes an attempt from `network` that did not pass, its tuple being `is_new`. Says whether it was
-    /// a roaming retry.
+    /// Notes an attempt from `network` that did not pass; its tuple `is_new` or was known. Says
+    /// whether it was a roaming retry.
     pub(super) fn note_contact(
         &self,
         policy: &Policy,

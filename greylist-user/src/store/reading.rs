@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use crate::policy::{
     Action, Attempt, ContentStanding, DeferReason, Fingerprint, Grounds, Judgement, MessageHasher,
-    NetworkMark, PairRecord, PassReason, Policy, Record, Standing, Timestamp, TrustRecord,
-    TupleKey, Verdict,
+    NetworkMark, PairRecord, PassReason, Policy, Record, Standing, Timestamp, TupleKey, Verdict,
 };
 
 use super::Store;
@@ -214,12 +213,7 @@ impl Store {
         let Some(key) = self.seed.content_trust_key(policy.content.trust, attempt) else {
             return;
         };
-        let credited = self
-            .trust
-            .update(key, |prior| (TrustRecord::credited(prior, policy, now), ()));
-        if credited.is_err() {
-            self.metrics.trust_unrecorded.inc();
-        }
+        self.record_trust(key, policy, now);
     }
 }
 

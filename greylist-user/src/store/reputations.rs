@@ -80,8 +80,8 @@ impl Reputations {
     /// Hears the verdict on an attempt that was neither exempt nor refused.
     ///
     /// What passes is watched no longer. Only the first pass, of a tuple or of a message, speaks for
-    /// the others who tried: known correspondents write all the time, and whoever forges one of them would come by
-    /// good counts for nothing.
+    /// the others who tried: known correspondents write all the time, and whoever forges one of them
+    /// would come by good counts for nothing.
     pub(super) fn note_verdict(
         &self,
         policy: &Policy,

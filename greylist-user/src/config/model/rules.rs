@@ -60,8 +60,9 @@ impl Config {
             "rcpt_deferrals",
             &mut policy.rcpt_deferrals,
             "Recipients of one session that are deferred at RCPT; further ones are deferred \
-             together at DATA, or at the end of a message that is read. Postfix slows a client from its 10th error in a session and hangs \
-             up at the 20th: eight stay below. 0 is never at RCPT.",
+             together at DATA, or at the end of a message that is read. Postfix slows a client \
+             from its 10th error in a session and hangs up at the 20th: eight stay below. 0 is \
+             never at RCPT.",
         );
         v.key(
             "probe_senders",

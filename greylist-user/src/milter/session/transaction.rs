@@ -1,4 +1,5 @@
-//! What is known of one mail transaction, beside its texts, and what a verdict does to it.
+//! One mail transaction between its commands, and what a verdict does to it. Its texts are in
+//! `envelope`.
 
 use crate::milter::funnel::Fate;
 use crate::milter::macros::{Macros, RCPT_HOST, RCPT_MAILER};
