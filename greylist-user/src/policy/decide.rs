@@ -44,7 +44,6 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::attempt::Attempt;
-use super::hopping::Circumstances;
 use super::offence::Offence;
 use super::record::{Record, Standing};
 use super::rhythm::{self, Noted};
@@ -63,6 +62,18 @@ pub struct Decision {
     pub offence: Option<Offence>,
     /// Whether only the content of the message can prove what it looks like.
     pub wants_content: bool,
+}
+
+/// What is known around an attempt, beside its tuple.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Circumstances {
+    /// Its HELO argument is remembered for relay hopping, and its client is not that name's own.
+    pub helo_hops: bool,
+    /// A message of its sender to its recipient has failed permanently within the hour, and what
+    /// this attempt announces does not tell whether it is the same.
+    pub after_failure: bool,
+    /// Why its message is read before it could be deferred, if it is.
+    pub reads: Option<ReadReason>,
 }
 
 impl Decision {

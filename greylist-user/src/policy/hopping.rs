@@ -25,7 +25,6 @@ use super::registered::{registered_domain, without_final_dot};
 use super::rules::Policy;
 use super::time::{Second, Timestamp};
 use super::tuple::{DomainMark, HopKey, Seed};
-use super::verdict::ReadReason;
 
 /// An attempt as far as relay hopping is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,18 +87,6 @@ pub struct HoppingHelo {
     pub times: u16,
     /// Counts the lives.
     pub life: u16,
-}
-
-/// What is known around an attempt, beside its tuple.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Circumstances {
-    /// Its HELO argument is remembered for relay hopping, and its client is not that name's own.
-    pub helo_hops: bool,
-    /// A message of its sender to its recipient has failed permanently within the hour, and what
-    /// this attempt announces does not tell whether it is the same.
-    pub after_failure: bool,
-    /// Why its message is read before it could be deferred, if it is.
-    pub reads: Option<ReadReason>,
 }
 
 impl Sighting {

@@ -31,9 +31,9 @@ pub(super) struct Contents {
     given_up: Counter,
 }
 
-/// What a pass of a message was.
+/// Which pass of its message one was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Passed {
+pub(super) enum PassOrder {
     /// The first of all that are remembered: proof that somebody queues.
     First,
     /// The first of a later life: the same was sent before, to pass or to be given up.
@@ -129,16 +129,16 @@ impl Contents {
     }
 
     /// Notes that a message passes.
-    pub(super) fn note_pass(&self, fingerprint: &Fingerprint, now: Timestamp) -> Passed {
+    pub(super) fn note_pass(&self, fingerprint: &Fingerprint, now: Timestamp) -> PassOrder {
         let noted = self.by_message.alter(fingerprint, |record| {
             let was_pending = record.passed == Second::NEVER;
             match (was_pending, record.note_pass(now)) {
-                (_, true) => Passed::First,
-                (true, false) => Passed::Later,
-                (false, false) => Passed::Again,
+                (_, true) => PassOrder::First,
+                (true, false) => PassOrder::Later,
+                (false, false) => PassOrder::Again,
             }
         });
-        noted.unwrap_or(Passed::Again)
+        noted.unwrap_or(PassOrder::Again)
     }
 
     /// Takes back a message from a snapshot, whatever its network holds. Returns whether there was

@@ -16,7 +16,7 @@ use crate::policy::{
 };
 
 use super::Store;
-use super::contents::{NoRoom, Passed};
+use super::contents::{NoRoom, PassOrder};
 use super::judge::Keyed;
 
 impl Store {
@@ -87,10 +87,10 @@ impl Store {
         let standing = fingerprint.and_then(|it| self.known(&policy, &it, now));
         let said = self.said(&policy, &keyed, tuple.as_ref(), fingerprint, standing, now);
         // Whatever it passes for: what is sent again within minutes need not wait again.
-        let passed = fingerprint.map_or(Passed::Again, |it| self.contents.note_pass(&it, now));
+        let passed = fingerprint.map_or(PassOrder::Again, |it| self.contents.note_pass(&it, now));
         let verdict = match said {
             // Another session was first, of however many that were told the same at one moment.
-            Verdict::Pass(PassReason::Content { .. }) if passed == Passed::Again => {
+            Verdict::Pass(PassReason::Content { .. }) if passed == PassOrder::Again => {
                 Verdict::Pass(PassReason::ContentAgain)
             }
             Verdict::Pass(PassReason::Waited { .. }) if self.note_tuple_pass(&tuple_key, now) => {
@@ -102,7 +102,7 @@ impl Store {
         let tag = keyed.pair.tag();
         match verdict {
             Verdict::Pass(PassReason::Content { .. }) => {
-                if passed == Passed::First {
+                if passed == PassOrder::First {
                     self.trust_for_content(&policy, attempt, now);
                 }
                 self.pairs.begin_anew(tag, now);
@@ -119,7 +119,7 @@ impl Store {
         self.metrics.judged(verdict);
         // A template that is sent for ever speaks for the others who tried it once, and no more.
         let heard = match verdict {
-            Verdict::Pass(PassReason::Content { .. }) if passed != Passed::First => {
+            Verdict::Pass(PassReason::Content { .. }) if passed != PassOrder::First => {
                 Verdict::Pass(PassReason::ContentAgain)
             }
             _ => verdict,

@@ -152,7 +152,7 @@ impl Session {
         };
         let may_be = match judgement.verdict {
             Verdict::Defer(_) => !judgement.wants_content,
-            Verdict::Read(_) => is_first_contact && transaction.passes,
+            Verdict::Read(_) => is_first_contact && transaction.passes_by.is_some(),
             _ => false,
         };
         may_be

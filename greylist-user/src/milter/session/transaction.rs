@@ -23,8 +23,6 @@ pub(super) struct Transaction {
     pub(super) is_decided: bool,
     /// A pending recipient was not deferred at RCPT, so the message is.
     pub(super) is_held: bool,
-    /// A recipient passes.
-    pub(super) passes: bool,
     /// A recipient was named before, and its time has come.
     pub(super) comes_again: bool,
     /// The content of the message decides on a recipient.
@@ -33,7 +31,7 @@ pub(super) struct Transaction {
     pub(super) has_evidence: bool,
     /// The whole message is refused.
     pub(super) refusal: Option<RefuseReason>,
-    /// What becomes of the message if it passes.
+    /// What becomes of the message if it passes; [`None`] while no recipient does.
     pub(super) passes_by: Option<Fate>,
     /// How the recipient passed that waited longest.
     pub(super) passed: Option<Passed>,
@@ -45,7 +43,6 @@ impl Transaction {
         match judgement.verdict {
             Verdict::Defer(_) => self.is_held = true,
             Verdict::Pass(reason) => {
-                self.passes = true;
                 self.passes_by = self.passes_by.max(Some(Fate::of(reason)));
                 self.comes_again |= matches!(reason, PassReason::Waited { .. });
                 self.passed = Passed::longest(self.passed, Passed::of(reason));

@@ -180,10 +180,10 @@ fn of_all_who_were_told_the_same_one_is_first() {
         let passes = sessions.into_iter().map(|it| it.join().expect("no panic"));
         passes.collect::<Vec<_>>()
     });
-    let first = passes.iter().filter(|it| **it == Passed::First);
-    let again = passes.iter().filter(|it| **it == Passed::Again);
+    let first = passes.iter().filter(|it| **it == PassOrder::First);
+    let again = passes.iter().filter(|it| **it == PassOrder::Again);
     assert_eq!((first.count(), again.count()), (1, 7));
-    assert_eq!(contents.note_pass(&message(1), late), Passed::Again);
+    assert_eq!(contents.note_pass(&message(1), late), PassOrder::Again);
 }
 
 /// Many read the same few messages from many networks, while they lapse and are swept.
