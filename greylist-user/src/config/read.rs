@@ -55,14 +55,14 @@ fn settings(
 /// of them.
 fn follow_window(config: &mut Config, document: &Document<'_>) {
     let policy = &mut config.policy;
+    let contacts_window = policy.contacts_window(policy.content.contacts);
     let content = &mut policy.content;
     let is_set = |key| document.line_of("content", key).is_some();
     if !is_set("delay") {
         content.delay = content.delay.min(policy.retry_window / 2);
     }
     if !is_set("contacts_after") {
-        let windows = policy.retry_window * u32::from(content.contacts);
-        content.contacts_after = content.contacts_after.min(windows / 2);
+        content.contacts_after = content.contacts_after.min(contacts_window / 2);
     }
     let punish = &mut policy.punish;
     let is_set = |key| document.line_of("punish", key).is_some();

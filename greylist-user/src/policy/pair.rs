@@ -162,11 +162,9 @@ impl PairRecord {
         is_ahead || now >= self.lapses(policy)
     }
 
-    /// When the record lapses if nothing more is heard of its pair: after a window for each contact,
-    /// as far as contacts count.
+    /// When the record lapses if nothing more is heard of its pair.
     pub fn lapses(&self, policy: &Policy) -> Timestamp {
-        let windows = self.contacts.min(policy.content.contacts).max(1);
-        let time = policy.retry_window.saturating_mul(windows.into());
+        let time = policy.contacts_window(self.contacts);
         Timestamp::from(self.first_seen).after(time)
     }
 

@@ -231,7 +231,7 @@ impl PairFacts {
         let since = Timestamp::from(pair.first_seen);
         let rules = &policy.content;
         let is_of_a_pool = pair.is_of_a_pool(policy, now);
-        let windows = policy.retry_window * u32::from(rules.contacts);
+        let windows = policy.contacts_window(rules.contacts);
         let way_out = since.after(rules.contacts_after);
         Self {
             since: seconds(since),

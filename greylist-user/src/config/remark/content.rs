@@ -47,7 +47,7 @@ pub(super) fn remarks(config: &Config) -> Vec<String> {
 /// Where a message that changes at each retry never passes, though its sender persists.
 fn way_out(policy: &Policy, remarks: &mut Vec<String>) {
     let rules = &policy.content;
-    let windows = policy.retry_window * u32::from(rules.contacts);
+    let windows = policy.contacts_window(rules.contacts);
     if rules.contacts_after >= windows {
         remarks.push(format!(
             "[content] contacts_after of {} is not less than the {} that {} contacts are remembered: a \

@@ -101,6 +101,13 @@ impl Policy {
                 .any(|pattern| matches_address(pattern.as_bytes(), reverse_path))
     }
 
+    /// How long so many contacts of a reverse-path and recipient are remembered: a retry window each,
+    /// as far as contacts count.
+    pub fn contacts_window(&self, contacts: u8) -> Duration {
+        let windows = contacts.min(self.content.contacts).max(1);
+        self.retry_window.saturating_mul(windows.into())
+    }
+
     /// Whether no offence may sentence `client`, because an allow-listed, local or private host
     /// would be hit: the sentence of a network falls on all of it.
     pub fn shields(&self, client: SentencedClient) -> bool {
