@@ -44,6 +44,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::attempt::Attempt;
+use super::content::reads;
 use super::offence::Offence;
 use super::record::{Record, Standing};
 use super::rhythm::{self, Noted};
@@ -77,6 +78,16 @@ pub struct Circumstances {
 }
 
 impl Decision {
+    /// The decision where the attempt `roams`: what would be deferred is read.
+    #[must_use]
+    pub fn roaming(self, policy: &Policy, attempt: &Attempt<'_>, roams: bool) -> Self {
+        let verdict = match (self.verdict, reads(policy, attempt, roams)) {
+            (Verdict::Defer(_), Some(reason)) => Verdict::Read(reason),
+            (verdict, _) => verdict,
+        };
+        Self { verdict, ..self }
+    }
+
     /// How much longer the attempt, if it passes, would have had to wait if the extra delay were not
     /// only observed.
     pub fn would_wait(&self, policy: &Policy) -> Duration {

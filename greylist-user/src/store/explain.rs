@@ -16,7 +16,7 @@ use crate::policy::{
 };
 
 use super::Store;
-use super::judge::{judgement_of, read_what_roams};
+use super::judge::judgement_of;
 
 /// Of whom, and of what, an explanation is wanted.
 #[derive(Clone, Copy, Debug)]
@@ -261,9 +261,8 @@ impl Store {
             }),
             reads: policy::reads(policy, attempt, false),
         };
-        let mut decision =
-            policy::decide(policy, known.tuple.as_ref(), attempt, circumstances, now);
-        read_what_roams(&mut decision, policy, attempt, roams);
+        let decision = policy::decide(policy, known.tuple.as_ref(), attempt, circumstances, now)
+            .roaming(policy, attempt, roams);
         MailStanding {
             next: judgement_of(&decision, circumstances, policy),
             offence: decision.offence,

@@ -198,11 +198,11 @@ impl Store {
         for offence in early.into_iter().chain(failed.offence) {
             self.strike(policy, attempt, offence, now);
         }
-        let Ok(mut decision) = decided else {
+        let Ok(decision) = decided else {
             return Verdict::Pass(PassReason::Unrecorded).into();
         };
         let roams = self.note_pair(policy, keyed, decision.verdict, now);
-        read_what_roams(&mut decision, policy, attempt, roams);
+        let decision = decision.roaming(policy, attempt, roams);
         let judgement = judgement_of(&decision, circumstances, policy);
         if !judgement.grounds.would_wait.is_zero() {
             self.metrics.would_wait.inc();
@@ -351,20 +351,6 @@ impl<'a> Keyed<'a> {
             network_key: seed.network_key(network),
             pair: seed.pair_key(attempt),
         }
-    }
-}
-
-/// Has the message read that would be deferred, if the attempt `roams`.
-pub(super) fn read_what_roams(
-    decision: &mut Decision,
-    policy: &Policy,
-    attempt: &Attempt<'_>,
-    roams: bool,
-) {
-    if let Verdict::Defer(_) = decision.verdict
-        && let Some(reason) = policy::reads(policy, attempt, roams)
-    {
-        decision.verdict = Verdict::Read(reason);
     }
 }
 

@@ -4,15 +4,13 @@
 //! Two steps, since one reply answers for all recipients: first every fingerprint is recorded and
 //! judged, then, if none of them has to wait, they pass. What passes is spent only then.
 //!
-//! Where content says nothing, the body being empty or there being no room for its fingerprint, the
-//! envelope decides alone. Where there is no room for the pair, and so no way out, what waited long
-//! enough for the envelope passes by that.
+//! What a message deserves is `policy`'s word; this knows where the facts lie.
 
 use std::time::Duration;
 
 use crate::policy::{
-    Action, Attempt, ContentStanding, DeferReason, Fingerprint, Grounds, Judgement, MessageHasher,
-    NetworkMark, PairRecord, PassReason, Policy, Record, Standing, Timestamp, TupleKey, Verdict,
+    self, Attempt, ContentStanding, Fingerprint, Grounds, Judgement, MessageHasher, NetworkMark,
+    PassReason, Policy, Readings, Record, Timestamp, TupleKey, Verdict,
 };
 
 use super::Store;
@@ -38,7 +36,7 @@ impl Store {
             self.note_evidence(&policy, &tuple_key, attempt, fingerprint, now);
             self.note_read(&policy, fingerprint, keyed.network_key.mark(), now)
         });
-        let verdict = self.said(&policy, &keyed, tuple.as_ref(), fingerprint, standing, now);
+        let verdict = self.said(&policy, &keyed, tuple, fingerprint, standing, now);
         if !matches!(verdict, Verdict::Pass(_)) {
             self.metrics.judged(verdict);
         }
@@ -85,7 +83,7 @@ impl Store {
         let tuple = self.tuples.get(&tuple_key);
         let fingerprint = message.fingerprint(keyed.network, attempt);
         let standing = fingerprint.and_then(|it| self.known(&policy, &it, now));
-        let said = self.said(&policy, &keyed, tuple.as_ref(), fingerprint, standing, now);
+        let said = self.said(&policy, &keyed, tuple, fingerprint, standing, now);
         // Whatever it passes for: what is sent again within minutes need not wait again.
         let passed = fingerprint.map_or(PassOrder::Again, |it| self.contents.note_pass(&it, now));
         let verdict = match said {
@@ -133,37 +131,18 @@ impl Store {
         &self,
         policy: &Policy,
         keyed: &Keyed<'_>,
-        tuple: Option<&Record>,
+        tuple: Option<Record>,
         fingerprint: Option<Fingerprint>,
         standing: Option<ContentStanding>,
         now: Timestamp,
     ) -> Verdict {
-        let verdict = match standing {
-            Some(standing) => standing.verdict(),
-            None => by_envelope(policy, tuple, now),
+        let known = Readings {
+            tuple,
+            standing,
+            message: fingerprint.and_then(|it| self.contents.by_message.get(&it)),
+            pair: self.pairs.get(keyed.pair.tag()),
         };
-        let pair = || self.pairs.get(keyed.pair.tag());
-        match verdict {
-            Verdict::Pass(PassReason::Content { waited }) => {
-                let message = fingerprint.and_then(|it| self.contents.by_message.get(&it));
-                let pair = pair().filter(|it| !it.has_lapsed(policy, now));
-                let both = pair.zip(message);
-                let waited = both.map_or(waited, |(pair, it)| pair.waited_with(&it, now));
-                Verdict::Pass(PassReason::Content { waited })
-            }
-            // Until the operator chose to observe, a moment ago.
-            Verdict::Defer(_) if policy.action == Action::Observe => {
-                Verdict::Pass(PassReason::Observed)
-            }
-            Verdict::Defer(_) => {
-                let Some(pair) = pair() else {
-                    // Its content may never come again, and there was no room for the way out.
-                    return by_envelope_if_it_passes(policy, tuple, now).unwrap_or(verdict);
-                };
-                persisted(policy, pair, now).unwrap_or(verdict)
-            }
-            _ => verdict,
-        }
+        policy::decide_content(policy, &known, now)
     }
 
     /// Notes a pass of a tuple that has waited. Says whether it is the first.
@@ -215,30 +194,4 @@ impl Store {
         };
         self.record_trust(key, policy, now);
     }
-}
-
-/// What the tuple alone says.
-fn by_envelope(policy: &Policy, tuple: Option<&Record>, now: Timestamp) -> Verdict {
-    match tuple.map(|it| it.standing(policy, now)) {
-        None | Some(Standing::Lapsed) => Verdict::Defer(DeferReason::New),
-        Some(Standing::Early { left }) => Verdict::Defer(DeferReason::Early { left }),
-        Some(Standing::InWindow { waited }) => Verdict::Pass(PassReason::Waited { waited }),
-        Some(Standing::Passed) => Verdict::Pass(PassReason::Passed),
-    }
-}
-
-/// What the tuple alone says, if that is to pass.
-fn by_envelope_if_it_passes(
-    policy: &Policy,
-    tuple: Option<&Record>,
-    now: Timestamp,
-) -> Option<Verdict> {
-    let said = by_envelope(policy, tuple, now);
-    matches!(said, Verdict::Pass(_)).then_some(said)
-}
-
-fn persisted(policy: &Policy, pair: PairRecord, now: Timestamp) -> Option<Verdict> {
-    let waited = pair.waited(now);
-    pair.has_persisted(policy, now)
-        .then_some(Verdict::Pass(PassReason::Persisted { waited }))
 }
