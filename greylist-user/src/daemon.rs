@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 pub use self::rights::Rights;
 
 use self::control::Desk;
-use self::sentences::{UpheldSentences, in_force};
+use self::sentences::{Ordered, UpheldSentences, in_force};
 use crate::admin::{
     self, BoundControl, BoundMetrics, ControlServer, DroppedSyns, MetricsListen, MetricsServer,
 };
@@ -71,7 +71,10 @@ impl Daemon {
     ) -> Result<Self, DaemonError> {
         let metrics = Metrics::default();
         let now = clock.now();
-        let policy = Arc::new(ArcSwap::from_pointee(in_force(&config.policy)));
+        let policy = Arc::new(ArcSwap::from_pointee(in_force(
+            &config.policy,
+            &Ordered::default(),
+        )));
         let (effects, received) = mpsc::channel(EFFECTS);
         let (store, restored) = Store::open(
             config.store.clone(),
@@ -157,7 +160,8 @@ impl Daemon {
 
     /// Applies the rules of `config` from now on, and names what it cannot change while running.
     pub fn reload(&mut self, config: &Config) {
-        self.policy.store(Arc::new(in_force(&config.policy)));
+        self.policy
+            .store(Arc::new(in_force(&config.policy, &Ordered::default())));
         self.rooms.projector.refresh();
         let sections = wanting_restart(&self.config, config);
         if sections.is_empty() {

@@ -67,7 +67,7 @@ fn summary(file: &Path, config: &Config, paper: &mut Paper) {
             config.sustained_new_tuples()
         ),
     );
-    if config.policy.mode.reads() {
+    if config.policy.reads_anywhere() {
         paper.row(
             "messages",
             format_args!(

@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::Problem;
-use super::model::Visitor;
+use super::model::{Table, Visitor};
 use super::value::{Fault, Setting, show_bounds};
 
 /// A file that is being read: takes the value of each key it is asked for, and collects what is
@@ -21,6 +21,10 @@ pub(super) struct Document<'t> {
     root: DeTable<'t>,
     /// The section whose keys are being asked for.
     section: &'static str,
+    /// Sections that may stand any number of times, `[[section]]`.
+    repeated: Vec<&'static str>,
+    /// Which of them is being asked.
+    row: usize,
     /// Every key that was asked for: what is left in the file is unknown.
     known: Vec<(&'static str, &'static str)>,
     places: BTreeMap<(&'static str, &'static str), usize>,
@@ -36,6 +40,8 @@ impl<'t> Document<'t> {
             text,
             root: root.into_inner(),
             section: "",
+            repeated: Vec::new(),
+            row: 0,
             known: Vec::new(),
             places: BTreeMap::new(),
             problems: Vec::new(),
@@ -68,11 +74,65 @@ impl<'t> Document<'t> {
         });
     }
 
+    /// Says what is wrong with one of the values of `key`, which stands `at` this place in the file.
+    pub(super) fn refuse_at(
+        &mut self,
+        section: &'static str,
+        key: &'static str,
+        at: usize,
+        what: &str,
+    ) {
+        let line = self.line_at(at);
+        self.refuse_line(section, key, line, what);
+    }
+
+    /// Says what is wrong with `key` on this line, 0 if it is none of the file.
+    pub(super) fn refuse_line(
+        &mut self,
+        section: &'static str,
+        key: &'static str,
+        line: usize,
+        what: &str,
+    ) {
+        let section = self.shown(section);
+        self.problems.push(Problem {
+            file: self.file.to_owned(),
+            line,
+            text: format!("{section} {key}: {what}"),
+        });
+    }
+
+    /// Takes note of what is wrong in another file, which this one names.
+    pub(super) fn complain(&mut self, problems: Vec<Problem>) {
+        self.problems.extend(problems);
+    }
+
+    /// The file, as it is named in errors.
+    pub(super) fn file(&self) -> &Path {
+        self.file
+    }
+
+    fn shown(&self, section: &str) -> String {
+        if self.repeated.contains(&section) {
+            format!("[[{section}]]")
+        } else {
+            format!("[{section}]")
+        }
+    }
+
     /// Everything that was wrong, in the order of the file, once all keys have been asked for.
     pub(super) fn finish(mut self) -> Vec<Problem> {
         let root = std::mem::take(&mut self.root);
         for (name, value) in &root {
             match value.get_ref() {
+                // What is not a table has been said.
+                DeValue::Array(rows) if self.repeated.contains(&&**name.get_ref()) => {
+                    let tables = rows.iter().filter_map(|row| row.get_ref().as_table());
+                    for key in tables.flat_map(DeTable::keys) {
+                        self.check_known(name.get_ref(), key);
+                    }
+                }
+                _ if self.repeated.contains(&&**name.get_ref()) => {}
                 DeValue::Table(table) if self.has_section(name.get_ref()) => {
                     for key in table.keys() {
                         self.check_known(name.get_ref(), key);
@@ -95,7 +155,10 @@ impl<'t> Document<'t> {
                 }
             }
         }
-        self.problems.sort_by_key(|problem| problem.line);
+        // Those of other files come behind.
+        let own = self.file;
+        self.problems
+            .sort_by_key(|it| ((it.file != own).then(|| it.file.clone()), it.line));
         self.problems
     }
 
@@ -118,7 +181,7 @@ impl<'t> Document<'t> {
         };
         self.problem(
             key.span(),
-            format!("[{section}] has no key {name:?}; {hint}"),
+            format!("{} has no key {name:?}; {hint}", self.shown(section)),
         );
     }
 
@@ -151,7 +214,7 @@ impl<'t> Document<'t> {
         });
     }
 
-    fn line_at(&self, offset: usize) -> usize {
+    pub(super) fn line_at(&self, offset: usize) -> usize {
         line_at(self.text.as_bytes(), offset)
     }
 
@@ -162,7 +225,10 @@ impl<'t> Document<'t> {
     {
         let section = self.section;
         self.known.push((section, key));
-        let table = self.root.get(section)?.get_ref().as_table()?;
+        let table = match self.root.get(section)?.get_ref() {
+            DeValue::Array(rows) => rows.get(self.row)?.get_ref().as_table()?,
+            table => table.as_table()?,
+        };
         let (name, value) = table.get_key_value(key)?;
         let (place, read) = (name.span().start, T::read(value));
         self.places.insert((section, key), self.line_at(place));
@@ -171,7 +237,8 @@ impl<'t> Document<'t> {
         match read {
             Ok(value) => Some(value),
             Err(Fault { at, what }) => {
-                self.problem(at, format!("[{section}] {key}: {what}"));
+                let section = self.shown(section);
+                self.problem(at, format!("{section} {key}: {what}"));
                 None
             }
         }
@@ -181,6 +248,47 @@ impl<'t> Document<'t> {
 impl Visitor for Document<'_> {
     fn section(&mut self, name: &'static str, _about: &str) {
         self.section = name;
+    }
+
+    fn repeated<T: Table>(
+        &mut self,
+        name: &'static str,
+        _about: &str,
+        template: &T,
+        target: &mut Vec<T>,
+    ) {
+        self.section = name;
+        self.repeated.push(name);
+        let rows = match self.root.get(name) {
+            None => Vec::new(),
+            Some(value) => match value.get_ref() {
+                DeValue::Array(rows) => rows
+                    .iter()
+                    .map(|row| (row.span(), row.get_ref().as_table().is_some()))
+                    .collect(),
+                _ => vec![(value.span(), false)],
+            },
+        };
+        if rows.is_empty() {
+            // Its keys are known all the same.
+            template.clone().visit(self);
+        }
+        for (row, (at, is_table)) in rows.into_iter().enumerate() {
+            self.row = row;
+            self.places.retain(|(section, _), _| *section != name);
+            if !is_table {
+                let what =
+                    format!("each is a section of its own; write it below a line [[{name}]]");
+                self.problem(at, format!("{name}: {what}"));
+                continue;
+            }
+            let mut table = template.clone();
+            table.visit(self);
+            let header = self.line_at(at.start);
+            table.note_lines(&|key| self.line_of(name, key).unwrap_or(header));
+            target.push(table);
+        }
+        self.row = 0;
     }
 
     fn key<T: Setting>(&mut self, name: &'static str, target: &mut T, _why: &str) {

@@ -13,6 +13,8 @@ mod default;
 mod document;
 mod duration;
 mod error;
+mod list_file;
+mod lists;
 mod model;
 mod read;
 mod remark;
@@ -22,6 +24,7 @@ mod value;
 pub use default::default_config;
 pub use duration::{InvalidDuration, format as format_duration, parse as parse_duration};
 pub use error::{ConfigError, Problem};
+pub use list_file::{ListLine, parse as parse_list};
 pub use model::Config;
 pub use read::{parse, read, read_anywhere};
 

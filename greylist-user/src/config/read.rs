@@ -7,13 +7,13 @@ use std::path::Path;
 use super::document::{Document, line_at};
 use super::error::{ConfigError, Problem};
 use super::model::Config;
-use super::{check, usable};
+use super::{check, lists, usable};
 
 /// Reads the file, and looks whether the paths it names can be used by this process.
 ///
 /// Changes nothing on disk.
 pub fn read(path: &Path) -> Result<Config, ConfigError> {
-    settings(path, &bytes_of(path)?, usable::check)
+    settings(path, &bytes_of(path)?, Around::Looked)
 }
 
 /// Reads the file for a process that is not the daemon, and need not be able to use its paths.
@@ -23,14 +23,19 @@ pub fn read_anywhere(path: &Path) -> Result<Config, ConfigError> {
 
 /// Reads the bytes of a file that is called `path` in errors, and looks at nothing outside them.
 pub fn parse(path: &Path, bytes: &[u8]) -> Result<Config, ConfigError> {
-    settings(path, bytes, |_, _| {})
+    settings(path, bytes, Around::Blind)
 }
 
-fn settings(
-    path: &Path,
-    bytes: &[u8],
-    look_around: impl Fn(&Config, &mut Document<'_>),
-) -> Result<Config, ConfigError> {
+/// Whether more is looked at than the file itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Around {
+    /// Nothing more.
+    Blind,
+    /// The lists that it names are read, and its paths are looked at.
+    Looked,
+}
+
+fn settings(path: &Path, bytes: &[u8], around: Around) -> Result<Config, ConfigError> {
     let text = text_of(path, bytes).map_err(|problem| ConfigError::Illegal(vec![problem]))?;
     let mut document = Document::parse(path, text).map_err(ConfigError::Illegal)?;
     let mut config = Config::default();
@@ -40,8 +45,11 @@ fn settings(
     }
     config.milter.addresses = config.log.addresses;
     follow_window(&mut config, &document);
+    lists::compile(&mut config, &mut document, around == Around::Looked);
     check::across_keys(&config, &mut document);
-    look_around(&config, &mut document);
+    if around == Around::Looked {
+        usable::check(&config, &mut document);
+    }
     let problems = document.finish();
     if problems.is_empty() {
         Ok(config)

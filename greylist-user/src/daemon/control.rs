@@ -122,7 +122,7 @@ impl Control for Desk {
                     .to_owned(),
             );
         }
-        if self.policy.load().mode.reads() && census.contents >= census.content_capacity {
+        if self.policy.load().reads_anywhere() && census.contents >= census.content_capacity {
             complaints.push(
                 "the store remembers all the messages it may: a pool of addresses waits until one of \
                  them comes again; raise [store] contents"

@@ -6,7 +6,7 @@ use crate::policy::Judge;
 
 use super::log;
 use super::metrics::Metrics;
-use super::refusal::Refusals;
+use super::refusal::{RefusalTexts, Refusals};
 use super::reply::{HeaderName, ReplyText};
 use super::servers::Servers;
 use super::settings::{HeaderOn, Settings};
@@ -33,8 +33,11 @@ impl Context {
             metrics,
             reply: settings.reply.clone(),
             refusals: Refusals::new(
-                settings.reply_sentenced.clone(),
-                settings.reply_refused.clone(),
+                RefusalTexts {
+                    sentenced: settings.reply_sentenced.clone(),
+                    bad_reputation: settings.reply_refused.clone(),
+                    denied: settings.reply_denied.clone(),
+                },
                 host.clone(),
             ),
             header: settings.header.clone(),

@@ -31,7 +31,9 @@ impl Passed {
             PassReason::Allowed
             | PassReason::Authenticated
             | PassReason::Local
+            | PassReason::NoRetry
             | PassReason::Observed
+            | PassReason::OptedOut
             | PassReason::Unrecorded => return None,
         };
         Some(Self { waited, key })

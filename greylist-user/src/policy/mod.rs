@@ -16,6 +16,7 @@ mod history;
 mod hopping;
 mod judge;
 mod ladder;
+mod lists;
 mod neighbours;
 mod network;
 mod offence;
@@ -44,7 +45,7 @@ mod scenarios;
 pub use attempt::{Attempt, Origin, ServerMark, verified_name};
 pub use client::{Accused, ClientRecord, Protection, Strike, protection};
 pub use content::{ContentRecord, ContentStanding, reads};
-pub use decide::{Circumstances, Decision, decide, exempt};
+pub use decide::{Circumstances, Decision, decide, denial, exempt, is_spared, spares_the_wait};
 pub use effect::Effect;
 pub use failure::{Bearing, Failure, counts_rejections};
 pub use fingerprint::{Fingerprint, MessageHasher};
@@ -52,6 +53,11 @@ pub use history::History;
 pub use hopping::{Finding, HoppingHelo, Sighting, Sightings, Suspect};
 pub use judge::{Grounds, Judge, Judgement};
 pub use ladder::{Struck, a_day_at_most, excuse, strike, turns_away};
+pub(crate) use lists::network as network_of;
+pub use lists::{
+    AddressPattern, DomainPattern, Entry, InvalidEntry, List, Listed, Lists, Order,
+    RecipientPolicy, Recipients, Source,
+};
 pub use neighbours::{Neighbour, Neighbours};
 pub use network::ClientNetwork;
 pub use offence::{Offence, Outcome};

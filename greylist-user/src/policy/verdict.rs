@@ -42,7 +42,9 @@ impl Verdict {
             Self::Pass(PassReason::ContentAgain) => "content-again",
             Self::Pass(PassReason::ContentTrusted) => "content-trusted",
             Self::Pass(PassReason::Local) => "local",
+            Self::Pass(PassReason::NoRetry) => "no-retry",
             Self::Pass(PassReason::Observed) => "observed",
+            Self::Pass(PassReason::OptedOut) => "opted-out",
             Self::Pass(PassReason::Passed) => "passed",
             Self::Pass(PassReason::Persisted { .. }) => "persisted",
             Self::Pass(PassReason::Trusted) => "trusted",
@@ -52,6 +54,7 @@ impl Verdict {
             Self::Read(ReadReason::Probe) => "probe",
             Self::Read(ReadReason::Roaming) => "roaming",
             Self::Refuse(RefuseReason::BadReputation { .. }) => "bad-reputation",
+            Self::Refuse(RefuseReason::Denied { .. }) => "denied",
             Self::Refuse(RefuseReason::Sentenced) => "sentenced",
         }
     }
@@ -81,7 +84,7 @@ pub enum DeferReason {
 /// Why an attempt passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PassReason {
-    /// An operator's allow list names the client.
+    /// The operator's allow list names the client or the mail.
     Allowed,
     /// The client authenticated.
     Authenticated,
@@ -96,8 +99,12 @@ pub enum PassReason {
     ContentTrusted,
     /// The client is this host, or one the operator calls local.
     Local,
+    /// A list names it as one that would not try again.
+    NoRetry,
     /// Would have been deferred, had the policy's action been to enforce.
     Observed,
+    /// Mail to this recipient is not greylisted.
+    OptedOut,
     /// The tuple passed before.
     Passed,
     /// Reverse-path and recipient have been tried so often and so long that their mail passes,
@@ -133,6 +140,11 @@ pub enum ReadReason {
 pub enum RefuseReason {
     /// The reputation of its network is bad.
     BadReputation {
+        /// Whether it is answered 5yz.
+        permanently: bool,
+    },
+    /// The operator's deny list names it.
+    Denied {
         /// Whether it is answered 5yz.
         permanently: bool,
     },

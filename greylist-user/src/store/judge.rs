@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use crate::policy::{
     self, Attempt, Circumstances, ClientNetwork, Decision, DeferReason, Fingerprint, Grounds,
-    Judge, Judgement, MessageHasher, NetworkKey, Offence, PairKey, PassReason, Policy,
+    Judge, Judgement, Listed, MessageHasher, NetworkKey, Offence, PairKey, PassReason, Policy,
     RefuseReason, Repute, Seed, SentencedClient, Timestamp, TrustKey, TrustRecord, TupleKey,
     Verdict,
 };
@@ -52,17 +52,18 @@ impl Judge for Store {
 
     fn note_content(&self, attempt: &Attempt<'_>, message: &MessageHasher, now: Timestamp) {
         let policy = self.policy.load();
-        let network = ClientNetwork::of(&policy, attempt);
+        let policy = policy.for_recipient(attempt.recipient);
+        let network = ClientNetwork::of(policy, attempt);
         let Some(fingerprint) = message.fingerprint(network, attempt) else {
             return;
         };
         let tuple_key = self.seed.tuple_key(network, attempt);
-        self.note_evidence(&policy, &tuple_key, attempt, fingerprint, now);
+        self.note_evidence(policy, &tuple_key, attempt, fingerprint, now);
     }
 
     fn note_rejected(&self, attempt: &Attempt<'_>, now: Timestamp) {
         let policy = self.policy.load();
-        if policy::exempt(&policy, attempt).is_some() {
+        if policy::is_spared(&policy, attempt) {
             return;
         }
         let network = ClientNetwork::of(&policy, attempt);
@@ -94,6 +95,10 @@ impl Store {
             }
             return Verdict::Pass(reason).into();
         }
+        if let Some(reason) = self.denies(policy, attempt, now) {
+            return Verdict::Refuse(reason).into();
+        }
+        let policy = policy.for_recipient(attempt.recipient);
         if self.is_turned_away(policy, attempt, now) {
             return Verdict::Refuse(RefuseReason::Sentenced).into();
         }
@@ -108,18 +113,58 @@ impl Store {
             }
             return Verdict::Refuse(reason).into();
         }
-        let trust_key = self.seed.trust_key(keyed.network, attempt);
-        let judgement = match self.uses_trust(&trust_key, policy, attempt, repute, now) {
+        let judgement = match policy::spares_the_wait(policy, attempt) {
             Some(reason) => Verdict::Pass(reason).into(),
-            None => self.judge_tuple(policy, &keyed, now),
+            None => self.trust_or_tuple(policy, &keyed, repute, now),
         };
         let verdict = judgement.verdict;
-        if let Verdict::Pass(PassReason::Waited { .. } | PassReason::Passed) = verdict {
-            self.credit_trust(trust_key, policy, now);
-        }
         self.reputations
             .note_verdict(policy, &self.seed, &keyed, verdict, now);
         judgement
+    }
+
+    /// The rungs of trust and of the tuple.
+    fn trust_or_tuple(
+        &self,
+        policy: &Policy,
+        keyed: &Keyed<'_>,
+        repute: Repute,
+        now: Timestamp,
+    ) -> Judgement {
+        let attempt = keyed.attempt;
+        if never_trusts(policy, attempt).is_some() {
+            return self.judge_tuple(policy, keyed, now);
+        }
+        let trust_key = self.seed.trust_key(keyed.network, attempt);
+        if let Some(reason) = self.uses_trust(&trust_key, policy, attempt, repute, now) {
+            return Verdict::Pass(reason).into();
+        }
+        let judgement = self.judge_tuple(policy, keyed, now);
+        if let Verdict::Pass(PassReason::Waited { .. } | PassReason::Passed) = judgement.verdict {
+            self.credit_trust(trust_key, policy, now);
+        }
+        judgement
+    }
+
+    /// Whether the deny list turns `attempt` away, or only would. One that it refuses for good has
+    /// failed: who goes on retrying it is no mail queue.
+    fn denies(
+        &self,
+        policy: &Policy,
+        attempt: &Attempt<'_>,
+        now: Timestamp,
+    ) -> Option<RefuseReason> {
+        let (_, reason) = policy::denial(policy, attempt)?;
+        match reason {
+            None => {
+                self.metrics.would_deny.inc();
+            }
+            Some(RefuseReason::Denied { permanently: true }) => {
+                self.note_refused(policy, attempt, now);
+            }
+            Some(_) => {}
+        }
+        reason
     }
 
     /// Hears what the message of an attempt turned out to be: it may prove what the attempt looked
@@ -273,6 +318,9 @@ impl Store {
         attempt: &Attempt<'_>,
         now: Timestamp,
     ) -> bool {
+        if never_trusts(policy, attempt).is_some() {
+            return false;
+        }
         let record = self.trust.get(&self.seed.trust_key(network, attempt));
         let repute = || {
             let key = self.seed.network_key(network);
@@ -331,6 +379,11 @@ impl Store {
             self.metrics.trust_unrecorded.inc();
         }
     }
+}
+
+/// The entry by which neither client nor sender of `attempt` is ever trusted for what has passed.
+pub(super) fn never_trusts<'p>(policy: &'p Policy, attempt: &Attempt<'_>) -> Option<&'p Listed> {
+    policy.lists.never_trust.find(attempt)
 }
 
 /// An attempt, and the keys that more than one table asks for: each is hashed once.

@@ -54,7 +54,9 @@ use crate::policy::{
 use clients::Clients;
 use codec::Header;
 use contents::Contents;
-pub use explain::{CoveringSentence, Explanation, MailStanding, NetworkStanding, Question};
+pub use explain::{
+    CoveringSentence, Explanation, ListName, MailStanding, NetworkStanding, OwnPolicy, Question,
+};
 use failures::Failures;
 use hops::Hops;
 pub use keeper::Keeper;

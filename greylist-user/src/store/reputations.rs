@@ -120,7 +120,11 @@ impl Reputations {
             // there was no room for one more tuple. And of what passed before nothing is learnt by its
             // passing again, except that it was not given up.
             Verdict::Pass(
-                PassReason::ContentAgain | PassReason::Observed | PassReason::Unrecorded,
+                PassReason::ContentAgain
+                | PassReason::NoRetry
+                | PassReason::Observed
+                | PassReason::OptedOut
+                | PassReason::Unrecorded,
             ) => {
                 self.end_watch(&pair);
             }

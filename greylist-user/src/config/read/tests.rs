@@ -198,7 +198,10 @@ fn values_reach_their_rooms() {
     assert_eq!(config.store.sentences, 2_000_000);
     assert_eq!(config.store.capacity, 10_000_000);
     assert_eq!(config.store.seed_file, Path::new("/etc/greygate/seed"));
-    assert_eq!(config.policy.allow[0].to_string(), "192.0.2.7/32");
+    assert_eq!(
+        config.policy.lists.allow.entries()[0].entry.to_string(),
+        "192.0.2.7"
+    );
     assert_eq!(config.metrics.listen, MetricsListen::Off);
     assert_eq!(config.milter.addresses, config.log.addresses);
 }

@@ -17,6 +17,8 @@ pub(super) struct Transaction {
     pub(super) authenticated: bool,
     /// Its recipients are judged at DATA.
     pub(super) from_probe: bool,
+    /// A list allows the message for at least one recipient.
+    pub(super) is_allowed: bool,
     /// At least one recipient waits, or waited, to be judged.
     pub(super) has_kept: bool,
     /// All recipients named so far have been judged.
@@ -44,6 +46,7 @@ impl Transaction {
             Verdict::Defer(_) => self.is_held = true,
             Verdict::Pass(reason) => {
                 self.passes_by = self.passes_by.max(Some(Fate::of(reason)));
+                self.is_allowed |= reason == PassReason::Allowed;
                 self.comes_again |= matches!(reason, PassReason::Waited { .. });
                 self.passed = Passed::longest(self.passed, Passed::of(reason));
             }

@@ -41,7 +41,9 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     ),
     (
         "[lists]\nblue = 1\n",
-        &["f:2: [lists] has no key \"blue\"; its keys are allow, local"],
+        &[
+            "f:2: [lists] has no key \"blue\"; its keys are allow, allow_files, deny, deny_files, deny_action, local, never_trust, never_trust_files, no_retry, no_retry_files, live",
+        ],
     ),
     (
         "[graylist]\ndelay = \"3m\"\n",
