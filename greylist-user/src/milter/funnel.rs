@@ -42,6 +42,10 @@ pub enum Fate {
     LeftInMessage,
     /// Passed: its client is allowed, local or authenticated.
     PassedExempt,
+    /// Passed: only who looks suspicious is greylisted, and its client does not.
+    PassedUnsuspicious,
+    /// Passed: others vouch for its client.
+    PassedVouched,
     /// Passed: would have been deferred, were it not only observed.
     PassedObserved,
     /// Passed: there was no room for a record.
@@ -69,6 +73,8 @@ impl Fate {
         Self::LeftBeforeData,
         Self::LeftInMessage,
         Self::PassedExempt,
+        Self::PassedUnsuspicious,
+        Self::PassedVouched,
         Self::PassedObserved,
         Self::PassedUnrecorded,
         Self::PassedTrusted,
@@ -102,6 +108,8 @@ impl Fate {
             Self::LeftBeforeData => "before_data",
             Self::LeftInMessage => "in_message",
             Self::PassedExempt => "exempt",
+            Self::PassedUnsuspicious => "unsuspicious",
+            Self::PassedVouched => "vouched",
             Self::PassedObserved => "observed",
             Self::PassedUnrecorded => "unrecorded",
             Self::PassedTrusted => "trust",
@@ -118,6 +126,8 @@ impl Fate {
             PassReason::Allowed | PassReason::Authenticated | PassReason::Local => {
                 Self::PassedExempt
             }
+            PassReason::Unsuspicious => Self::PassedUnsuspicious,
+            PassReason::Vouched => Self::PassedVouched,
             PassReason::Observed => Self::PassedObserved,
             PassReason::Unrecorded => Self::PassedUnrecorded,
             PassReason::Trusted => Self::PassedTrusted,

@@ -32,7 +32,9 @@ impl Passed {
             | PassReason::Authenticated
             | PassReason::Local
             | PassReason::Observed
-            | PassReason::Unrecorded => return None,
+            | PassReason::Unrecorded
+            | PassReason::Unsuspicious
+            | PassReason::Vouched => return None,
         };
         Some(Self { waited, key })
     }

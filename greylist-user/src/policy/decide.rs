@@ -9,6 +9,8 @@
 //! 5. **Trusted**: the client network and folded reverse-path have earned trust by passing.
 //! 6. **Trusted for content**: the client address has earned it for the sender's domain, by a message
 //!    that came again. Not in envelope mode.
+//!    In between, **evidence**: others vouch for the client, or only who looks suspicious is greylisted
+//!    and it does not. Nothing is recorded of it.
 //! 7. **Tuple**: what is remembered of the tuple says new, early, in the window, passed or late. In
 //!    content mode having waited is no proof, and only a tuple that passed before still passes.
 //! 8. **Content**: instead of being deferred on rung 7 the message is read, if [`reads`] gives a reason,
@@ -25,11 +27,12 @@
 //! began; all others end with rung 7.
 //!
 //! [`exempt`] is rungs 1 and 2, [`turns_away`] 3, [`refusal`] 4, [`TrustRecord::is_trusted`] 5,
-//! [`TrustRecord::is_earned_by_content`] 6, [`decide`] 7, [`ContentStanding::verdict`] 8,
+//! [`TrustRecord::is_earned_by_content`] 6, [`excused`] between 6 and 7, [`decide`] 7, [`ContentStanding::verdict`] 8,
 //! [`PairRecord::has_persisted`] 9: they ask for ever more, and a rung that is not reached costs
 //! nothing. Only rungs 7 and 8 can punish, so nobody on a higher rung is sentenced for an attempt. The
 //! deny list and recipient policies will stand between 2 and 3.
 //!
+//! [`excused`]: super::excused
 //! [`reads`]: super::reads
 //! [`turns_away`]: super::turns_away
 //! [`refusal`]: super::refusal

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Attempt, History, Origin, ServerMark, Timestamp};
+use super::{Attempt, Evidence, History, Origin, ServerMark, Spf, Timestamp};
 
 /// When stories begin.
 pub(crate) const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -19,6 +19,11 @@ pub(crate) const ATTEMPT: Attempt<'static> = Attempt {
     server: ServerMark::UNKNOWN,
     authenticated: false,
     origin: Origin::ThisHost,
+    evidence: Evidence {
+        blocklist: None,
+        score: None,
+        spf: Spf::Unknown,
+    },
 };
 
 /// One that announces no size.

@@ -9,7 +9,7 @@
 use std::net::IpAddr;
 
 use crate::policy::{
-    self, Attempt, Bearing, Circumstances, ClientNetwork, ClientRecord, Failure, History,
+    self, Attempt, Bearing, Circumstances, ClientNetwork, ClientRecord, Evidence, Failure, History,
     HoppingHelo, Judgement, Neighbours, Offence, Origin, PairRecord, PassReason, Policy,
     Protection, Record, RefuseReason, Reputation, Repute, Sentence, SentencedClient, ServerMark,
     Timestamp, TrustRecord, Verdict,
@@ -297,6 +297,7 @@ impl<'a> Question<'a> {
             server: ServerMark::UNKNOWN,
             authenticated: false,
             origin: Origin::ThisHost,
+            evidence: Evidence::default(),
         }
     }
 }

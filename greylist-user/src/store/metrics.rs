@@ -329,7 +329,7 @@ fn by_action() -> Family<ActionLabels, Counter> {
 }
 
 /// One of each kind of verdict, in the order that [`place`] gives; their times are of no account.
-const VERDICTS: [Verdict; 22] = [
+const VERDICTS: [Verdict; 24] = [
     Verdict::Defer(DeferReason::ContentEarly {
         left: Duration::ZERO,
     }),
@@ -354,6 +354,8 @@ const VERDICTS: [Verdict; 22] = [
     }),
     Verdict::Pass(PassReason::Trusted),
     Verdict::Pass(PassReason::Unrecorded),
+    Verdict::Pass(PassReason::Unsuspicious),
+    Verdict::Pass(PassReason::Vouched),
     Verdict::Pass(PassReason::Waited {
         waited: Duration::ZERO,
     }),
@@ -383,12 +385,14 @@ const fn place(verdict: Verdict) -> usize {
         Verdict::Pass(PassReason::Persisted { .. }) => 13,
         Verdict::Pass(PassReason::Trusted) => 14,
         Verdict::Pass(PassReason::Unrecorded) => 15,
-        Verdict::Pass(PassReason::Waited { .. }) => 16,
-        Verdict::Read(ReadReason::Mode) => 17,
-        Verdict::Read(ReadReason::Probe) => 18,
-        Verdict::Read(ReadReason::Roaming) => 19,
-        Verdict::Refuse(RefuseReason::BadReputation { .. }) => 20,
-        Verdict::Refuse(RefuseReason::Sentenced) => 21,
+        Verdict::Pass(PassReason::Unsuspicious) => 16,
+        Verdict::Pass(PassReason::Vouched) => 17,
+        Verdict::Pass(PassReason::Waited { .. }) => 18,
+        Verdict::Read(ReadReason::Mode) => 19,
+        Verdict::Read(ReadReason::Probe) => 20,
+        Verdict::Read(ReadReason::Roaming) => 21,
+        Verdict::Refuse(RefuseReason::BadReputation { .. }) => 22,
+        Verdict::Refuse(RefuseReason::Sentenced) => 23,
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::evidence::EvidenceRules;
 use super::history::History;
 use super::ranges;
 use super::sentence::{Sentence, SentenceLevel, SentenceReason, SentencedClient};
@@ -61,6 +62,8 @@ pub struct Policy {
     pub allow: Vec<IpNet>,
     /// Client networks that are this site's own: backup MXs, proxies. Loopback always is.
     pub local: Vec<IpNet>,
+    /// Who is greylisted, and who is vouched for.
+    pub evidence: EvidenceRules,
     /// When a message passes for what it says.
     pub content: ContentRules,
     /// When behaviour becomes an offence, and what it costs.
@@ -216,6 +219,7 @@ impl Default for Policy {
             ipv6_prefix: 64,
             allow: Vec::new(),
             local: Vec::new(),
+            evidence: EvidenceRules::default(),
             content: ContentRules::default(),
             punish: Punish::default(),
             reputation: ReputationRules::default(),
