@@ -9,7 +9,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use greygate::clock::Clock as _;
 use greygate::policy::{
-    Attempt, Effect, Judge as _, List, Lists, Origin, Policy, Seed, ServerMark, Timestamp, Verdict,
+    Attempt, Effect, Evidence, Judge as _, List, Lists, Origin, Policy, Seed, ServerMark, Spf,
+    Timestamp, Verdict,
 };
 use greygate::store::codec::{Reader, Row};
 use greygate::store::{Metrics, OpenError, Restored, Settings, Store};
@@ -30,6 +31,11 @@ pub(crate) const ATTEMPT: Attempt<'static> = Attempt {
     server: ServerMark::UNKNOWN,
     authenticated: false,
     origin: Origin::ThisHost,
+    evidence: Evidence {
+        blocklist: None,
+        score: None,
+        spf: Spf::Unknown,
+    },
 };
 
 pub(crate) struct Fixture {

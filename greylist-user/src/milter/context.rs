@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::policy::Judge;
+use crate::policy::{Judge, Witness};
 
 use super::log;
 use super::metrics::Metrics;
@@ -14,6 +14,8 @@ use super::settings::{HeaderOn, Settings};
 /// What all sessions share.
 pub struct Context {
     pub(super) judge: Arc<dyn Judge>,
+    /// Who is asked about clients; [`None`] if nobody can be.
+    pub(super) witness: Option<Arc<dyn Witness>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) reply: ReplyText,
     pub(super) refusals: Refusals,
@@ -30,6 +32,7 @@ impl Context {
         let host = header_safe(&settings.host);
         Self {
             judge,
+            witness: None,
             metrics,
             reply: settings.reply.clone(),
             refusals: Refusals::new(
@@ -46,6 +49,12 @@ impl Context {
             addresses: settings.addresses,
             servers: Servers::default(),
         }
+    }
+
+    /// The same with somebody to ask about clients.
+    #[must_use]
+    pub fn asking(self, witness: Option<Arc<dyn Witness>>) -> Self {
+        Self { witness, ..self }
     }
 }
 

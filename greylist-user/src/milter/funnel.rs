@@ -48,6 +48,10 @@ pub enum Fate {
     PassedOptedOut,
     /// Passed: its sender is listed as one that would not try again.
     PassedNoRetry,
+    /// Passed: only who looks suspicious is greylisted, and its client does not.
+    PassedUnsuspicious,
+    /// Passed: others vouch for its client.
+    PassedVouched,
     /// Passed: would have been deferred, were it not only observed.
     PassedObserved,
     /// Passed: there was no room for a record.
@@ -78,6 +82,8 @@ impl Fate {
         Self::PassedExempt,
         Self::PassedOptedOut,
         Self::PassedNoRetry,
+        Self::PassedUnsuspicious,
+        Self::PassedVouched,
         Self::PassedObserved,
         Self::PassedUnrecorded,
         Self::PassedTrusted,
@@ -114,6 +120,8 @@ impl Fate {
             Self::PassedExempt => "exempt",
             Self::PassedOptedOut => "opted_out",
             Self::PassedNoRetry => "no_retry",
+            Self::PassedUnsuspicious => "unsuspicious",
+            Self::PassedVouched => "vouched",
             Self::PassedObserved => "observed",
             Self::PassedUnrecorded => "unrecorded",
             Self::PassedTrusted => "trust",
@@ -131,6 +139,8 @@ impl Fate {
                 Self::PassedExempt
             }
             PassReason::NoRetry => Self::PassedNoRetry,
+            PassReason::Unsuspicious => Self::PassedUnsuspicious,
+            PassReason::Vouched => Self::PassedVouched,
             PassReason::Observed => Self::PassedObserved,
             PassReason::OptedOut => Self::PassedOptedOut,
             PassReason::Unrecorded => Self::PassedUnrecorded,

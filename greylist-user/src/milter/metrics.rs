@@ -34,6 +34,10 @@ pub struct Metrics {
     pub headers_added: Counter,
     /// Probe sessions that went away before DATA, and so count for nothing.
     pub probes_quit: Counter,
+    /// Sessions that stopped to ask about their client.
+    pub questions: Counter,
+    /// Those of them that went on without hearing anything.
+    pub questions_unanswered: Counter,
     /// Recipients that the MTA itself rejected.
     pub recipients_rejected: Counter,
     /// Recipients of a probe sender beyond what is kept until DATA; not judged.
@@ -67,6 +71,8 @@ impl Metrics {
             funnel,
             headers_added,
             probes_quit,
+            questions,
+            questions_unanswered,
             recipients_rejected,
             recipients_unkept,
             recipients_unread,
@@ -94,6 +100,16 @@ impl Metrics {
             "probes_quit",
             "Probe sessions that ended before DATA",
             probes_quit,
+        );
+        registry.register(
+            "questions",
+            "Times that a session asked about its client",
+            questions,
+        );
+        registry.register(
+            "questions_unanswered",
+            "Times that a session went on without any answer",
+            questions_unanswered,
         );
         registry.register(
             "recipients_rejected",

@@ -34,7 +34,9 @@ impl Passed {
             | PassReason::NoRetry
             | PassReason::Observed
             | PassReason::OptedOut
-            | PassReason::Unrecorded => return None,
+            | PassReason::Unrecorded
+            | PassReason::Unsuspicious
+            | PassReason::Vouched => return None,
         };
         Some(Self { waited, key })
     }

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::{
     clock::Clock,
-    policy::{Judge, Policy},
+    policy::{Judge, Policy, Witness},
     socket_file::SocketFile,
 };
 
@@ -40,6 +40,7 @@ pub struct BoundServer {
     settings: Settings,
     bound: Vec<Bound>,
     workers: usize,
+    witness: Option<Arc<dyn Witness>>,
 }
 
 impl Server {
@@ -58,11 +59,21 @@ impl Server {
             settings: settings.clone(),
             bound,
             workers,
+            witness: None,
         })
     }
 }
 
 impl BoundServer {
+    /// Sessions may ask `witness` about their clients.
+    #[must_use]
+    pub fn asking(self, witness: Arc<dyn Witness>) -> Self {
+        Self {
+            witness: Some(witness),
+            ..self
+        }
+    }
+
     /// Starts the workers.
     ///
     /// A session keeps the policy that stands when it begins. `judge` is called in the workers'
@@ -78,8 +89,9 @@ impl BoundServer {
             settings,
             bound,
             workers: count,
+            witness,
         } = self;
-        let context = Context::new(&settings, judge, Arc::clone(&metrics));
+        let context = Context::new(&settings, judge, Arc::clone(&metrics)).asking(witness);
         let shared = Arc::new(Shared {
             admission: Arc::new(Admission::new(&settings, Arc::clone(&metrics))),
             clock,

@@ -14,28 +14,31 @@
 //!    says that they never shall.
 //! 9. **Trusted for content**: the client address has earned it for the sender's domain, by a message
 //!    that came again. Not in envelope mode.
-//! 10. **Tuple**: what is remembered of the tuple says new, early, in the window, passed or late. In
-//!    content mode having waited is no proof, and only a tuple that passed before still passes.
-//! 11. **Content**: instead of being deferred on rung 10 the message is read, if [`reads`] gives a reason,
-//!    and passes at its end if it was read before and its delay is over.
-//! 12. **Persistence**: a message that was read and would be deferred for its content passes when its
-//!    reverse-path and recipient have been tried often and long enough.
+//! 10. **Evidence**: others vouch for the client, or only who looks suspicious is greylisted and it does
+//!     not. Nothing is recorded of it.
+//! 11. **Tuple**: what is remembered of the tuple says new, early, in the window, passed or late. In
+//!     content mode having waited is no proof, and only a tuple that passed before still passes.
+//! 12. **Content**: instead of being deferred on rung 11 the message is read, if [`reads`] gives a reason,
+//!     and passes at its end if it was read before and its delay is over.
+//! 13. **Persistence**: a message that was read and would be deferred for its content passes when its
+//!     reverse-path and recipient have been tried often and long enough.
 //!
-//! Where content says nothing, the body being empty or there being no room to remember it, rung 10
+//! Where content says nothing, the body being empty or there being no room to remember it, rung 11
 //! answers at end of message what it would have answered before, in content mode too.
 //!
-//! The modes differ in rungs 9 to 12 alone. **Envelope** ends with rung 10, at RCPT. **Content** has
-//! everything that rung 10 would defer, or pass for having waited, read. **Hybrid** reads null and probe
+//! The modes differ in rungs 9 and 11 to 13 alone. **Envelope** ends with rung 11, at RCPT. **Content** has
+//! everything that rung 11 would defer, or pass for having waited, read. **Hybrid** reads null and probe
 //! senders, which are not refused at RCPT, and those who come from another network than the one that
-//! began; all others end with rung 10.
+//! began; all others end with rung 11.
 //!
 //! [`exempt`] is rungs 1 and 2, [`denial`] 3, [`Policy::for_recipient`] 4, [`turns_away`] 5, [`refusal`] 6,
 //! [`spares_the_wait`] 7, [`TrustRecord::is_trusted`] 8, [`TrustRecord::is_earned_by_content`] 9,
-//! [`decide`] 10, [`ContentStanding::verdict`] 11, [`PairRecord::has_persisted`] 12: they ask for ever
-//! more, and a rung that is not reached costs nothing. Only rungs 10 and 11 can punish for what an
-//! attempt is, and rungs 3 and 6 where they refuse for good and are not heard; so nobody on another rung
-//! is sentenced for an attempt.
+//! [`excused`] 10, [`decide`] 11, [`ContentStanding::verdict`] 12, [`PairRecord::has_persisted`] 13: they
+//! ask for ever more, and a rung that is not reached costs nothing. Only rungs 11 and 12 can punish for
+//! what an attempt is, and rungs 3 and 6 where they refuse for good and are not heard; so nobody on another
+//! rung is sentenced for an attempt.
 //!
+//! [`excused`]: super::excused
 //! [`reads`]: super::reads
 //! [`turns_away`]: super::turns_away
 //! [`refusal`]: super::refusal

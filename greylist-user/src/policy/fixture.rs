@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::{Attempt, History, List, Lists, Origin, ServerMark, Timestamp};
+use super::{Attempt, Evidence, History, List, Lists, Origin, ServerMark, Spf, Timestamp};
 
 /// When stories begin.
 pub(crate) const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -20,6 +20,11 @@ pub(crate) const ATTEMPT: Attempt<'static> = Attempt {
     server: ServerMark::UNKNOWN,
     authenticated: false,
     origin: Origin::ThisHost,
+    evidence: Evidence {
+        blocklist: None,
+        score: None,
+        spf: Spf::Unknown,
+    },
 };
 
 /// One that announces no size.

@@ -9,6 +9,7 @@ mod content;
 mod decide;
 mod dynamic;
 mod effect;
+mod evidence;
 mod failure;
 mod fingerprint;
 mod fold;
@@ -47,6 +48,10 @@ pub use client::{Accused, ClientRecord, Protection, Strike, protection};
 pub use content::{ContentRecord, ContentStanding, reads};
 pub use decide::{Circumstances, Decision, decide, denial, exempt, is_spared, spares_the_wait};
 pub use effect::Effect;
+pub use evidence::{
+    Evidence, EvidenceRules, Identity, Question, Sign, Spf, Tell, Wanted, Who, Witness, excused,
+    identity, sign_of_client, sign_of_helo, wanted,
+};
 pub use failure::{Bearing, Failure, counts_rejections};
 pub use fingerprint::{Fingerprint, MessageHasher};
 pub use history::History;

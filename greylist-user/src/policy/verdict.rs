@@ -49,6 +49,8 @@ impl Verdict {
             Self::Pass(PassReason::Persisted { .. }) => "persisted",
             Self::Pass(PassReason::Trusted) => "trusted",
             Self::Pass(PassReason::Unrecorded) => "unrecorded",
+            Self::Pass(PassReason::Unsuspicious) => "unsuspicious",
+            Self::Pass(PassReason::Vouched) => "vouched",
             Self::Pass(PassReason::Waited { .. }) => "waited",
             Self::Read(ReadReason::Mode) => "mode",
             Self::Read(ReadReason::Probe) => "probe",
@@ -117,6 +119,10 @@ pub enum PassReason {
     Trusted,
     /// The store is full and nothing may be shed: passed without a record, counted and alarmed.
     Unrecorded,
+    /// Only who looks suspicious is greylisted, and the client does not.
+    Unsuspicious,
+    /// An allowlist or the SPF record of a listed domain vouches for the client.
+    Vouched,
     /// The retry came in its window: the tuple passes for the first time, after `waited`.
     Waited {
         /// From the first attempt to this one.

@@ -10,9 +10,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::policy::{
-    self, AddressPattern, Attempt, Bearing, Circumstances, ClientNetwork, ClientRecord, Failure,
-    History, HoppingHelo, Judgement, Listed, Mode, Neighbours, Offence, Origin, PairRecord,
-    PassReason, Policy, Protection, Record, RefuseReason, Reputation, Repute, Sentence,
+    self, AddressPattern, Attempt, Bearing, Circumstances, ClientNetwork, ClientRecord, Evidence,
+    Failure, History, HoppingHelo, Judgement, Listed, Mode, Neighbours, Offence, Origin,
+    PairRecord, PassReason, Policy, Protection, Record, RefuseReason, Reputation, Repute, Sentence,
     SentencedClient, ServerMark, Source, Timestamp, TrustRecord, Verdict,
 };
 
@@ -382,6 +382,7 @@ impl<'a> Question<'a> {
             server: ServerMark::UNKNOWN,
             authenticated: false,
             origin: Origin::ThisHost,
+            evidence: Evidence::default(),
         }
     }
 }

@@ -333,7 +333,7 @@ fn by_action() -> Family<ActionLabels, Counter> {
 }
 
 /// One of each kind of verdict, in the order that [`place`] gives; their times are of no account.
-const VERDICTS: [Verdict; 25] = [
+const VERDICTS: [Verdict; 27] = [
     Verdict::Defer(DeferReason::ContentEarly {
         left: Duration::ZERO,
     }),
@@ -360,6 +360,8 @@ const VERDICTS: [Verdict; 25] = [
     }),
     Verdict::Pass(PassReason::Trusted),
     Verdict::Pass(PassReason::Unrecorded),
+    Verdict::Pass(PassReason::Unsuspicious),
+    Verdict::Pass(PassReason::Vouched),
     Verdict::Pass(PassReason::Waited {
         waited: Duration::ZERO,
     }),
@@ -392,13 +394,15 @@ const fn place(verdict: Verdict) -> usize {
         Verdict::Pass(PassReason::Persisted { .. }) => 15,
         Verdict::Pass(PassReason::Trusted) => 16,
         Verdict::Pass(PassReason::Unrecorded) => 17,
-        Verdict::Pass(PassReason::Waited { .. }) => 18,
-        Verdict::Read(ReadReason::Mode) => 19,
-        Verdict::Read(ReadReason::Probe) => 20,
-        Verdict::Read(ReadReason::Roaming) => 21,
-        Verdict::Refuse(RefuseReason::BadReputation { .. }) => 22,
-        Verdict::Refuse(RefuseReason::Denied { .. }) => 23,
-        Verdict::Refuse(RefuseReason::Sentenced) => 24,
+        Verdict::Pass(PassReason::Unsuspicious) => 18,
+        Verdict::Pass(PassReason::Vouched) => 19,
+        Verdict::Pass(PassReason::Waited { .. }) => 20,
+        Verdict::Read(ReadReason::Mode) => 21,
+        Verdict::Read(ReadReason::Probe) => 22,
+        Verdict::Read(ReadReason::Roaming) => 23,
+        Verdict::Refuse(RefuseReason::BadReputation { .. }) => 24,
+        Verdict::Refuse(RefuseReason::Denied { .. }) => 25,
+        Verdict::Refuse(RefuseReason::Sentenced) => 26,
     }
 }
 

@@ -30,7 +30,7 @@ impl Store {
         let policy = policy.for_recipient(attempt.recipient);
         let keyed = Keyed::of(&self.seed, policy, attempt);
         let network = keyed.network;
-        let tuple_key = self.seed.tuple_key(network, attempt);
+        let tuple_key = self.mail_keys(&policy, network, attempt, now).tuple;
         let tuple = self.tuples.get(&tuple_key);
         let fingerprint = message.fingerprint(network, attempt);
         let standing = fingerprint.and_then(|fingerprint| {
@@ -82,8 +82,8 @@ impl Store {
         let policy = self.policy.load();
         let policy = policy.for_recipient(attempt.recipient);
         let keyed = Keyed::of(&self.seed, policy, attempt);
-        let tuple_key = self.seed.tuple_key(keyed.network, attempt);
-        let tuple = self.tuples.get(&tuple_key);
+        let keys = self.mail_keys(policy, keyed.network, attempt, now);
+        let tuple = self.tuples.get(&keys.tuple);
         let fingerprint = message.fingerprint(keyed.network, attempt);
         let standing = fingerprint.and_then(|it| self.known(policy, &it, now));
         let said = self.said(policy, &keyed, tuple, fingerprint, standing, now);
@@ -94,7 +94,7 @@ impl Store {
             Verdict::Pass(PassReason::Content { .. }) if passed == PassOrder::Again => {
                 Verdict::Pass(PassReason::ContentAgain)
             }
-            Verdict::Pass(PassReason::Waited { .. }) if self.note_tuple_pass(&tuple_key, now) => {
+            Verdict::Pass(PassReason::Waited { .. }) if self.note_tuple_pass(&keys.tuple, now) => {
                 said
             }
             Verdict::Pass(PassReason::Waited { .. }) => Verdict::Pass(PassReason::Passed),
@@ -111,8 +111,8 @@ impl Store {
             Verdict::Pass(PassReason::Persisted { .. }) => self.pairs.begin_anew(tag, now),
             Verdict::Pass(PassReason::Waited { .. } | PassReason::Passed) => {
                 if never_trusts(policy, attempt).is_none() {
-                    let trust_key = self.seed.trust_key(keyed.network, attempt);
-                    self.credit_trust(trust_key, policy, now);
+                    let by_network = || self.seed.trust_key(keyed.network, attempt);
+                    self.credit_trust(keys.trust.unwrap_or_else(by_network), policy, now);
                 }
                 self.pairs.end(policy, tag, now);
             }

@@ -4,7 +4,7 @@
 use crate::milter::funnel::Fate;
 use crate::milter::macros::{Macros, RCPT_HOST, RCPT_MAILER};
 use crate::milter::passed::Passed;
-use crate::policy::{Judgement, PassReason, ReadReason, RefuseReason, Verdict};
+use crate::policy::{Evidence, Judgement, PassReason, ReadReason, RefuseReason, Verdict, Wanted};
 
 /// What is known of the mail transaction under way, beside its texts.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,6 +35,12 @@ pub(super) struct Transaction {
     pub(super) refusal: Option<RefuseReason>,
     /// What becomes of the message if it passes; [`None`] while no recipient does.
     pub(super) passes_by: Option<Fate>,
+    /// What was found elsewhere about the client and this sender.
+    pub(super) evidence: Evidence,
+    /// What of it was wanted.
+    pub(super) wanted: Wanted,
+    /// Whether it was asked.
+    pub(super) has_asked: bool,
     /// How the recipient passed that waited longest.
     pub(super) passed: Option<Passed>,
 }

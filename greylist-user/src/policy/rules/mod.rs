@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::attempt::Attempt;
+use super::evidence::EvidenceRules;
 use super::history::History;
 use super::lists::{AddressPattern, Listed, Lists, RecipientPolicy, Recipients};
 use super::ranges;
@@ -69,6 +70,8 @@ pub struct Policy {
     pub deny: Refusing,
     /// The policies of recipients that have their own; empty in those themselves.
     pub recipients: Arc<Recipients>,
+    /// Who is greylisted, and who is vouched for.
+    pub evidence: EvidenceRules,
     /// When a message passes for what it says.
     pub content: ContentRules,
     /// When behaviour becomes an offence, and what it costs.
@@ -274,6 +277,7 @@ impl Default for Policy {
             lists: Arc::default(),
             deny: Refusing::Reject,
             recipients: Arc::default(),
+            evidence: EvidenceRules::default(),
             content: ContentRules::default(),
             punish: Punish::default(),
             reputation: ReputationRules::default(),
