@@ -8,6 +8,7 @@ use super::actions::{Actions, HistoryFacts};
 use super::control::{Control, ControlError};
 use super::funnel::FunnelFacts;
 use super::order::Target;
+use super::recent::Recent;
 use super::report::Report;
 use super::request::{Census, Forgiven, Health, Punished, SnapshotWritten, Status, XdpStatus};
 use super::why::{Why, WhyQuestion};
@@ -56,6 +57,7 @@ impl Control for Ledger {
             actions: Actions::default(),
             history: HistoryFacts::default(),
             funnel: FunnelFacts::default(),
+            recent: Recent::default(),
             store: Census::default(),
             xdp: self.xdp_status().filter,
             counters: BTreeMap::new(),

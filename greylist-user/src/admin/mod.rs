@@ -18,6 +18,7 @@ mod funnel;
 mod ledger;
 mod metrics;
 mod order;
+mod recent;
 mod report;
 mod request;
 mod settings;
@@ -33,6 +34,7 @@ pub use funnel::{
 };
 pub use metrics::{BoundMetrics, MetricsError, MetricsServer, counts};
 pub use order::{InvalidTarget, OrderedLevel, Refusal, Target};
+pub use recent::{LatencyFacts, Recent};
 pub use report::{InvalidReport, Report, Reported};
 pub use request::{
     Answer, Census, Forgiven, Health, PunishOrder, Punished, Request, SentenceLine,

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::actions::{Actions, HistoryFacts};
 use super::funnel::FunnelFacts;
 use super::order::{OrderedLevel, Target};
+use super::recent::Recent;
 use super::report::{Report, Reported};
 use super::why::{Why, WhyQuestion};
 use crate::kernel::FilterStatus;
@@ -174,6 +175,9 @@ pub struct Status {
     /// What became of mail.
     #[serde(default)]
     pub funnel: FunnelFacts,
+    /// What happened in the last minute.
+    #[serde(default)]
+    pub recent: Recent,
     /// What the store holds.
     pub store: Census,
     /// How the kernel filter is.

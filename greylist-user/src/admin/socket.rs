@@ -24,6 +24,7 @@ use super::door::Door;
 use super::report::Reported;
 use super::request::{Answer, REFUSED, Request};
 use super::settings::Settings;
+use crate::log::STRANGERS;
 use crate::socket_file::{Named, Obstacle, SocketFile};
 
 /// The running control socket. Dropping it, or [`ControlServer::stop`], closes and removes it.
@@ -194,7 +195,7 @@ fn answer(line: &[u8], uid: u32, control: &dyn Control, metrics: &Metrics) -> An
     let word = request.word();
     if request.is_change() && !may_change(uid) {
         metrics.asked(word, REFUSED);
-        tracing::warn!(uid, request = word, "unpermitted");
+        tracing::warn!(name: "unpermitted", target: STRANGERS, uid, request = word, "unpermitted");
         return refused("only root and the daemon's own user may change anything");
     }
     let answer = obey(&request, control);

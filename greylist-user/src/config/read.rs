@@ -39,6 +39,7 @@ fn settings(
         config.store.seed_file = config.store.directory.join("seed");
     }
     config.milter.addresses = config.log.addresses;
+    config.milter.verdicts = config.log.verdicts;
     follow_window(&mut config, &document);
     check::across_keys(&config, &mut document);
     look_around(&config, &mut document);

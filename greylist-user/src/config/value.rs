@@ -14,7 +14,7 @@ use super::duration;
 
 use crate::admin::MetricsListen;
 use crate::kernel::Mode;
-use crate::log::{Addresses, Level};
+use crate::log::{self, Addresses, Destination, Level, Verdicts};
 use crate::milter::{Endpoint, HeaderName, HeaderOn, RefusalText, ReplyText};
 use crate::policy::{self, Action, ContentTrust, Refusing};
 
@@ -315,6 +315,8 @@ words! {
     Action { "enforce" => Action::Enforce, "observe" => Action::Observe }
     Addresses { "full" => Addresses::Full, "domain" => Addresses::Domain, "hash" => Addresses::Hash }
     ContentTrust { "domain" => ContentTrust::Domain, "address" => ContentTrust::Address, "off" => ContentTrust::Off }
+    Destination { "stderr" => Destination::Stderr, "journal" => Destination::Journal }
+    log::Format { "text" => log::Format::Text, "json" => log::Format::Json }
     policy::Mode { "envelope" => policy::Mode::Envelope, "content" => policy::Mode::Content, "hybrid" => policy::Mode::Hybrid }
     HeaderOn { "delayed" => HeaderOn::Delayed, "passed" => HeaderOn::Passed }
     Level {
@@ -324,6 +326,7 @@ words! {
         "debug" => Level::Debug,
         "trace" => Level::Trace,
     }
+    Verdicts { "all" => Verdicts::All, "passed" => Verdicts::Passed, "none" => Verdicts::None }
     Refusing { "observe" => Refusing::Observe, "defer" => Refusing::Defer, "reject" => Refusing::Reject }
     Mode {
         "native-preferred" => Mode::NativePreferred,

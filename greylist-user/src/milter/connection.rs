@@ -27,6 +27,7 @@ use crate::{clock::Clock, policy::Timestamp};
 
 use super::{
     frame::{BegunBody, CONTENT_LIMIT, Frame, FrameError, HEADER_LENGTH},
+    latency::{Latency, Turn},
     session::{Next, Session, SessionError},
 };
 
@@ -46,8 +47,11 @@ pub(super) struct Connection<S> {
     wait: Wait,
     /// When that wait began.
     since: Instant,
+    /// When the turn began of which the answer is still being written, if it has a verdict.
+    deciding: Option<Instant>,
     /// Told to whoever drains.
     is_idle: Arc<AtomicBool>,
+    latency: Latency,
 }
 
 /// How long a connection may take.
@@ -114,6 +118,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         clock: Arc<dyn Clock>,
         limits: Limits,
         is_idle: Arc<AtomicBool>,
+        latency: Latency,
     ) -> Self {
         Self {
             stream,
@@ -125,7 +130,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             unsent: Vec::new(),
             wait: Wait::Frame,
             since: Instant::now(),
+            deciding: None,
             is_idle,
+            latency,
         }
     }
 
@@ -163,8 +170,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return Poll::Ready(Err(End::Eof));
             }
             scratch.output.clear();
+            let begun = Instant::now();
             let answered = self.answer(read, &mut scratch.output);
             let written = self.write(cx, &scratch.output);
+            self.note_turn(begun);
             scratch.output.shrink_to(SCRATCH_LENGTH);
             Poll::Ready(answered.and(written))
         })
@@ -253,6 +262,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
+    /// Counts a turn that had a verdict, once its answer is written.
+    fn note_turn(&mut self, begun: Instant) {
+        if !self.session.has_decided() {
+            return;
+        }
+        if self.unsent.is_empty() {
+            self.latency.count(Turn::AtOnce, begun.elapsed());
+        } else {
+            self.deciding = Some(begun);
+        }
+    }
+
     /// Nothing is read from a peer that does not read.
     fn poll_unsent(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), End>> {
         let write = Pin::new(&mut self.stream).poll_write(cx, &self.unsent);
@@ -263,6 +284,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.unsent.drain(..written);
         if self.unsent.is_empty() {
             self.unsent = Vec::new();
+            if let Some(begun) = self.deciding.take() {
+                self.latency.count(Turn::Waited, begun.elapsed());
+            }
             self.wait_for(self.between_writes());
         }
         Poll::Ready(Ok(()))
