@@ -53,7 +53,11 @@ pub enum Command {
 
     /// Say how the daemon is: its mode, what is enforced, how full it is, what it counted
     #[command(after_help = STATUS_EXAMPLES)]
-    Status,
+    Status {
+        /// Say only what wants an operator, and exit with 1 if anything does
+        #[arg(long)]
+        check: bool,
+    },
 
     /// Look at the kernel filter, or switch it by hand
     #[command(subcommand)]
@@ -217,10 +221,12 @@ Example:
   greygate default-config > /etc/greygate/greygate.toml";
 
 const STATUS_EXAMPLES: &str = "\
-Exits with 1 when no daemon answers.
+Exits with 0 when the daemon answers, whatever it says, and with 1 when none does. With --check also
+with 1 when anything wants an operator.
 
 Examples:
   greygate status
+  greygate status --check || mail-the-operator
   greygate status --json | jq .store.tuples";
 
 const PUNISH_EXAMPLES: &str = "\

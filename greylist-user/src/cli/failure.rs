@@ -22,6 +22,9 @@ pub enum Failure {
     /// What was asked for failed.
     #[error(transparent)]
     Failed(Box<dyn Error + Send + Sync>),
+    /// Something wants an operator.
+    #[error("{0}")]
+    Unhealthy(String),
     /// The filter was tried out, and nobody confirmed it.
     #[error("{0}: the filter is detached again, and nothing is left of it")]
     Unconfirmed(String),

@@ -11,6 +11,7 @@ mod failure;
 mod funnel;
 mod moment;
 mod paper;
+mod recent;
 mod reports;
 mod why;
 mod xdp;

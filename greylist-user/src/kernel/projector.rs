@@ -314,7 +314,6 @@ impl Work {
     }
 }
 
-
 /// How long a sentence waits for room in a full table. To make room the whole table is compared,
 /// which took so long the last time: in a flood that goes on it takes a tenth of a core and no more.
 fn until_room_is_made(took: Duration) -> Duration {

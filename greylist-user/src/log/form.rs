@@ -210,7 +210,10 @@ mod tests {
         assert_eq!(object["helo_hops"], true);
         let time = object["time"].as_str().expect("a text");
         assert!(time.ends_with('Z') && time.contains('T'), "{time}");
-        assert!(object.get("attempts").is_none(), "what is not known is left out");
+        assert!(
+            object.get("attempts").is_none(),
+            "what is not known is left out"
+        );
     }
 
     #[test]
@@ -242,11 +245,22 @@ mod tests {
         assert_eq!(priorities.collect::<Vec<_>>(), ["PRIORITY=3"], "{text}");
     }
 
-    fn write(form: impl FormatEvent<tracing_subscriber::Registry, format::DefaultFields> + Send + Sync + 'static) -> String {
+    fn write(
+        form: impl FormatEvent<tracing_subscriber::Registry, format::DefaultFields>
+        + Send
+        + Sync
+        + 'static,
+    ) -> String {
         let written = Written::default();
         written.through(form, Level::Info, || {
             let attempts: Option<u32> = None;
-            tracing::info!(client = "192.0.2.7", left = 3, attempts, helo_hops = true, "deferred");
+            tracing::info!(
+                client = "192.0.2.7",
+                left = 3,
+                attempts,
+                helo_hops = true,
+                "deferred"
+            );
             tracing::error!("full");
             tracing::debug!("unseen");
         });

@@ -202,7 +202,11 @@ mod tests {
     fn flood_writes_a_burst_and_then_its_rate() {
         let limits = Limits::new(100);
         let at = |second: u64| second * SECOND;
-        let admitted = |now| (0..100_000).filter(|_| limits.admits("deferred", now)).count();
+        let admitted = |now| {
+            (0..100_000)
+                .filter(|_| limits.admits("deferred", now))
+                .count()
+        };
         assert_eq!(admitted(at(1)), 500, "five seconds' worth at once");
         assert_eq!(admitted(at(2)), 100);
         assert_eq!(admitted(at(3) + SECOND / 2), 150);

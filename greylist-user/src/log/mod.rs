@@ -132,9 +132,10 @@ pub enum Addresses {
 pub fn init(settings: &Settings) -> Writer {
     let unsent = Arc::new(AtomicU64::new(0));
     let journal = match settings.to {
-        Destination::Journal => {
-            Some(JournalSocket::connect(Path::new(JOURNAL), Arc::clone(&unsent)))
-        }
+        Destination::Journal => Some(JournalSocket::connect(
+            Path::new(JOURNAL),
+            Arc::clone(&unsent),
+        )),
         Destination::Stderr => None,
     };
     let (output, into_journal, missing): (Box<dyn Write + Send>, _, _) = match journal {
@@ -171,18 +172,28 @@ pub fn init(settings: &Settings) -> Writer {
 }
 
 /// The layer that writes lines in their form.
-fn lines<S>(format: Format, into_journal: bool, writer: NonBlocking) -> Box<dyn Layer<S> + Send + Sync>
+fn lines<S>(
+    format: Format,
+    into_journal: bool,
+    writer: NonBlocking,
+) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
 {
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     let json = format == Format::Json;
     if into_journal {
-        return layer.with_ansi(false).event_format(JournalEntry { json }).boxed();
+        return layer
+            .with_ansi(false)
+            .event_format(JournalEntry { json })
+            .boxed();
     }
     let prioritised = stderr_is_the_journal();
     match format {
-        Format::Json => layer.with_ansi(false).event_format(JsonLine { prioritised }).boxed(),
+        Format::Json => layer
+            .with_ansi(false)
+            .event_format(JsonLine { prioritised })
+            .boxed(),
         Format::Text if prioritised => layer.with_ansi(false).event_format(PrioritisedLine).boxed(),
         Format::Text => layer
             .with_target(false)
@@ -405,9 +416,15 @@ mod tests {
             limits.tell_at(minutes(1) + 1);
         });
         let text = written.text();
-        let told: Vec<_> = text.lines().filter(|it| it.contains("suppressed")).collect();
+        let told: Vec<_> = text
+            .lines()
+            .filter(|it| it.contains("suppressed"))
+            .collect();
         assert_eq!(told.len(), 1, "{text}");
-        assert!(told[0].contains("word=\"struck\" suppressed=100"), "{told:?}");
+        assert!(
+            told[0].contains("word=\"struck\" suppressed=100"),
+            "{told:?}"
+        );
     }
 
     /// What was written, shared with the subscriber that writes it.

@@ -103,12 +103,14 @@ impl EncodeMetric for Latency {
             let tally = self.tally(turn);
             let bounds = BOUNDS.iter().map(|nanos| seconds(*nanos));
             let buckets: Vec<_> = bounds.chain([f64::MAX]).zip(tally.buckets).collect();
-            encoder.encode_family(&[("turn", word)])?.encode_histogram::<NoLabelSet>(
-                seconds(tally.nanos),
-                tally.count(),
-                &buckets,
-                None,
-            )?;
+            encoder
+                .encode_family(&[("turn", word)])?
+                .encode_histogram::<NoLabelSet>(
+                    seconds(tally.nanos),
+                    tally.count(),
+                    &buckets,
+                    None,
+                )?;
         }
         Ok(())
     }
@@ -247,7 +249,9 @@ mod tests {
         assert!(median > Duration::from_micros(5) && median < Duration::from_micros(10));
         assert_eq!(tally.percentile(98), Some(Duration::from_micros(10)));
         assert_eq!(tally.percentile(99), Some(Duration::from_secs(1)));
-        let later = latency.tally(Turn::AtOnce).since(&latency.tally(Turn::AtOnce));
+        let later = latency
+            .tally(Turn::AtOnce)
+            .since(&latency.tally(Turn::AtOnce));
         assert_eq!(later.count(), 0);
     }
 

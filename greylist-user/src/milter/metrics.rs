@@ -81,8 +81,16 @@ impl Metrics {
             turned_away,
         } = self.clone();
         let registry = registry.sub_registry_with_prefix("milter");
-        registry.register("accept_errors", "Errors of accept(2) at the milter's listeners", accept_errors);
-        registry.register("connections", "Milter connections served, one for each SMTP session", connections);
+        registry.register(
+            "accept_errors",
+            "Errors of accept(2) at the milter's listeners",
+            accept_errors,
+        );
+        registry.register(
+            "connections",
+            "Milter connections served, one for each SMTP session",
+            connections,
+        );
         registry.register("connections_open", "Connections open now", connections_open);
         registry.register(
             "connections_limit",

@@ -298,13 +298,13 @@ impl End {
             Self::Late(_) => {
                 let reason = self.reason();
                 tracing::info!(name: "connection-timed-out", target: STRANGERS, %peer, reason, "connection-timed-out");
-            },
+            }
             Self::Frame(error) => {
                 tracing::info!(name: "bad-input", target: STRANGERS, %peer, %error, "bad-input");
-            },
+            }
             Self::Session(error) => {
                 tracing::info!(name: "bad-input", target: STRANGERS, %peer, %error, "bad-input");
-            },
+            }
         }
     }
 }

@@ -125,10 +125,10 @@ impl Hops {
         match action {
             Action::Enforce => {
                 tracing::info!(name: "caught", target: STRANGERS, %helo, clients, "caught");
-            },
+            }
             Action::Observe => {
                 tracing::info!(name: "would-catch", target: STRANGERS, %helo, clients, "would-catch");
-            },
+            }
         }
         convicted
     }

@@ -435,9 +435,16 @@ mod tests {
         let counted = r#"greygate_verdicts_total{verdict="deferred",reason="early"} 1"#;
         assert!(text.contains(counted), "{text}");
         let words = ["deferred", "passed", "read", "refused"];
-        assert_eq!(words.map(|word| metrics.verdicts_called(word)), [1, 0, 0, 0]);
+        assert_eq!(
+            words.map(|word| metrics.verdicts_called(word)),
+            [1, 0, 0, 0]
+        );
         let words = VERDICTS.map(Verdict::word);
-        assert!(words.iter().all(|word| ["deferred", "passed", "read", "refused"].contains(word)));
+        assert!(
+            words
+                .iter()
+                .all(|word| ["deferred", "passed", "read", "refused"].contains(word))
+        );
         let uncounted = r#"greygate_verdicts_total{verdict="passed",reason="waited"} 0"#;
         assert!(text.contains(uncounted), "a zero is shown, too");
     }
