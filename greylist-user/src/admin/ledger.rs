@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::actions::{Actions, HistoryFacts};
 use super::control::{Control, ControlError};
+use super::forget::{Forget, Forgotten};
 use super::funnel::FunnelFacts;
+use super::list::{ListQuestion, Listing};
 use super::order::Target;
 use super::report::Report;
 use super::request::{Census, Forgiven, Health, Punished, SnapshotWritten, Status, XdpStatus};
@@ -79,6 +81,13 @@ impl Control for Ledger {
         }
     }
 
+    fn list(&self, question: &ListQuestion) -> Result<Listing, ControlError> {
+        Ok(Listing {
+            matched: question.rows() as u64,
+            ..Listing::default()
+        })
+    }
+
     fn report(&self, report: &Report) -> Result<(), ControlError> {
         self.note(format!("{} {}", report.word(), report.address()));
         Ok(())
@@ -109,6 +118,11 @@ impl Control for Ledger {
             level: level.to_owned(),
             ..Punished::default()
         })
+    }
+
+    fn forget(&self, what: &Forget) -> Result<Forgotten, ControlError> {
+        self.note(format!("forget {}", what.subject()));
+        Ok(Forgotten::default())
     }
 
     fn forgive(&self, target: Target) -> Result<Forgiven, ControlError> {
