@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::actions::{Actions, HistoryFacts};
 use super::control::{Control, ControlError};
+use super::forget::{Forget, Forgotten};
 use super::funnel::FunnelFacts;
+use super::list::{ListQuestion, Listing};
 use super::order::Target;
 use super::recent::Recent;
 use super::report::Report;
@@ -81,6 +83,13 @@ impl Control for Ledger {
         }
     }
 
+    fn list(&self, question: &ListQuestion) -> Result<Listing, ControlError> {
+        Ok(Listing {
+            matched: question.rows() as u64,
+            ..Listing::default()
+        })
+    }
+
     fn report(&self, report: &Report) -> Result<(), ControlError> {
         self.note(format!("{} {}", report.word(), report.address()));
         Ok(())
@@ -111,6 +120,11 @@ impl Control for Ledger {
             level: level.to_owned(),
             ..Punished::default()
         })
+    }
+
+    fn forget(&self, what: &Forget) -> Result<Forgotten, ControlError> {
+        self.note(format!("forget {}", what.subject()));
+        Ok(Forgotten::default())
     }
 
     fn forgive(&self, target: Target) -> Result<Forgiven, ControlError> {

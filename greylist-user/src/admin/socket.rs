@@ -223,7 +223,14 @@ fn obey(request: &Request, control: &dyn Control) -> Answer {
         Request::Status => return Answer::Status(Box::new(control.status())),
         Request::Why(question) => return Answer::Why(Box::new(control.why(question))),
         Request::XdpStatus => return Answer::XdpStatus(control.xdp_status()),
+        Request::Forget { what } => control.forget(what).map(Answer::Forgotten),
         Request::Forgive { target } => control.forgive(*target).map(Answer::Forgiven),
+        Request::List(question) => match question.check() {
+            Ok(()) => control
+                .list(question)
+                .map(|listing| Answer::List(Box::new(listing))),
+            Err(invalid) => return refused(invalid.to_string()),
+        },
         Request::Report(report) => match report.check() {
             Ok(()) => control
                 .report(report)

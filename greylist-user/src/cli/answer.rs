@@ -43,6 +43,7 @@ pub(super) fn show(answer: &Answer, paper: &mut Paper) {
             ));
         }
         Answer::Forgiven(answer) => forgiven(answer, paper),
+        Answer::Forgotten(_) | Answer::List(_) => {}
         Answer::Snapshot(answer) => paper.line(format_args!(
             "{} records in {} ({} bytes, {} ms)",
             number(answer.records),

@@ -11,9 +11,9 @@ use prometheus_client::registry::Registry;
 use super::pulse::Pulse;
 use super::sentences::UpheldSentences;
 use crate::admin::{
-    self, Actions, Census, Control, ControlError, DroppedSyns, Forgiven, FunnelCounts, FunnelFacts,
-    Health, HistoryFacts, KernelEntry, KernelFacts, Punished, Report, SnapshotWritten, Status,
-    Target, Why, WhyQuestion, XdpStatus,
+    self, Actions, Census, Control, ControlError, DroppedSyns, Forget, Forgiven, Forgotten,
+    FunnelCounts, FunnelFacts, Health, HistoryFacts, KernelEntry, KernelFacts, ListQuestion,
+    Listing, Punished, Report, SnapshotWritten, Status, Target, Why, WhyQuestion, XdpStatus,
 };
 use crate::chain::chain;
 use crate::clock::Clock;
@@ -225,6 +225,14 @@ impl Control for Desk {
                 None => spared.take(SPARED).map(ToString::to_string).collect(),
             },
         })
+    }
+
+    fn forget(&self, _what: &Forget) -> Result<Forgotten, ControlError> {
+        Err(ControlError("not yet".to_owned()))
+    }
+
+    fn list(&self, _question: &ListQuestion) -> Result<Listing, ControlError> {
+        Err(ControlError("not yet".to_owned()))
     }
 
     fn forgive(&self, target: Target) -> Result<Forgiven, ControlError> {
