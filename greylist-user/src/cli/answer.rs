@@ -312,4 +312,7 @@ const OFFENCES: &str = "greygate_offences_total{";
 const STRUCK: &str = "outcome=\"struck\"";
 
 #[cfg(test)]
+pub(super) use tests::daemon as daemon_of_tests;
+
+#[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::args::{Cli, Command, XdpCommand};
 use super::failure::Failure;
 use super::paper::{Paper, wants_colour};
-use super::{answer, check_config, reports, xdp};
+use super::{answer, check_config, reports, top, xdp};
 use crate::admin::{
     self, Answer, CallError, Envelope, Health, OrderedLevel, PunishOrder, Request, WhyQuestion,
 };
@@ -33,6 +33,12 @@ fn obey(cli: &Cli) -> Result<(), Failure> {
         Command::DefaultConfig => Ok(write!(io::stdout(), "{}", config::default_config())?),
         Command::Status { check: false } => ask(cli, &Request::Status),
         Command::Status { check: true } => check_health(cli),
+        Command::Top { every, once } => top::run(&top::Wanted {
+            socket: socket(cli)?,
+            every: *every,
+            once: *once,
+            json: cli.json,
+        }),
         Command::Xdp(XdpCommand::Status) => match ask(cli, &Request::XdpStatus) {
             Err(Failure::Call(no_daemon @ CallError::NoDaemon(_))) => {
                 xdp::status(&file(cli), cli.json, no_daemon)

@@ -13,6 +13,7 @@ mod moment;
 mod paper;
 mod recent;
 mod reports;
+mod top;
 mod why;
 mod xdp;
 

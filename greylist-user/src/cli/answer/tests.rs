@@ -243,7 +243,8 @@ fn on_paper(given: &Answer) -> String {
     paper.into_text()
 }
 
-fn daemon() -> Status {
+/// A daemon with something to tell of everything.
+pub(in crate::cli) fn daemon() -> Status {
     Status {
         version: "0.1.0".to_owned(),
         pid: 7,
