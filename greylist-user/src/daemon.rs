@@ -7,8 +7,10 @@
 //! very end the kernel filter.
 
 mod control;
+mod pulse;
 mod rights;
 mod sentences;
+mod vitals;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -24,7 +26,9 @@ use tokio::sync::mpsc;
 pub use self::rights::Rights;
 
 use self::control::Desk;
+use self::pulse::Pulse;
 use self::sentences::{Ordered, UpheldSentences, in_force};
+use self::vitals::Vitals;
 use crate::admin::{
     self, BoundControl, BoundMetrics, ControlServer, DroppedSyns, MetricsListen, MetricsServer,
 };
@@ -34,7 +38,7 @@ use crate::config::{self, Config};
 use crate::kernel::{self, KernelFilter, Projector};
 use crate::log;
 use crate::milter::{self, Endpoint};
-use crate::policy::{Action, Policy};
+use crate::policy::{Action, Policy, Timestamp};
 use crate::store::{self, Keeper, Store};
 
 /// A running greygate.
@@ -103,15 +107,28 @@ impl Daemon {
             received,
             Arc::clone(&metrics.kernel),
         ));
-        let keeper =
-            Keeper::start(Arc::clone(&store), Arc::clone(&clock)).map_err(DaemonError::Thread)?;
+        let pulse = Arc::new(Pulse::new(
+            Arc::clone(&metrics.milter),
+            Arc::clone(&metrics.store),
+            Arc::clone(&metrics.kernel),
+            now,
+        ));
+        let chore = {
+            let (pulse, limits) = (Arc::clone(&pulse), log.limits());
+            move |now| {
+                pulse.beat(now);
+                limits.tell();
+            }
+        };
+        let keeper = Keeper::start_with(Arc::clone(&store), Arc::clone(&clock), chore)
+            .map_err(DaemonError::Thread)?;
         let milter = opened.milter.serve(
             Arc::clone(&policy),
             Arc::clone(&store) as _,
             Arc::clone(&clock),
             Arc::clone(&metrics.milter),
         )?;
-        let registry = Arc::new(metrics.registered(log));
+        let registry = Arc::new(metrics.registered(log, now));
         let desk = Arc::new(Desk {
             clock,
             dropped_before,
@@ -119,6 +136,7 @@ impl Daemon {
             milter: Arc::clone(&metrics.milter),
             policy: Arc::clone(&policy),
             projector: Arc::clone(&projector),
+            pulse,
             registry: Arc::clone(&registry),
             restored: restored.to_string(),
             sentences,
@@ -299,8 +317,9 @@ struct Metrics {
 }
 
 impl Metrics {
-    fn registered(&self, log: &log::Writer) -> Registry {
+    fn registered(&self, log: &log::Writer, started: Timestamp) -> Registry {
         let mut registry = Registry::with_prefix("greygate");
+        registry.register_collector(Box::new(Vitals { started }));
         log.register(&mut registry);
         self.register(&mut registry);
         registry
@@ -316,9 +335,10 @@ impl Metrics {
 
 /// The sections that differ beyond what a reload can change.
 fn wanting_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    // How addresses are written there is a key of the log's.
+    // How addresses are written there, and which verdicts are, are keys of the log's.
     let milter = milter::Settings {
         addresses: old.milter.addresses,
+        verdicts: old.milter.verdicts,
         ..new.milter.clone()
     };
     [
@@ -351,7 +371,7 @@ mod tests {
 
     use super::*;
 
-    /// All but the counter of lost log lines, which is registered where the log begins. A metric
+    /// All but what is registered with the log and the process, [`BEYOND`]. A metric
     /// with labels is on the page only once it has counted.
     #[test]
     fn manual_of_operations_explains_every_metric_and_no_other() {
@@ -382,13 +402,22 @@ mod tests {
                 "counter" => format!("{name}_total"),
                 _ => name.to_owned(),
             })
-            .chain(["log_lines_lost_total".to_owned()])
+            .chain(BEYOND.map(str::to_owned))
             .collect();
         let unexplained: Vec<_> = shown.difference(&all).collect();
         assert!(unexplained.is_empty(), "{unexplained:?}");
         let invented: Vec<_> = plain.difference(&shown).collect();
         assert!(invented.is_empty(), "{invented:?}");
     }
+
+    /// What is registered where the log begins, and for the process.
+    const BEYOND: [&str; 5] = [
+        "build_info",
+        "log_lines_lost_total",
+        "log_lines_suppressed_total",
+        "resident_memory_bytes",
+        "start_timestamp_seconds",
+    ];
 
     #[test]
     fn rules_need_no_restart_and_what_does_is_named() {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::forget::{Forget, Forgotten};
+use super::list::{ListQuestion, Listing};
 use super::order::Target;
 use super::report::Report;
 use super::request::{Forgiven, Health, Punished, SnapshotWritten, Status, XdpStatus};
@@ -40,8 +42,14 @@ pub trait Control: Send + Sync {
         duration: Duration,
     ) -> Result<Punished, ControlError>;
 
+    /// Removes one record of those that are listed.
+    fn forget(&self, what: &Forget) -> Result<Forgotten, ControlError>;
+
     /// Undoes every sentence that covers the address, or lies in the network.
     fn forgive(&self, target: Target) -> Result<Forgiven, ControlError>;
+
+    /// What is remembered, as a list. One is made at a time; a second waits for the first.
+    fn list(&self, question: &ListQuestion) -> Result<Listing, ControlError>;
 
     /// Hears what became of mail behind greygate.
     fn report(&self, report: &Report) -> Result<(), ControlError>;

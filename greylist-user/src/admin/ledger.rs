@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use super::actions::{Actions, HistoryFacts};
 use super::control::{Control, ControlError};
+use super::forget::{Forget, Forgotten};
 use super::funnel::FunnelFacts;
+use super::list::{ListQuestion, Listing};
 use super::order::Target;
+use super::recent::Recent;
 use super::report::Report;
 use super::request::{Census, Forgiven, Health, Punished, SnapshotWritten, Status, XdpStatus};
 use super::why::{Why, WhyQuestion};
@@ -56,6 +59,7 @@ impl Control for Ledger {
             actions: Actions::default(),
             history: HistoryFacts::default(),
             funnel: FunnelFacts::default(),
+            recent: Recent::default(),
             store: Census::default(),
             xdp: self.xdp_status().filter,
             counters: BTreeMap::new(),
@@ -77,6 +81,13 @@ impl Control for Ledger {
             client: question.address.to_string(),
             ..Why::default()
         }
+    }
+
+    fn list(&self, question: &ListQuestion) -> Result<Listing, ControlError> {
+        Ok(Listing {
+            matched: question.rows() as u64,
+            ..Listing::default()
+        })
     }
 
     fn report(&self, report: &Report) -> Result<(), ControlError> {
@@ -109,6 +120,11 @@ impl Control for Ledger {
             level: level.to_owned(),
             ..Punished::default()
         })
+    }
+
+    fn forget(&self, what: &Forget) -> Result<Forgotten, ControlError> {
+        self.note(format!("forget {}", what.subject()));
+        Ok(Forgotten::default())
     }
 
     fn forgive(&self, target: Target) -> Result<Forgiven, ControlError> {

@@ -1,4 +1,5 @@
-//! The metrics endpoint: `/metrics` in Prometheus' text form, and `/health`.
+//! The metrics endpoint: `/metrics` in Prometheus' text form, `/health` for people and `/healthz` for
+//! programs, and `/livez`, which answers as long as the process does.
 //!
 //! A thread of its own with bounded connections and time. No label holds an address, a domain or
 //! a HELO argument, so that what strangers send cannot grow the page.
@@ -19,6 +20,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
+use serde::Serialize;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -61,7 +63,11 @@ impl BoundMetrics {
         metrics: Arc<Metrics>,
     ) -> Result<MetricsServer, MetricsError> {
         let Self { address, listener } = self;
-        let page = Arc::new(Page { registry, control });
+        let page = Arc::new(Page {
+            registry,
+            control,
+            metrics: Arc::clone(&metrics),
+        });
         let door = Door::open(
             "metrics",
             metrics,
@@ -129,6 +135,7 @@ async fn serve(stream: TcpStream, page: Arc<Page>) {
 struct Page {
     registry: Arc<Registry>,
     control: Arc<dyn Control>,
+    metrics: Arc<Metrics>,
 }
 
 impl Page {
@@ -142,11 +149,19 @@ impl Page {
         match request.uri().path() {
             "/metrics" => self.metrics(),
             "/health" => self.health(),
-            _ => text(StatusCode::NOT_FOUND, "there are /metrics and /health\n"),
+            "/healthz" => self.healthz(),
+            // Whoever reads this has proved it.
+            "/livez" => text(StatusCode::OK, "ok\n"),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "there are /metrics, /health, /healthz and /livez\n",
+            ),
         }
     }
 
     fn metrics(&self) -> Response<Full<Bytes>> {
+        let complaints = self.control.health().complaints.len();
+        self.metrics.complaints(complaints);
         let mut page = String::new();
         if encode(&mut page, &self.registry).is_err() {
             return text(
@@ -170,6 +185,31 @@ impl Page {
             text(StatusCode::SERVICE_UNAVAILABLE, complaints)
         }
     }
+
+    /// The same for programs, as JSON.
+    fn healthz(&self) -> Response<Full<Bytes>> {
+        let health = self.control.health();
+        let told = Told {
+            healthy: health.is_good(),
+            complaints: &health.complaints,
+        };
+        let status = match told.healthy {
+            true => StatusCode::OK,
+            false => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let body = serde_json::to_string(&told).expect("it is plain data") + "\n";
+        let mut response = text(status, body);
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(CONTENT_TYPE, json);
+        response
+    }
+}
+
+/// What `/healthz` says.
+#[derive(Serialize)]
+struct Told<'a> {
+    healthy: bool,
+    complaints: &'a [String],
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

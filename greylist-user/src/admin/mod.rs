@@ -13,11 +13,14 @@ mod client;
 mod control;
 mod count;
 mod door;
+mod forget;
 mod funnel;
 #[cfg(test)]
 mod ledger;
+mod list;
 mod metrics;
 mod order;
+mod recent;
 mod report;
 mod request;
 mod settings;
@@ -28,11 +31,17 @@ pub use actions::{Actions, HistoryFacts};
 pub use client::{CallError, call};
 pub use control::{Control, ControlError};
 pub use count::Metrics;
+pub use forget::{Forget, Forgotten, Removed, TrustOf};
 pub use funnel::{
     Amount, DroppedSyns, FateFact, FunnelCounts, FunnelFacts, GivenUp, KernelRefusals, Share,
 };
+pub use list::{
+    ClientRow, FingerprintRow, InvalidList, ListOrder, ListQuestion, ListRows, ListTable, Listing,
+    PendingRow, SentenceRow, TrustedRow, UnknownOrder,
+};
 pub use metrics::{BoundMetrics, MetricsError, MetricsServer, counts};
 pub use order::{InvalidTarget, OrderedLevel, Refusal, Target};
+pub use recent::{LatencyFacts, Recent};
 pub use report::{InvalidReport, Report, Reported};
 pub use request::{
     Answer, Census, Forgiven, Health, PunishOrder, Punished, Request, SentenceLine,

@@ -9,8 +9,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::actions::{Actions, HistoryFacts};
+use super::forget::{Forget, Forgotten};
 use super::funnel::FunnelFacts;
+use super::list::{ListQuestion, Listing};
 use super::order::{OrderedLevel, Target};
+use super::recent::Recent;
 use super::report::{Report, Reported};
 use super::why::{Why, WhyQuestion};
 use crate::kernel::FilterStatus;
@@ -20,11 +23,18 @@ use crate::policy::{Sentence, Timestamp};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
+    /// Forget one record.
+    Forget {
+        /// Which.
+        what: Forget,
+    },
     /// Undo every sentence that covers an address, or that lies in a network.
     Forgive {
         /// Who.
         target: Target,
     },
+    /// What is remembered, as a list.
+    List(Box<ListQuestion>),
     /// Sentence a client.
     Punish(PunishOrder),
     /// Hear what became of mail behind greygate.
@@ -43,26 +53,33 @@ impl Request {
     /// Whether answering it changes anything, so that rights are needed.
     pub fn is_change(&self) -> bool {
         match self {
-            Self::Forgive { .. } | Self::Punish(_) | Self::Report(_) | Self::Snapshot => true,
-            Self::Status | Self::Why(_) | Self::XdpStatus => false,
+            Self::Forget { .. }
+            | Self::Forgive { .. }
+            | Self::Punish(_)
+            | Self::Report(_)
+            | Self::Snapshot => true,
+            Self::List(_) | Self::Status | Self::Why(_) | Self::XdpStatus => false,
         }
     }
 
     /// Whom it is about; empty when it is about nobody.
     pub(super) fn client(&self) -> String {
         match self {
+            Self::Forget { what } => what.subject(),
             Self::Forgive { target } => target.to_string(),
             Self::Punish(order) => order.target.to_string(),
             Self::Report(report) => report.address().to_string(),
             Self::Why(question) => question.address.to_string(),
-            Self::Snapshot | Self::Status | Self::XdpStatus => String::new(),
+            Self::List(_) | Self::Snapshot | Self::Status | Self::XdpStatus => String::new(),
         }
     }
 
     /// The word for it in log and metric.
     pub(super) fn word(&self) -> &'static str {
         match self {
+            Self::Forget { .. } => "forget",
             Self::Forgive { .. } => "forgive",
+            Self::List(_) => "list",
             Self::Punish(_) => "punish",
             Self::Report(report) => report.word(),
             Self::Snapshot => "snapshot",
@@ -100,8 +117,12 @@ pub enum Answer {
         /// Why.
         why: String,
     },
+    /// To [`Request::Forget`].
+    Forgotten(Forgotten),
     /// To [`Request::Forgive`].
     Forgiven(Forgiven),
+    /// To [`Request::List`].
+    List(Box<Listing>),
     /// To [`Request::Punish`].
     Punished(Punished),
     /// It was not tried: not understood, not permitted, or not allowed by the rules.
@@ -174,6 +195,9 @@ pub struct Status {
     /// What became of mail.
     #[serde(default)]
     pub funnel: FunnelFacts,
+    /// What happened in the last minute.
+    #[serde(default)]
+    pub recent: Recent,
     /// What the store holds.
     pub store: Census,
     /// How the kernel filter is.

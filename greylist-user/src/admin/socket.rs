@@ -24,6 +24,7 @@ use super::door::Door;
 use super::report::Reported;
 use super::request::{Answer, REFUSED, Request};
 use super::settings::Settings;
+use crate::log::STRANGERS;
 use crate::socket_file::{Named, Obstacle, SocketFile};
 
 /// The running control socket. Dropping it, or [`ControlServer::stop`], closes and removes it.
@@ -194,7 +195,7 @@ fn answer(line: &[u8], uid: u32, control: &dyn Control, metrics: &Metrics) -> An
     let word = request.word();
     if request.is_change() && !may_change(uid) {
         metrics.asked(word, REFUSED);
-        tracing::warn!(uid, request = word, "unpermitted");
+        tracing::warn!(name: "unpermitted", target: STRANGERS, uid, request = word, "unpermitted");
         return refused("only root and the daemon's own user may change anything");
     }
     let answer = obey(&request, control);
@@ -222,7 +223,14 @@ fn obey(request: &Request, control: &dyn Control) -> Answer {
         Request::Status => return Answer::Status(Box::new(control.status())),
         Request::Why(question) => return Answer::Why(Box::new(control.why(question))),
         Request::XdpStatus => return Answer::XdpStatus(control.xdp_status()),
+        Request::Forget { what } => control.forget(what).map(Answer::Forgotten),
         Request::Forgive { target } => control.forgive(*target).map(Answer::Forgiven),
+        Request::List(question) => match question.check() {
+            Ok(()) => control
+                .list(question)
+                .map(|listing| Answer::List(Box::new(listing))),
+            Err(invalid) => return refused(invalid.to_string()),
+        },
         Request::Report(report) => match report.check() {
             Ok(()) => control
                 .report(report)

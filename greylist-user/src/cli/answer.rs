@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::funnel::funnel;
 use super::paper::{Paper, number};
+use super::recent::recent;
 use super::why;
 use crate::admin::{Answer, Forgiven, Health, HistoryFacts, SentenceLine, Status, XdpStatus};
 use crate::config::format_duration;
@@ -42,6 +43,7 @@ pub(super) fn show(answer: &Answer, paper: &mut Paper) {
             ));
         }
         Answer::Forgiven(answer) => forgiven(answer, paper),
+        Answer::Forgotten(_) | Answer::List(_) => {}
         Answer::Snapshot(answer) => paper.line(format_args!(
             "{} records in {} ({} bytes, {} ms)",
             number(answer.records),
@@ -81,6 +83,7 @@ fn status(status: &Status, paper: &mut Paper) {
         seconds(status.uptime)
     ));
     health(&status.health, paper);
+    recent(&status.recent, paper);
     paper.row("milter", status.endpoints.join(", "));
     // The daemon may be an older one, and not tell.
     if !status.mode.is_empty() {
@@ -128,6 +131,7 @@ fn status(status: &Status, paper: &mut Paper) {
     paper.row("restored", &store.restored);
     filter(&status.xdp, paper);
     funnel(&status.funnel, paper);
+    paper.fold(TERMINAL);
     counters(&status.counters, paper);
 }
 
@@ -186,7 +190,7 @@ fn strikes(counters: &BTreeMap<String, u64>) -> u64 {
         .sum()
 }
 
-/// Those that have counted anything; `--json` and the metrics endpoint have them all.
+/// Those that have counted anything, which is seldom short enough for a narrow terminal; `--json` and the metrics endpoint have them all.
 fn counters(counters: &BTreeMap<String, u64>, paper: &mut Paper) {
     let rows: Vec<_> = counters
         .iter()
@@ -300,9 +304,15 @@ const ENFORCE: &str = Action::Enforce.as_str();
 const OBSERVE: &str = Action::Observe.as_str();
 const ENVELOPE: &str = Mode::Envelope.as_str();
 
+/// Columns of the narrowest terminal in use.
+const TERMINAL: usize = 80;
+
 /// The metric of offences, and the label of those that became strikes.
 const OFFENCES: &str = "greygate_offences_total{";
 const STRUCK: &str = "outcome=\"struck\"";
+
+#[cfg(test)]
+pub(super) use tests::daemon as daemon_of_tests;
 
 #[cfg(test)]
 mod tests;

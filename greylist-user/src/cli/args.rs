@@ -53,7 +53,23 @@ pub enum Command {
 
     /// Say how the daemon is: its mode, what is enforced, how full it is, what it counted
     #[command(after_help = STATUS_EXAMPLES)]
-    Status,
+    Status {
+        /// Say only what wants an operator, and exit with 1 if anything does
+        #[arg(long)]
+        check: bool,
+    },
+
+    /// Watch the daemon live: rates, latencies, the worst clients, the sentences with most drops
+    #[command(after_help = TOP_EXAMPLES)]
+    Top {
+        /// How often to ask, such as 1s or 500ms
+        #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval)]
+        every: Duration,
+
+        /// Print one screen as text, and end; with --json one document
+        #[arg(long)]
+        once: bool,
+    },
 
     /// Look at the kernel filter, or switch it by hand
     #[command(subcommand)]
@@ -183,6 +199,17 @@ pub enum XdpCommand {
     Panic,
 }
 
+/// Asking more often than ten times a second shows nothing more.
+fn interval(text: &str) -> Result<Duration, String> {
+    match parse_duration(text) {
+        Ok(every) if every < Duration::from_millis(100) || every > Duration::from_hours(1) => {
+            Err("it is asked every 100ms to 1h".to_owned())
+        }
+        Ok(every) => Ok(every),
+        Err(invalid) => Err(invalid.to_string()),
+    }
+}
+
 fn duration(text: &str) -> Result<Duration, InvalidDuration> {
     parse_duration(text)
 }
@@ -217,11 +244,22 @@ Example:
   greygate default-config > /etc/greygate/greygate.toml";
 
 const STATUS_EXAMPLES: &str = "\
-Exits with 1 when no daemon answers.
+Exits with 0 when the daemon answers, whatever it says, and with 1 when none does. With --check also
+with 1 when anything wants an operator.
 
 Examples:
   greygate status
+  greygate status --check || mail-the-operator
   greygate status --json | jq .store.tuples";
+
+const TOP_EXAMPLES: &str = "\
+q quits, p pauses, s sorts the sentences, ? helps. A daemon that is gone is asked again until it is back.
+
+Examples:
+  greygate top
+  greygate top --every 5s
+  greygate top --once
+  greygate top --json | jq --unbuffered .status.recent";
 
 const PUNISH_EXAMPLES: &str = "\
 Examples:

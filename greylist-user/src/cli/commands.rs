@@ -7,8 +7,10 @@ use std::time::Duration;
 use super::args::{Cli, Command, XdpCommand};
 use super::failure::Failure;
 use super::paper::{Paper, wants_colour};
-use super::{answer, check_config, reports, xdp};
-use crate::admin::{self, CallError, Envelope, OrderedLevel, PunishOrder, Request, WhyQuestion};
+use super::{answer, check_config, reports, top, xdp};
+use crate::admin::{
+    self, Answer, CallError, Envelope, Health, OrderedLevel, PunishOrder, Request, WhyQuestion,
+};
 use crate::config::{self, DEFAULT_FILE};
 use crate::daemon;
 
@@ -29,7 +31,14 @@ fn obey(cli: &Cli) -> Result<(), Failure> {
             check_config::run(cli, &named.clone().unwrap_or_else(|| file(cli)))
         }
         Command::DefaultConfig => Ok(write!(io::stdout(), "{}", config::default_config())?),
-        Command::Status => ask(cli, &Request::Status),
+        Command::Status { check: false } => ask(cli, &Request::Status),
+        Command::Status { check: true } => check_health(cli),
+        Command::Top { every, once } => top::run(&top::Wanted {
+            socket: socket(cli)?,
+            every: *every,
+            once: *once,
+            json: cli.json,
+        }),
         Command::Xdp(XdpCommand::Status) => match ask(cli, &Request::XdpStatus) {
             Err(Failure::Call(no_daemon @ CallError::NoDaemon(_))) => {
                 xdp::status(&file(cli), cli.json, no_daemon)
@@ -100,6 +109,22 @@ fn ask(cli: &Cli, request: &Request) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Whether the daemon answers and nothing wants an operator.
+fn check_health(cli: &Cli) -> Result<(), Failure> {
+    let health = match admin::call(&socket(cli)?, &Request::Status)? {
+        Answer::Status(status) => status.health,
+        _ => Health::default(),
+    };
+    if cli.json {
+        let json = serde_json::to_string(&health).expect("it is plain data");
+        writeln!(io::stdout(), "{json}")?;
+    }
+    if health.is_good() {
+        return Ok(());
+    }
+    Err(Failure::Unhealthy(health.complaints.join("; ")))
+}
+
 fn file(cli: &Cli) -> PathBuf {
     cli.config
         .clone()
@@ -128,7 +153,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::admin::{Answer, SentenceLine, XdpStatus, call};
+    use crate::admin::{SentenceLine, XdpStatus, call};
     use crate::clock::SystemClock;
     use crate::daemon::{Daemon, Rights};
     use crate::log;
@@ -294,7 +319,7 @@ mod tests {
             config: Some(file),
             socket: None,
             json: false,
-            command: Command::Status,
+            command: Command::Status { check: false },
         };
         let found = socket(&cli).expect("the file is legal");
         assert_eq!(found, Path::new("/run/elsewhere.sock"));

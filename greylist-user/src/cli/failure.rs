@@ -22,6 +22,14 @@ pub enum Failure {
     /// What was asked for failed.
     #[error(transparent)]
     Failed(Box<dyn Error + Send + Sync>),
+    /// What draws on a terminal has none.
+    #[error(
+        "standard output is no terminal to draw on; `greygate top --once` prints one screen, and `greygate top --json` a document each time"
+    )]
+    NoTerminal,
+    /// Something wants an operator.
+    #[error("{0}")]
+    Unhealthy(String),
     /// The filter was tried out, and nobody confirmed it.
     #[error("{0}: the filter is detached again, and nothing is left of it")]
     Unconfirmed(String),
@@ -39,7 +47,7 @@ impl Failure {
     /// 2 for what the operator must write differently, 1 for everything else.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Config(_) => 2,
+            Self::Config(_) | Self::NoTerminal => 2,
             _ => 1,
         })
     }

@@ -31,6 +31,20 @@ pub(super) fn funnel(funnel: &FunnelFacts, paper: &mut Paper) {
             paper.row(word, place(funnel, word, amount));
         }
     }
+    let observed = funnel
+        .fates
+        .iter()
+        .find(|it| it.fate == "passed" && it.by == "observed");
+    if let Some(observed) = observed.filter(|it| it.messages > 0) {
+        paper.row(
+            "observed",
+            format_args!(
+                "{} ({}) of them passed only since greylisting observes: they would have been deferred",
+                number(observed.messages),
+                percent(observed.messages, seen.messages)
+            ),
+        );
+    }
     if seen.messages > 0 {
         paper.row("analysed", reach(*passed, *seen));
     }

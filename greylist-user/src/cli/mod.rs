@@ -11,7 +11,9 @@ mod failure;
 mod funnel;
 mod moment;
 mod paper;
+mod recent;
 mod reports;
+mod top;
 mod why;
 mod xdp;
 

@@ -50,6 +50,13 @@ impl Paper {
         }
     }
 
+    /// Breaks what was written so far, where a line is longer than `columns`, at a blank; what follows
+    /// stands under the values.
+    pub(super) fn fold(&mut self, columns: usize) {
+        let lines = self.text.lines().map(|line| folded(line, columns));
+        self.text = lines.collect();
+    }
+
     pub(super) fn good(&self, text: &str) -> Painted {
         self.paint(GREEN, text)
     }
@@ -104,6 +111,35 @@ pub(super) fn number(value: u64) -> String {
     grouped
 }
 
+/// The line, and its end, in as many lines as it needs.
+fn folded(line: &str, columns: usize) -> String {
+    let mut text = String::new();
+    let mut used = 0;
+    for (index, word) in line.split(' ').enumerate() {
+        let width = visible(word);
+        if index > 0 && used > LABEL + 2 && used + 1 + width > columns {
+            text.truncate(text.trim_end().len());
+            write!(text, "\n{:1$}", "", LABEL + 2).expect(CANNOT_FAIL);
+            used = LABEL + 2;
+        } else if index > 0 {
+            text.push(' ');
+            used += 1;
+        }
+        text.push_str(word);
+        used += width;
+    }
+    text.push('\n');
+    text
+}
+
+/// How many columns a text takes, its colours being none.
+fn visible(text: &str) -> usize {
+    let mut parts = text.split('\x1b');
+    let first = parts.next().map_or(0, |it| it.chars().count());
+    let coloured = parts.map(|it| it.split_once('m').map_or(0, |(_, it)| it.chars().count()));
+    first + coloured.sum::<usize>()
+}
+
 fn aligned(cells: &[impl AsRef<str>], widths: &[usize]) -> String {
     let mut line = String::new();
     for (cell, width) in cells.iter().zip(widths) {
@@ -148,6 +184,28 @@ mod tests {
             Paper::new(true).bad("full").to_string(),
             "\x1b[31mfull\x1b[0m"
         );
+    }
+
+    #[test]
+    fn long_rows_are_folded_at_blanks_whatever_their_colour() {
+        for colour in [false, true] {
+            let mut paper = Paper::new(colour);
+            let long = paper
+                .bad("one two three four five six seven eight nine ten eleven twelve thirteen")
+                .to_string();
+            paper.row("health", long);
+            paper.row("kernel", "short");
+            paper.fold(40);
+            let text = paper.into_text();
+            assert!(text.lines().all(|line| visible(line) <= 40), "{text}");
+            let lines: Vec<_> = text.lines().collect();
+            assert_eq!(
+                visible(lines[0]),
+                "health        one two three four five".len()
+            );
+            assert!(lines[1].starts_with("              six"), "{text}");
+            assert!(text.ends_with("short\n"), "{text}");
+        }
     }
 
     #[test]

@@ -431,13 +431,37 @@ impl Config {
         v.key(
             "level",
             &mut self.log.level,
-            "\"error\", \"warn\", \"info\", \"debug\" (every attempt) or \"trace\".",
+            "\"error\", \"warn\", \"info\", \"debug\" or \"trace\".",
         );
         v.key(
             "addresses",
             &mut self.log.addresses,
             "How much of a mail address is written: \"full\", so that a question about a mail can \
              be answered; \"domain\"; or \"hash\", which only tells that two are the same.",
+        );
+        v.key(
+            "to",
+            &mut self.log.to,
+            "\"stderr\", which systemd hands to the journal too; or \"journal\", the journal's own \
+             socket, so that each value is a field that journalctl can search.",
+        );
+        v.key(
+            "format",
+            &mut self.log.format,
+            "\"text\", a word and key=value; or \"json\", one object a line for programs.",
+        );
+        v.key(
+            "verdicts",
+            &mut self.log.verdicts,
+            "Which verdicts are a line at level info: \"all\", one for each recipient, so that any \
+             question about a mail can be answered; \"passed\", what passed after it had waited; or \
+             \"none\". A refusal is always one.",
+        );
+        v.key(
+            "rate",
+            &mut self.log.rate,
+            "Lines a second of one word that strangers can cause, and five seconds' worth at once, so \
+             that no flood fills the disk; what is left out is counted. 0 is no limit.",
         );
     }
 }

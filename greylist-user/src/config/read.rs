@@ -44,6 +44,7 @@ fn settings(path: &Path, bytes: &[u8], around: Around) -> Result<Config, ConfigE
         config.store.seed_file = config.store.directory.join("seed");
     }
     config.milter.addresses = config.log.addresses;
+    config.milter.verdicts = config.log.verdicts;
     follow_window(&mut config, &document);
     lists::compile(&mut config, &mut document, around == Around::Looked);
     check::across_keys(&config, &mut document);

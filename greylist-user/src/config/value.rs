@@ -15,7 +15,7 @@ use super::duration;
 use super::model::{Each, Greylisted, NoRetry, Switch};
 use crate::admin::MetricsListen;
 use crate::kernel::Mode;
-use crate::log::{Addresses, Level};
+use crate::log::{self, Addresses, Destination, Level, Verdicts};
 use crate::milter::{Endpoint, HeaderName, HeaderOn, RefusalText, ReplyText};
 use crate::policy::{self, Action, AddressPattern, ContentTrust, Entry, Refusing};
 
@@ -337,6 +337,8 @@ words! {
     Action { "enforce" => Action::Enforce, "observe" => Action::Observe }
     Addresses { "full" => Addresses::Full, "domain" => Addresses::Domain, "hash" => Addresses::Hash }
     ContentTrust { "domain" => ContentTrust::Domain, "address" => ContentTrust::Address, "off" => ContentTrust::Off }
+    Destination { "stderr" => Destination::Stderr, "journal" => Destination::Journal }
+    log::Format { "text" => log::Format::Text, "json" => log::Format::Json }
     policy::Mode { "envelope" => policy::Mode::Envelope, "content" => policy::Mode::Content, "hybrid" => policy::Mode::Hybrid }
     Greylisted { "all" => Greylisted::All, "listed" => Greylisted::Listed }
     HeaderOn { "delayed" => HeaderOn::Delayed, "passed" => HeaderOn::Passed }
@@ -349,6 +351,7 @@ words! {
         "trace" => Level::Trace,
     }
     Switch { "on" => Switch::On, "off" => Switch::Off }
+    Verdicts { "all" => Verdicts::All, "passed" => Verdicts::Passed, "none" => Verdicts::None }
     Refusing { "observe" => Refusing::Observe, "defer" => Refusing::Defer, "reject" => Refusing::Reject }
     Mode {
         "native-preferred" => Mode::NativePreferred,

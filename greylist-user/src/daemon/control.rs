@@ -8,11 +8,12 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use prometheus_client::registry::Registry;
 
+use super::pulse::Pulse;
 use super::sentences::UpheldSentences;
 use crate::admin::{
-    self, Actions, Census, Control, ControlError, DroppedSyns, Forgiven, FunnelCounts, FunnelFacts,
-    Health, HistoryFacts, KernelEntry, KernelFacts, Punished, Report, SnapshotWritten, Status,
-    Target, Why, WhyQuestion, XdpStatus,
+    self, Actions, Census, Control, ControlError, DroppedSyns, Forget, Forgiven, Forgotten,
+    FunnelCounts, FunnelFacts, Health, HistoryFacts, KernelEntry, KernelFacts, ListQuestion,
+    Listing, Punished, Report, SnapshotWritten, Status, Target, Why, WhyQuestion, XdpStatus,
 };
 use crate::chain::chain;
 use crate::clock::Clock;
@@ -34,6 +35,7 @@ pub(super) struct Desk {
     pub(super) milter: Arc<milter::Metrics>,
     pub(super) policy: Arc<ArcSwap<Policy>>,
     pub(super) projector: Arc<Projector>,
+    pub(super) pulse: Arc<Pulse>,
     pub(super) registry: Arc<Registry>,
     pub(super) restored: String,
     pub(super) sentences: Arc<UpheldSentences>,
@@ -62,6 +64,7 @@ impl Control for Desk {
             actions: self.actions(&policy),
             history: HistoryFacts::of(self.store.history(), &policy, now),
             funnel: self.funnel(),
+            recent: self.pulse.recent(now),
             store: self.census(now),
             xdp: self.projector.status(),
             counters: admin::counts(&self.registry),
@@ -222,6 +225,14 @@ impl Control for Desk {
                 None => spared.take(SPARED).map(ToString::to_string).collect(),
             },
         })
+    }
+
+    fn forget(&self, _what: &Forget) -> Result<Forgotten, ControlError> {
+        Err(ControlError("not yet".to_owned()))
+    }
+
+    fn list(&self, _question: &ListQuestion) -> Result<Listing, ControlError> {
+        Err(ControlError("not yet".to_owned()))
     }
 
     fn forgive(&self, target: Target) -> Result<Forgiven, ControlError> {

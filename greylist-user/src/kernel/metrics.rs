@@ -22,6 +22,10 @@ pub struct Metrics {
     allowed_crowded_out: Gauge<u64, AtomicU64>,
     attached: Family<Attached, Gauge<u64, AtomicU64>>,
     pinned: Family<Interface, Gauge<u64, AtomicU64>>,
+    /// SYNs dropped, as the filter told of them last.
+    dropped: AtomicU64,
+    /// Sentences that were found missing or unexpected in a table that had been left right.
+    pub(super) drifted: Counter,
     /// Sentences for which the kernel's table has no room.
     pub(super) crowded_out: Gauge<u64, AtomicU64>,
     /// Entries that a reconciliation found missing, wrong or too much.
@@ -101,6 +105,11 @@ impl Metrics {
             self.crowded_out.clone(),
         );
         registry.register(
+            "drifted",
+            "Sentences found missing or unexpected in a kernel table that had been left right: somebody else writes to it",
+            self.drifted.clone(),
+        );
+        registry.register(
             "repaired",
             "Changes that reconciliation made to the kernel's table",
             self.repaired.clone(),
@@ -112,6 +121,11 @@ impl Metrics {
         );
     }
 
+    /// SYNs dropped since the maps were made, as of some seconds ago.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
     /// Takes over what the filter says of itself.
     pub(super) fn follow(&self, status: &FilterStatus) {
         self.attached.clear();
@@ -119,6 +133,7 @@ impl Metrics {
         let FilterStatus::On(status) = status else {
             return;
         };
+        self.dropped.store(status.drops, Ordering::Relaxed);
         for counter in abi::Counter::ALL {
             let reason = Reason {
                 reason: counter.name(),

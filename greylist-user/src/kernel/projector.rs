@@ -273,7 +273,7 @@ impl Work {
         // An effect that waits explains a difference, and so does somebody who was crowded out.
         let crowded = plan.crowded_out > 0 || self.metrics.crowded_out.get() > 0;
         if self.settled && !crowded && effects.is_empty() {
-            note_drift(&plan);
+            self.note_drift(&plan);
         }
         self.note_crowding(plan.crowded_out, capacity);
         let mut outcome = allowed;
@@ -296,20 +296,21 @@ impl Work {
         }
     }
 
+    /// A table that was left as the store has it stays so, but for what lapses.
+    fn note_drift(&self, plan: &Plan) {
+        let (missing, unexpected) = (plan.missing, plan.unexpected);
+        if missing > 0 || unexpected > 0 {
+            self.metrics.drifted.inc_by((missing + unexpected) as u64);
+            tracing::warn!(missing, unexpected, "drifted");
+        }
+    }
+
     /// Counts each failure, and logs the first in a row.
     fn report(&self, error: &FilterError) {
         self.metrics.failures.inc();
         if !self.backoff.is_failing() {
             tracing::warn!(why = error.chain(), "unreconciled");
         }
-    }
-}
-
-/// A table that was left as the store has it stays so, but for what lapses.
-fn note_drift(plan: &Plan) {
-    let (missing, unexpected) = (plan.missing, plan.unexpected);
-    if missing > 0 || unexpected > 0 {
-        tracing::warn!(missing, unexpected, "drifted");
     }
 }
 

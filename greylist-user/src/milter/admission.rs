@@ -13,6 +13,7 @@ use std::{
 use ipnet::IpNet;
 use nix::unistd::{Uid, User};
 
+use crate::log::STRANGERS;
 use crate::policy::Origin;
 
 use super::{complaint::Complaint, endpoint::Endpoint, metrics::Metrics, settings::Settings};
@@ -103,7 +104,7 @@ impl Admission {
             // A full house has been told of by its alarm.
             let is_stranger = matches!(refusal, Refusal::Peer | Refusal::User);
             if is_stranger && self.complaint.is_due() {
-                tracing::info!(%peer, reason, "refused");
+                tracing::info!(name: "refused", target: STRANGERS, %peer, reason, "refused");
             } else {
                 tracing::debug!(%peer, reason, "refused");
             }
@@ -224,7 +225,7 @@ impl Places {
         let open = self.open;
         if !self.is_alarmed && u64::from(open) * 10 >= u64::from(cap) * 8 {
             self.is_alarmed = true;
-            tracing::warn!(%peer, open, cap, "connections-near-cap");
+            tracing::warn!(name: "connections-near-cap", target: STRANGERS, %peer, open, cap, "connections-near-cap");
         }
     }
 
@@ -234,7 +235,7 @@ impl Places {
         let open = self.open;
         if self.is_alarmed && u64::from(open) * 10 < u64::from(cap) * 6 {
             self.is_alarmed = false;
-            tracing::info!(%peer, open, cap, "connections-calm");
+            tracing::info!(name: "connections-calm", target: STRANGERS, %peer, open, cap, "connections-calm");
         }
     }
 }

@@ -35,6 +35,7 @@ use crate::{
 
 use super::{
     frame::{BegunBody, CONTENT_LIMIT, Frame, FrameError, HEADER_LENGTH},
+    latency::{Latency, Turn},
     session::{Next, Session, SessionError},
 };
 
@@ -56,8 +57,12 @@ pub(super) struct Connection<S> {
     since: Instant,
     /// The question that stands in the way of everything else; a box, since most sessions ask none.
     asking: Option<Box<Asking>>,
+    /// When the turn began of which the answer waits, for a question or for the peer to take it, if it
+    /// has a verdict.
+    deciding: Option<Instant>,
     /// Told to whoever drains.
     is_idle: Arc<AtomicBool>,
+    latency: Latency,
 }
 
 /// How long a connection may take.
@@ -132,6 +137,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         clock: Arc<dyn Clock>,
         limits: Limits,
         is_idle: Arc<AtomicBool>,
+        latency: Latency,
     ) -> Self {
         Self {
             stream,
@@ -144,7 +150,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             wait: Wait::Frame,
             since: Instant::now(),
             asking: None,
+            deciding: None,
             is_idle,
+            latency,
         }
     }
 
@@ -186,8 +194,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         SCRATCH.with_borrow_mut(|scratch| {
             if let Some(evidence) = evidence {
                 scratch.output.clear();
+                let begun = self.deciding.take().unwrap_or_else(Instant::now);
                 let answered = self.go_on(evidence, &mut scratch.output);
                 let written = self.write(cx, &scratch.output);
+                self.note_turn(begun, Turn::Waited);
                 scratch.output.shrink_to(SCRATCH_LENGTH);
                 return Poll::Ready(answered.and(written));
             }
@@ -198,8 +208,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return Poll::Ready(Err(End::Eof));
             }
             scratch.output.clear();
+            let begun = Instant::now();
             let answered = self.answer(read, &mut scratch.output);
             let written = self.write(cx, &scratch.output);
+            self.note_turn(begun, Turn::AtOnce);
             scratch.output.shrink_to(SCRATCH_LENGTH);
             Poll::Ready(answered.and(written))
         })
@@ -323,6 +335,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
+    /// Counts a turn that had a verdict, once its answer is written.
+    fn note_turn(&mut self, begun: Instant, turn: Turn) {
+        if self.asking.is_some() {
+            self.deciding = Some(begun);
+        } else if self.session.has_decided() {
+            if self.unsent.is_empty() {
+                self.latency.count(turn, begun.elapsed());
+            } else {
+                self.deciding = Some(begun);
+            }
+        }
+    }
+
     /// Nothing is read from a peer that does not read.
     fn poll_unsent(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), End>> {
         let write = Pin::new(&mut self.stream).poll_write(cx, &self.unsent);
@@ -333,6 +358,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.unsent.drain(..written);
         if self.unsent.is_empty() {
             self.unsent = Vec::new();
+            if self.asking.is_none()
+                && let Some(begun) = self.deciding.take()
+            {
+                self.latency.count(Turn::Waited, begun.elapsed());
+            }
             self.wait_for(self.between_writes());
         }
         Poll::Ready(Ok(()))

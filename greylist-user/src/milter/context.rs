@@ -22,7 +22,7 @@ pub struct Context {
     pub(super) header: Option<HeaderName>,
     pub(super) header_on: HeaderOn,
     pub(super) host: String,
-    pub(super) addresses: log::Addresses,
+    pub(super) telling: log::Telling,
     pub(super) servers: Servers,
 }
 
@@ -46,7 +46,10 @@ impl Context {
             header: settings.header.clone(),
             header_on: settings.header_on,
             host,
-            addresses: settings.addresses,
+            telling: log::Telling {
+                addresses: settings.addresses,
+                verdicts: settings.verdicts,
+            },
             servers: Servers::default(),
         }
     }

@@ -5,10 +5,11 @@
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::Registry,
+    registry::{Registry, Unit},
 };
 
 use super::funnel::Funnel;
+use super::latency::Latency;
 
 /// Counters and gauges of the milter.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +31,8 @@ pub struct Metrics {
     pub ended: Family<Reason, Counter>,
     /// What became of each message.
     pub funnel: Funnel,
+    /// How long turns with a verdict took.
+    pub latency: Latency,
     /// Headers added to messages that passed.
     pub headers_added: Counter,
     /// Probe sessions that went away before DATA, and so count for nothing.
@@ -69,6 +72,7 @@ impl Metrics {
             deferrals,
             ended,
             funnel,
+            latency,
             headers_added,
             probes_quit,
             questions,
@@ -83,8 +87,16 @@ impl Metrics {
             turned_away,
         } = self.clone();
         let registry = registry.sub_registry_with_prefix("milter");
-        registry.register("accept_errors", "Errors of accept(2)", accept_errors);
-        registry.register("connections", "Connections served", connections);
+        registry.register(
+            "accept_errors",
+            "Errors of accept(2) at the milter's listeners",
+            accept_errors,
+        );
+        registry.register(
+            "connections",
+            "Milter connections served, one for each SMTP session",
+            connections,
+        );
         registry.register("connections_open", "Connections open now", connections_open);
         registry.register(
             "connections_limit",
@@ -95,6 +107,12 @@ impl Metrics {
         registry.register("deferrals", "Deferrals told, by stage", deferrals.by_stage);
         registry.register("ended", "Connections ended, by reason", ended);
         funnel.register(registry);
+        registry.register_with_unit(
+            "verdict",
+            "Time from a frame that wants a verdict, whole, to its answer, written; `waited`: the MTA did not take it at once",
+            Unit::Seconds,
+            latency,
+        );
         registry.register("headers_added", "Headers added", headers_added);
         registry.register(
             "probes_quit",
@@ -133,10 +151,14 @@ impl Metrics {
         );
         registry.register(
             "refused",
-            "Connections closed before the first byte, by reason",
+            "Milter connections of MTAs closed before the first byte, by reason; not to be confused with refusals of clients",
             refused,
         );
-        registry.register("refusals", "Replies to clients of bad reputation", refusals);
+        registry.register(
+            "refusals",
+            "Replies 550 or 451 to clients of bad reputation",
+            refusals,
+        );
         registry.register(
             "servers_unmarked",
             "Sessions at more addresses of this site than are told apart",
@@ -144,9 +166,18 @@ impl Metrics {
         );
         registry.register(
             "turned_away",
-            "Sessions of sentenced clients, told 421",
+            "SMTP sessions of sentenced clients, told 421",
             turned_away,
         );
+    }
+
+    /// Connections served so far, at all listeners.
+    pub fn connections_served(&self) -> u64 {
+        let count = |listener| {
+            let served = self.connections.get(&Listener { listener });
+            served.map_or(0, |served| served.get())
+        };
+        ["inet", "unix"].into_iter().map(count).sum()
     }
 
     pub(super) fn count_ended(&self, reason: &'static str) {

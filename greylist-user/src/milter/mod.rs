@@ -2,7 +2,7 @@
 //!
 //! From the wire inward: `frame` (where a message begins and ends), `command` and `macros` (what
 //! it says), `negotiate` (what both sides agreed on), `session` (what follows from it), `funnel` (what
-//! became of each message), `ledger`, `reply`, `refusal` and `passed` (what is said back). These do no
+//! became of each message), `latency` (how long verdicts take), `ledger`, `reply`, `refusal` and `passed` (what is said back). These do no
 //! I/O. Around them: `connection` (bytes and deadlines), `worker` (accepting and draining), `admission`
 //! (who may come in), `listener` (sockets) and `server`, which plugs them together.
 
@@ -15,6 +15,7 @@ mod endpoint;
 mod envelope;
 mod frame;
 mod funnel;
+mod latency;
 mod ledger;
 mod listener;
 mod log;
@@ -35,10 +36,11 @@ pub use context::Context;
 pub use endpoint::{Endpoint, EndpointError};
 pub use frame::{Frame, FrameError};
 pub use funnel::{Fate, Funnel, Tally};
+pub use latency::{Latency, LatencyTally, Turn};
 pub use ledger::LedgerError;
 pub use listener::ListenError;
 pub use macros::Macros;
-pub use metrics::Metrics;
+pub use metrics::{Listener, Metrics};
 pub use negotiate::{MacroStage, Needs, NegotiationError, Offer, Terms, action, step};
 pub use refusal::RefusalText;
 pub use reply::{HeaderName, HeaderNameError, ReplyText, ReplyTextError, Status};

@@ -58,6 +58,8 @@ pub struct Session {
     message: Option<Box<MessageHasher>>,
     /// Recipients of this session that were deferred at RCPT.
     deferred: u32,
+    /// A command that wants a verdict has come since this was last asked.
+    has_decided: bool,
     /// The client is sentenced: everything that is answered is answered 421.
     is_turned_away: bool,
     /// From the macros of a MAIL to come.
@@ -82,6 +84,7 @@ impl Session {
             course: Course::default(),
             message: None,
             deferred: 0,
+            has_decided: false,
             is_turned_away: false,
             authenticated: false,
             rejection: Rejection::None,
@@ -115,6 +118,10 @@ impl Session {
             return Ok(Next::Evidence);
         }
         let debt = Debt::of(&command, &self.terms);
+        self.has_decided |= matches!(
+            command,
+            Command::Rcpt(_) | Command::Data | Command::EndOfMessage(_)
+        );
         let said = match command {
             Command::Connect(connect) => self.connect(&connect, now),
             Command::Helo(argument) => self.helo(argument),
@@ -174,6 +181,11 @@ impl Session {
     /// Whether a body chunk may be received in pieces, as several, since no answer tells how many.
     pub fn takes_body_in_pieces(&self) -> bool {
         !self.terms.owe_status(&Command::Body(b""))
+    }
+
+    /// Whether a command that wants a verdict has come since this was last asked.
+    pub fn has_decided(&mut self) -> bool {
+        mem::take(&mut self.has_decided)
     }
 
     /// Whether closing now would cut no message short.

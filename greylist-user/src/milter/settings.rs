@@ -8,7 +8,7 @@ use std::{
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use thiserror::Error;
 
-use crate::log::Addresses;
+use crate::log::{Addresses, Verdicts};
 
 use super::{
     endpoint::Endpoint,
@@ -63,6 +63,8 @@ pub struct Settings {
     pub host: String,
     /// How much of a mail address is written to the log. Default all.
     pub addresses: Addresses,
+    /// Which verdicts are a line at info. Default all.
+    pub verdicts: Verdicts,
 }
 
 impl Settings {
@@ -106,6 +108,7 @@ impl Default for Settings {
             header_on: HeaderOn::default(),
             host: host_name(),
             addresses: Addresses::default(),
+            verdicts: Verdicts::default(),
         }
     }
 }

@@ -31,6 +31,7 @@ use tokio::{
 
 use crate::{
     clock::Clock,
+    log::STRANGERS,
     policy::{Origin, Policy},
 };
 
@@ -182,6 +183,7 @@ impl Worker {
             Arc::clone(clock),
             *limits,
             Arc::clone(&is_idle),
+            self.shared.metrics.latency.clone(),
         );
         let number = self.next_seat.fetch_add(1, Ordering::Relaxed);
         let seat = Seat {
@@ -277,7 +279,7 @@ impl Drop for Seat {
             }
             None => {
                 metrics.count_ended("drain");
-                tracing::info!(%peer, "session-cut");
+                tracing::info!(name: "session-cut", target: STRANGERS, %peer, "session-cut");
             }
         }
         let mut seats = self.worker.seats();
@@ -293,9 +295,16 @@ impl End {
         match self {
             Self::Eof | Self::Quit => {}
             Self::Io(error) => tracing::debug!(%peer, %error, "connection-lost"),
-            Self::Late(_) => tracing::info!(%peer, reason = self.reason(), "connection-timed-out"),
-            Self::Frame(error) => tracing::info!(%peer, %error, "bad-input"),
-            Self::Session(error) => tracing::info!(%peer, %error, "bad-input"),
+            Self::Late(_) => {
+                let reason = self.reason();
+                tracing::info!(name: "connection-timed-out", target: STRANGERS, %peer, reason, "connection-timed-out");
+            }
+            Self::Frame(error) => {
+                tracing::info!(name: "bad-input", target: STRANGERS, %peer, %error, "bad-input");
+            }
+            Self::Session(error) => {
+                tracing::info!(name: "bad-input", target: STRANGERS, %peer, %error, "bad-input");
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::log::field;
+use crate::log::{STRANGERS, field};
 use crate::policy::{
     Action, Attempt, ClientKey, ClientNetwork, HeloKey, HoppingHelo, Origin, Policy, Seed,
     SentencedClient, Sighting, Sightings, Suspect, Timestamp,
@@ -123,8 +123,12 @@ impl Hops {
         let clients = convicted.iter().map(|(address, _)| address);
         let clients = clients.map(IpAddr::to_string).collect::<Vec<_>>().join(",");
         match action {
-            Action::Enforce => tracing::info!(%helo, clients, "caught"),
-            Action::Observe => tracing::info!(%helo, clients, "would-catch"),
+            Action::Enforce => {
+                tracing::info!(name: "caught", target: STRANGERS, %helo, clients, "caught");
+            }
+            Action::Observe => {
+                tracing::info!(name: "would-catch", target: STRANGERS, %helo, clients, "would-catch");
+            }
         }
         convicted
     }

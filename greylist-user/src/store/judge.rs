@@ -6,6 +6,7 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::log::STRANGERS;
 use crate::policy::{
     self, Attempt, Circumstances, ClientNetwork, Decision, DeferReason, Fingerprint, Grounds,
     Judge, Judgement, Listed, MessageHasher, NetworkKey, Offence, PairKey, PassReason, Policy,
@@ -221,6 +222,8 @@ impl Store {
         }
         if let Some(weights) = self.reputations.note_refused(policy, network_key, now) {
             tracing::info!(
+                name: "bad-reputation",
+                target: STRANGERS,
                 client = %attempt.client,
                 action = policy.reputation.action.as_str(),
                 good = (weights.good + weights.ham) / 256,

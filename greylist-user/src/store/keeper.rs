@@ -29,8 +29,22 @@ impl Keeper {
     ///
     /// The system has no thread to give.
     pub fn start(store: Arc<Store>, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
+        Self::start_with(store, clock, |_| ())
+    }
+
+    /// Starts the thread, which also does `chore` on each of its rounds, one a second but for the time
+    /// that a snapshot takes. It must be short.
+    ///
+    /// # Errors
+    ///
+    /// The system has no thread to give.
+    pub fn start_with(
+        store: Arc<Store>,
+        clock: Arc<dyn Clock>,
+        chore: impl FnMut(Timestamp) + Send + 'static,
+    ) -> std::io::Result<Self> {
         let stopping = Arc::new(AtomicBool::new(false));
-        let rounds = Rounds::new(store, clock);
+        let rounds = Rounds::new(store, clock, Box::new(chore));
         let thread = thread::Builder::new().name("keeper".to_owned()).spawn({
             let stopping = Arc::clone(&stopping);
             move || rounds.until(&stopping)
@@ -79,10 +93,14 @@ struct Rounds {
     snapshot_due_from: Timestamp,
     tuples: Room,
     contents: Room,
+    chore: Chore,
 }
 
+/// What others have the thread do.
+type Chore = Box<dyn FnMut(Timestamp) + Send>;
+
 impl Rounds {
-    fn new(store: Arc<Store>, clock: Arc<dyn Clock>) -> Self {
+    fn new(store: Arc<Store>, clock: Arc<dyn Clock>, chore: Chore) -> Self {
         let now = clock.now();
         let settings = &store.settings;
         Self {
@@ -96,6 +114,7 @@ impl Rounds {
             snapshot_due_from: now,
             tuples: Room::default(),
             contents: Room::default(),
+            chore,
             store,
             clock,
         }
@@ -111,6 +130,7 @@ impl Rounds {
 
     fn round(&mut self) {
         let now = self.clock.now();
+        (self.chore)(now);
         self.watch_room();
         // A store that is nearly full does not wait for the trigger.
         let due = self.trigger.is_due(self.store.judged(), now);

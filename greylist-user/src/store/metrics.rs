@@ -220,6 +220,13 @@ impl Metrics {
         self.hopping_slowed.get_or_create_owned(&action.into())
     }
 
+    /// How many verdicts are called `word`, for whatever reason.
+    pub fn verdicts_called(&self, word: &str) -> u64 {
+        let all = VERDICTS.iter().zip(&self.by_place);
+        let called = all.filter(|(verdict, _)| verdict.word() == word);
+        called.map(|(_, count)| count.get()).sum()
+    }
+
     /// How often `verdict` was given, whatever times it carries.
     pub fn count_of(&self, verdict: Verdict) -> u64 {
         self.by_place[place(verdict)].get()
@@ -441,6 +448,17 @@ mod tests {
         prometheus_client::encoding::text::encode(&mut text, &registry).expect("text is written");
         let counted = r#"greygate_verdicts_total{verdict="deferred",reason="early"} 1"#;
         assert!(text.contains(counted), "{text}");
+        let words = ["deferred", "passed", "read", "refused"];
+        assert_eq!(
+            words.map(|word| metrics.verdicts_called(word)),
+            [1, 0, 0, 0]
+        );
+        let words = VERDICTS.map(Verdict::word);
+        assert!(
+            words
+                .iter()
+                .all(|word| ["deferred", "passed", "read", "refused"].contains(word))
+        );
         let uncounted = r#"greygate_verdicts_total{verdict="passed",reason="waited"} 0"#;
         assert!(text.contains(uncounted), "a zero is shown, too");
     }

@@ -46,6 +46,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
+use crate::log::STRANGERS;
 use crate::policy::{
     Effect, History, Policy, Record, Seed, Sentence, SentenceLevel, SentenceReason,
     SentencedClient, Timestamp, TrustKey, TrustRecord, TupleKey,
@@ -320,9 +321,9 @@ impl Store {
         let reason = given.reason.as_str();
         let seconds = given.until.since(now).as_secs();
         if is_softened {
-            tracing::info!(%client, level, reason, seconds, "would-punish");
+            tracing::info!(name: "would-punish", target: STRANGERS, %client, level, reason, seconds, "would-punish");
         } else {
-            tracing::info!(%client, level, reason, seconds, "punished");
+            tracing::info!(name: "punished", target: STRANGERS, %client, level, reason, seconds, "punished");
         }
     }
 

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
+use crate::log::STRANGERS;
 use crate::policy::{
     self, Accused, Attempt, ClientNetwork, Effect, Offence, Outcome, Policy, Protection, Sentence,
     SentencedClient, Timestamp,
@@ -125,10 +126,12 @@ impl Store {
         match charged.outcome {
             Outcome::Struck => {
                 let strikes = charged.strikes;
-                tracing::info!(client = %address, offence, strikes, "struck");
+                tracing::info!(name: "struck", target: STRANGERS, client = %address, offence, strikes, "struck");
                 self.reputations.note_strike(policy, key, now);
             }
-            Outcome::Observed => tracing::info!(client = %address, offence, "would-strike"),
+            Outcome::Observed => {
+                tracing::info!(name: "would-strike", target: STRANGERS, client = %address, offence, "would-strike");
+            }
             Outcome::Spared => tracing::debug!(client = %address, offence, "spared"),
             Outcome::Repeated | Outcome::TooEarly => {}
             Outcome::Unrecorded => self.note_unrecorded(),

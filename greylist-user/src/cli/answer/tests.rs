@@ -1,7 +1,7 @@
 //! What a person reads.
 
 use super::*;
-use crate::admin::{Actions, Census, FunnelFacts, Punished};
+use crate::admin::{Actions, Census, FunnelFacts, Punished, Recent};
 use crate::kernel::{InterfaceStatus, ObtainedMode};
 
 #[test]
@@ -11,6 +11,7 @@ fn status_reads_top_down() {
         text,
         "greygate 0.1.0, pid 7, up 1h1m\n\
          health        good\n\
+         last 30s      2.0/s sessions, recipients 1.5/s deferred, 0.5/s passed\n\
          milter        inet:127.0.0.1:8892\n\
          mode          hybrid\n\
          enforced      greylisting, extra delay, hopping, reputation (defer), kernel\n\
@@ -55,6 +56,17 @@ fn status_of_the_first_daemon_is_shown_and_nothing_is_made_up() {
     assert!(text.starts_with("greygate 0.0.9, pid 7, up 1m\n"), "{text}");
     for absent in ["history", "mode", "messages", "pairs"] {
         assert!(!text.contains(absent), "{text}");
+    }
+}
+
+#[test]
+fn status_fits_a_narrow_terminal_but_for_the_names_of_counters() {
+    let mut daemon = daemon();
+    daemon.health.complaints = vec!["the store is full: new tuples pass without a record; raise [store] capacity, and then restart greygate".to_owned()];
+    let text = on_paper(&Answer::Status(Box::new(daemon)));
+    let lines = text.lines().take_while(|line| !line.starts_with("counter"));
+    for line in lines {
+        assert!(line.chars().count() <= 80, "{line}");
     }
 }
 
@@ -231,7 +243,8 @@ fn on_paper(given: &Answer) -> String {
     paper.into_text()
 }
 
-fn daemon() -> Status {
+/// A daemon with something to tell of everything.
+pub(in crate::cli) fn daemon() -> Status {
     Status {
         version: "0.1.0".to_owned(),
         pid: 7,
@@ -258,6 +271,13 @@ fn daemon() -> Status {
             warmup_left: 5 * 24 * 3_600,
         },
         funnel: FunnelFacts::default(),
+        recent: Recent {
+            seconds: 30,
+            sessions: 60,
+            deferred: 45,
+            passed: 15,
+            ..Recent::default()
+        },
         store: Census {
             tuples: 1_000_000,
             capacity: 4_000_000,

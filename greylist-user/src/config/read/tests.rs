@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use super::super::default_config;
 use super::*;
 use crate::admin::MetricsListen;
+use crate::log::{Destination, Format, Verdicts};
 use crate::milter::{Endpoint, RefusalText};
 use crate::policy::{Action, Mode, Refusing};
 
@@ -162,6 +163,10 @@ fn values_reach_their_rooms() {
         [log]
         level = "debug"
         addresses = "hash"
+        to = "journal"
+        format = "json"
+        verdicts = "passed"
+        rate = 7
         [milter]
         reply_sentenced = "Blocked; ask {contact}"
         reply_refused = "Bad name"
@@ -204,6 +209,11 @@ fn values_reach_their_rooms() {
     );
     assert_eq!(config.metrics.listen, MetricsListen::Off);
     assert_eq!(config.milter.addresses, config.log.addresses);
+    assert_eq!(config.milter.verdicts, Verdicts::Passed);
+    assert_eq!(config.log.verdicts, Verdicts::Passed);
+    assert_eq!(config.log.to, Destination::Journal);
+    assert_eq!(config.log.format, Format::Json);
+    assert_eq!(config.log.rate, 7);
 }
 
 #[test]

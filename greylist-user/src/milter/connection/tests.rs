@@ -75,7 +75,14 @@ fn connection() -> Connection<Join<Empty, Sink>> {
         idle: Duration::from_hours(3),
     };
     let stream = join(empty(), sink());
-    Connection::new(stream, session, Arc::new(Fixed), limits, Arc::default())
+    Connection::new(
+        stream,
+        session,
+        Arc::new(Fixed),
+        limits,
+        Arc::default(),
+        Latency::default(),
+    )
 }
 
 /// The body of the message that is read.

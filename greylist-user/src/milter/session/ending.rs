@@ -155,12 +155,12 @@ impl Session {
             transaction.take(&judgement);
             judged.push((kept.recipient, judgement));
         }
-        // A pass is news when it comes to one: the client may have the others wait as often as it likes.
+        // A pass that has to wait for another recipient is told as held.
         let goes_through = !transaction.is_held && transaction.refusal.is_none();
         for (recipient, judgement) in judged {
             if let Some(attempt) = self.attempt(recipient, transaction) {
-                let addresses = self.context.addresses;
-                log::judged_as(&attempt, &judgement, addresses, queue_id, goes_through);
+                let telling = self.context.telling;
+                log::judged_as(&attempt, &judgement, telling, queue_id, goes_through);
             }
         }
     }
@@ -218,7 +218,7 @@ impl Session {
         }
         let reason = RefuseReason::Sentenced;
         let judgement = Verdict::Refuse(reason).into();
-        log::judged(&attempt, &judgement, self.context.addresses);
+        log::judged(&attempt, &judgement, self.context.telling);
         Some(reason)
     }
 

@@ -134,7 +134,7 @@ impl Session {
             return None;
         };
         let judgement = self.context.judge.judge(&attempt, now);
-        log::judged(&attempt, &judgement, self.context.addresses);
+        log::judged(&attempt, &judgement, self.context.telling);
         Some(judgement)
     }
 
@@ -150,7 +150,7 @@ impl Session {
         if rejection == Rejection::ForGood
             && let Some(attempt) = self.attempt(recipient, transaction)
         {
-            log::rejected(&attempt, self.context.addresses);
+            log::rejected(&attempt, self.context.telling.addresses);
             self.context.judge.note_rejected(&attempt, now);
         }
     }
