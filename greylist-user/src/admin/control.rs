@@ -7,8 +7,9 @@ use thiserror::Error;
 
 use super::order::Target;
 use super::report::Report;
-use super::request::{Forgiven, Health, Punished, SnapshotWritten, Status, XdpStatus};
+use super::request::{Forgiven, Health, Punished, Reloaded, SnapshotWritten, Status, XdpStatus};
 use super::why::{Why, WhyQuestion};
+use crate::config::Problem;
 use crate::policy::{Policy, SentenceLevel, SentencedClient};
 
 /// What the daemon can do for an operator.
@@ -45,6 +46,9 @@ pub trait Control: Send + Sync {
 
     /// Hears what became of mail behind greygate.
     fn report(&self, report: &Report) -> Result<(), ControlError>;
+
+    /// Reads the configuration again and applies it, or says all that is wrong and changes nothing.
+    fn reload(&self) -> Result<Reloaded, Vec<Problem>>;
 
     /// Writes a snapshot now, and returns when it is on the disk.
     fn snapshot(&self) -> Result<SnapshotWritten, ControlError>;

@@ -9,8 +9,11 @@ use super::control::{Control, ControlError};
 use super::funnel::FunnelFacts;
 use super::order::Target;
 use super::report::Report;
-use super::request::{Census, Forgiven, Health, Punished, SnapshotWritten, Status, XdpStatus};
+use super::request::{
+    Census, Forgiven, Health, Punished, Reloaded, SnapshotWritten, Status, XdpStatus,
+};
 use super::why::{Why, WhyQuestion};
+use crate::config::Problem;
 use crate::kernel::FilterStatus;
 use crate::policy::{Policy, SentenceLevel, SentencedClient};
 
@@ -59,6 +62,7 @@ impl Control for Ledger {
             store: Census::default(),
             xdp: self.xdp_status().filter,
             counters: BTreeMap::new(),
+            overrides: Vec::new(),
         }
     }
 
@@ -119,6 +123,15 @@ impl Control for Ledger {
             strikes: 0,
             lifted: vec![target.to_string()],
         })
+    }
+
+    fn reload(&self) -> Result<Reloaded, Vec<Problem>> {
+        self.note("reload".to_owned());
+        Err(vec![Problem {
+            file: "greygate.toml".into(),
+            line: 3,
+            text: "no".to_owned(),
+        }])
     }
 
     fn snapshot(&self) -> Result<SnapshotWritten, ControlError> {

@@ -35,7 +35,7 @@ pub use metrics::{BoundMetrics, MetricsError, MetricsServer, counts};
 pub use order::{InvalidTarget, OrderedLevel, Refusal, Target};
 pub use report::{InvalidReport, Report, Reported};
 pub use request::{
-    Answer, Census, Forgiven, Health, PunishOrder, Punished, Request, SentenceLine,
+    Answer, Census, Forgiven, Health, PunishOrder, Punished, Reloaded, Request, SentenceLine,
     SnapshotWritten, Status, XdpStatus,
 };
 pub use settings::{MetricsListen, MetricsSettings, Settings};

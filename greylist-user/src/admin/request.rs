@@ -13,6 +13,7 @@ use super::funnel::FunnelFacts;
 use super::order::{OrderedLevel, Target};
 use super::report::{Report, Reported};
 use super::why::{Why, WhyQuestion};
+use crate::config::Problem;
 use crate::kernel::FilterStatus;
 use crate::policy::{Sentence, Timestamp};
 
@@ -27,6 +28,8 @@ pub enum Request {
     },
     /// Sentence a client.
     Punish(PunishOrder),
+    /// Read the configuration again, and apply it.
+    Reload,
     /// Hear what became of mail behind greygate.
     Report(Report),
     /// Write a snapshot now.
@@ -43,7 +46,11 @@ impl Request {
     /// Whether answering it changes anything, so that rights are needed.
     pub fn is_change(&self) -> bool {
         match self {
-            Self::Forgive { .. } | Self::Punish(_) | Self::Report(_) | Self::Snapshot => true,
+            Self::Forgive { .. }
+            | Self::Punish(_)
+            | Self::Reload
+            | Self::Report(_)
+            | Self::Snapshot => true,
             Self::Status | Self::Why(_) | Self::XdpStatus => false,
         }
     }
@@ -55,7 +62,7 @@ impl Request {
             Self::Punish(order) => order.target.to_string(),
             Self::Report(report) => report.address().to_string(),
             Self::Why(question) => question.address.to_string(),
-            Self::Snapshot | Self::Status | Self::XdpStatus => String::new(),
+            Self::Reload | Self::Snapshot | Self::Status | Self::XdpStatus => String::new(),
         }
     }
 
@@ -64,6 +71,7 @@ impl Request {
         match self {
             Self::Forgive { .. } => "forgive",
             Self::Punish(_) => "punish",
+            Self::Reload => "reload",
             Self::Report(report) => report.word(),
             Self::Snapshot => "snapshot",
             Self::Status => "status",
@@ -109,12 +117,19 @@ pub enum Answer {
         /// Why, and what to do instead.
         why: String,
     },
+    /// To [`Request::Reload`].
+    Reloaded(Reloaded),
     /// To [`Request::Report`].
     Reported(Reported),
     /// To [`Request::Snapshot`].
     Snapshot(SnapshotWritten),
     /// To [`Request::Status`].
     Status(Box<Status>),
+    /// To [`Request::Reload`]: the configuration is not legal, and that of before is in force.
+    Unreloaded {
+        /// All that is wrong.
+        problems: Vec<Problem>,
+    },
     /// To [`Request::Why`].
     Why(Box<Why>),
     /// To [`Request::XdpStatus`].
@@ -125,7 +140,7 @@ impl Answer {
     /// What became of the request, for log and metric.
     pub(super) fn outcome(&self) -> &'static str {
         match self {
-            Self::Failed { .. } => "failed",
+            Self::Failed { .. } | Self::Unreloaded { .. } => "failed",
             Self::Refused { .. } => REFUSED,
             _ => "done",
         }
@@ -135,6 +150,7 @@ impl Answer {
     pub(super) fn why(&self) -> &str {
         match self {
             Self::Failed { why } | Self::Refused { why } => why,
+            Self::Unreloaded { .. } => "the configuration is not legal",
             _ => "",
         }
     }
@@ -180,6 +196,9 @@ pub struct Status {
     pub xdp: FilterStatus,
     /// Counts since the start, by the name and labels of their metric.
     pub counters: BTreeMap<String, u64>,
+    /// What the command line sets above the file, as `SECTION.KEY=VALUE`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<String>,
 }
 
 /// Whether anything wants an operator. Also what `/health` answers.
@@ -359,6 +378,21 @@ impl Forgiven {
             lifted: clients.take(LISTED).collect(),
         }
     }
+}
+
+/// A configuration that was read again and is in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// The file.
+    pub file: String,
+    /// The keys with a new value that is obeyed from now on, such as `[greylist] delay`.
+    pub changed: Vec<String>,
+    /// The keys with another value than the daemon was started with, which it obeys once it is
+    /// restarted, such as `[milter] listen`.
+    pub restart: Vec<String>,
+    /// What the command line sets above the file, as `SECTION.KEY=VALUE`.
+    #[serde(default)]
+    pub overrides: Vec<String>,
 }
 
 /// A snapshot that was written.

@@ -229,6 +229,12 @@ fn obey(request: &Request, control: &dyn Control) -> Answer {
                 .map(|()| Answer::Reported(Reported::of(report))),
             Err(invalid) => return refused(invalid.to_string()),
         },
+        Request::Reload => {
+            return match control.reload() {
+                Ok(reloaded) => Answer::Reloaded(reloaded),
+                Err(problems) => Answer::Unreloaded { problems },
+            };
+        }
         Request::Snapshot => control.snapshot().map(Answer::Snapshot),
         Request::Punish(order) => {
             let policy = control.policy();

@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::funnel::funnel;
 use super::paper::{Paper, number};
 use super::why;
-use crate::admin::{Answer, Forgiven, Health, HistoryFacts, SentenceLine, Status, XdpStatus};
+use crate::admin::{
+    Answer, Forgiven, Health, HistoryFacts, Reloaded, SentenceLine, Status, XdpStatus,
+};
 use crate::config::format_duration;
 use crate::kernel::{Counter, FilterStatus, OnStatus};
 use crate::policy::{Action, Mode};
@@ -31,6 +33,7 @@ pub(super) fn show(answer: &Answer, paper: &mut Paper) {
                 paper.line(format_args!("but for {spared}"));
             }
         }
+        Answer::Reloaded(answer) => reloaded(answer, paper),
         Answer::Reported(answer) => {
             paper.line(format_args!("{}: {} is noted", answer.client, answer.what));
         }
@@ -50,6 +53,28 @@ pub(super) fn show(answer: &Answer, paper: &mut Paper) {
             answer.millis
         )),
         Answer::Failed { why } | Answer::Refused { why } => paper.line(paper.bad(why)),
+        Answer::Unreloaded { problems } => {
+            for problem in problems {
+                paper.line(paper.bad(&problem.to_string()));
+            }
+        }
+    }
+}
+
+fn reloaded(reloaded: &Reloaded, paper: &mut Paper) {
+    let file = &reloaded.file;
+    if reloaded.changed.is_empty() {
+        paper.line(format_args!("{file} is in force; no rule changed"));
+    } else {
+        paper.line(format_args!("{file} is in force"));
+        paper.row("changed", reloaded.changed.join(", "));
+    }
+    if !reloaded.restart.is_empty() {
+        let keys = reloaded.restart.join(", ");
+        paper.row("restart", format_args!("wanted by {keys}"));
+    }
+    if !reloaded.overrides.is_empty() {
+        paper.row("set", reloaded.overrides.join(", "));
     }
 }
 
@@ -85,6 +110,9 @@ fn status(status: &Status, paper: &mut Paper) {
     // The daemon may be an older one, and not tell.
     if !status.mode.is_empty() {
         paper.row("mode", &status.mode);
+    }
+    if !status.overrides.is_empty() {
+        paper.row("set", status.overrides.join(", "));
     }
     actions(status, paper);
     history(&status.history, paper);

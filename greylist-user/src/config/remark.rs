@@ -11,7 +11,7 @@ use super::value::Setting;
 use crate::admin::MetricsListen;
 use crate::host;
 use crate::kernel;
-use crate::milter::Endpoint;
+use crate::milter::{Endpoint, HeaderOn};
 use crate::policy::{Action, Policy};
 
 mod content;
@@ -92,6 +92,10 @@ impl Config {
                 "[milter] idle_timeout of {} is shorter than a slow client may take for a message: its session then follows Postfix's milter_default_action",
                 format(self.milter.idle_timeout)
             ));
+        }
+        if self.milter.header.is_none() && self.milter.header_on == HeaderOn::Passed {
+            let what = "[milter] header_on = \"passed\" does nothing, since header is \"off\"";
+            remarks.push(what.to_owned());
         }
         for network in &policy.allow {
             if network.prefix_len() == 0 {
@@ -230,7 +234,10 @@ mod tests {
         config.policy.allow = vec!["0.0.0.0/0".parse().expect("a network")];
         config.metrics.listen = MetricsListen::At(([0, 0, 0, 0], 9892).into());
         config.milter.idle_timeout = Duration::from_mins(1);
+        config.milter.header = None;
         assert_eq!(config.remarks().len(), 4);
+        config.milter.header_on = HeaderOn::Passed;
+        assert_eq!(config.remarks().len(), 5);
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(super) trait Setting: Sized {
 pub(super) struct Fault {
     pub(super) at: Range<usize>,
     pub(super) what: String,
+    /// The number, where it is one that the type cannot hold, and so lies outside of any bounds.
+    pub(super) beyond: Option<String>,
 }
 
 impl Fault {
@@ -42,6 +44,7 @@ impl Fault {
         Self {
             at: value.span(),
             what: what.into(),
+            beyond: None,
         }
     }
 }
@@ -275,11 +278,12 @@ macro_rules! whole_numbers {
                     return Err(Fault::new(value, format!("expected a whole number, found {found}")));
                 };
                 Self::from_str_radix(number.as_str(), number.radix()).map_err(|_| {
-                    let what = format!(
-                        "{number} is out of range; write one {}",
-                        show_bounds(&(Self::MIN..=Self::MAX))
-                    );
-                    Fault::new(value, what)
+                    let number = number.to_string();
+                    let what = out_of_range(&number, &(Self::MIN..=Self::MAX));
+                    Fault {
+                        beyond: Some(number),
+                        ..Fault::new(value, what)
+                    }
                 })
             }
 
@@ -330,6 +334,11 @@ words! {
         "native-required" => Mode::NativeRequired,
         "generic" => Mode::Generic,
     }
+}
+
+/// What there is to say of a value, as it is shown, that does not lie within `bounds`.
+pub(super) fn out_of_range<T: Setting>(shown: &str, bounds: &impl RangeBounds<T>) -> String {
+    format!("{shown} is out of range; write one {}", show_bounds(bounds))
 }
 
 /// The bounds as an operator reads them: "from 1 to 128", "at least 1".

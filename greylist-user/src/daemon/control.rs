@@ -8,15 +8,16 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use prometheus_client::registry::Registry;
 
+use super::reload::{ReloadError, Reloader};
 use super::sentences::UpheldSentences;
 use crate::admin::{
     self, Actions, Census, Control, ControlError, DroppedSyns, Forgiven, FunnelCounts, FunnelFacts,
-    Health, HistoryFacts, KernelEntry, KernelFacts, Punished, Report, SnapshotWritten, Status,
-    Target, Why, WhyQuestion, XdpStatus,
+    Health, HistoryFacts, KernelEntry, KernelFacts, Punished, Reloaded, Report, SnapshotWritten,
+    Status, Target, Why, WhyQuestion, XdpStatus,
 };
 use crate::chain::chain;
 use crate::clock::Clock;
-use crate::config::format_duration;
+use crate::config::{ConfigError, Problem, format_duration};
 use crate::kernel::{FilterStatus, ObtainedMode, Projector, SentenceSource};
 use crate::milter::{self, Endpoint};
 use crate::policy::{
@@ -35,6 +36,7 @@ pub(super) struct Desk {
     pub(super) policy: Arc<ArcSwap<Policy>>,
     pub(super) projector: Arc<Projector>,
     pub(super) registry: Arc<Registry>,
+    pub(super) reloader: Arc<Reloader>,
     pub(super) restored: String,
     pub(super) sentences: Arc<UpheldSentences>,
     pub(super) snapshot_interval: Duration,
@@ -65,6 +67,7 @@ impl Control for Desk {
             store: self.census(now),
             xdp: self.projector.status(),
             counters: admin::counts(&self.registry),
+            overrides: self.reloader.overrides(),
         }
     }
 
@@ -242,6 +245,22 @@ impl Control for Desk {
         let hosts = forgiven.iter().filter(|it| is_host(it.client.network()));
         let strikes = hosts.map(|it| u64::from(it.strikes)).sum();
         Ok(Forgiven::of(target, &lifted, strikes))
+    }
+
+    fn reload(&self) -> Result<Reloaded, Vec<Problem>> {
+        self.reloader.reload().map_err(|error| match error {
+            ReloadError::Config(ConfigError::Illegal(problems)) => problems,
+            ReloadError::Config(ConfigError::Unreadable { path, source }) => vec![Problem {
+                file: path,
+                line: 0,
+                text: format!("cannot be read: {source}; check who may read it"),
+            }],
+            no_file @ ReloadError::NoFile => vec![Problem {
+                file: "configuration".into(),
+                line: 0,
+                text: no_file.to_string(),
+            }],
+        })
     }
 
     fn snapshot(&self) -> Result<SnapshotWritten, ControlError> {
