@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::import::{ImportBatch, ImportCounts};
 use super::order::Target;
 use super::report::Report;
 use super::request::{Forgiven, Health, Punished, Reloaded, SnapshotWritten, Status, XdpStatus};
@@ -43,6 +44,9 @@ pub trait Control: Send + Sync {
 
     /// Undoes every sentence that covers the address, or lies in the network.
     fn forgive(&self, target: Target) -> Result<Forgiven, ControlError>;
+
+    /// Takes in records from elsewhere, all of the batch or none of it.
+    fn import(&self, batch: &ImportBatch) -> Result<ImportCounts, ControlError>;
 
     /// Hears what became of mail behind greygate.
     fn report(&self, report: &Report) -> Result<(), ControlError>;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::actions::{Actions, HistoryFacts};
 use super::control::{Control, ControlError};
 use super::funnel::FunnelFacts;
+use super::import::{ImportBatch, ImportCounts};
 use super::order::Target;
 use super::report::Report;
 use super::request::{
@@ -123,6 +124,11 @@ impl Control for Ledger {
             strikes: 0,
             lifted: vec![target.to_string()],
         })
+    }
+
+    fn import(&self, batch: &ImportBatch) -> Result<ImportCounts, ControlError> {
+        self.note(format!("import {}", batch.items.len()));
+        Ok(ImportCounts::default())
     }
 
     fn reload(&self) -> Result<Reloaded, Vec<Problem>> {

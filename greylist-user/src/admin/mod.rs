@@ -14,6 +14,7 @@ mod control;
 mod count;
 mod door;
 mod funnel;
+mod import;
 #[cfg(test)]
 mod ledger;
 mod metrics;
@@ -31,6 +32,7 @@ pub use count::Metrics;
 pub use funnel::{
     Amount, DroppedSyns, FateFact, FunnelCounts, FunnelFacts, GivenUp, KernelRefusals, Share,
 };
+pub use import::{ImportBatch, ImportCounts};
 pub use metrics::{BoundMetrics, MetricsError, MetricsServer, counts};
 pub use order::{InvalidTarget, OrderedLevel, Refusal, Target};
 pub use report::{InvalidReport, Report, Reported};

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::actions::{Actions, HistoryFacts};
 use super::funnel::FunnelFacts;
+use super::import::{ImportBatch, ImportCounts};
 use super::order::{OrderedLevel, Target};
 use super::report::{Report, Reported};
 use super::why::{Why, WhyQuestion};
@@ -26,6 +27,8 @@ pub enum Request {
         /// Who.
         target: Target,
     },
+    /// Take in records from elsewhere.
+    Import(ImportBatch),
     /// Sentence a client.
     Punish(PunishOrder),
     /// Read the configuration again, and apply it.
@@ -47,6 +50,7 @@ impl Request {
     pub fn is_change(&self) -> bool {
         match self {
             Self::Forgive { .. }
+            | Self::Import(_)
             | Self::Punish(_)
             | Self::Reload
             | Self::Report(_)
@@ -55,10 +59,11 @@ impl Request {
         }
     }
 
-    /// Whom it is about; empty when it is about nobody.
+    /// Whom or what it is about; empty when it is about nobody.
     pub(super) fn client(&self) -> String {
         match self {
             Self::Forgive { target } => target.to_string(),
+            Self::Import(batch) => format!("{} records", batch.items.len()),
             Self::Punish(order) => order.target.to_string(),
             Self::Report(report) => report.address().to_string(),
             Self::Why(question) => question.address.to_string(),
@@ -70,6 +75,7 @@ impl Request {
     pub(super) fn word(&self) -> &'static str {
         match self {
             Self::Forgive { .. } => "forgive",
+            Self::Import(_) => "import",
             Self::Punish(_) => "punish",
             Self::Reload => "reload",
             Self::Report(report) => report.word(),
@@ -110,6 +116,8 @@ pub enum Answer {
     },
     /// To [`Request::Forgive`].
     Forgiven(Forgiven),
+    /// To [`Request::Import`].
+    Imported(ImportCounts),
     /// To [`Request::Punish`].
     Punished(Punished),
     /// It was not tried: not understood, not permitted, or not allowed by the rules.

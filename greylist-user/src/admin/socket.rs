@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use super::control::Control;
 use super::count::Metrics;
 use super::door::Door;
+use super::import::ImportBatch;
 use super::report::Reported;
 use super::request::{Answer, REFUSED, Request};
 use super::settings::Settings;
@@ -144,7 +145,7 @@ async fn serve(mut stream: UnixStream, control: Arc<dyn Control>, metrics: Arc<M
         return;
     };
     let uid = credentials.uid();
-    let answer = match timeout(QUESTION_TIME, read_line(&mut stream)).await {
+    let answer = match timeout(QUESTION_TIME, read_line(&mut stream, uid)).await {
         Ok(Ok(line)) => {
             tokio::task::spawn_blocking(move || answer(&line, uid, &*control, &metrics))
                 .await
@@ -161,19 +162,26 @@ async fn serve(mut stream: UnixStream, control: Arc<dyn Control>, metrics: Arc<M
     let _ = timeout(ANSWER_TIME, stream.write_all(&line)).await;
 }
 
-async fn read_line(stream: &mut UnixStream) -> Result<Vec<u8>, Answer> {
+async fn read_line(stream: &mut UnixStream, uid: u32) -> Result<Vec<u8>, Answer> {
     let mut line = Vec::with_capacity(256);
     loop {
-        if let Some(end) = line.iter().position(|byte| *byte == b'\n') {
-            line.truncate(end);
-            return Ok(line);
-        }
-        if line.len() > LONGEST_QUESTION {
-            return Err(refused("the line is longer than any request"));
-        }
+        let seen = line.len();
         match stream.read_buf(&mut line).await {
             Ok(0) | Err(_) => return Err(refused("the line ended before its line feed")),
             Ok(_) => {}
+        }
+        if let Some(end) = line[seen..].iter().position(|byte| *byte == b'\n') {
+            line.truncate(seen + end);
+            return Ok(line);
+        }
+        let is_import = may_change(uid) && line.starts_with(ImportBatch::BEGINS);
+        let longest = if is_import {
+            ImportBatch::LONGEST
+        } else {
+            LONGEST_QUESTION
+        };
+        if line.len() > longest {
+            return Err(refused("the line is longer than any request"));
         }
     }
 }
@@ -203,8 +211,14 @@ fn answer(line: &[u8], uid: u32, control: &dyn Control, metrics: &Metrics) -> An
     if request.is_change() {
         let client = request.client();
         let why = answer.why();
-        // A content filter reports each mail, which is no news.
-        if matches!(request, Request::Report(_)) {
+        // A content filter reports each mail, which is no news; nor is each batch of an import, which
+        // begins with an empty one.
+        let is_one_of_many = match &request {
+            Request::Import(batch) => !batch.items.is_empty(),
+            Request::Report(_) => true,
+            _ => false,
+        };
+        if is_one_of_many {
             tracing::debug!(uid, request = word, client, outcome, why, "ordered");
         } else {
             tracing::info!(uid, request = word, client, outcome, why, "ordered");
@@ -223,6 +237,7 @@ fn obey(request: &Request, control: &dyn Control) -> Answer {
         Request::Why(question) => return Answer::Why(Box::new(control.why(question))),
         Request::XdpStatus => return Answer::XdpStatus(control.xdp_status()),
         Request::Forgive { target } => control.forgive(*target).map(Answer::Forgiven),
+        Request::Import(batch) => control.import(batch).map(Answer::Imported),
         Request::Report(report) => match report.check() {
             Ok(()) => control
                 .report(report)
@@ -263,7 +278,7 @@ fn refused(why: impl Into<String>) -> Answer {
 /// Connections that wait to be accepted; sixteen are served at once.
 const BACKLOG: i32 = 128;
 
-/// The longest request is some hundred bytes.
+/// The longest request but an import is some hundred bytes.
 const LONGEST_QUESTION: usize = 4_096;
 
 /// A client writes its line at once.

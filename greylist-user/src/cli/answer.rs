@@ -7,7 +7,7 @@ use super::funnel::funnel;
 use super::paper::{Paper, number};
 use super::why;
 use crate::admin::{
-    Answer, Forgiven, Health, HistoryFacts, Reloaded, SentenceLine, Status, XdpStatus,
+    Answer, Forgiven, Health, HistoryFacts, ImportCounts, Reloaded, SentenceLine, Status, XdpStatus,
 };
 use crate::config::format_duration;
 use crate::kernel::{Counter, FilterStatus, OnStatus};
@@ -33,6 +33,7 @@ pub(super) fn show(answer: &Answer, paper: &mut Paper) {
                 paper.line(format_args!("but for {spared}"));
             }
         }
+        Answer::Imported(answer) => imported(answer, paper),
         Answer::Reloaded(answer) => reloaded(answer, paper),
         Answer::Reported(answer) => {
             paper.line(format_args!("{}: {} is noted", answer.client, answer.what));
@@ -58,6 +59,32 @@ pub(super) fn show(answer: &Answer, paper: &mut Paper) {
                 paper.line(paper.bad(&problem.to_string()));
             }
         }
+    }
+}
+
+/// What was taken in, and what was not and why.
+pub(super) fn imported(counts: &ImportCounts, paper: &mut Paper) {
+    let kinds = counts.kinds().into_iter().filter(|(_, count)| *count > 0);
+    let kinds: Vec<_> = kinds
+        .map(|(kind, count)| format!("{} {kind}", number(count)))
+        .collect();
+    if kinds.is_empty() {
+        paper.row("taken in", "nothing");
+    } else {
+        paper.row("taken in", kinds.join(", "));
+    }
+    if counts.lapsed > 0 {
+        paper.row("lapsed", format_args!("{} left out", number(counts.lapsed)));
+    }
+    if counts.over_capacity > 0 {
+        let why = format!(
+            "{} found no room and are left out; raise [store] capacity, or what bounds their kind",
+            number(counts.over_capacity)
+        );
+        paper.row("no room", paper.bad(&why));
+    }
+    for (what, count) in &counts.no_counterpart {
+        paper.row("left out", format_args!("{} {what}", number(*count)));
     }
 }
 

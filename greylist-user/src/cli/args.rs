@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::admin::Target;
 use crate::config::{InvalidDuration, Override, parse_duration};
 use crate::policy::SentenceLevel;
+use crate::transfer::{Format, Kind, Options};
 
 /// Keeps a busy MX standing: a greylisting milter for Postfix that drops hammering clients in the
 /// kernel.
@@ -88,6 +89,18 @@ pub enum Command {
         force: bool,
     },
 
+    /// Print all that the store holds as JSON lines, as root or the daemon's user
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export {
+        /// Only records of this kind; may be repeated
+        #[arg(long, value_name = "KIND")]
+        kind: Vec<Kind>,
+
+        /// Read this snapshot instead of asking the daemon for one
+        #[arg(long, value_name = "FILE")]
+        snapshot: Option<PathBuf>,
+    },
+
     /// Undo every sentence that covers an address, and its strikes, as root or the daemon's user
     #[command(after_help = FORGIVE_EXAMPLES)]
     Forgive {
@@ -95,6 +108,10 @@ pub enum Command {
         #[arg(value_name = "ADDRESS")]
         target: Target,
     },
+
+    /// Take in an export, or what another greylister kept, as root or the daemon's user
+    #[command(after_help = IMPORT_EXAMPLES)]
+    Import(ImportArgs),
 
     /// Say how a client stands, and what its next attempt would get and why; changes nothing
     #[command(after_help = WHY_EXAMPLES)]
@@ -152,6 +169,43 @@ impl OverrideArgs {
         [observing, self.set.clone()].concat()
     }
 }
+
+/// What is taken in, and how.
+#[derive(Clone, Debug, Args)]
+pub struct ImportArgs {
+    /// What the files are: jsonl, milter-greylist, postgrey, sqlgrey, or auto to look
+    #[arg(long, value_name = "FORMAT", default_value = "auto", value_parser = format)]
+    pub format: Named<Format>,
+
+    /// Change nothing, and say what would come in
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Leave out lines that are no records, instead of taking in nothing
+    #[arg(long)]
+    pub skip_bad: bool,
+
+    /// How long the other greylister deferred [default: as that program does, 30m of
+    /// milter-greylist, 5m of Postgrey]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub delay: Option<Duration>,
+
+    /// How long milter-greylist whitelisted after a pass (its autowhite) [default: 1d]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub autowhite: Option<Duration>,
+
+    /// The zone of times that name none, as SQLgrey's do
+    #[arg(long, value_name = "+HH:MM", default_value = "+00:00", allow_hyphen_values = true, value_parser = Options::parse_offset)]
+    pub zone: i32,
+
+    /// The files
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// Something named, or [`None`] for `auto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named<T>(pub Option<T>);
 
 /// What can be told of mail.
 #[derive(Clone, Debug, Subcommand)]
@@ -216,6 +270,13 @@ pub enum XdpCommand {
     Panic,
 }
 
+fn format(text: &str) -> Result<Named<Format>, String> {
+    match text {
+        "auto" => Ok(Named(None)),
+        word => word.parse().map(Some).map(Named),
+    }
+}
+
 fn duration(text: &str) -> Result<Duration, InvalidDuration> {
     parse_duration(text)
 }
@@ -267,6 +328,24 @@ Examples:
   greygate punish 192.0.2.7
   greygate punish 192.0.2.0/24 --level rate
   greygate punish 2001:db8::/64 --for 1d";
+
+const EXPORT_EXAMPLES: &str = "\
+Writes a header, one record a line and an end. Asks the daemon for a snapshot and reads that; without a
+daemon, the last one it left. Keys are hashes that mean something only to a host with the same seed.
+
+Examples:
+  greygate export > greygate.jsonl
+  greygate export --kind tuple --kind trust | gzip > records.jsonl.gz";
+
+const IMPORT_EXAMPLES: &str = "\
+Reads every file whole before it takes in anything, and names what is wrong with FILE:LINE. Taken in is
+merged with what is there: twice is once, and no record gets worse. See docs/migrating.md.
+
+Examples:
+  greygate import greygate.jsonl
+  greygate import --dry-run --delay 5m --autowhite 3d /var/lib/milter-greylist/greylist.db
+  db_dump /var/lib/postgrey/postgrey.db > postgrey.txt && greygate import postgrey.txt
+  greygate import --zone +01:00 connect.csv from_awl.csv domain_awl.csv";
 
 const FORGIVE_EXAMPLES: &str = "\
 An address: its own sentence and that of the network around it, for all in that network. A network

@@ -4,16 +4,19 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::args::{Cli, Command, XdpCommand};
+use super::args::{Cli, Command, ImportArgs, XdpCommand};
 use super::failure::Failure;
+use super::import::Import;
 use super::paper::{Paper, wants_colour};
-use super::{answer, check_config, reports, xdp};
+use super::{answer, check_config, export, reports, xdp};
 use crate::admin::{
     self, Answer, CallError, Envelope, OrderedLevel, PunishOrder, Request, WhyQuestion,
 };
 use crate::chain::chain;
 use crate::config::{self, ConfigError, DEFAULT_FILE, Override};
+use crate::clock::{Clock, SystemClock};
 use crate::daemon;
+use crate::transfer::Options;
 
 /// Does what the arguments say, and prints the answer to standard output.
 ///
@@ -63,6 +66,18 @@ fn obey(cli: &Cli) -> Result<(), Failure> {
             };
             ask(cli, &Request::Punish(order))
         }
+        Command::Export { kind, snapshot } => {
+            let (socket, configuration) = (socket(cli), file(cli));
+            let place = match snapshot {
+                Some(file) => export::Place::File(file),
+                None => export::Place::Daemon {
+                    socket: &socket,
+                    configuration: &configuration,
+                },
+            };
+            export::run(&place, kind, io::stdout().lock())
+        }
+        Command::Import(args) => import(args, cli),
         Command::Forgive { target } => ask(cli, &Request::Forgive { target: *target }),
         Command::Why {
             address,
@@ -93,6 +108,23 @@ fn serve(file: PathBuf, overrides: Vec<Override>) -> Result<(), Failure> {
     let source = daemon::Source { file, overrides };
     let config = source.read()?;
     daemon::run(source, config).map_err(Failure::of)
+}
+
+fn import(args: &ImportArgs, cli: &Cli) -> Result<(), Failure> {
+    let options = Options {
+        delay: args.delay,
+        trust: args.autowhite,
+        offset: args.zone,
+        now: SystemClock.now(),
+    };
+    let import = Import {
+        files: &args.files,
+        format: args.format.0,
+        options: &options,
+        dry_run: args.dry_run,
+        skip_bad: args.skip_bad,
+    };
+    import.run(&socket(cli), io::stderr())?.show(cli.json)
 }
 
 /// Asks the daemon, and shows what it answers.
@@ -162,7 +194,6 @@ mod tests {
 
     use super::*;
     use crate::admin::{SentenceLine, XdpStatus, call};
-    use crate::clock::SystemClock;
     use crate::daemon::{Daemon, Rights};
     use crate::log;
     use crate::policy::SentenceLevel;

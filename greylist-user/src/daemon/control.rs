@@ -12,7 +12,7 @@ use super::reload::{ReloadError, Reloader};
 use super::sentences::UpheldSentences;
 use crate::admin::{
     self, Actions, Census, Control, ControlError, DroppedSyns, Forgiven, FunnelCounts, FunnelFacts,
-    Health, HistoryFacts, KernelEntry, KernelFacts, Punished, Reloaded, Report, SnapshotWritten,
+    Health, HistoryFacts, ImportBatch, ImportCounts, KernelEntry, KernelFacts, Punished, Reloaded, Report, SnapshotWritten,
     Status, Target, Why, WhyQuestion, XdpStatus,
 };
 use crate::chain::chain;
@@ -25,6 +25,7 @@ use crate::policy::{
     Timestamp,
 };
 use crate::store::{self, Store};
+use crate::transfer::Item;
 
 /// Answers for all rooms.
 pub(super) struct Desk {
@@ -90,6 +91,36 @@ impl Control for Desk {
             &policy,
             now,
         )
+    }
+
+    fn import(&self, batch: &ImportBatch) -> Result<ImportCounts, ControlError> {
+        let now = self.clock.now();
+        let ours = u128::from_be_bytes(self.store.seed_fingerprint());
+        let is_ours = |check: &str| u128::from_str_radix(check, 16) == Ok(ours);
+        let check = batch.seed_check.as_deref();
+        if check.is_some_and(|check| !is_ours(check)) {
+            let why = "its keys were made with another seed, so that nothing in it could be found here; \
+                       give this host that seed ([store] seed_file) while it begins anew, or export from \
+                       a host with this one's";
+            return Err(ControlError(why.to_owned()));
+        }
+        if check.is_none() && batch.items.iter().any(Item::has_key) {
+            let why = "it does not say with which seed its keys were made (seed_check)";
+            return Err(ControlError(why.to_owned()));
+        }
+        let arrivals = batch.items.iter().cloned().map(Item::into_arrival);
+        let arrivals: Result<Vec<_>, _> = arrivals.collect();
+        let arrivals = arrivals.map_err(|error| ControlError(error.to_string()))?;
+        let imported = self.store.import(arrivals, batch.dry_run, now);
+        if !batch.dry_run {
+            if let Some(begun) = batch.history_begun.filter(|it| *it > 0) {
+                self.store.lengthen_history(Timestamp::from_millis(begun));
+            }
+            if imported.counts.sentences > 0 {
+                self.projector.refresh();
+            }
+        }
+        Ok(ImportCounts::of(&imported))
     }
 
     fn report(&self, report: &Report) -> Result<(), ControlError> {
