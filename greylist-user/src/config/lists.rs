@@ -133,7 +133,7 @@ fn recipients(
 ) -> Arc<Recipients> {
     let mut seen = BTreeMap::new();
     let mut policies = Vec::new();
-    let is_set = document.line_of("punish", "extra_delay_limit").is_some();
+    let is_set = document.is_set("punish", "extra_delay_limit");
     for table in tables {
         let [match_line, delay_line] = table.lines;
         for (at, what) in &table.recipients.faults {

@@ -11,7 +11,7 @@ use super::value::Setting;
 use crate::admin::MetricsListen;
 use crate::host;
 use crate::kernel;
-use crate::milter::Endpoint;
+use crate::milter::{Endpoint, HeaderOn};
 use crate::policy::{Action, Policy};
 
 mod content;
@@ -95,6 +95,10 @@ impl Config {
             ));
         }
         remarks.extend(lists::remarks(self));
+        if self.milter.header.is_none() && self.milter.header_on == HeaderOn::Passed {
+            let what = "[milter] header_on = \"passed\" does nothing, since header is \"off\"";
+            remarks.push(what.to_owned());
+        }
         if !self.xdp.interfaces.is_empty() {
             remarks.extend(self.remarks_on_xdp());
         }
@@ -242,7 +246,10 @@ mod tests {
         config.policy.lists = allowing(["0.0.0.0/0".parse().expect("a network")]);
         config.metrics.listen = MetricsListen::At(([0, 0, 0, 0], 9892).into());
         config.milter.idle_timeout = Duration::from_mins(1);
+        config.milter.header = None;
         assert_eq!(config.remarks().len(), 4);
+        config.milter.header_on = HeaderOn::Passed;
+        assert_eq!(config.remarks().len(), 5);
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub(super) trait Setting: Sized {
 pub(super) struct Fault {
     pub(super) at: Range<usize>,
     pub(super) what: String,
+    /// The number, where it is one that the type cannot hold, and so lies outside of any bounds.
+    pub(super) beyond: Option<String>,
 }
 
 impl Fault {
@@ -43,6 +45,7 @@ impl Fault {
         Self {
             at: value.span(),
             what: what.into(),
+            beyond: None,
         }
     }
 }
@@ -258,7 +261,7 @@ impl<T: Setting> Setting for Each<T> {
         for item in items {
             match T::read(item) {
                 Ok(read) => each.items.push((item.span().start, read)),
-                Err(Fault { at, what }) => each.faults.push((at.start, what)),
+                Err(Fault { at, what, .. }) => each.faults.push((at.start, what)),
             }
         }
         Ok(each)
@@ -297,11 +300,12 @@ macro_rules! whole_numbers {
                     return Err(Fault::new(value, format!("expected a whole number, found {found}")));
                 };
                 Self::from_str_radix(number.as_str(), number.radix()).map_err(|_| {
-                    let what = format!(
-                        "{number} is out of range; write one {}",
-                        show_bounds(&(Self::MIN..=Self::MAX))
-                    );
-                    Fault::new(value, what)
+                    let number = number.to_string();
+                    let what = out_of_range(&number, &(Self::MIN..=Self::MAX));
+                    Fault {
+                        beyond: Some(number),
+                        ..Fault::new(value, what)
+                    }
                 })
             }
 
@@ -358,6 +362,11 @@ words! {
         "native-required" => Mode::NativeRequired,
         "generic" => Mode::Generic,
     }
+}
+
+/// What there is to say of a value, as it is shown, that does not lie within `bounds`.
+pub(super) fn out_of_range<T: Setting>(shown: &str, bounds: &impl RangeBounds<T>) -> String {
+    format!("{shown} is out of range; write one {}", show_bounds(bounds))
 }
 
 /// The bounds as an operator reads them: "from 1 to 128", "at least 1".

@@ -13,6 +13,7 @@ mod evidence;
 mod failure;
 mod fingerprint;
 mod fold;
+mod foreign;
 mod history;
 mod hopping;
 mod judge;
@@ -54,6 +55,7 @@ pub use evidence::{
 };
 pub use failure::{Bearing, Failure, counts_rejections};
 pub use fingerprint::{Fingerprint, MessageHasher};
+pub use foreign::{Foreign, GivenTrust, NoCounterpart, trust_heard};
 pub use history::History;
 pub use hopping::{Finding, HoppingHelo, Sighting, Sightings, Suspect};
 pub use judge::{Grounds, Judge, Judgement};
