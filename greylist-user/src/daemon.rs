@@ -9,6 +9,7 @@
 mod control;
 mod rights;
 mod sentences;
+mod watchdog;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -25,15 +26,16 @@ pub use self::rights::Rights;
 
 use self::control::Desk;
 use self::sentences::{UpheldSentences, in_force};
+use self::watchdog::Watchdog;
 use crate::admin::{
     self, BoundControl, BoundMetrics, ControlServer, DroppedSyns, MetricsListen, MetricsServer,
 };
 use crate::chain::chain;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
-use crate::kernel::{self, KernelFilter, Projector};
+use crate::kernel::{self, FilterStatus, KernelFilter, Projector};
 use crate::log;
-use crate::milter::{self, Endpoint};
+use crate::milter::{self, Endpoint, Handed};
 use crate::policy::{Action, Policy};
 use crate::store::{self, Keeper, Store};
 
@@ -69,6 +71,17 @@ impl Daemon {
         log: &log::Writer,
         rights: Rights,
     ) -> Result<Self, DaemonError> {
+        Self::take_over(config, clock, log, rights, Vec::new())
+    }
+
+    /// Like [`start`](Self::start), with listeners that somebody else opened for it.
+    fn take_over(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        log: &log::Writer,
+        rights: Rights,
+        handed: Vec<Handed>,
+    ) -> Result<Self, DaemonError> {
         let metrics = Metrics::default();
         let now = clock.now();
         let policy = Arc::new(ArcSwap::from_pointee(in_force(&config.policy)));
@@ -84,7 +97,7 @@ impl Daemon {
         let store = Arc::new(store);
         let opened = {
             let config = config.clone();
-            rights.lend(move || Opened::open(&config))?
+            rights.lend(move || Opened::open(&config, handed))?
         };
         rights.end();
         let sentences = Arc::new(UpheldSentences {
@@ -155,6 +168,29 @@ impl Daemon {
         self.rooms.metrics.as_ref().map(MetricsServer::address)
     }
 
+    /// Whether every worker of the milter has answered since this was asked last. The others are not
+    /// asked: without the keeper and the projector mail flows, and a disk may take its time.
+    fn is_alive(&self) -> bool {
+        let silent = self.milter.pulse().silent_workers();
+        if silent > 0 {
+            tracing::warn!(workers = silent, "worker-silent");
+        }
+        silent == 0
+    }
+
+    /// What it does, for `systemctl status`.
+    fn in_a_line(&self) -> String {
+        let endpoints: Vec<_> = self.endpoints().iter().map(ToString::to_string).collect();
+        let filter = match self.rooms.projector.status() {
+            FilterStatus::On(on) => {
+                let names: Vec<_> = on.interfaces.iter().map(|it| it.name.clone()).collect();
+                format!("kernel filter on {}", names.join(", "))
+            }
+            FilterStatus::Off { why } => format!("no kernel filter: {why}"),
+        };
+        format!("answers Postfix at {}; {filter}", endpoints.join(", "))
+    }
+
     /// Applies the rules of `config` from now on, and names what it cannot change while running.
     pub fn reload(&mut self, config: &Config) {
         self.policy.store(Arc::new(in_force(&config.policy)));
@@ -200,9 +236,9 @@ struct Opened {
 impl Opened {
     /// Starts no thread: it would keep the rights. What listens comes first, so that a second daemon
     /// ends before it touches the kernel.
-    fn open(config: &Config) -> Result<Self, DaemonError> {
+    fn open(config: &Config, handed: Vec<Handed>) -> Result<Self, DaemonError> {
         Ok(Self {
-            milter: milter::Server::bind(&config.milter)?,
+            milter: milter::Server::take_over(&config.milter, handed)?,
             control: ControlServer::bind(&config.admin)?,
             metrics: match config.metrics.listen {
                 MetricsListen::At(address) => Some(MetricsServer::bind(address)?),
@@ -237,10 +273,15 @@ async fn serve(file: &Path, config: Config, rights: Rights) -> Result<(), Daemon
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(DaemonError::Signals)?;
-    let mut daemon = Daemon::start(config, Arc::new(SystemClock), &log, rights)?;
-    tell_systemd(NotifyState::Ready);
+    let clock = Arc::new(SystemClock);
+    let mut daemon = Daemon::take_over(config, clock, &log, rights, Handed::all())?;
+    tell_systemd(&[NotifyState::Ready, NotifyState::Status(&daemon.in_a_line())]);
+    let mut watchdog = Watchdog::of_this_process();
     loop {
         tokio::select! {
+            () = watchdog.is_due() => if daemon.is_alive() {
+                tell_systemd(&[NotifyState::Watchdog]);
+            },
             _ = hangup.recv() => match config::read(file) {
                 Ok(config) => daemon.reload(&config),
                 Err(error) => tracing::error!(why = chain(&error), "unreloaded"),
@@ -249,7 +290,10 @@ async fn serve(file: &Path, config: Config, rights: Rights) -> Result<(), Daemon
             _ = interrupt.recv() => break,
         }
     }
-    tell_systemd(NotifyState::Stopping);
+    tell_systemd(&[
+        NotifyState::Stopping,
+        NotifyState::Status("lets open SMTP sessions end, then writes a snapshot"),
+    ]);
     tracing::info!("stopping");
     let Daemon { milter, rooms, .. } = daemon;
     let drained = tokio::task::spawn_blocking(move || milter.drain());
@@ -331,8 +375,8 @@ fn wanting_restart(old: &Config, new: &Config) -> Vec<&'static str> {
 }
 
 /// Without systemd there is nobody to tell, and that is as good.
-fn tell_systemd(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "unnotified");
     }
 }

@@ -51,6 +51,8 @@ pub struct Metrics {
     pub servers_unmarked: Counter,
     /// Sessions of sentenced clients that were told 421.
     pub turned_away: Counter,
+    /// Workers that did not answer when the watchdog asked last.
+    pub workers_silent: Gauge,
 }
 
 impl Metrics {
@@ -75,6 +77,7 @@ impl Metrics {
             refusals,
             servers_unmarked,
             turned_away,
+            workers_silent,
         } = self.clone();
         let registry = registry.sub_registry_with_prefix("milter");
         registry.register("accept_errors", "Errors of accept(2)", accept_errors);
@@ -130,6 +133,11 @@ impl Metrics {
             "turned_away",
             "Sessions of sentenced clients, told 421",
             turned_away,
+        );
+        registry.register(
+            "workers_silent",
+            "Workers that did not answer when the watchdog asked last",
+            workers_silent,
         );
     }
 
