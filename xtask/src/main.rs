@@ -13,6 +13,7 @@ mod command;
 mod development;
 mod dist;
 mod filter;
+mod image;
 mod lab;
 mod packages;
 mod progress;
