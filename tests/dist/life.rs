@@ -53,7 +53,7 @@ fn is_deferred_then_passes(machine: &Machine) -> Result<(), Error> {
     let first = machine.attempt(&message("known"))?;
     assert!(first.outcome().is_greylisting(), "{}", first.outcome());
     let why = machine.run(&format!(
-        "greygate why 192.0.2.1 --from sender@remote.example --to {MAILBOX}"
+        "greygate why 192.0.2.1 sender@remote.example {MAILBOX}"
     ))?;
     assert!(why.contains("deferred") || why.contains("defer"), "{why}");
     interrupt::pause(Duration::from_secs(DELAY + 1))?;
@@ -193,7 +193,7 @@ fn files(machine: &Machine) -> Result<BTreeSet<String>, Error> {
         "exec 2>/dev/null; set +e; find / /run -xdev \\( -path /var/log -o -path /var/cache -o -path /var/lib/apt \
             -o -path /var/lib/dpkg -o -path /var/lib/systemd -o -path /tmp -o -path /var/tmp \
             -o -path /proc -o -path /run/systemd -o -path /run/log \
-            -o -path /var/spool/postfix -o -path /var/mail -o -path '/var/mail/*' \\) -prune -o -print
+            -o -path /var/spool/postfix -o -path /var/lib/postfix -o -path /var/mail -o -path '/var/mail/*' \\) -prune -o -print
          find /var/spool/postfix /var/lib/dpkg /var/lib/systemd /var/cache /var/log \
             /run/systemd -name '*greygate*'
          true",

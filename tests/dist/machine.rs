@@ -185,7 +185,8 @@ impl Drop for Machine {
                 self.tell("journalctl -n 60 --no-pager; systemctl --failed --no-pager")
             );
         }
-        // Asked once, nspawn lets the machine shut down; asked twice, it ends it.
+        // Asked once, nspawn lets the machine shut down; asked twice, which the service's own end is,
+        // it ends it at once.
         let _ended_already = self.nspawn.signal(nix::sys::signal::Signal::SIGTERM);
     }
 }
