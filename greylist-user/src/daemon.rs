@@ -12,6 +12,7 @@ mod reload;
 mod rights;
 mod sentences;
 mod vitals;
+mod watchdog;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,15 +32,16 @@ use self::pulse::Pulse;
 use self::reload::Reloader;
 use self::sentences::{Ordered, UpheldSentences, in_force};
 use self::vitals::Vitals;
+use self::watchdog::Watchdog;
 use crate::admin::{
     self, BoundControl, BoundMetrics, ControlServer, DroppedSyns, MetricsListen, MetricsServer,
 };
 use crate::chain::chain;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::kernel::{self, KernelFilter, Projector};
+use crate::kernel::{self, FilterStatus, KernelFilter, Projector};
 use crate::log;
-use crate::milter::{self, Endpoint};
+use crate::milter::{self, Endpoint, Handed};
 use crate::policy::{Action, Timestamp};
 use crate::store::{self, Keeper, Store};
 
@@ -90,6 +92,18 @@ impl Daemon {
         log: &log::Writer,
         rights: Rights,
     ) -> Result<Self, DaemonError> {
+        Self::take_over(source, config, clock, log, rights, Vec::new())
+    }
+
+    /// Like [`Daemon::start_from`], with listeners that somebody else opened for it.
+    fn take_over(
+        source: Option<Source>,
+        config: Config,
+        clock: Arc<dyn Clock>,
+        log: &log::Writer,
+        rights: Rights,
+        handed: Vec<Handed>,
+    ) -> Result<Self, DaemonError> {
         let metrics = Metrics::default();
         let now = clock.now();
         let policy = Arc::new(ArcSwap::from_pointee(in_force(
@@ -108,7 +122,7 @@ impl Daemon {
         let store = Arc::new(store);
         let opened = {
             let config = config.clone();
-            rights.lend(move || Opened::open(&config))?
+            rights.lend(move || Opened::open(&config, handed))?
         };
         rights.end();
         let sentences = Arc::new(UpheldSentences {
@@ -197,6 +211,29 @@ impl Daemon {
         self.rooms.metrics.as_ref().map(MetricsServer::address)
     }
 
+    /// Whether every worker of the milter has answered since this was asked last. The others are not
+    /// asked: without the keeper and the projector mail flows, and a disk may take its time.
+    fn is_alive(&self) -> bool {
+        let silent = self.milter.pulse().silent_workers();
+        if silent > 0 {
+            tracing::warn!(workers = silent, "worker-silent");
+        }
+        silent == 0
+    }
+
+    /// What it does, for `systemctl status`.
+    fn in_a_line(&self) -> String {
+        let endpoints: Vec<_> = self.endpoints().iter().map(ToString::to_string).collect();
+        let filter = match self.rooms.projector.status() {
+            FilterStatus::On(on) => {
+                let names: Vec<_> = on.interfaces.iter().map(|it| it.name.clone()).collect();
+                format!("kernel filter on {}", names.join(", "))
+            }
+            FilterStatus::Off { why } => format!("no kernel filter: {why}"),
+        };
+        format!("answers Postfix at {}; {filter}", endpoints.join(", "))
+    }
+
     /// Stops every room. Open SMTP sessions may end by themselves as long as `[milter] drain` says.
     pub fn stop(self) {
         self.milter.drain();
@@ -230,9 +267,9 @@ struct Opened {
 impl Opened {
     /// Starts no thread: it would keep the rights. What listens comes first, so that a second daemon
     /// ends before it touches the kernel.
-    fn open(config: &Config) -> Result<Self, DaemonError> {
+    fn open(config: &Config, handed: Vec<Handed>) -> Result<Self, DaemonError> {
         Ok(Self {
-            milter: milter::Server::bind(&config.milter)?,
+            milter: milter::Server::take_over(&config.milter, handed)?,
             control: ControlServer::bind(&config.admin)?,
             metrics: match config.metrics.listen {
                 MetricsListen::At(address) => Some(MetricsServer::bind(address)?),
@@ -268,17 +305,25 @@ async fn serve(source: Source, config: Config, rights: Rights) -> Result<(), Dae
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(DaemonError::Signals)?;
     let clock = Arc::new(SystemClock);
-    let daemon = Daemon::start_from(Some(source), config, clock, &log, rights)?;
-    tell_systemd(NotifyState::Ready);
+    let handed = Handed::all();
+    let daemon = Daemon::take_over(Some(source), config, clock, &log, rights, handed)?;
+    tell_systemd(&[NotifyState::Ready, NotifyState::Status(&daemon.in_a_line())]);
+    let mut watchdog = Watchdog::of_this_process();
     loop {
         tokio::select! {
+            () = watchdog.is_due() => if daemon.is_alive() {
+                tell_systemd(&[NotifyState::Watchdog]);
+            },
             // It says itself in the log what came of it.
             _ = hangup.recv() => drop(daemon.reloader.reload()),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
     }
-    tell_systemd(NotifyState::Stopping);
+    tell_systemd(&[
+        NotifyState::Stopping,
+        NotifyState::Status("lets open SMTP sessions end, then writes a snapshot"),
+    ]);
     tracing::info!("stopping");
     let Daemon { milter, rooms, .. } = daemon;
     let drained = tokio::task::spawn_blocking(move || milter.drain());
@@ -341,8 +386,8 @@ impl Metrics {
 }
 
 /// Without systemd there is nobody to tell, and that is as good.
-fn tell_systemd(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "unnotified");
     }
 }

@@ -58,6 +58,8 @@ pub struct Metrics {
     pub servers_unmarked: Counter,
     /// Sessions of sentenced clients that were told 421.
     pub turned_away: Counter,
+    /// Workers that did not answer when the watchdog asked last.
+    pub workers_silent: Gauge,
 }
 
 impl Metrics {
@@ -85,6 +87,7 @@ impl Metrics {
             refusals,
             servers_unmarked,
             turned_away,
+            workers_silent,
         } = self.clone();
         let registry = registry.sub_registry_with_prefix("milter");
         registry.register(
@@ -168,6 +171,11 @@ impl Metrics {
             "turned_away",
             "SMTP sessions of sentenced clients, told 421",
             turned_away,
+        );
+        registry.register(
+            "workers_silent",
+            "Workers that did not answer when the watchdog asked last",
+            workers_silent,
         );
     }
 
