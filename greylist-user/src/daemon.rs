@@ -7,6 +7,7 @@
 //! very end the kernel filter.
 
 mod control;
+mod lists;
 mod rights;
 mod sentences;
 
@@ -24,6 +25,7 @@ use tokio::sync::mpsc;
 pub use self::rights::Rights;
 
 use self::control::Desk;
+use self::lists::{Ender, LiveLists};
 use self::sentences::{Ordered, UpheldSentences, in_force};
 use crate::admin::{
     self, BoundControl, BoundMetrics, ControlServer, DroppedSyns, MetricsListen, MetricsServer,
@@ -34,7 +36,7 @@ use crate::config::{self, Config};
 use crate::kernel::{self, KernelFilter, Projector};
 use crate::log;
 use crate::milter::{self, Endpoint};
-use crate::policy::{Action, Policy};
+use crate::policy::Action;
 use crate::store::{self, Keeper, Store};
 
 /// A running greygate.
@@ -42,7 +44,7 @@ use crate::store::{self, Keeper, Store};
 pub struct Daemon {
     /// What it was started with, to tell which changes want a restart.
     config: Config,
-    policy: Arc<ArcSwap<Policy>>,
+    lists: Arc<LiveLists>,
     milter: milter::Server,
     rooms: Rooms,
 }
@@ -52,6 +54,7 @@ pub struct Daemon {
 struct Rooms {
     control: ControlServer,
     metrics: Option<MetricsServer>,
+    ender: Ender,
     keeper: Keeper,
     projector: Arc<Projector>,
 }
@@ -84,6 +87,14 @@ impl Daemon {
             now,
         )?;
         tracing::info!(found = %restored, "restored");
+        // In the directory that is the store's, and locked by now.
+        let lists = LiveLists::open(
+            &config,
+            Arc::clone(&policy),
+            Arc::clone(&metrics.lists),
+            now,
+        );
+        let lists = Arc::new(lists);
         let store = Arc::new(store);
         let opened = {
             let config = config.clone();
@@ -103,6 +114,12 @@ impl Daemon {
             received,
             Arc::clone(&metrics.kernel),
         ));
+        let ender = {
+            let projector = Arc::clone(&projector);
+            let ended = move || projector.refresh();
+            Ender::start(Arc::clone(&lists), Arc::clone(&clock), ended)
+                .map_err(DaemonError::Thread)?
+        };
         let keeper =
             Keeper::start(Arc::clone(&store), Arc::clone(&clock)).map_err(DaemonError::Thread)?;
         let milter = opened.milter.serve(
@@ -116,6 +133,7 @@ impl Daemon {
             clock,
             dropped_before,
             endpoints: milter.endpoints().to_vec(),
+            lists: Arc::clone(&lists),
             milter: Arc::clone(&metrics.milter),
             policy: Arc::clone(&policy),
             projector: Arc::clone(&projector),
@@ -137,11 +155,12 @@ impl Daemon {
             .transpose()?;
         Ok(Self {
             config,
-            policy,
+            lists,
             milter,
             rooms: Rooms {
                 control,
                 metrics,
+                ender,
                 keeper,
                 projector,
             },
@@ -160,8 +179,7 @@ impl Daemon {
 
     /// Applies the rules of `config` from now on, and names what it cannot change while running.
     pub fn reload(&mut self, config: &Config) {
-        self.policy
-            .store(Arc::new(in_force(&config.policy, &Ordered::default())));
+        self.lists.reload(config);
         self.rooms.projector.refresh();
         let sections = wanting_restart(&self.config, config);
         if sections.is_empty() {
@@ -182,6 +200,8 @@ impl Rooms {
     fn stop(self) {
         drop(self.control);
         drop(self.metrics);
+        // It has the projector, too.
+        drop(self.ender);
         if let Err(error) = self.keeper.stop() {
             tracing::error!(error = chain(&error), "unsaved");
         }
@@ -294,6 +314,7 @@ pub enum DaemonError {
 struct Metrics {
     admin: Arc<admin::Metrics>,
     milter: Arc<milter::Metrics>,
+    lists: Arc<lists::Metrics>,
     store: Arc<store::Metrics>,
     kernel: Arc<kernel::Metrics>,
 }
@@ -309,6 +330,7 @@ impl Metrics {
     fn register(&self, registry: &mut Registry) {
         self.admin.register(registry);
         self.milter.register(registry);
+        self.lists.register(registry);
         self.store.register(registry);
         self.kernel.register(registry);
     }

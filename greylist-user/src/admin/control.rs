@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::listing::{LiveChange, LiveEntries, LiveList, LiveOrder};
 use super::order::Target;
 use super::report::Report;
 use super::request::{Forgiven, Health, Punished, SnapshotWritten, Status, XdpStatus};
 use super::why::{Why, WhyQuestion};
-use crate::policy::{Policy, SentenceLevel, SentencedClient};
+use crate::policy::{Entry, Policy, SentenceLevel, SentencedClient};
 
 /// What the daemon can do for an operator.
 ///
@@ -31,6 +32,15 @@ pub trait Control: Send + Sync {
 
     /// The rules in force, which protect clients from orders; this host's own addresses are local.
     fn policy(&self) -> Arc<Policy>;
+
+    /// Lists `entry`, as `order` of this user says.
+    fn list(&self, order: &LiveOrder, entry: &Entry, uid: u32) -> Result<LiveChange, ControlError>;
+
+    /// Undoes that.
+    fn unlist(&self, list: LiveList, entry: &Entry) -> Result<LiveChange, ControlError>;
+
+    /// What was listed so.
+    fn listed(&self, list: LiveList) -> LiveEntries;
 
     /// Sentences the client, as an operator's order.
     fn punish(

@@ -7,12 +7,13 @@ use std::time::Duration;
 use super::actions::{Actions, HistoryFacts};
 use super::control::{Control, ControlError};
 use super::funnel::FunnelFacts;
+use super::listing::{LiveChange, LiveEntries, LiveList, LiveOrder};
 use super::order::Target;
 use super::report::Report;
 use super::request::{Census, Forgiven, Health, Punished, SnapshotWritten, Status, XdpStatus};
 use super::why::{Why, WhyQuestion};
 use crate::kernel::FilterStatus;
-use crate::policy::{Policy, SentenceLevel, SentencedClient};
+use crate::policy::{Entry, Policy, SentenceLevel, SentencedClient};
 
 /// Remembers every change that was ordered.
 #[derive(Debug, Default)]
@@ -119,6 +120,20 @@ impl Control for Ledger {
             strikes: 0,
             lifted: vec![target.to_string()],
         })
+    }
+
+    fn list(&self, order: &LiveOrder, entry: &Entry, uid: u32) -> Result<LiveChange, ControlError> {
+        self.note(format!("{} {entry} by {uid}", order.list));
+        Ok(LiveChange::default())
+    }
+
+    fn unlist(&self, list: LiveList, entry: &Entry) -> Result<LiveChange, ControlError> {
+        self.note(format!("{list} no more {entry}"));
+        Ok(LiveChange::default())
+    }
+
+    fn listed(&self, _list: LiveList) -> LiveEntries {
+        LiveEntries::default()
     }
 
     fn snapshot(&self) -> Result<SnapshotWritten, ControlError> {

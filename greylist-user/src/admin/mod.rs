@@ -16,6 +16,7 @@ mod door;
 mod funnel;
 #[cfg(test)]
 mod ledger;
+mod listing;
 mod metrics;
 mod order;
 mod report;
@@ -31,6 +32,7 @@ pub use count::Metrics;
 pub use funnel::{
     Amount, DroppedSyns, FateFact, FunnelCounts, FunnelFacts, GivenUp, KernelRefusals, Share,
 };
+pub use listing::{LiveChange, LiveEntries, LiveEntry, LiveList, LiveOrder};
 pub use metrics::{BoundMetrics, MetricsError, MetricsServer, counts};
 pub use order::{InvalidTarget, OrderedLevel, Refusal, Target};
 pub use report::{InvalidReport, Report, Reported};
@@ -41,7 +43,7 @@ pub use request::{
 pub use settings::{MetricsListen, MetricsSettings, Settings};
 pub use socket::{BoundControl, ControlServer, SocketError};
 pub use why::{
-    ContentTrustFacts, Envelope, FailureFacts, HeloFact, KernelEntry, KernelFacts, MailFacts,
-    NetworkFacts, NextFacts, PairFacts, ReputationFacts, SentenceFact, StrikeFact, TrustFacts,
-    TupleFacts, Why, WhyQuestion,
+    ContentTrustFacts, Envelope, FailureFacts, HeloFact, KernelEntry, KernelFacts, ListFact,
+    MailFacts, NetworkFacts, NextFacts, PairFacts, RecipientPolicyFact, ReputationFacts,
+    SentenceFact, StrikeFact, TrustFacts, TupleFacts, Why, WhyQuestion,
 };

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::actions::{Actions, HistoryFacts};
 use super::funnel::FunnelFacts;
+use super::listing::{LiveChange, LiveEntries, LiveList, LiveOrder};
 use super::order::{OrderedLevel, Target};
 use super::report::{Report, Reported};
 use super::why::{Why, WhyQuestion};
@@ -24,6 +25,20 @@ pub enum Request {
     Forgive {
         /// Who.
         target: Target,
+    },
+    /// List somebody from now on.
+    LiveAdd(LiveOrder),
+    /// Undo that.
+    LiveRemove {
+        /// Where.
+        list: LiveList,
+        /// The entry, as it was listed.
+        entry: String,
+    },
+    /// What was listed so.
+    LiveShow {
+        /// Where.
+        list: LiveList,
     },
     /// Sentence a client.
     Punish(PunishOrder),
@@ -43,8 +58,13 @@ impl Request {
     /// Whether answering it changes anything, so that rights are needed.
     pub fn is_change(&self) -> bool {
         match self {
-            Self::Forgive { .. } | Self::Punish(_) | Self::Report(_) | Self::Snapshot => true,
-            Self::Status | Self::Why(_) | Self::XdpStatus => false,
+            Self::Forgive { .. }
+            | Self::LiveAdd(_)
+            | Self::LiveRemove { .. }
+            | Self::Punish(_)
+            | Self::Report(_)
+            | Self::Snapshot => true,
+            Self::LiveShow { .. } | Self::Status | Self::Why(_) | Self::XdpStatus => false,
         }
     }
 
@@ -52,10 +72,14 @@ impl Request {
     pub(super) fn client(&self) -> String {
         match self {
             Self::Forgive { target } => target.to_string(),
+            Self::LiveAdd(order) => order.entry.clone(),
+            Self::LiveRemove { entry, .. } => entry.clone(),
             Self::Punish(order) => order.target.to_string(),
             Self::Report(report) => report.address().to_string(),
             Self::Why(question) => question.address.to_string(),
-            Self::Snapshot | Self::Status | Self::XdpStatus => String::new(),
+            Self::LiveShow { .. } | Self::Snapshot | Self::Status | Self::XdpStatus => {
+                String::new()
+            }
         }
     }
 
@@ -63,6 +87,18 @@ impl Request {
     pub(super) fn word(&self) -> &'static str {
         match self {
             Self::Forgive { .. } => "forgive",
+            Self::LiveAdd(order) => match order.list {
+                LiveList::Allow => "allow-add",
+                LiveList::Deny => "deny-add",
+            },
+            Self::LiveRemove { list, .. } => match list {
+                LiveList::Allow => "allow-remove",
+                LiveList::Deny => "deny-remove",
+            },
+            Self::LiveShow { list } => match list {
+                LiveList::Allow => "allow-list",
+                LiveList::Deny => "deny-list",
+            },
             Self::Punish(_) => "punish",
             Self::Report(report) => report.word(),
             Self::Snapshot => "snapshot",
@@ -102,6 +138,10 @@ pub enum Answer {
     },
     /// To [`Request::Forgive`].
     Forgiven(Forgiven),
+    /// To [`Request::LiveAdd`] and [`Request::LiveRemove`].
+    LiveChange(LiveChange),
+    /// To [`Request::LiveShow`].
+    LiveEntries(LiveEntries),
     /// To [`Request::Punish`].
     Punished(Punished),
     /// It was not tried: not understood, not permitted, or not allowed by the rules.

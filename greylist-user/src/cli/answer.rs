@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::funnel::funnel;
+use super::listing;
 use super::paper::{Paper, number};
 use super::why;
 use crate::admin::{Answer, Forgiven, Health, HistoryFacts, SentenceLine, Status, XdpStatus};
@@ -31,6 +32,8 @@ pub(super) fn show(answer: &Answer, paper: &mut Paper) {
                 paper.line(format_args!("but for {spared}"));
             }
         }
+        Answer::LiveChange(answer) => listing::change(answer, paper),
+        Answer::LiveEntries(answer) => listing::entries(answer, paper),
         Answer::Reported(answer) => {
             paper.line(format_args!("{}: {} is noted", answer.client, answer.what));
         }

@@ -7,8 +7,10 @@ use std::time::Duration;
 use super::args::{Cli, Command, XdpCommand};
 use super::failure::Failure;
 use super::paper::{Paper, wants_colour};
-use super::{answer, check_config, reports, xdp};
-use crate::admin::{self, CallError, Envelope, OrderedLevel, PunishOrder, Request, WhyQuestion};
+use super::{answer, check_config, listing, reports, xdp};
+use crate::admin::{
+    self, CallError, Envelope, LiveList, OrderedLevel, PunishOrder, Request, WhyQuestion,
+};
 use crate::config::{self, DEFAULT_FILE};
 use crate::daemon;
 
@@ -24,6 +26,8 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
 
 fn obey(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
+        Command::Allow(command) => ask(cli, &listing::request(LiveList::Allow, command)),
+        Command::Deny(command) => ask(cli, &listing::request(LiveList::Deny, command)),
         Command::Serve => serve(&file(cli)),
         Command::CheckConfig { file: named } => {
             check_config::run(cli, &named.clone().unwrap_or_else(|| file(cli)))

@@ -9,6 +9,7 @@ mod check_config;
 mod commands;
 mod failure;
 mod funnel;
+mod listing;
 mod moment;
 mod paper;
 mod reports;
