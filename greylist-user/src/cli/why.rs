@@ -39,10 +39,7 @@ pub(super) fn why(why: &Why, paper: &mut Paper) {
 /// What spares the client, whatever it does.
 fn exempt(why: &Why, paper: &mut Paper) {
     match why.exempt.as_deref() {
-        Some("allowed") => paper.row(
-            "exempt",
-            "[lists] allow names it: never greylisted, never refused",
-        ),
+        Some("allowed") => paper.row("exempt", "[lists] allow names it: never greylisted"),
         Some("local") => paper.row(
             "exempt",
             "it is this host's or this site's own: never greylisted",
