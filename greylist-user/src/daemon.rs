@@ -7,6 +7,7 @@
 //! very end the kernel filter.
 
 mod control;
+mod lists;
 mod pulse;
 mod reload;
 mod rights;
@@ -28,6 +29,7 @@ pub use self::reload::Source;
 pub use self::rights::Rights;
 
 use self::control::Desk;
+use self::lists::{Ender, LiveLists};
 use self::pulse::Pulse;
 use self::reload::Reloader;
 use self::sentences::{Ordered, UpheldSentences, in_force};
@@ -58,6 +60,7 @@ pub struct Daemon {
 struct Rooms {
     control: ControlServer,
     metrics: Option<MetricsServer>,
+    ender: Ender,
     keeper: Keeper,
     projector: Arc<Projector>,
 }
@@ -119,6 +122,14 @@ impl Daemon {
             now,
         )?;
         tracing::info!(found = %restored, "restored");
+        // In the directory that is the store's, and locked by now.
+        let lists = LiveLists::open(
+            &config,
+            Arc::clone(&policy),
+            Arc::clone(&metrics.lists),
+            now,
+        );
+        let lists = Arc::new(lists);
         let store = Arc::new(store);
         let opened = {
             let config = config.clone();
@@ -151,6 +162,12 @@ impl Daemon {
                 limits.tell();
             }
         };
+        let ender = {
+            let projector = Arc::clone(&projector);
+            let ended = move || projector.refresh();
+            Ender::start(Arc::clone(&lists), Arc::clone(&clock), ended)
+                .map_err(DaemonError::Thread)?
+        };
         let keeper = Keeper::start_with(Arc::clone(&store), Arc::clone(&clock), chore)
             .map_err(DaemonError::Thread)?;
         let milter = opened.milter.serve(
@@ -162,12 +179,13 @@ impl Daemon {
         let registry = Arc::new(metrics.registered(log, now));
         let wants_filter = !config.xdp.interfaces.is_empty();
         let snapshot_interval = config.store.snapshot_interval;
-        let reloader = Reloader::new(source, config, Arc::clone(&policy), &projector);
+        let reloader = Reloader::new(source, config, Arc::clone(&lists), &projector);
         let reloader = Arc::new(reloader);
         let desk = Arc::new(Desk {
             clock,
             dropped_before,
             endpoints: milter.endpoints().to_vec(),
+            lists,
             milter: Arc::clone(&metrics.milter),
             policy,
             projector: Arc::clone(&projector),
@@ -195,6 +213,7 @@ impl Daemon {
             rooms: Rooms {
                 control,
                 metrics,
+                ender,
                 keeper,
                 projector,
             },
@@ -245,6 +264,8 @@ impl Rooms {
     fn stop(self) {
         drop(self.control);
         drop(self.metrics);
+        // It has the projector, too.
+        drop(self.ender);
         if let Err(error) = self.keeper.stop() {
             tracing::error!(error = chain(&error), "unsaved");
         }
@@ -364,6 +385,7 @@ pub enum DaemonError {
 struct Metrics {
     admin: Arc<admin::Metrics>,
     milter: Arc<milter::Metrics>,
+    lists: Arc<lists::Metrics>,
     store: Arc<store::Metrics>,
     kernel: Arc<kernel::Metrics>,
 }
@@ -380,6 +402,7 @@ impl Metrics {
     fn register(&self, registry: &mut Registry) {
         self.admin.register(registry);
         self.milter.register(registry);
+        self.lists.register(registry);
         self.store.register(registry);
         self.kernel.register(registry);
     }

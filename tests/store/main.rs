@@ -16,6 +16,7 @@ mod keeper;
 mod ladder;
 mod ladder_of_sentences;
 mod layouts;
+mod lists;
 mod message;
 mod pools;
 mod reading;

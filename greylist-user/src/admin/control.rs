@@ -8,12 +8,13 @@ use thiserror::Error;
 use super::forget::{Forget, Forgotten};
 use super::import::{ImportBatch, ImportCounts};
 use super::list::{ListQuestion, Listing};
+use super::listing::{LiveChange, LiveEntries, LiveList, LiveOrder};
 use super::order::Target;
 use super::report::Report;
 use super::request::{Forgiven, Health, Punished, Reloaded, SnapshotWritten, Status, XdpStatus};
 use super::why::{Why, WhyQuestion};
 use crate::config::Problem;
-use crate::policy::{Policy, SentenceLevel, SentencedClient};
+use crate::policy::{Entry, Policy, SentenceLevel, SentencedClient};
 
 /// What the daemon can do for an operator.
 ///
@@ -35,6 +36,20 @@ pub trait Control: Send + Sync {
 
     /// The rules in force, which protect clients from orders; this host's own addresses are local.
     fn policy(&self) -> Arc<Policy>;
+
+    /// Lists `entry`, as `order` of this user says.
+    fn live_add(
+        &self,
+        order: &LiveOrder,
+        entry: &Entry,
+        uid: u32,
+    ) -> Result<LiveChange, ControlError>;
+
+    /// Undoes that.
+    fn live_remove(&self, list: LiveList, entry: &Entry) -> Result<LiveChange, ControlError>;
+
+    /// What was listed so.
+    fn live_show(&self, list: LiveList) -> LiveEntries;
 
     /// Sentences the client, as an operator's order.
     fn punish(

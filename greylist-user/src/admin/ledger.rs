@@ -10,6 +10,7 @@ use super::forget::{Forget, Forgotten};
 use super::funnel::FunnelFacts;
 use super::import::{ImportBatch, ImportCounts};
 use super::list::{ListQuestion, Listing};
+use super::listing::{LiveChange, LiveEntries, LiveList, LiveOrder};
 use super::order::Target;
 use super::recent::Recent;
 use super::report::Report;
@@ -19,7 +20,7 @@ use super::request::{
 use super::why::{Why, WhyQuestion};
 use crate::config::Problem;
 use crate::kernel::FilterStatus;
-use crate::policy::{Policy, SentenceLevel, SentencedClient};
+use crate::policy::{Entry, Policy, SentenceLevel, SentencedClient};
 
 /// Remembers every change that was ordered.
 #[derive(Debug, Default)]
@@ -140,6 +141,25 @@ impl Control for Ledger {
             strikes: 0,
             lifted: vec![target.to_string()],
         })
+    }
+
+    fn live_add(
+        &self,
+        order: &LiveOrder,
+        entry: &Entry,
+        uid: u32,
+    ) -> Result<LiveChange, ControlError> {
+        self.note(format!("{} {entry} by {uid}", order.list));
+        Ok(LiveChange::default())
+    }
+
+    fn live_remove(&self, list: LiveList, entry: &Entry) -> Result<LiveChange, ControlError> {
+        self.note(format!("{list} no more {entry}"));
+        Ok(LiveChange::default())
+    }
+
+    fn live_show(&self, _list: LiveList) -> LiveEntries {
+        LiveEntries::default()
     }
 
     fn import(&self, batch: &ImportBatch) -> Result<ImportCounts, ControlError> {

@@ -19,6 +19,7 @@ mod import;
 #[cfg(test)]
 mod ledger;
 mod list;
+mod listing;
 mod metrics;
 mod order;
 mod recent;
@@ -41,6 +42,7 @@ pub use list::{
     ClientRow, FingerprintRow, InvalidList, ListOrder, ListQuestion, ListRows, ListTable, Listing,
     PendingRow, SentenceRow, TrustedRow, UnknownOrder,
 };
+pub use listing::{LiveChange, LiveEntries, LiveEntry, LiveList, LiveOrder};
 pub use metrics::{BoundMetrics, MetricsError, MetricsServer, counts};
 pub use order::{InvalidTarget, OrderedLevel, Refusal, Target};
 pub use recent::{LatencyFacts, Recent};
@@ -52,7 +54,7 @@ pub use request::{
 pub use settings::{MetricsListen, MetricsSettings, Settings};
 pub use socket::{BoundControl, ControlServer, SocketError};
 pub use why::{
-    ContentTrustFacts, Envelope, FailureFacts, HeloFact, KernelEntry, KernelFacts, MailFacts,
-    NetworkFacts, NextFacts, PairFacts, ReputationFacts, SentenceFact, StrikeFact, TrustFacts,
-    TupleFacts, Why, WhyQuestion,
+    ContentTrustFacts, Envelope, FailureFacts, HeloFact, KernelEntry, KernelFacts, ListFact,
+    MailFacts, NetworkFacts, NextFacts, PairFacts, RecipientPolicyFact, ReputationFacts,
+    SentenceFact, StrikeFact, TrustFacts, TupleFacts, Why, WhyQuestion,
 };

@@ -13,6 +13,7 @@ use super::forget::{Forget, Forgotten};
 use super::funnel::FunnelFacts;
 use super::import::{ImportBatch, ImportCounts};
 use super::list::{ListQuestion, Listing};
+use super::listing::{LiveChange, LiveEntries, LiveList, LiveOrder};
 use super::order::{OrderedLevel, Target};
 use super::recent::Recent;
 use super::report::{Report, Reported};
@@ -39,6 +40,20 @@ pub enum Request {
     Import(ImportBatch),
     /// What is remembered, as a list.
     List(Box<ListQuestion>),
+    /// List somebody from now on.
+    LiveAdd(LiveOrder),
+    /// Undo that.
+    LiveRemove {
+        /// Where.
+        list: LiveList,
+        /// The entry, as it was listed.
+        entry: String,
+    },
+    /// What was listed so.
+    LiveShow {
+        /// Where.
+        list: LiveList,
+    },
     /// Sentence a client.
     Punish(PunishOrder),
     /// Read the configuration again, and apply it.
@@ -62,11 +77,17 @@ impl Request {
             Self::Forget { .. }
             | Self::Forgive { .. }
             | Self::Import(_)
+            | Self::LiveAdd(_)
+            | Self::LiveRemove { .. }
             | Self::Punish(_)
             | Self::Reload
             | Self::Report(_)
             | Self::Snapshot => true,
-            Self::List(_) | Self::Status | Self::Why(_) | Self::XdpStatus => false,
+            Self::List(_)
+            | Self::LiveShow { .. }
+            | Self::Status
+            | Self::Why(_)
+            | Self::XdpStatus => false,
         }
     }
 
@@ -76,12 +97,17 @@ impl Request {
             Self::Forget { what } => what.subject(),
             Self::Forgive { target } => target.to_string(),
             Self::Import(batch) => format!("{} records", batch.items.len()),
+            Self::LiveAdd(order) => order.entry.clone(),
+            Self::LiveRemove { entry, .. } => entry.clone(),
             Self::Punish(order) => order.target.to_string(),
             Self::Report(report) => report.address().to_string(),
             Self::Why(question) => question.address.to_string(),
-            Self::List(_) | Self::Reload | Self::Snapshot | Self::Status | Self::XdpStatus => {
-                String::new()
-            }
+            Self::List(_)
+            | Self::LiveShow { .. }
+            | Self::Reload
+            | Self::Snapshot
+            | Self::Status
+            | Self::XdpStatus => String::new(),
         }
     }
 
@@ -92,6 +118,18 @@ impl Request {
             Self::Forgive { .. } => "forgive",
             Self::Import(_) => "import",
             Self::List(_) => "list",
+            Self::LiveAdd(order) => match order.list {
+                LiveList::Allow => "allow-add",
+                LiveList::Deny => "deny-add",
+            },
+            Self::LiveRemove { list, .. } => match list {
+                LiveList::Allow => "allow-remove",
+                LiveList::Deny => "deny-remove",
+            },
+            Self::LiveShow { list } => match list {
+                LiveList::Allow => "allow-list",
+                LiveList::Deny => "deny-list",
+            },
             Self::Punish(_) => "punish",
             Self::Reload => "reload",
             Self::Report(report) => report.word(),
@@ -138,6 +176,10 @@ pub enum Answer {
     Imported(ImportCounts),
     /// To [`Request::List`].
     List(Box<Listing>),
+    /// To [`Request::LiveAdd`] and [`Request::LiveRemove`].
+    LiveChange(LiveChange),
+    /// To [`Request::LiveShow`].
+    LiveEntries(LiveEntries),
     /// To [`Request::Punish`].
     Punished(Punished),
     /// It was not tried: not understood, not permitted, or not allowed by the rules.

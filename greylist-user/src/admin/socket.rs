@@ -22,6 +22,7 @@ use super::control::Control;
 use super::count::Metrics;
 use super::door::Door;
 use super::import::ImportBatch;
+use super::listing;
 use super::report::Reported;
 use super::request::{Answer, REFUSED, Request};
 use super::settings::Settings;
@@ -206,7 +207,7 @@ fn answer(line: &[u8], uid: u32, control: &dyn Control, metrics: &Metrics) -> An
         tracing::warn!(name: "unpermitted", target: STRANGERS, uid, request = word, "unpermitted");
         return refused("only root and the daemon's own user may change anything");
     }
-    let answer = obey(&request, control);
+    let answer = obey(&request, uid, control);
     let outcome = answer.outcome();
     metrics.asked(word, outcome);
     if request.is_change() {
@@ -232,8 +233,17 @@ fn may_change(uid: u32) -> bool {
     uid == 0 || uid == Uid::effective().as_raw()
 }
 
-fn obey(request: &Request, control: &dyn Control) -> Answer {
+fn obey(request: &Request, uid: u32, control: &dyn Control) -> Answer {
     let done = match request {
+        Request::LiveAdd(order) => match order.entry(&control.policy()) {
+            Ok(entry) => control.live_add(order, &entry, uid).map(Answer::LiveChange),
+            Err(refusal) => return refused(refusal),
+        },
+        Request::LiveRemove { list, entry } => match listing::entry(entry) {
+            Ok(entry) => control.live_remove(*list, &entry).map(Answer::LiveChange),
+            Err(refusal) => return refused(refusal),
+        },
+        Request::LiveShow { list } => return Answer::LiveEntries(control.live_show(*list)),
         Request::Status => return Answer::Status(Box::new(control.status())),
         Request::Why(question) => return Answer::Why(Box::new(control.why(question))),
         Request::XdpStatus => return Answer::XdpStatus(control.xdp_status()),

@@ -84,6 +84,12 @@ pub struct Why {
     /// Why its mail is not greylisted at all: `allowed` or `local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exempt: Option<String>,
+    /// The entries of lists that name it or the mail, the list that decides first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lists: Vec<ListFact>,
+    /// The policy of the recipient that was asked about, if it has its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient_policy: Option<RecipientPolicyFact>,
     /// Whether it, or a neighbour that a sentence would hit, is allow-listed, local or private.
     pub shielded: bool,
     /// Whether a successful AUTH shields it.
@@ -121,6 +127,41 @@ pub struct Why {
     pub history: HistoryFacts,
     /// Which consequences are carried out.
     pub actions: Actions,
+}
+
+/// An entry of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListFact {
+    /// Which: `allow`, `local`, `deny`, `no_retry` or `never_trust`.
+    pub list: String,
+    /// The entry.
+    pub entry: String,
+    /// Where it stands: a file and line, or who ordered it.
+    pub source: String,
+    /// When it was ordered by a command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<u64>,
+    /// When it ends; absent if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+    /// What was noted with the order.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
+}
+
+/// The policy of a recipient.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipientPolicyFact {
+    /// The pattern that names the recipient.
+    pub pattern: String,
+    /// Where it stands.
+    pub source: String,
+    /// `on` or `off`.
+    pub greylist: String,
+    /// By what unknown mail is told when it comes again.
+    pub mode: String,
+    /// How long it waits, in seconds.
+    pub delay: u64,
 }
 
 /// One strike.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::funnel::funnel;
+use super::listing;
 use super::paper::{Paper, number};
 use super::recent::recent;
 use super::why;
@@ -35,6 +36,8 @@ pub(super) fn show(answer: &Answer, paper: &mut Paper) {
             }
         }
         Answer::Imported(answer) => imported(answer, paper),
+        Answer::LiveChange(answer) => listing::change(answer, paper),
+        Answer::LiveEntries(answer) => listing::entries(answer, paper),
         Answer::Reloaded(answer) => reloaded(answer, paper),
         Answer::Reported(answer) => {
             paper.line(format_args!("{}: {} is noted", answer.client, answer.what));

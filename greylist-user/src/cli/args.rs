@@ -37,6 +37,14 @@ pub struct Cli {
 /// What greygate can be told.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
+    /// Let clients, senders or recipients pass, at once and until it is undone
+    #[command(subcommand, after_help = ALLOW_EXAMPLES)]
+    Allow(ListCommand),
+
+    /// Turn clients, senders or recipients away, at once and until it is undone
+    #[command(subcommand, after_help = DENY_EXAMPLES)]
+    Deny(ListCommand),
+
     /// Run the daemon, in the foreground
     #[command(after_help = SERVE_EXAMPLES)]
     Serve {
@@ -223,6 +231,39 @@ pub struct ImportArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Named<T>(pub Option<T>);
 
+/// What can be done to a list while the daemon runs.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ListCommand {
+    /// Add an entry, as root or the daemon's user
+    Add {
+        /// The entry, as in a list file
+        #[arg(required = true, num_args = 1..)]
+        entry: Vec<String>,
+
+        /// How long, such as 7d [default: until it is removed]
+        #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+        duration: Option<Duration>,
+
+        /// What to remember of why; `list` and `why` show it
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
+
+        /// Even if it names a large part of the world, or denies who is allowed or local
+        #[arg(long)]
+        force: bool,
+    },
+
+    /// Show what was added, when, by whom and why
+    List,
+
+    /// Take out an entry that was added, as root or the daemon's user
+    Remove {
+        /// The entry, as it was added
+        #[arg(required = true, num_args = 1..)]
+        entry: Vec<String>,
+    },
+}
+
 /// What can be told of mail.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ReportCommand {
@@ -321,6 +362,29 @@ over the file, and the file over the defaults.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 Manuals: greygate(8), greygate.toml(5)";
+
+const ALLOW_EXAMPLES: &str = "\
+An entry is an address, a network, a verified reverse name, a domain of such names with a dot before it,
+or from, to or helo with what they say. It counts at once, outlives a restart, and needs no reload. What
+is named by network passes the kernel filter, too; only a network or a reverse name protects from a
+sentence.
+
+Examples:
+  greygate allow add 192.0.2.7 --for 7d --note 'ticket 4711'
+  greygate allow add .example.org
+  greygate allow add to postmaster@example.net
+  greygate allow remove 192.0.2.7
+  greygate allow list";
+
+const DENY_EXAMPLES: &str = "\
+Denied mail is refused as [lists] deny_action says. Who is allowed, local or authenticated is not denied.
+
+Examples:
+  greygate deny add 192.0.2.0/24 --for 1d
+  greygate deny add from @example.org --note 'bounces of a worm'
+  greygate deny add helo ylmf-pc
+  greygate deny remove from @example.org
+  greygate deny list";
 
 const SERVE_EXAMPLES: &str = "\
 Stops on SIGTERM or SIGINT, after the sessions under way and a last snapshot.

@@ -8,9 +8,10 @@ use super::args::{Cli, Command, ImportArgs, XdpCommand};
 use super::failure::Failure;
 use super::import::Import;
 use super::paper::{Paper, wants_colour};
-use super::{answer, check_config, export, reports, top, xdp};
+use super::{answer, check_config, export, listing, reports, top, xdp};
 use crate::admin::{
-    self, Answer, CallError, Envelope, Health, OrderedLevel, PunishOrder, Request, WhyQuestion,
+    self, Answer, CallError, Envelope, Health, LiveList, OrderedLevel, PunishOrder, Request,
+    WhyQuestion,
 };
 use crate::chain::chain;
 use crate::clock::{Clock, SystemClock};
@@ -30,6 +31,8 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
 
 fn obey(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
+        Command::Allow(command) => ask(cli, &listing::request(LiveList::Allow, command)),
+        Command::Deny(command) => ask(cli, &listing::request(LiveList::Deny, command)),
         Command::Serve { overrides } => serve(file(cli), overrides.all()),
         Command::CheckConfig {
             file: named,
@@ -213,6 +216,7 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
 
+    use clap::Parser as _;
     use tempfile::TempDir;
 
     use super::*;
@@ -345,6 +349,83 @@ mod tests {
         assert_eq!(forgive("192.0.2.7"), ["192.0.2.7", "192.0.2.0/24"]);
         assert_eq!(forgive("2001:db8::8"), Vec::<String>::new());
         assert_eq!(forgive("2001:db8::/32"), ["2001:db8::7/128"]);
+        daemon.stop();
+    }
+
+    #[test]
+    fn operator_allows_and_denies_at_once_until_a_restart_and_beyond() {
+        let place = TempDir::new().expect("there is room for a directory");
+        let (daemon, socket) = start(&place);
+        let listing = |line: &[&str]| {
+            let cli = Cli::try_parse_from([&["greygate"], line].concat()).expect("legal");
+            let request = match &cli.command {
+                Command::Allow(command) => listing::request(LiveList::Allow, command),
+                Command::Deny(command) => listing::request(LiveList::Deny, command),
+                other => panic!("{other:?}"),
+            };
+            call(&socket, &request).map_err(|error| error.to_string())
+        };
+        let next = || {
+            let why = WhyQuestion {
+                address: [192, 0, 2, 7].into(),
+                name: None,
+                helo: String::new(),
+                mail: Some(Envelope::bare("s@a.example", "r@b.example")),
+            };
+            let Ok(Answer::Why(why)) = call(&socket, &Request::Why(why)) else {
+                panic!("the daemon should explain");
+            };
+            let mail = why.networks[0].mail.clone().expect("it was asked");
+            (mail.next.reason, why.lists)
+        };
+        let denied = listing(&["deny", "add", "from", "@a.example", "--for", "1d"]);
+        assert!(matches!(denied, Ok(Answer::LiveChange(_))), "{denied:?}");
+        let (reason, lists) = next();
+        assert_eq!(reason, "denied");
+        assert_eq!(lists[0].entry, "from @a.example");
+        let uid = nix::unistd::Uid::effective();
+        assert_eq!(lists[0].source, format!("ordered by uid {uid}"));
+        assert!(lists[0].until.is_some());
+        listing(&["allow", "add", "192.0.2.0/24", "--note", "ticket 4711"]).expect("it is done");
+        let (reason, lists) = next();
+        assert_eq!((reason.as_str(), lists.len()), ("allowed", 2));
+        assert_eq!(lists[0].note, "ticket 4711");
+        let order = PunishOrder {
+            target: "192.0.2.7".parse().expect("an address"),
+            seconds: None,
+            level: OrderedLevel::default(),
+            force: false,
+        };
+        let refused = call(&socket, &Request::Punish(order)).expect_err("it is allowed");
+        assert!(matches!(refused, CallError::Refused(_)), "{refused:?}");
+        let why = listing(&["deny", "add", "192.0.2.9"]).expect_err("it is allowed");
+        assert!(
+            why.starts_with("192.0.2.9 is allowed by 192.0.2.0/24"),
+            "{why}"
+        );
+        daemon.stop();
+
+        let (daemon, _) = start(&place);
+        assert_eq!(next().0, "allowed", "it outlives a restart");
+        let Ok(Answer::LiveEntries(listed)) = listing(&["allow", "list"]) else {
+            panic!("the daemon should say who is allowed");
+        };
+        assert_eq!(listed.entries.len(), 1);
+        let mut paper = Paper::new(false);
+        answer::show(&Answer::LiveEntries(listed), &mut paper);
+        let text = paper.into_text();
+        assert!(
+            text.starts_with("allow: 1 by command, of at most 1,000; 0 in the"),
+            "{text}"
+        );
+        assert!(text.contains("ticket 4711"), "{text}");
+        listing(&["allow", "remove", "192.0.2.0/24"]).expect("it is done");
+        assert_eq!(next().0, "denied");
+        listing(&["deny", "remove", "from", "@A.example"]).expect("it is done");
+        assert_eq!(next().0, "new");
+        let again = listing(&["deny", "remove", "from", "@a.example"]);
+        let why = again.expect_err("it is not there any more");
+        assert!(why.contains("was not listed by a command"), "{why}");
         daemon.stop();
     }
 

@@ -3,7 +3,7 @@
 use super::answer::seconds;
 use super::moment::{Now, date};
 use super::paper::{Paper, number};
-use crate::admin::{KernelFacts, NetworkFacts, ReputationFacts, SentenceFact, Why};
+use crate::admin::{KernelFacts, ListFact, NetworkFacts, ReputationFacts, SentenceFact, Why};
 
 mod mail;
 
@@ -13,6 +13,7 @@ pub(super) fn why(why: &Why, paper: &mut Paper) {
     let client = paper.bold(&why.client);
     paper.line(format_args!("{client} at {}", date(why.now)));
     exempt(why, paper);
+    lists(why, now, paper);
     strikes(why, now, paper);
     neighbours(why, now, paper);
     sentences(why, now, paper);
@@ -63,6 +64,39 @@ fn exempt(why: &Why, paper: &mut Paper) {
             format_args!("{}: too long ago to shield", Now(why.now).tell(at)),
         ),
         (false, None) => {}
+    }
+}
+
+/// The entries that name it, and where each stands; the policy of the recipient that was asked about.
+fn lists(why: &Why, now: Now, paper: &mut Paper) {
+    for fact in &why.lists {
+        let ListFact {
+            list,
+            entry,
+            source,
+            at,
+            until,
+            note,
+        } = fact;
+        paper.row("listed", format_args!("[lists] {list}: {entry}, {source}"));
+        if let Some(at) = at {
+            let until = until.map_or_else(String::new, |it| format!(", until {}", now.tell(it)));
+            paper.row("", format_args!("{}{until}", now.tell(*at)));
+        }
+        if !note.is_empty() {
+            paper.row("", note);
+        }
+    }
+    if let Some(own) = &why.recipient_policy {
+        let delay = seconds(own.delay);
+        let says = match own.greylist.as_str() {
+            "off" => "not greylisted".to_owned(),
+            _ => format!("greylisted by {}, after {delay}", own.mode),
+        };
+        paper.row(
+            "recipient",
+            format_args!("{} ({}): {says}", own.pattern, own.source),
+        );
     }
 }
 

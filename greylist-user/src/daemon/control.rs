@@ -8,14 +8,15 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use prometheus_client::registry::Registry;
 
+use super::lists::LiveLists;
 use super::pulse::Pulse;
 use super::reload::{ReloadError, Reloader};
 use super::sentences::UpheldSentences;
 use crate::admin::{
     self, Actions, Census, Control, ControlError, DroppedSyns, Forget, Forgiven, Forgotten,
     FunnelCounts, FunnelFacts, Health, HistoryFacts, ImportBatch, ImportCounts, KernelEntry,
-    KernelFacts, ListQuestion, Listing, Punished, Reloaded, Report, SnapshotWritten, Status,
-    Target, Why, WhyQuestion, XdpStatus,
+    KernelFacts, ListQuestion, Listing, LiveChange, LiveEntries, LiveList, LiveOrder, Punished,
+    Reloaded, Report, SnapshotWritten, Status, Target, Why, WhyQuestion, XdpStatus,
 };
 use crate::chain::chain;
 use crate::clock::Clock;
@@ -23,8 +24,8 @@ use crate::config::{ConfigError, Problem, format_duration};
 use crate::kernel::{FilterStatus, ObtainedMode, Projector, SentenceSource};
 use crate::milter::{self, Endpoint};
 use crate::policy::{
-    Action, Persistence, Policy, Sentence, SentenceLevel, SentenceReason, SentencedClient,
-    Timestamp,
+    Action, Entry, Order, Persistence, Policy, Sentence, SentenceLevel, SentenceReason,
+    SentencedClient, Timestamp,
 };
 use crate::store::{self, Store};
 use crate::transfer::Item;
@@ -35,6 +36,7 @@ pub(super) struct Desk {
     /// What the kernel had dropped when the daemon started.
     pub(super) dropped_before: Option<DroppedSyns>,
     pub(super) endpoints: Vec<Endpoint>,
+    pub(super) lists: Arc<LiveLists>,
     pub(super) milter: Arc<milter::Metrics>,
     pub(super) policy: Arc<ArcSwap<Policy>>,
     pub(super) projector: Arc<Projector>,
@@ -84,6 +86,8 @@ impl Control for Desk {
     fn why(&self, question: &WhyQuestion) -> Why {
         let now = self.clock.now();
         let policy = self.policy.load();
+        let recipient = question.mail.as_ref();
+        let recipient = recipient.map_or(&b""[..], |it| it.recipient.as_bytes());
         let explanation = self.store.explain(&question.as_asked(), now);
         let kernel = self.kernel_facts(question.address, now);
         let actions = self.actions(&policy);
@@ -92,7 +96,8 @@ impl Control for Desk {
             &explanation,
             kernel,
             actions,
-            &policy,
+            // The mail that is asked about is told by its recipient's.
+            policy.for_recipient(recipient),
             now,
         )
     }
@@ -288,6 +293,36 @@ impl Control for Desk {
         let hosts = forgiven.iter().filter(|it| is_host(it.client.network()));
         let strikes = hosts.map(|it| u64::from(it.strikes)).sum();
         Ok(Forgiven::of(target, &lifted, strikes))
+    }
+
+    fn live_add(
+        &self,
+        order: &LiveOrder,
+        entry: &Entry,
+        uid: u32,
+    ) -> Result<LiveChange, ControlError> {
+        let now = self.clock.now();
+        let ordered = Order {
+            at: now,
+            uid,
+            until: order
+                .seconds
+                .map(|seconds| now.after(Duration::from_secs(seconds))),
+            note: order.note.clone(),
+        };
+        let changed = self.lists.add(order.list, entry, ordered);
+        self.projector.refresh();
+        changed.map_err(|error| ControlError(error.to_string()))
+    }
+
+    fn live_remove(&self, list: LiveList, entry: &Entry) -> Result<LiveChange, ControlError> {
+        let changed = self.lists.remove(list, entry, self.clock.now());
+        self.projector.refresh();
+        changed.map_err(|error| ControlError(error.to_string()))
+    }
+
+    fn live_show(&self, list: LiveList) -> LiveEntries {
+        self.lists.show(list, self.clock.now())
     }
 
     fn reload(&self) -> Result<Reloaded, Vec<Problem>> {

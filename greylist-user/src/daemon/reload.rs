@@ -7,14 +7,11 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use arc_swap::ArcSwap;
-
-use super::sentences::{Ordered, in_force};
+use super::lists::LiveLists;
 use crate::admin::Reloaded;
 use crate::chain::chain;
 use crate::config::{self, Config, ConfigError, KeyName, Override};
 use crate::kernel::Projector;
-use crate::policy::Policy;
 
 /// Where a configuration comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +38,8 @@ pub(super) struct Reloader {
     started: Config,
     /// What was applied last.
     present: Mutex<Config>,
-    policy: Arc<ArcSwap<Policy>>,
+    /// Has the rules in force.
+    lists: Arc<LiveLists>,
     /// Not kept from its end.
     projector: Weak<Projector>,
 }
@@ -61,14 +59,14 @@ impl Reloader {
     pub(super) fn new(
         source: Option<Source>,
         started: Config,
-        policy: Arc<ArcSwap<Policy>>,
+        lists: Arc<LiveLists>,
         projector: &Arc<Projector>,
     ) -> Self {
         Self {
             source,
             present: Mutex::new(started.clone()),
             started,
-            policy,
+            lists,
             projector: Arc::downgrade(projector),
         }
     }
@@ -101,8 +99,7 @@ impl Reloader {
             restart: named(&self.started.differences(&config), |key| !key.is_live()),
             overrides: self.overrides(),
         };
-        self.policy
-            .store(Arc::new(in_force(&config.policy, &Ordered::default())));
+        self.lists.reload(&config);
         if let Some(projector) = self.projector.upgrade() {
             projector.refresh();
         }

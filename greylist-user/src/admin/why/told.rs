@@ -9,15 +9,15 @@ use ipnet::IpNet;
 
 use super::super::actions::{Actions, HistoryFacts};
 use super::{
-    HeloFact, KernelEntry, KernelFacts, MailFacts, NetworkFacts, ReputationFacts, SentenceFact,
-    StrikeFact, Why,
+    HeloFact, KernelEntry, KernelFacts, ListFact, MailFacts, NetworkFacts, RecipientPolicyFact,
+    ReputationFacts, SentenceFact, StrikeFact, Why,
 };
 use crate::kernel;
 use crate::policy::{
-    ClientRecord, HoppingHelo, Policy, Protection, Reputation, Repute, Second, Sentence,
-    SentenceLevel, SentencedClient, Strike, Timestamp, Verdict,
+    ClientRecord, HoppingHelo, Listed, Policy, Protection, Reputation, Repute, Second, Sentence,
+    SentenceLevel, SentencedClient, Source, Strike, Timestamp, Verdict,
 };
-use crate::store::{CoveringSentence, Explanation, NetworkStanding};
+use crate::store::{CoveringSentence, Explanation, ListName, NetworkStanding};
 
 impl Why {
     /// The standing of `client` as the store explains it, under `policy`.
@@ -44,6 +44,17 @@ impl Why {
             exempt: explanation
                 .exempt
                 .map(|reason| Verdict::Pass(reason).reason().to_owned()),
+            lists: explanation.listed.iter().map(ListFact::of).collect(),
+            recipient_policy: explanation
+                .recipient
+                .as_ref()
+                .map(|own| RecipientPolicyFact {
+                    pattern: own.pattern.to_string(),
+                    source: own.source.to_string(),
+                    greylist: if own.greylists { "on" } else { "off" }.to_owned(),
+                    mode: own.mode.as_str().to_owned(),
+                    delay: own.delay.as_secs(),
+                }),
             shielded: explanation.shielded,
             authenticated: explanation.authenticated,
             last_auth: happened(record.authenticated),
@@ -74,6 +85,23 @@ impl Why {
                 .collect(),
             history: HistoryFacts::of(explanation.history, policy, now),
             actions,
+        }
+    }
+}
+
+impl ListFact {
+    fn of((list, listed): &(ListName, Listed)) -> Self {
+        let order = match &listed.source {
+            Source::Live(order) => Some(order),
+            _ => None,
+        };
+        Self {
+            list: list.as_str().to_owned(),
+            entry: listed.entry.to_string(),
+            source: listed.source.to_string(),
+            at: order.map(|it| seconds(it.at)),
+            until: order.and_then(|it| it.until).map(seconds),
+            note: order.map(|it| it.note.clone()).unwrap_or_default(),
         }
     }
 }

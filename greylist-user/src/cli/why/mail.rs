@@ -243,8 +243,11 @@ fn at_its_end(pair: Option<&PairFacts>, delay: u64) -> String {
 pub(super) fn because(why: &Why, next: &NextFacts, now: Now) -> String {
     let waits = |left: u64| format!("a retry passes from {}", now.tell(why.now + left));
     match (next.reason.as_str(), next.left, next.waited) {
-        ("allowed", ..) => "[lists] allow names the client".to_owned(),
+        ("allowed", ..) => "[lists] allow names the client or the mail".to_owned(),
         ("authenticated", ..) => "the client authenticated".to_owned(),
+        ("denied", ..) => "[lists] deny names the client or the mail".to_owned(),
+        ("no-retry", ..) => "its sender is known not to try again".to_owned(),
+        ("opted-out", ..) => "mail to this recipient is not greylisted".to_owned(),
         ("local", ..) => "the client is this host's or this site's own".to_owned(),
         ("trusted", ..) => "the sender has earned trust from this network".to_owned(),
         ("passed", ..) => "this sender and recipient passed before".to_owned(),

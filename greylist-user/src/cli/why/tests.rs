@@ -225,7 +225,9 @@ fn every_verdict_has_its_reason_in_plain_words() {
         Verdict::Pass(PassReason::ContentAgain),
         Verdict::Pass(PassReason::ContentTrusted),
         Verdict::Pass(PassReason::Local),
+        Verdict::Pass(PassReason::NoRetry),
         Verdict::Pass(PassReason::Observed),
+        Verdict::Pass(PassReason::OptedOut),
         Verdict::Pass(PassReason::Passed),
         Verdict::Pass(PassReason::Persisted { waited: time }),
         Verdict::Pass(PassReason::Trusted),
@@ -237,6 +239,7 @@ fn every_verdict_has_its_reason_in_plain_words() {
         Verdict::Read(ReadReason::Probe),
         Verdict::Read(ReadReason::Roaming),
         Verdict::Refuse(RefuseReason::BadReputation { permanently: true }),
+        Verdict::Refuse(RefuseReason::Denied { permanently: true }),
         Verdict::Refuse(RefuseReason::Sentenced),
     ] {
         let facts = NextFacts {

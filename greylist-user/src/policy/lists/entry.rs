@@ -175,10 +175,9 @@ pub(crate) fn network(text: &str) -> Result<IpNet, String> {
 }
 
 fn client_or_name(text: &str) -> Result<Entry, InvalidEntry> {
+    let is_of_number = |byte: u8| byte.is_ascii_digit() || byte == b'.';
     let looks_like_address = text.contains([':', '/'])
-        || text
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || byte == b'.');
+        || (text.bytes().all(is_of_number) && text.contains(|it: char| it.is_ascii_digit()));
     if looks_like_address {
         return network(text).map(Entry::Client).map_err(InvalidEntry);
     }
@@ -251,16 +250,20 @@ fn address(text: &str) -> Result<AddressPattern, InvalidEntry> {
 /// A HELO argument may be anything without a space: robots say names without a dot.
 fn helo(text: &str) -> Result<DomainPattern, InvalidEntry> {
     let is_odd = |byte: u8| !(b'!'..=b'~').contains(&byte) || byte == b'*';
-    let bare = text.strip_prefix('.').unwrap_or(text);
-    if text.starts_with('.') || bare.is_empty() {
+    if text.starts_with('.') {
         return domain(text);
     }
-    if bare.bytes().any(is_odd) || bare.len() > LONGEST_NAME {
+    let bare = text.strip_suffix('.').unwrap_or(text);
+    if bare.is_empty()
+        || bare.ends_with('.')
+        || bare.bytes().any(is_odd)
+        || bare.len() > LONGEST_NAME
+    {
         return Err(wrong(format!(
             "\"helo {text}\" names nobody; write \"helo NAME\", or \"helo .DOMAIN\" for it and all below"
         )));
     }
-    let name = bare.strip_suffix('.').unwrap_or(bare).to_ascii_lowercase();
+    let name = bare.to_ascii_lowercase();
     Ok(DomainPattern { name, below: false })
 }
 

@@ -152,7 +152,12 @@ impl List {
 
     /// An entry of which a network has addresses in common with `client`.
     pub fn overlapping(&self, client: SentencedClient) -> Option<&Listed> {
-        self.at(self.clients.overlapping(client.network()))
+        self.overlapping_network(client.network())
+    }
+
+    /// An entry of which a network has addresses in common with `network`.
+    pub fn overlapping_network(&self, network: IpNet) -> Option<&Listed> {
+        self.at(self.clients.overlapping(network))
     }
 
     /// The networks in it.

@@ -4,6 +4,7 @@ use super::*;
 
 const TURNED_AWAY: &str = r"y421 4.7.0 Your host is limited for a while for how it behaved here; contact postmaster@mx??evil???.example if this is wrong\x00";
 const REFUSED: &str = r"The network of your host has a bad reputation here; contact postmaster@mx??evil???.example if this is wrong\x00";
+const DENIED: &str = r"Mail from your host or sender is not taken here; contact postmaster@mx??evil???.example if this is wrong\x00";
 
 #[test]
 fn sentenced_client_is_told_421_at_rcpt_and_nothing_of_it_is_kept() {
@@ -157,4 +158,50 @@ fn refusal_names_the_contact_of_the_sessions_policy() {
     talk.mails("a@x.example");
     let answer = talk.rcpts("sentenced@y");
     assert!(answer.contains(" https://example.org/50%% "), "{answer}");
+}
+
+#[test]
+fn denied_client_is_told_550_at_rcpt_and_one_allowed_recipient_among_others_passes_alone() {
+    let mut talk = Talk::new(POSTFIX, &[("abuse@y", PassReason::Allowed)]);
+    talk.greets();
+    talk.mails("a@x.example");
+    let refused = format!("y550 5.7.1 {DENIED}");
+    assert_eq!(talk.rcpts("denied@1"), refused);
+    assert_eq!(talk.rcpts("abuse@y"), "c");
+    assert_eq!(talk.rcpts("denied@2"), refused);
+    assert_eq!(talk.says(b'T', b""), "a");
+    assert_eq!(talk.metrics.refusals.get(), 2);
+}
+
+#[test]
+fn denied_probe_is_told_at_data_unless_a_recipient_is_allowed() {
+    for (recipients, told) in [
+        (&["denied@y"][..], format!("y550 5.7.1 {DENIED}")),
+        (&["denied@y", "known@y"], format!("y550 5.7.1 {DENIED}")),
+        (&["abuse@y", "denied@y"], "a".to_owned()),
+        (&["denied@y", "abuse@y"], "a".to_owned()),
+        (&["abuse@y", "sentenced@y"], "a".to_owned()),
+    ] {
+        let passes = [
+            ("abuse@y", PassReason::Allowed),
+            ("known@y", PassReason::Passed),
+        ];
+        let mut talk = Talk::new(POSTFIX, &passes);
+        talk.greets();
+        talk.mails("");
+        for recipient in recipients {
+            assert_eq!(talk.rcpts(recipient), "c", "a probe is not refused at RCPT");
+        }
+        assert_eq!(talk.says(b'T', b""), told, "{recipients:?}");
+    }
+}
+
+#[test]
+fn message_to_an_allowed_recipient_passes_though_its_client_was_sentenced_meanwhile() {
+    let mut talk = Talk::new(POSTFIX, &[("abuse@y", PassReason::Allowed)]);
+    talk.greets();
+    talk.mails("a@x.example");
+    assert_eq!(talk.rcpts("abuse@y"), "c");
+    talk.table.sentenced.store(true, Ordering::Relaxed);
+    assert_eq!(talk.says(b'T', b""), "a");
 }

@@ -11,7 +11,7 @@ use crate::policy::{
 };
 
 /// Passes whom it knows, defers everybody else, and remembers whom it was asked about and what it
-/// was told. It refuses what is for `sentenced@`, `bad@` and `poor@`, and wants the content of what
+/// was told. It refuses what is for `sentenced@`, `bad@`, `poor@` and `denied@`, and wants the content of what
 /// is for `read@` and `heard@`. What is for `first@`, `again@` and `roams@` has to be read, and is said
 /// to have come once, twice or from elsewhere; at its end it is deferred, unless `reads` says otherwise.
 /// `early@` has come before and not waited.
@@ -43,6 +43,7 @@ impl Table {
             Some("sentenced") => Verdict::Refuse(RefuseReason::Sentenced),
             Some("bad") => bad(true),
             Some("poor") => bad(false),
+            Some("denied") => Verdict::Refuse(RefuseReason::Denied { permanently: true }),
             Some("early") => Verdict::Defer(DeferReason::Early {
                 left: Duration::from_secs(9),
             }),
