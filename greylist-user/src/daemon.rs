@@ -9,6 +9,7 @@
 mod control;
 mod rights;
 mod sentences;
+mod turns;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -113,6 +114,7 @@ impl Daemon {
             clock,
             dropped_before,
             endpoints: milter.endpoints().to_vec(),
+            lists: turns::Turns::default(),
             milter: Arc::clone(&metrics.milter),
             policy: Arc::clone(&policy),
             projector: Arc::clone(&projector),

@@ -7,9 +7,10 @@ use thiserror::Error;
 
 use super::forget::{Forget, Forgotten};
 use super::list::{ListQuestion, Listing};
-use super::order::Target;
 use super::report::Report;
-use super::request::{Forgiven, Health, Punished, SnapshotWritten, Status, XdpStatus};
+use super::request::{
+    ForgiveOrder, Forgiven, Health, Punished, SnapshotWritten, Status, XdpStatus,
+};
 use super::why::{Why, WhyQuestion};
 use crate::policy::{Policy, SentenceLevel, SentencedClient};
 
@@ -45,8 +46,8 @@ pub trait Control: Send + Sync {
     /// Removes one record of those that are listed.
     fn forget(&self, what: &Forget) -> Result<Forgotten, ControlError>;
 
-    /// Undoes every sentence that covers the address, or lies in the network.
-    fn forgive(&self, target: Target) -> Result<Forgiven, ControlError>;
+    /// Undoes every sentence that covers the address, or lies in the network, and what else is to be.
+    fn forgive(&self, order: &ForgiveOrder) -> Result<Forgiven, ControlError>;
 
     /// What is remembered, as a list. One is made at a time; a second waits for the first.
     fn list(&self, question: &ListQuestion) -> Result<Listing, ControlError>;

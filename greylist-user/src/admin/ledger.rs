@@ -9,9 +9,10 @@ use super::control::{Control, ControlError};
 use super::forget::{Forget, Forgotten};
 use super::funnel::FunnelFacts;
 use super::list::{ListQuestion, Listing};
-use super::order::Target;
 use super::report::Report;
-use super::request::{Census, Forgiven, Health, Punished, SnapshotWritten, Status, XdpStatus};
+use super::request::{
+    Census, ForgiveOrder, Forgiven, Health, Punished, SnapshotWritten, Status, XdpStatus,
+};
 use super::why::{Why, WhyQuestion};
 use crate::kernel::FilterStatus;
 use crate::policy::{Policy, SentenceLevel, SentencedClient};
@@ -125,13 +126,14 @@ impl Control for Ledger {
         Ok(Forgotten::default())
     }
 
-    fn forgive(&self, target: Target) -> Result<Forgiven, ControlError> {
+    fn forgive(&self, order: &ForgiveOrder) -> Result<Forgiven, ControlError> {
+        let target = order.target;
         self.note(format!("forgive {target}"));
         Ok(Forgiven {
             client: target.to_string(),
             sentences: 1,
-            strikes: 0,
             lifted: vec![target.to_string()],
+            ..Forgiven::default()
         })
     }
 

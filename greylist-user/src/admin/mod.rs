@@ -30,19 +30,19 @@ pub use actions::{Actions, HistoryFacts};
 pub use client::{CallError, call};
 pub use control::{Control, ControlError};
 pub use count::Metrics;
-pub use forget::{Forget, Forgotten, Removed, TrustOf};
+pub use forget::{Forget, Forgotten, InvalidFingerprint, Removed, TrustOf, bits_of};
 pub use funnel::{
     Amount, DroppedSyns, FateFact, FunnelCounts, FunnelFacts, GivenUp, KernelRefusals, Share,
 };
 pub use list::{
     ClientRow, FingerprintRow, InvalidList, ListOrder, ListQuestion, ListRows, ListTable, Listing,
-    PendingRow, SentenceRow, TrustedRow, UnknownOrder,
+    PendingRow, SentenceRow, TrustedRow, UnknownOrder, UnknownTable,
 };
 pub use metrics::{BoundMetrics, MetricsError, MetricsServer, counts};
 pub use order::{InvalidTarget, OrderedLevel, Refusal, Target};
 pub use report::{InvalidReport, Report, Reported};
 pub use request::{
-    Answer, Census, Forgiven, Health, PunishOrder, Punished, Request, SentenceLine,
+    Answer, Census, ForgiveOrder, Forgiven, Health, PunishOrder, Punished, Request, SentenceLine,
     SnapshotWritten, Status, XdpStatus,
 };
 pub use settings::{MetricsListen, MetricsSettings, Settings};

@@ -14,7 +14,7 @@ use super::funnel::FunnelFacts;
 use super::list::{ListQuestion, Listing};
 use super::order::{OrderedLevel, Target};
 use super::report::{Report, Reported};
-use super::why::{Why, WhyQuestion};
+use super::why::{Envelope, Why, WhyQuestion};
 use crate::kernel::FilterStatus;
 use crate::policy::{Sentence, Timestamp};
 
@@ -28,10 +28,7 @@ pub enum Request {
         what: Forget,
     },
     /// Undo every sentence that covers an address, or that lies in a network.
-    Forgive {
-        /// Who.
-        target: Target,
-    },
+    Forgive(ForgiveOrder),
     /// What is remembered, as a list.
     List(Box<ListQuestion>),
     /// Sentence a client.
@@ -53,7 +50,7 @@ impl Request {
     pub fn is_change(&self) -> bool {
         match self {
             Self::Forget { .. }
-            | Self::Forgive { .. }
+            | Self::Forgive(_)
             | Self::Punish(_)
             | Self::Report(_)
             | Self::Snapshot => true,
@@ -65,7 +62,7 @@ impl Request {
     pub(super) fn client(&self) -> String {
         match self {
             Self::Forget { what } => what.subject(),
-            Self::Forgive { target } => target.to_string(),
+            Self::Forgive(order) => order.target.to_string(),
             Self::Punish(order) => order.target.to_string(),
             Self::Report(report) => report.address().to_string(),
             Self::Why(question) => question.address.to_string(),
@@ -77,7 +74,7 @@ impl Request {
     pub(super) fn word(&self) -> &'static str {
         match self {
             Self::Forget { .. } => "forget",
-            Self::Forgive { .. } => "forgive",
+            Self::Forgive(_) => "forgive",
             Self::List(_) => "list",
             Self::Punish(_) => "punish",
             Self::Report(report) => report.word(),
@@ -85,6 +82,31 @@ impl Request {
             Self::Status => "status",
             Self::Why(_) => "why",
             Self::XdpStatus => "xdp-status",
+        }
+    }
+}
+
+/// Who is to be forgiven, and what of it that is not remembered by the client's address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForgiveOrder {
+    /// Who.
+    pub target: Target,
+    /// Its HELO argument, to be forgotten; empty if none is to be.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub helo: String,
+    /// A mail of it that waits longer than others do, or has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mail: Option<Envelope>,
+}
+
+impl ForgiveOrder {
+    /// The client or network, with all that is remembered by its address.
+    pub fn of(target: Target) -> Self {
+        Self {
+            target,
+            helo: String::new(),
+            mail: None,
         }
     }
 }
@@ -366,6 +388,24 @@ pub struct Forgiven {
     /// Whose they were, the first thousand.
     #[serde(default)]
     pub lifted: Vec<String>,
+    /// Client networks of which bad counts are gone: what was said of them counts no more.
+    #[serde(default)]
+    pub reputations: u64,
+    /// Clients of which refused recipients are counted no more.
+    #[serde(default)]
+    pub rejections: u64,
+    /// Mails that wait no longer than others do.
+    #[serde(default)]
+    pub delays: u64,
+    /// Permanent failures that retries are not counted after any more.
+    #[serde(default)]
+    pub failures: u64,
+    /// Whether the HELO argument that was named had been remembered for relay hopping, and is not now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub helo: bool,
+    /// What may be left, and how to undo it; one sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<String>,
 }
 
 impl Forgiven {
@@ -377,7 +417,21 @@ impl Forgiven {
             sentences: lifted.len() as u64,
             strikes,
             lifted: clients.take(LISTED).collect(),
+            ..Self::default()
         }
+    }
+
+    /// Whether nothing was undone.
+    pub fn is_nothing(&self) -> bool {
+        let counts = [
+            self.sentences,
+            self.strikes,
+            self.reputations,
+            self.rejections,
+            self.delays,
+            self.failures,
+        ];
+        counts.iter().all(|count| *count == 0) && !self.helo
     }
 }
 
@@ -403,7 +457,6 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::why::Envelope;
     use super::*;
     use crate::policy::{Persistence, SentenceLevel, SentenceReason};
 
@@ -443,9 +496,7 @@ mod tests {
                 r#"{"request":"report","what":"reject","address":"192.0.2.7","mail":{"sender":"","recipient":"r@b.example"}}"#,
             ),
             (
-                Request::Forgive {
-                    target: "192.0.2.7".parse().expect("a target"),
-                },
+                Request::Forgive(ForgiveOrder::of("192.0.2.7".parse().expect("a target"))),
                 r#"{"request":"forgive","target":"192.0.2.7"}"#,
             ),
             (

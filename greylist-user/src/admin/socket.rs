@@ -222,8 +222,11 @@ fn obey(request: &Request, control: &dyn Control) -> Answer {
         Request::Status => return Answer::Status(Box::new(control.status())),
         Request::Why(question) => return Answer::Why(Box::new(control.why(question))),
         Request::XdpStatus => return Answer::XdpStatus(control.xdp_status()),
-        Request::Forget { what } => control.forget(what).map(Answer::Forgotten),
-        Request::Forgive { target } => control.forgive(*target).map(Answer::Forgiven),
+        Request::Forget { what } => match what.check() {
+            Ok(()) => control.forget(what).map(Answer::Forgotten),
+            Err(invalid) => return refused(invalid.to_string()),
+        },
+        Request::Forgive(order) => control.forgive(order).map(Answer::Forgiven),
         Request::List(question) => match question.check() {
             Ok(()) => control
                 .list(question)

@@ -8,7 +8,10 @@ use super::args::{Cli, Command, XdpCommand};
 use super::failure::Failure;
 use super::paper::{Paper, wants_colour};
 use super::{answer, check_config, reports, xdp};
-use crate::admin::{self, CallError, Envelope, OrderedLevel, PunishOrder, Request, WhyQuestion};
+use crate::admin::{
+    self, CallError, Envelope, Forget, ForgiveOrder, OrderedLevel, PunishOrder, Request,
+    WhyQuestion,
+};
 use crate::config::{self, DEFAULT_FILE};
 use crate::daemon;
 
@@ -56,7 +59,27 @@ fn obey(cli: &Cli) -> Result<(), Failure> {
             };
             ask(cli, &Request::Punish(order))
         }
-        Command::Forgive { target } => ask(cli, &Request::Forgive { target: *target }),
+        Command::Forget { fingerprint, trust } => ask(
+            cli,
+            &Request::Forget {
+                what: forget(fingerprint.as_deref(), trust)?,
+            },
+        ),
+        Command::Forgive {
+            target,
+            sender,
+            recipient,
+            helo,
+        } => {
+            let mail = sender.as_deref().zip(recipient.as_deref());
+            let order = ForgiveOrder {
+                target: *target,
+                helo: helo.clone().unwrap_or_default(),
+                mail: mail.map(|(sender, recipient)| Envelope::bare(sender, recipient)),
+            };
+            ask(cli, &Request::Forgive(order))
+        }
+        Command::List(args) => ask(cli, &Request::List(Box::new(args.question()))),
         Command::Why {
             address,
             sender,
@@ -79,6 +102,20 @@ fn obey(cli: &Cli) -> Result<(), Failure> {
         },
         Command::Snapshot => ask(cli, &Request::Snapshot),
     }
+}
+
+/// What is to be forgotten: by its fingerprint, or by whose trust it is.
+fn forget(fingerprint: Option<&str>, trust: &[String]) -> Result<Forget, Failure> {
+    let (Some(address), Some(sender)) = (trust.first(), trust.get(1)) else {
+        let fingerprint = fingerprint.unwrap_or_default();
+        return Ok(Forget::Fingerprint(fingerprint.to_owned()));
+    };
+    let recipient = trust.get(2).map_or("", String::as_str);
+    let address = address.parse().map_err(|_| {
+        let what = format!("{address:?} is no address; write ADDRESS SENDER after --trust");
+        Failure::of(io::Error::other(what))
+    })?;
+    Ok(Forget::trust(address, sender, recipient))
 }
 
 fn serve(file: &Path) -> Result<(), Failure> {
@@ -172,7 +209,9 @@ mod tests {
         assert!(said > 3_500, "{said} s: a sentence is never shortened");
 
         let target = "2001:db8::/64".parse().expect("as it is shown");
-        let Ok(Answer::Forgiven(forgiven)) = call(&socket, &Request::Forgive { target }) else {
+        let Ok(Answer::Forgiven(forgiven)) =
+            call(&socket, &Request::Forgive(ForgiveOrder::of(target)))
+        else {
             panic!("the daemon should obey its own user");
         };
         assert_eq!(forgiven.sentences, 1);
@@ -236,7 +275,7 @@ mod tests {
         };
         let forgive = |target: &str| {
             let target = target.parse().expect("a target");
-            match call(&socket, &Request::Forgive { target }) {
+            match call(&socket, &Request::Forgive(ForgiveOrder::of(target))) {
                 Ok(Answer::Forgiven(forgiven)) => forgiven.lifted,
                 other => panic!("{other:?}: the daemon should obey its own user"),
             }

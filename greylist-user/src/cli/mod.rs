@@ -9,6 +9,7 @@ mod check_config;
 mod commands;
 mod failure;
 mod funnel;
+mod list;
 mod moment;
 mod paper;
 mod reports;

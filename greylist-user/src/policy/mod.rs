@@ -48,6 +48,7 @@ pub use decide::{Circumstances, Decision, decide, exempt};
 pub use effect::Effect;
 pub use failure::{Bearing, Failure, counts_rejections};
 pub use fingerprint::{Fingerprint, MessageHasher};
+pub use fold::{domain_of, fold as fold_sender};
 pub use history::History;
 pub use hopping::{Finding, HoppingHelo, Sighting, Sightings, Suspect};
 pub use judge::{Grounds, Judge, Judgement};
@@ -69,7 +70,7 @@ pub use sentence::{
     Sentence, SentenceLevel, SentenceReason, SentencedClient, UnknownLevel, UnsentenceableNetwork,
 };
 pub use time::{Second, Timestamp};
-pub use trust::TrustRecord;
+pub use trust::{TrustRecord, passes_wanted};
 pub use tuple::{
     ClientKey, DomainMark, FailureKey, HeloKey, HopKey, HostMark, NetworkKey, NetworkMark, PairKey,
     PairTag, Seed, TrustKey, TupleKey,

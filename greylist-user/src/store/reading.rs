@@ -108,7 +108,7 @@ impl Store {
             Verdict::Pass(PassReason::Persisted { .. }) => self.pairs.begin_anew(tag, now),
             Verdict::Pass(PassReason::Waited { .. } | PassReason::Passed) => {
                 let trust_key = self.seed.trust_key(keyed.network, attempt);
-                self.credit_trust(trust_key, &policy, now);
+                self.credit_trust(trust_key, &keyed, &policy, now);
                 self.pairs.end(&policy, tag, now);
             }
             Verdict::Pass(_) => {}
@@ -192,6 +192,6 @@ impl Store {
         let Some(key) = self.seed.content_trust_key(policy.content.trust, attempt) else {
             return;
         };
-        self.record_trust(key, policy, now);
+        self.credit_content(key, attempt, policy, now);
     }
 }

@@ -12,10 +12,12 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::super::client::{CallError, call};
+use super::super::forget::Forget;
 use super::super::ledger::Ledger;
+use super::super::list::{ListQuestion, ListTable};
 use super::super::order::OrderedLevel;
 use super::super::report::Report;
-use super::super::request::PunishOrder;
+use super::super::request::{ForgiveOrder, PunishOrder};
 use super::super::why::WhyQuestion;
 use super::*;
 
@@ -149,10 +151,11 @@ fn another_user_of_the_group_may_ask_but_not_change() {
         said.contains("punish: only root and the daemon's own user"),
         "{said}"
     );
-    assert!(
-        said.contains("forgive: only root and the daemon's own user"),
-        "{said}"
-    );
+    assert!(said.contains("list: answered"), "{said}");
+    for change in ["forget", "forgive"] {
+        let refused = format!("{change}: only root and the daemon's own user");
+        assert!(said.contains(&refused), "{said}");
+    }
     assert!(
         said.contains("snapshot: only root and the daemon's own user"),
         "{said}"
@@ -173,15 +176,19 @@ fn child_that_asks() {
         return;
     };
     let socket = Path::new(&socket);
-    let forgive = Request::Forgive {
-        target: "192.0.2.7".parse().expect("an address"),
+    let target = "192.0.2.7".parse().expect("an address");
+    let forget = Request::Forget {
+        what: Forget::Fingerprint("00ff".repeat(8)),
     };
+    let list = Request::List(Box::new(ListQuestion::of(ListTable::Pending)));
     for request in [
         Request::Status,
         why("192.0.2.7"),
         spam("192.0.2.7"),
         punish("192.0.2.7", true),
-        forgive,
+        Request::Forgive(ForgiveOrder::of(target)),
+        forget,
+        list,
         Request::Snapshot,
     ] {
         match call(socket, &request) {
