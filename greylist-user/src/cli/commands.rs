@@ -31,6 +31,10 @@ fn obey(cli: &Cli) -> Result<(), Failure> {
         Command::CheckConfig { file: named } => {
             check_config::run(cli, &named.clone().unwrap_or_else(|| file(cli)))
         }
+        Command::DefaultConfig if cli.json => {
+            let document = serde_json::json!({"toml": config::default_config()});
+            Ok(writeln!(io::stdout(), "{document}")?)
+        }
         Command::DefaultConfig => Ok(write!(io::stdout(), "{}", config::default_config())?),
         Command::Status => ask(cli, &Request::Status),
         Command::Xdp(XdpCommand::Status) => match ask(cli, &Request::XdpStatus) {
@@ -98,7 +102,7 @@ fn obey(cli: &Cli) -> Result<(), Failure> {
         }
         Command::Report(command) => match reports::of(command) {
             Some(report) => ask(cli, &Request::Report(report)),
-            None => reports::from_lines(io::stdin().lock(), &socket(cli)?, io::stderr()),
+            None => reports::run(io::stdin().lock(), &socket(cli)?, cli.json),
         },
         Command::Snapshot => ask(cli, &Request::Snapshot),
     }
