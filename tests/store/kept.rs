@@ -214,7 +214,7 @@ fn sweep_all(fixture: &Fixture, store: &Arc<Store>) {
         fixture.wait_hours(13);
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    keeper.stop();
+    keeper.stop().expect("the directory is writable");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::actions::{Actions, HistoryFacts};
 use super::control::{Control, ControlError};
 use super::forget::{Forget, Forgotten};
 use super::funnel::FunnelFacts;
-use super::list::{ListQuestion, Listing};
+use super::list::{ListQuestion, ListRows, Listing, PendingRow};
 use super::report::Report;
 use super::request::{
     Census, ForgiveOrder, Forgiven, Health, Punished, SnapshotWritten, Status, XdpStatus,
@@ -85,6 +85,7 @@ impl Control for Ledger {
     fn list(&self, question: &ListQuestion) -> Result<Listing, ControlError> {
         Ok(Listing {
             matched: question.rows() as u64,
+            rows: ListRows::Pending(vec![PendingRow::default(); question.rows()]),
             ..Listing::default()
         })
     }

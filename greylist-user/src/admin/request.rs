@@ -457,6 +457,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::list::{ListOrder, ListTable};
     use super::*;
     use crate::policy::{Persistence, SentenceLevel, SentenceReason};
 
@@ -500,6 +501,36 @@ mod tests {
                 r#"{"request":"forgive","target":"192.0.2.7"}"#,
             ),
             (
+                Request::Forgive(ForgiveOrder {
+                    target: "192.0.2.7".parse().expect("a target"),
+                    helo: "mx.example".to_owned(),
+                    mail: Some(Envelope::bare("<>", "<r@b.example>")),
+                }),
+                r#"{"request":"forgive","target":"192.0.2.7","helo":"mx.example","mail":{"sender":"","recipient":"r@b.example"}}"#,
+            ),
+            (
+                Request::Forget {
+                    what: Forget::Fingerprint("00ff".to_owned()),
+                },
+                r#"{"request":"forget","what":{"fingerprint":"00ff"}}"#,
+            ),
+            (
+                Request::Forget {
+                    what: Forget::trust([192, 0, 2, 7].into(), "<s@a.example>", ""),
+                },
+                r#"{"request":"forget","what":{"trust":{"address":"192.0.2.7","sender":"s@a.example"}}}"#,
+            ),
+            (
+                Request::List(Box::new(ListQuestion {
+                    network: Some("192.0.2.0/24".parse().expect("a network")),
+                    least_strikes: Some(2),
+                    sort: Some(ListOrder::Strikes),
+                    limit: Some(10),
+                    ..ListQuestion::of(ListTable::Clients)
+                })),
+                r#"{"request":"list","what":"clients","network":"192.0.2.0/24","least_strikes":2,"sort":"strikes","limit":10}"#,
+            ),
+            (
                 Request::Punish(PunishOrder {
                     target: "192.0.2.7".parse().expect("a target"),
                     seconds: Some(1_800),
@@ -541,6 +572,8 @@ mod tests {
             r#"{"request":"why","address":"192.0.2.7","hello":"mx.example"}"#,
             r#"{"request":"why","address":"192.0.2.0/24"}"#,
             r#"{"request":"report","what":"virus","address":"192.0.2.7"}"#,
+            r#"{"request":"list","what":"everything"}"#,
+            r#"{"request":"list","what":"pending","all":true}"#,
             r#"{"request":"shutdown"}"#,
         ] {
             assert!(serde_json::from_str::<Request>(json).is_err(), "{json}");

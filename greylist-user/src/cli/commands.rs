@@ -166,10 +166,11 @@ fn socket(cli: &Cli) -> Result<PathBuf, Failure> {
 mod tests {
     use std::sync::Arc;
 
+    use clap::Parser as _;
     use tempfile::TempDir;
 
     use super::*;
-    use crate::admin::{Answer, SentenceLine, XdpStatus, call};
+    use crate::admin::{Answer, ListOrder, ListQuestion, SentenceLine, XdpStatus, call};
     use crate::clock::SystemClock;
     use crate::daemon::{Daemon, Rights};
     use crate::log;
@@ -301,6 +302,72 @@ mod tests {
         assert_eq!(forgive("192.0.2.7"), ["192.0.2.7", "192.0.2.0/24"]);
         assert_eq!(forgive("2001:db8::8"), Vec::<String>::new());
         assert_eq!(forgive("2001:db8::/32"), ["2001:db8::7/128"]);
+        daemon.stop();
+    }
+
+    #[test]
+    fn operator_lists_what_is_remembered_and_forgets_one_record() {
+        let place = TempDir::new().expect("there is room for a directory");
+        let (daemon, socket) = start(&place);
+        let order = PunishOrder {
+            target: "192.0.2.7".parse().expect("an address"),
+            seconds: Some(3_600),
+            level: OrderedLevel::default(),
+            force: false,
+        };
+        call(&socket, &Request::Punish(order)).expect("the daemon obeys its own user");
+        for (words, rows) in [
+            (&["pending"][..], 0),
+            (&["pending", "--passed", "--sort", "passes"], 0),
+            (&["trusted"], 0),
+            (&["clients", "--network", "192.0.2.0/24"], 0),
+            (&["sentences", "--newer", "1h"], 1),
+            (&["sentences", "--network", "198.51.100.0/24"], 0),
+            (&["fingerprints"], 0),
+        ] {
+            let line = [&["greygate", "list"], words].concat();
+            let Command::List(args) = Cli::try_parse_from(line).expect("legal").command else {
+                panic!("that was list");
+            };
+            let answer = call(&socket, &Request::List(Box::new(args.question())));
+            let Ok(Answer::List(listing)) = answer else {
+                panic!("{answer:?} to {words:?}");
+            };
+            assert_eq!(listing.rows.len(), rows, "{words:?}");
+            assert_eq!((listing.matched, listing.more), (rows as u64, 0));
+            let json = serde_json::to_value(Answer::List(listing)).expect("plain data");
+            assert_eq!(
+                (&json["answer"], &json["what"]),
+                (&"list".into(), &words[0].into())
+            );
+        }
+        let sorted_by_nothing_it_has = ListQuestion {
+            sort: Some(ListOrder::Drops),
+            ..ListQuestion::default()
+        };
+        let refused = call(&socket, &Request::List(Box::new(sorted_by_nothing_it_has)));
+        let refused = refused.expect_err("tuples drop nothing").to_string();
+        assert!(
+            refused.contains("pending cannot be sorted by drops"),
+            "{refused}"
+        );
+
+        for what in [
+            Forget::Fingerprint("00ff".repeat(8)),
+            Forget::trust([192, 0, 2, 7].into(), "<s@a.example>", ""),
+        ] {
+            let forgotten = call(&socket, &Request::Forget { what });
+            let Ok(Answer::Forgotten(forgotten)) = forgotten else {
+                panic!("{forgotten:?}: the daemon should obey its own user");
+            };
+            assert_eq!(forgotten.removed, []);
+        }
+        let what = Forget::Fingerprint("00ff".to_owned());
+        let refused = call(&socket, &Request::Forget { what }).expect_err("a part of one");
+        assert!(
+            refused.to_string().contains("all 32 hexadecimal digits"),
+            "{refused}"
+        );
         daemon.stop();
     }
 

@@ -130,7 +130,7 @@ impl Store {
         let Some(network) = network else {
             let found = list(table, None, pick);
             let keys = found.rows.iter().map(|row| row.key);
-            let known = self.addresses_of(&keys.collect());
+            let known = self.addresses_of(&keys.collect(), now);
             let rows = found.rows.into_iter().map(|row| {
                 let client = known.get(&row.key).copied();
                 self.listed_client(row.key, row.record, client, now)
@@ -198,7 +198,11 @@ impl Store {
     }
 
     /// The addresses of the clients of these keys, as far as they are kept or a sentence tells them.
-    fn addresses_of(&self, keys: &BTreeSet<ClientKey>) -> HashMap<ClientKey, IpNet> {
+    fn addresses_of(
+        &self,
+        keys: &BTreeSet<ClientKey>,
+        now: Timestamp,
+    ) -> HashMap<ClientKey, IpNet> {
         let kept = self.kept.as_ref();
         let kept = keys.iter().filter_map(|key| {
             let kept = kept?.clients.get(key)?;
@@ -206,7 +210,7 @@ impl Store {
         });
         let mut known: HashMap<_, _> = kept.collect();
         if known.len() < keys.len() {
-            self.sentences.for_each(|sentence| {
+            self.sentences.for_each_in_force(now, |sentence| {
                 let key = self.seed.client_key(sentence.client);
                 if keys.contains(&key) {
                     known.insert(key, sentence.client.network());

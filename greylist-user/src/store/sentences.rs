@@ -130,21 +130,14 @@ impl Sentences {
             .collect()
     }
 
-    /// Shows each to `look`, ended or not. A shard is locked only while it is looked through; `look`
-    /// must not come back here.
-    pub(super) fn for_each(&self, mut look: impl FnMut(&Sentence)) {
-        for entry in &self.by_client {
-            look(entry.value());
-        }
-    }
-
-    /// Shows each to `look` that is in force at `now`.
+    /// Shows each to `look` that is in force at `now`. A shard is locked only while it is looked
+    /// through; `look` must not come back here.
     pub(super) fn for_each_in_force(&self, now: Timestamp, mut look: impl FnMut(&Sentence)) {
-        self.for_each(|sentence| {
-            if !sentence.has_ended(now) {
-                look(sentence);
+        for entry in &self.by_client {
+            if !entry.has_ended(now) {
+                look(entry.value());
             }
-        });
+        }
     }
 
     /// How many are in force at `now` and are counted by `is_counted`.

@@ -124,6 +124,48 @@ fn absent_daemon_is_said_plainly() {
     assert!(matches!(error, CallError::NoDaemon(_)), "{error}");
 }
 
+#[test]
+fn list_of_ten_thousand_rows_that_nobody_reads_keeps_nobody_waiting() {
+    let place = Place::new();
+    let server = place.start();
+    let most = Request::List(Box::new(ListQuestion {
+        limit: Some(10_000),
+        ..ListQuestion::default()
+    }));
+    let mut line = serde_json::to_vec(&most).expect("plain data");
+    line.push(b'\n');
+    let unread: Vec<_> = (0..15)
+        .map(|_| {
+            let mut stream = StdStream::connect(server.path()).expect("it listens");
+            stream.write_all(&line).expect("it reads");
+            stream
+        })
+        .collect();
+    let status = call(server.path(), &Request::Status);
+    assert!(matches!(status, Ok(Answer::Status(_))), "{status:?}");
+    // Whoever reads has the whole of it, while the others are still not reading.
+    let mut one = &unread[0];
+    let mut answer = Vec::new();
+    one.read_to_end(&mut answer).expect("it is written");
+    let answer: Answer = serde_json::from_slice(&answer).expect("one document");
+    assert!(matches!(answer, Answer::List(listing) if listing.rows.len() == 10_000));
+}
+
+#[test]
+fn list_of_more_than_ten_thousand_rows_is_refused() {
+    let place = Place::new();
+    let server = place.start();
+    let more = Request::List(Box::new(ListQuestion {
+        limit: Some(10_001),
+        ..ListQuestion::default()
+    }));
+    let refused = call(server.path(), &more).expect_err("too many");
+    assert!(
+        refused.to_string().contains("from 1 to 10,000 rows"),
+        "{refused}"
+    );
+}
+
 /// Another user asks in a child process: uids belong to processes.
 #[test]
 fn another_user_of_the_group_may_ask_but_not_change() {
