@@ -12,6 +12,7 @@ mod pulse;
 mod reload;
 mod rights;
 mod sentences;
+mod turns;
 mod vitals;
 mod watchdog;
 
@@ -185,6 +186,7 @@ impl Daemon {
             clock,
             dropped_before,
             endpoints: milter.endpoints().to_vec(),
+            list_turns: turns::Turns::default(),
             lists,
             milter: Arc::clone(&metrics.milter),
             policy,

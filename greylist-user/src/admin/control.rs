@@ -9,9 +9,10 @@ use super::forget::{Forget, Forgotten};
 use super::import::{ImportBatch, ImportCounts};
 use super::list::{ListQuestion, Listing};
 use super::listing::{LiveChange, LiveEntries, LiveList, LiveOrder};
-use super::order::Target;
 use super::report::Report;
-use super::request::{Forgiven, Health, Punished, Reloaded, SnapshotWritten, Status, XdpStatus};
+use super::request::{
+    ForgiveOrder, Forgiven, Health, Punished, Reloaded, SnapshotWritten, Status, XdpStatus,
+};
 use super::why::{Why, WhyQuestion};
 use crate::config::Problem;
 use crate::policy::{Entry, Policy, SentenceLevel, SentencedClient};
@@ -62,8 +63,8 @@ pub trait Control: Send + Sync {
     /// Removes one record of those that are listed.
     fn forget(&self, what: &Forget) -> Result<Forgotten, ControlError>;
 
-    /// Undoes every sentence that covers the address, or lies in the network.
-    fn forgive(&self, target: Target) -> Result<Forgiven, ControlError>;
+    /// Undoes every sentence that covers the address, or lies in the network, and what else is to be.
+    fn forgive(&self, order: &ForgiveOrder) -> Result<Forgiven, ControlError>;
 
     /// Takes in records from elsewhere, all of the batch or none of it.
     fn import(&self, batch: &ImportBatch) -> Result<ImportCounts, ControlError>;

@@ -49,6 +49,9 @@ pub struct ImportCounts {
     pub contents: u64,
     /// Pairs of sender and recipient.
     pub pairs: u64,
+    /// Records whose addresses are kept in clear.
+    #[serde(default)]
+    pub addresses: u64,
     /// Not taken in: lapsed.
     pub lapsed: u64,
     /// Not taken in: no room.
@@ -72,6 +75,7 @@ impl ImportCounts {
             helos: counts.helos,
             contents: counts.contents,
             pairs: counts.pairs,
+            addresses: counts.addresses,
             lapsed: counts.lapsed,
             over_capacity: counts.over_capacity,
             no_counterpart: none
@@ -90,6 +94,7 @@ impl ImportCounts {
         self.helos += other.helos;
         self.contents += other.contents;
         self.pairs += other.pairs;
+        self.addresses += other.addresses;
         self.lapsed += other.lapsed;
         self.over_capacity += other.over_capacity;
         for (what, count) in &other.no_counterpart {
@@ -107,7 +112,7 @@ impl ImportCounts {
     }
 
     /// What was taken in, in words, each kind that there was.
-    pub fn kinds(&self) -> [(&'static str, u64); 8] {
+    pub fn kinds(&self) -> [(&'static str, u64); 9] {
         [
             ("tuples", self.tuples),
             ("records of trust", self.trusted),
@@ -117,6 +122,7 @@ impl ImportCounts {
             ("HELO arguments", self.helos),
             ("fingerprints", self.contents),
             ("pairs", self.pairs),
+            ("addresses", self.addresses),
         ]
     }
 }

@@ -9,13 +9,12 @@ use super::control::{Control, ControlError};
 use super::forget::{Forget, Forgotten};
 use super::funnel::FunnelFacts;
 use super::import::{ImportBatch, ImportCounts};
-use super::list::{ListQuestion, Listing};
+use super::list::{ListQuestion, ListRows, Listing, PendingRow};
 use super::listing::{LiveChange, LiveEntries, LiveList, LiveOrder};
-use super::order::Target;
 use super::recent::Recent;
 use super::report::Report;
 use super::request::{
-    Census, Forgiven, Health, Punished, Reloaded, SnapshotWritten, Status, XdpStatus,
+    Census, ForgiveOrder, Forgiven, Health, Punished, Reloaded, SnapshotWritten, Status, XdpStatus,
 };
 use super::why::{Why, WhyQuestion};
 use crate::config::Problem;
@@ -92,6 +91,7 @@ impl Control for Ledger {
     fn list(&self, question: &ListQuestion) -> Result<Listing, ControlError> {
         Ok(Listing {
             matched: question.rows() as u64,
+            rows: ListRows::Pending(vec![PendingRow::default(); question.rows()]),
             ..Listing::default()
         })
     }
@@ -133,13 +133,14 @@ impl Control for Ledger {
         Ok(Forgotten::default())
     }
 
-    fn forgive(&self, target: Target) -> Result<Forgiven, ControlError> {
+    fn forgive(&self, order: &ForgiveOrder) -> Result<Forgiven, ControlError> {
+        let target = order.target;
         self.note(format!("forgive {target}"));
         Ok(Forgiven {
             client: target.to_string(),
             sentences: 1,
-            strikes: 0,
             lifted: vec![target.to_string()],
+            ..Forgiven::default()
         })
     }
 

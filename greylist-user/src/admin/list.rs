@@ -11,6 +11,10 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+mod told;
+
+pub(super) use told::hex;
+
 /// What is to be listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -229,6 +233,22 @@ impl ListOrder {
         }
     }
 }
+
+impl FromStr for ListTable {
+    type Err = UnknownTable;
+
+    fn from_str(word: &str) -> Result<Self, UnknownTable> {
+        ALL_TABLES
+            .into_iter()
+            .find(|table| table.as_str() == word)
+            .ok_or_else(|| UnknownTable(word.to_owned()))
+    }
+}
+
+/// A word that names no list.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0:?} is no list; write pending, trusted, clients, sentences or fingerprints")]
+pub struct UnknownTable(String);
 
 impl FromStr for ListOrder {
     type Err = UnknownOrder;
@@ -491,6 +511,14 @@ pub struct FingerprintRow {
     pub passed: Option<u64>,
 }
 
+const ALL_TABLES: [ListTable; 5] = [
+    ListTable::Pending,
+    ListTable::Trusted,
+    ListTable::Clients,
+    ListTable::Sentences,
+    ListTable::Fingerprints,
+];
+
 const ALL_ORDERS: [ListOrder; 7] = [
     ListOrder::Attempts,
     ListOrder::Drops,
@@ -577,13 +605,8 @@ mod tests {
 
     #[test]
     fn every_list_can_be_sorted_as_it_is_by_itself() {
-        for what in [
-            ListTable::Clients,
-            ListTable::Fingerprints,
-            ListTable::Pending,
-            ListTable::Sentences,
-            ListTable::Trusted,
-        ] {
+        for what in ALL_TABLES {
+            assert_eq!(what.as_str().parse(), Ok(what));
             let question = ListQuestion {
                 sort: Some(ListQuestion::of(what).order()),
                 ..ListQuestion::of(what)

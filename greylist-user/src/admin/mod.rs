@@ -33,14 +33,14 @@ pub use actions::{Actions, HistoryFacts};
 pub use client::{CallError, call};
 pub use control::{Control, ControlError};
 pub use count::Metrics;
-pub use forget::{Forget, Forgotten, Removed, TrustOf};
+pub use forget::{Forget, Forgotten, InvalidFingerprint, Removed, TrustOf, bits_of};
 pub use funnel::{
     Amount, DroppedSyns, FateFact, FunnelCounts, FunnelFacts, GivenUp, KernelRefusals, Share,
 };
 pub use import::{ImportBatch, ImportCounts};
 pub use list::{
     ClientRow, FingerprintRow, InvalidList, ListOrder, ListQuestion, ListRows, ListTable, Listing,
-    PendingRow, SentenceRow, TrustedRow, UnknownOrder,
+    PendingRow, SentenceRow, TrustedRow, UnknownOrder, UnknownTable,
 };
 pub use listing::{LiveChange, LiveEntries, LiveEntry, LiveList, LiveOrder};
 pub use metrics::{BoundMetrics, MetricsError, MetricsServer, counts};
@@ -48,8 +48,8 @@ pub use order::{InvalidTarget, OrderedLevel, Refusal, Target};
 pub use recent::{LatencyFacts, Recent};
 pub use report::{InvalidReport, Report, Reported};
 pub use request::{
-    Answer, Census, Forgiven, Health, PunishOrder, Punished, Reloaded, Request, SentenceLine,
-    SnapshotWritten, Status, XdpStatus,
+    Answer, Census, ForgiveOrder, Forgiven, Health, PunishOrder, Punished, Reloaded, Request,
+    SentenceLine, SnapshotWritten, Status, XdpStatus,
 };
 pub use settings::{MetricsListen, MetricsSettings, Settings};
 pub use socket::{BoundControl, ControlServer, SocketError};

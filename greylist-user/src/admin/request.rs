@@ -17,7 +17,7 @@ use super::listing::{LiveChange, LiveEntries, LiveList, LiveOrder};
 use super::order::{OrderedLevel, Target};
 use super::recent::Recent;
 use super::report::{Report, Reported};
-use super::why::{Why, WhyQuestion};
+use super::why::{Envelope, Why, WhyQuestion};
 use crate::config::Problem;
 use crate::kernel::FilterStatus;
 use crate::policy::{Sentence, Timestamp};
@@ -32,10 +32,7 @@ pub enum Request {
         what: Forget,
     },
     /// Undo every sentence that covers an address, or that lies in a network.
-    Forgive {
-        /// Who.
-        target: Target,
-    },
+    Forgive(ForgiveOrder),
     /// Take in records from elsewhere.
     Import(ImportBatch),
     /// What is remembered, as a list.
@@ -75,7 +72,7 @@ impl Request {
     pub fn is_change(&self) -> bool {
         match self {
             Self::Forget { .. }
-            | Self::Forgive { .. }
+            | Self::Forgive(_)
             | Self::Import(_)
             | Self::LiveAdd(_)
             | Self::LiveRemove { .. }
@@ -95,7 +92,7 @@ impl Request {
     pub(super) fn client(&self) -> String {
         match self {
             Self::Forget { what } => what.subject(),
-            Self::Forgive { target } => target.to_string(),
+            Self::Forgive(order) => order.target.to_string(),
             Self::Import(batch) => format!("{} records", batch.items.len()),
             Self::LiveAdd(order) => order.entry.clone(),
             Self::LiveRemove { entry, .. } => entry.clone(),
@@ -115,7 +112,7 @@ impl Request {
     pub(super) fn word(&self) -> &'static str {
         match self {
             Self::Forget { .. } => "forget",
-            Self::Forgive { .. } => "forgive",
+            Self::Forgive(_) => "forgive",
             Self::Import(_) => "import",
             Self::List(_) => "list",
             Self::LiveAdd(order) => match order.list {
@@ -137,6 +134,31 @@ impl Request {
             Self::Status => "status",
             Self::Why(_) => "why",
             Self::XdpStatus => "xdp-status",
+        }
+    }
+}
+
+/// Who is to be forgiven, and what of it that is not remembered by the client's address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForgiveOrder {
+    /// Who.
+    pub target: Target,
+    /// Its HELO argument, to be forgotten; empty if none is to be.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub helo: String,
+    /// A mail of it that waits longer than others do, or has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mail: Option<Envelope>,
+}
+
+impl ForgiveOrder {
+    /// The client or network, with all that is remembered by its address.
+    pub fn of(target: Target) -> Self {
+        Self {
+            target,
+            helo: String::new(),
+            mail: None,
         }
     }
 }
@@ -438,6 +460,24 @@ pub struct Forgiven {
     /// Whose they were, the first thousand.
     #[serde(default)]
     pub lifted: Vec<String>,
+    /// Client networks of which bad counts are gone: what was said of them counts no more.
+    #[serde(default)]
+    pub reputations: u64,
+    /// Clients of which refused recipients are counted no more.
+    #[serde(default)]
+    pub rejections: u64,
+    /// Mails that wait no longer than others do.
+    #[serde(default)]
+    pub delays: u64,
+    /// Permanent failures that retries are not counted after any more.
+    #[serde(default)]
+    pub failures: u64,
+    /// Whether the HELO argument that was named had been remembered for relay hopping, and is not now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub helo: bool,
+    /// What may be left, and how to undo it; one sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<String>,
 }
 
 impl Forgiven {
@@ -449,7 +489,21 @@ impl Forgiven {
             sentences: lifted.len() as u64,
             strikes,
             lifted: clients.take(LISTED).collect(),
+            ..Self::default()
         }
+    }
+
+    /// Whether nothing was undone.
+    pub fn is_nothing(&self) -> bool {
+        let counts = [
+            self.sentences,
+            self.strikes,
+            self.reputations,
+            self.rejections,
+            self.delays,
+            self.failures,
+        ];
+        counts.iter().all(|count| *count == 0) && !self.helo
     }
 }
 
@@ -490,7 +544,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::why::Envelope;
+    use super::super::list::{ListOrder, ListTable};
     use super::*;
     use crate::policy::{Persistence, SentenceLevel, SentenceReason};
 
@@ -530,10 +584,38 @@ mod tests {
                 r#"{"request":"report","what":"reject","address":"192.0.2.7","mail":{"sender":"","recipient":"r@b.example"}}"#,
             ),
             (
-                Request::Forgive {
-                    target: "192.0.2.7".parse().expect("a target"),
-                },
+                Request::Forgive(ForgiveOrder::of("192.0.2.7".parse().expect("a target"))),
                 r#"{"request":"forgive","target":"192.0.2.7"}"#,
+            ),
+            (
+                Request::Forgive(ForgiveOrder {
+                    target: "192.0.2.7".parse().expect("a target"),
+                    helo: "mx.example".to_owned(),
+                    mail: Some(Envelope::bare("<>", "<r@b.example>")),
+                }),
+                r#"{"request":"forgive","target":"192.0.2.7","helo":"mx.example","mail":{"sender":"","recipient":"r@b.example"}}"#,
+            ),
+            (
+                Request::Forget {
+                    what: Forget::Fingerprint("00ff".to_owned()),
+                },
+                r#"{"request":"forget","what":{"fingerprint":"00ff"}}"#,
+            ),
+            (
+                Request::Forget {
+                    what: Forget::trust([192, 0, 2, 7].into(), "<s@a.example>", ""),
+                },
+                r#"{"request":"forget","what":{"trust":{"address":"192.0.2.7","sender":"s@a.example"}}}"#,
+            ),
+            (
+                Request::List(Box::new(ListQuestion {
+                    network: Some("192.0.2.0/24".parse().expect("a network")),
+                    least_strikes: Some(2),
+                    sort: Some(ListOrder::Strikes),
+                    limit: Some(10),
+                    ..ListQuestion::of(ListTable::Clients)
+                })),
+                r#"{"request":"list","what":"clients","network":"192.0.2.0/24","least_strikes":2,"sort":"strikes","limit":10}"#,
             ),
             (
                 Request::Punish(PunishOrder {
@@ -577,6 +659,8 @@ mod tests {
             r#"{"request":"why","address":"192.0.2.7","hello":"mx.example"}"#,
             r#"{"request":"why","address":"192.0.2.0/24"}"#,
             r#"{"request":"report","what":"virus","address":"192.0.2.7"}"#,
+            r#"{"request":"list","what":"everything"}"#,
+            r#"{"request":"list","what":"pending","all":true}"#,
             r#"{"request":"shutdown"}"#,
         ] {
             assert!(serde_json::from_str::<Request>(json).is_err(), "{json}");

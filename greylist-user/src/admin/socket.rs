@@ -247,8 +247,11 @@ fn obey(request: &Request, uid: u32, control: &dyn Control) -> Answer {
         Request::Status => return Answer::Status(Box::new(control.status())),
         Request::Why(question) => return Answer::Why(Box::new(control.why(question))),
         Request::XdpStatus => return Answer::XdpStatus(control.xdp_status()),
-        Request::Forget { what } => control.forget(what).map(Answer::Forgotten),
-        Request::Forgive { target } => control.forgive(*target).map(Answer::Forgiven),
+        Request::Forget { what } => match what.check() {
+            Ok(()) => control.forget(what).map(Answer::Forgotten),
+            Err(invalid) => return refused(invalid.to_string()),
+        },
+        Request::Forgive(order) => control.forgive(order).map(Answer::Forgiven),
         Request::Import(batch) => control.import(batch).map(Answer::Imported),
         Request::List(question) => match question.check() {
             Ok(()) => control

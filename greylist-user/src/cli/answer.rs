@@ -7,9 +7,10 @@ use super::funnel::funnel;
 use super::listing;
 use super::paper::{Paper, number};
 use super::recent::recent;
-use super::why;
+use super::{list, why};
 use crate::admin::{
-    Answer, Forgiven, Health, HistoryFacts, ImportCounts, Reloaded, SentenceLine, Status, XdpStatus,
+    Answer, Forgiven, Forgotten, Health, HistoryFacts, ImportCounts, Reloaded, SentenceLine,
+    Status, XdpStatus,
 };
 use crate::config::format_duration;
 use crate::kernel::{Counter, FilterStatus, OnStatus};
@@ -43,14 +44,9 @@ pub(super) fn show(answer: &Answer, paper: &mut Paper) {
             paper.line(format_args!("{}: {} is noted", answer.client, answer.what));
         }
         Answer::Why(answer) => why::why(answer, paper),
-        Answer::Forgiven(answer) if answer.sentences == 0 && answer.strikes == 0 => {
-            paper.line(format_args!(
-                "{} had no sentence and no strike",
-                answer.client
-            ));
-        }
         Answer::Forgiven(answer) => forgiven(answer, paper),
-        Answer::Forgotten(_) | Answer::List(_) => {}
+        Answer::Forgotten(answer) => forgotten(answer, paper),
+        Answer::List(answer) => list::list(answer, paper),
         Answer::Snapshot(answer) => paper.line(format_args!(
             "{} records in {} ({} bytes, {} ms)",
             number(answer.records),
@@ -111,21 +107,82 @@ fn reloaded(reloaded: &Reloaded, paper: &mut Paper) {
 }
 
 fn forgiven(forgiven: &Forgiven, paper: &mut Paper) {
-    paper.line(format_args!("{} is forgiven", forgiven.client));
+    if forgiven.is_nothing() {
+        paper.line(format_args!(
+            "{} had no sentence, no strike and no bad name",
+            forgiven.client
+        ));
+    } else {
+        paper.line(format_args!("{} is forgiven", forgiven.client));
+    }
     // A sentence of a network is lifted for all in it.
     for client in &forgiven.lifted {
         if *client != forgiven.client {
             paper.line(format_args!("the sentence of {client} is lifted"));
         }
     }
-    match forgiven.strikes {
-        0 => {}
-        1 => paper.line("one strike counts no more"),
-        many => paper.line(format_args!("{} strikes count no more", number(many))),
-    }
     let left_off = forgiven.sentences - forgiven.lifted.len() as u64;
     if left_off > 0 {
         paper.line(format_args!("and {} more", number(left_off)));
+    }
+    for (count, one, many) in [
+        (
+            forgiven.strikes,
+            "one strike counts no more",
+            "strikes count no more",
+        ),
+        (
+            forgiven.reputations,
+            "the bad name of its network is cleared",
+            "networks have no bad name any more",
+        ),
+        (
+            forgiven.rejections,
+            "the recipients that were refused to it are counted no more",
+            "clients' refused recipients are counted no more",
+        ),
+        (
+            forgiven.delays,
+            "one mail waits no longer than others do",
+            "mails wait no longer than others do",
+        ),
+        (
+            forgiven.failures,
+            "one permanent failure is forgotten",
+            "permanent failures are forgotten",
+        ),
+        (
+            forgiven.helo.into(),
+            "its HELO argument is no longer remembered for relay hopping",
+            "",
+        ),
+    ] {
+        match count {
+            0 => {}
+            1 => paper.line(one),
+            count => paper.line(format_args!("{} {many}", number(count))),
+        }
+    }
+    for left in &forgiven.left {
+        paper.line(paper.dim(&format!("left: {left}")));
+    }
+}
+
+fn forgotten(forgotten: &Forgotten, paper: &mut Paper) {
+    if forgotten.removed.is_empty() {
+        paper.line(format_args!("nothing is remembered of {}", forgotten.asked));
+    }
+    for removed in &forgotten.removed {
+        let what = match removed.what.as_str() {
+            "client" => "a client, with its strikes and AUTH",
+            "content-trust" => "trust that a message had earned",
+            "fingerprint" => "a message that was read",
+            "passed" => "a tuple that had passed",
+            "pending" => "a tuple that was waiting",
+            "trust" => "trust in a sender",
+            other => other,
+        };
+        paper.line(format_args!("{} is forgotten: {what}", removed.fingerprint));
     }
 }
 

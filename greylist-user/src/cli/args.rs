@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::list::ListArgs;
 use crate::admin::Target;
 use crate::config::{InvalidDuration, Override, parse_duration};
 use crate::policy::SentenceLevel;
@@ -89,7 +90,7 @@ pub enum Command {
     },
 
     /// Look at the kernel filter, or switch it by hand
-    #[command(subcommand)]
+    #[command(subcommand, after_help = XDP_EXAMPLES)]
     Xdp(XdpCommand),
 
     /// Sentence a client in the kernel, as root or the daemon's user
@@ -125,17 +126,47 @@ pub enum Command {
         snapshot: Option<PathBuf>,
     },
 
-    /// Undo every sentence that covers an address, and its strikes, as root or the daemon's user
+    /// Forget one record that `list` shows, or the trust of a sender, as root or the daemon's user
+    #[command(after_help = FORGET_EXAMPLES)]
+    Forget {
+        /// The fingerprint of the record, as `list` shows it
+        #[arg(required_unless_present = "trust", conflicts_with = "trust")]
+        fingerprint: Option<String>,
+
+        /// The trust that the sender has earned at the address, its content trust included; with a
+        /// recipient where the sender's address carries it
+        #[arg(long, num_args = 2..=3, value_names = ["ADDRESS", "SENDER", "RECIPIENT"])]
+        trust: Vec<String>,
+    },
+
+    /// Undo every sentence that covers an address, its strikes and its bad name, as root or the
+    /// daemon's user
     #[command(after_help = FORGIVE_EXAMPLES)]
     Forgive {
         /// An address, or a network as `xdp status` shows it
         #[arg(value_name = "ADDRESS")]
         target: Target,
+
+        /// The sender (reverse-path) of a mail that waits longer, or has failed; `<>` is the null
+        /// reverse-path
+        #[arg(requires = "recipient")]
+        sender: Option<String>,
+
+        /// Its recipient
+        recipient: Option<String>,
+
+        /// The client's HELO argument, if it was caught at relay hopping
+        #[arg(long, value_name = "NAME")]
+        helo: Option<String>,
     },
 
     /// Take in an export, or what another greylister kept, as root or the daemon's user
     #[command(after_help = IMPORT_EXAMPLES)]
     Import(ImportArgs),
+
+    /// List what is remembered: pending, trusted, clients, sentences or fingerprints
+    #[command(after_help = LIST_EXAMPLES)]
+    List(ListArgs),
 
     /// Say how a client stands, and what its next attempt would get and why; changes nothing
     #[command(after_help = WHY_EXAMPLES)]
@@ -170,6 +201,7 @@ pub enum Command {
     Report(ReportCommand),
 
     /// Write a snapshot of the store now, as root or the daemon's user
+    #[command(after_help = SNAPSHOT_EXAMPLES)]
     Snapshot,
 }
 
@@ -268,12 +300,15 @@ pub enum ListCommand {
 #[derive(Clone, Debug, Subcommand)]
 pub enum ReportCommand {
     /// It was spam
+    #[command(after_help = SPAM_EXAMPLES)]
     Spam(Reputed),
 
     /// It was wanted
+    #[command(after_help = HAM_EXAMPLES)]
     Ham(Reputed),
 
     /// It was refused for good (5yz) behind greygate
+    #[command(after_help = REJECT_EXAMPLES)]
     Reject {
         /// The client that handed it over
         address: IpAddr,
@@ -309,6 +344,7 @@ pub struct Reputed {
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum XdpCommand {
     /// Say what the filter does, and whom it blocks: the daemon's, or what is pinned without one
+    #[command(after_help = XDP_STATUS_EXAMPLES)]
     Status,
 
     /// Attach the filter without a daemon, so that it outlives this command
@@ -320,6 +356,7 @@ pub enum XdpCommand {
     },
 
     /// Remove what a stopped daemon or `xdp load` left attached
+    #[command(after_help = UNLOAD_EXAMPLES)]
     Unload,
 
     /// Take the filter off at once, and forbid attaching it again
@@ -449,13 +486,73 @@ Examples:
   db_dump /var/lib/postgrey/postgrey.db > postgrey.txt && greygate import postgrey.txt
   greygate import --zone +01:00 connect.csv from_awl.csv domain_awl.csv";
 
+const FORGET_EXAMPLES: &str = "\
+A tuple that is forgotten is new at its next attempt; trust has to be earned again; a message that was
+read is read again. A client loses its strikes, and the shield of its AUTH; `forgive` is kinder.
+
+Examples:
+  greygate list trusted --older 30d
+  greygate forget 9f1c2ab0d7e84563b1f0a2c49d5e7716
+  greygate forget --trust 192.0.2.7 sender@example.org
+  greygate forget --trust 192.0.2.7 list-you=example.net@lists.example.org you@example.net";
+
 const FORGIVE_EXAMPLES: &str = "\
 An address: its own sentence and that of the network around it, for all in that network. A network
 of any size: its own sentence and those of everybody in it, but none of a wider one.
 
 Examples:
   greygate forgive 192.0.2.7
-  greygate forgive 198.51.0.0/16";
+  greygate forgive 198.51.0.0/16
+  greygate forgive 192.0.2.7 sender@example.org you@example.net --helo mail.example.org";
+
+const LIST_EXAMPLES: &str = "\
+Records are remembered by hashes: client, sender and recipient are shown only where [store]
+keep_addresses keeps them. Of a single mail, `greygate why ADDRESS SENDER RECIPIENT` tells all the same.
+
+Examples:
+  greygate list pending --older 1h --least-attempts 3
+  greygate list pending --recipient you@example.net
+  greygate list trusted --sort passes --limit 100
+  greygate list clients --network 192.0.2.0/24
+  greygate list sentences --least-drops 1000 --json | jq -r '.rows[].client'
+  greygate list fingerprints --passed --newer 1h";
+
+const SNAPSHOT_EXAMPLES: &str = "\
+Returns when it is on the disk. One is written every [store] snapshot_interval anyway.
+
+Examples:
+  greygate snapshot && cp /var/lib/greygate/snapshot /backup/
+  greygate snapshot --json | jq .bytes";
+
+const SPAM_EXAMPLES: &str = "\
+Examples:
+  greygate report spam 192.0.2.7 --name mail.example.org
+  greygate report spam 2001:db8::7";
+
+const HAM_EXAMPLES: &str = "\
+Examples:
+  greygate report ham 192.0.2.7 --name mail.example.org
+  greygate report ham 2001:db8::7";
+
+const REJECT_EXAMPLES: &str = "\
+Examples:
+  greygate report reject 192.0.2.7 sender@example.org you@example.net --size 48213
+  greygate report reject 192.0.2.7 '<>' you@example.net";
+
+const XDP_EXAMPLES: &str = "\
+Examples:
+  greygate xdp status
+  greygate xdp load --confirm-within 60s
+  greygate xdp panic";
+
+const XDP_STATUS_EXAMPLES: &str = "\
+Examples:
+  greygate xdp status
+  greygate xdp status --json | jq .filter";
+
+const UNLOAD_EXAMPLES: &str = "\
+Example:
+  systemctl stop greygate && greygate xdp unload";
 
 const RELOAD_EXAMPLES: &str = "\
 As SIGHUP, but it answers: what changed, which keys wait for a restart, or all that is wrong with
@@ -491,7 +588,10 @@ Each line is one of
   reject ADDRESS SENDER RECIPIENT [BYTES]
 with \"-\" for a client that has no reverse name and \"<>\" for the null reverse-path. An empty line and
 one that begins with \"#\" say nothing. A line that is no report is named on standard error, and the
-exit code is 1 at the end; nothing is printed of those that were heard.";
+exit code is 1 at the end; nothing is printed of those that were heard, but with --json their count.
+
+Example:
+  learn-from-the-log | greygate report lines";
 
 const LOAD_HELP: &str = "\
 What is pinned already is taken over with its sentences: loading again swaps the program. Not while
@@ -503,7 +603,10 @@ Examples:
 
 const PANIC_HELP: &str = "\
 Works as root without the daemon, and whatever the configuration says. Mail keeps flowing. The
-filter stays off until the file that this leaves behind is removed.";
+filter stays off until the file that this leaves behind is removed.
+
+Example:
+  greygate xdp panic";
 
 #[cfg(test)]
 mod tests {
@@ -514,6 +617,81 @@ mod tests {
     #[test]
     fn arguments_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// What an operator is to type is shown where it is asked for.
+    #[test]
+    fn every_command_has_examples_and_answers_in_json() {
+        fn check(command: &clap::Command, words: &str) {
+            let help = command.get_after_help().map(ToString::to_string);
+            let help = help.unwrap_or_default();
+            let (_, examples) = help
+                .split_once("Example")
+                .unwrap_or_else(|| panic!("{words} has no examples: {help:?}"));
+            let is_shown = examples.lines().any(|line| line.contains(words));
+            assert!(is_shown, "{words} is not in its examples: {examples}");
+            let mut options = command.get_arguments();
+            assert!(options.any(|it| it.get_long() == Some("json")), "{words}");
+            for below in command.get_subcommands() {
+                check(below, &format!("{words} {}", below.get_name()));
+            }
+        }
+        let mut whole = Cli::command();
+        whole.build();
+        for command in whole.get_subcommands() {
+            check(command, &format!("greygate {}", command.get_name()));
+        }
+    }
+
+    #[test]
+    fn record_is_forgotten_by_its_fingerprint_or_trust_by_whose_it_is() {
+        let forget =
+            |words: &[&str]| Cli::try_parse_from([&["greygate", "forget"], words].concat());
+        for legal in [
+            &["00ff00ff00ff00ff00ff00ff00ff00ff"][..],
+            &["--trust", "192.0.2.7", "s@a.example"],
+            &["--trust", "192.0.2.7", "<>", "r@b.example"],
+        ] {
+            assert!(forget(legal).is_ok(), "{legal:?}");
+        }
+        for wrong in [
+            &[][..],
+            &["--trust", "192.0.2.7"],
+            &["00ff", "--trust", "192.0.2.7", "s@a.example"],
+        ] {
+            assert!(forget(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn lists_are_named_and_filtered() {
+        let list = |words: &[&str]| Cli::try_parse_from([&["greygate", "list"], words].concat());
+        let asked = list(&[
+            "pending",
+            "--network",
+            "192.0.2.7",
+            "--older",
+            "1h",
+            "--sender",
+            "<>",
+        ]);
+        let Command::List(args) = asked.expect("legal").command else {
+            panic!("that was list");
+        };
+        let question = args.question();
+        assert_eq!(question.older, Some(3_600));
+        assert_eq!(question.sender.as_deref(), Some(""));
+        let network = question.network.map(|network| network.to_string());
+        assert_eq!(network.as_deref(), Some("192.0.2.7/32"));
+        for wrong in [
+            &[][..],
+            &["everything"],
+            &["pending", "--network", "example.org"],
+            &["pending", "--older", "1"],
+            &["pending", "--sort", "size"],
+        ] {
+            assert!(list(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(super) fn run(cli: &Cli, file: &Path, overrides: &[Override]) -> Result<(), 
                 "clients_memory": config.clients_memory(),
                 "contents_memory": config.contents_memory(),
                 "pairs_memory": config.pairs_memory(),
+                "addresses_memory": config.addresses_memory(),
                 "remarks": remarks(config),
                 "findings": noted(file, config),
             }),
@@ -98,6 +99,15 @@ fn summary(file: &Path, config: &Config, paper: &mut Paper) {
             config.clients_memory().div_ceil(1_000_000)
         ),
     );
+    if config.store.keep_addresses {
+        paper.row(
+            "addresses",
+            format_args!(
+                "in clear, as long as their records: up to {} MB as they come",
+                config.addresses_memory().div_ceil(1_000_000)
+            ),
+        );
+    }
     let interfaces = &config.xdp.interfaces;
     if interfaces.is_empty() {
         paper.row("kernel", "no filter: [xdp] interfaces is empty");

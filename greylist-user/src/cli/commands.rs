@@ -10,8 +10,8 @@ use super::import::Import;
 use super::paper::{Paper, wants_colour};
 use super::{answer, check_config, export, listing, reports, top, xdp};
 use crate::admin::{
-    self, Answer, CallError, Envelope, Health, LiveList, OrderedLevel, PunishOrder, Request,
-    WhyQuestion,
+    self, Answer, CallError, Envelope, Forget, ForgiveOrder, Health, LiveList, OrderedLevel,
+    PunishOrder, Request, WhyQuestion,
 };
 use crate::chain::chain;
 use crate::clock::{Clock, SystemClock};
@@ -40,6 +40,10 @@ fn obey(cli: &Cli) -> Result<(), Failure> {
         } => {
             let file = named.clone().unwrap_or_else(|| file(cli));
             check_config::run(cli, &file, &overrides.all())
+        }
+        Command::DefaultConfig if cli.json => {
+            let document = serde_json::json!({"toml": config::default_config()});
+            Ok(writeln!(io::stdout(), "{document}")?)
         }
         Command::DefaultConfig => Ok(write!(io::stdout(), "{}", config::default_config())?),
         Command::Status { check: false } => ask(cli, &Request::Status),
@@ -88,7 +92,27 @@ fn obey(cli: &Cli) -> Result<(), Failure> {
             export::run(&place, kind, io::stdout().lock())
         }
         Command::Import(args) => import(args, cli),
-        Command::Forgive { target } => ask(cli, &Request::Forgive { target: *target }),
+        Command::Forget { fingerprint, trust } => ask(
+            cli,
+            &Request::Forget {
+                what: forget(fingerprint.as_deref(), trust)?,
+            },
+        ),
+        Command::Forgive {
+            target,
+            sender,
+            recipient,
+            helo,
+        } => {
+            let mail = sender.as_deref().zip(recipient.as_deref());
+            let order = ForgiveOrder {
+                target: *target,
+                helo: helo.clone().unwrap_or_default(),
+                mail: mail.map(|(sender, recipient)| Envelope::bare(sender, recipient)),
+            };
+            ask(cli, &Request::Forgive(order))
+        }
+        Command::List(args) => ask(cli, &Request::List(Box::new(args.question()))),
         Command::Why {
             address,
             sender,
@@ -108,10 +132,24 @@ fn obey(cli: &Cli) -> Result<(), Failure> {
         Command::Reload => ask(cli, &Request::Reload),
         Command::Report(command) => match reports::of(command) {
             Some(report) => ask(cli, &Request::Report(report)),
-            None => reports::from_lines(io::stdin().lock(), &socket(cli), io::stderr()),
+            None => reports::run(io::stdin().lock(), &socket(cli), cli.json),
         },
         Command::Snapshot => ask(cli, &Request::Snapshot),
     }
+}
+
+/// What is to be forgotten: by its fingerprint, or by whose trust it is.
+fn forget(fingerprint: Option<&str>, trust: &[String]) -> Result<Forget, Failure> {
+    let (Some(address), Some(sender)) = (trust.first(), trust.get(1)) else {
+        let fingerprint = fingerprint.unwrap_or_default();
+        return Ok(Forget::Fingerprint(fingerprint.to_owned()));
+    };
+    let recipient = trust.get(2).map_or("", String::as_str);
+    let address = address.parse().map_err(|_| {
+        let what = format!("{address:?} is no address; write ADDRESS SENDER after --trust");
+        Failure::of(io::Error::other(what))
+    })?;
+    Ok(Forget::trust(address, sender, recipient))
 }
 
 fn serve(file: PathBuf, overrides: Vec<Override>) -> Result<(), Failure> {
@@ -220,7 +258,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::admin::{SentenceLine, XdpStatus, call};
+    use crate::admin::{ListOrder, ListQuestion, SentenceLine, XdpStatus, call};
     use crate::daemon::{Daemon, Rights};
     use crate::log;
     use crate::policy::SentenceLevel;
@@ -263,7 +301,9 @@ mod tests {
         assert!(said > 3_500, "{said} s: a sentence is never shortened");
 
         let target = "2001:db8::/64".parse().expect("as it is shown");
-        let Ok(Answer::Forgiven(forgiven)) = call(&socket, &Request::Forgive { target }) else {
+        let Ok(Answer::Forgiven(forgiven)) =
+            call(&socket, &Request::Forgive(ForgiveOrder::of(target)))
+        else {
             panic!("the daemon should obey its own user");
         };
         assert_eq!(forgiven.sentences, 1);
@@ -327,7 +367,7 @@ mod tests {
         };
         let forgive = |target: &str| {
             let target = target.parse().expect("a target");
-            match call(&socket, &Request::Forgive { target }) {
+            match call(&socket, &Request::Forgive(ForgiveOrder::of(target))) {
                 Ok(Answer::Forgiven(forgiven)) => forgiven.lifted,
                 other => panic!("{other:?}: the daemon should obey its own user"),
             }
@@ -426,6 +466,72 @@ mod tests {
         let again = listing(&["deny", "remove", "from", "@a.example"]);
         let why = again.expect_err("it is not there any more");
         assert!(why.contains("was not listed by a command"), "{why}");
+        daemon.stop();
+    }
+
+    #[test]
+    fn operator_lists_what_is_remembered_and_forgets_one_record() {
+        let place = TempDir::new().expect("there is room for a directory");
+        let (daemon, socket) = start(&place);
+        let order = PunishOrder {
+            target: "192.0.2.7".parse().expect("an address"),
+            seconds: Some(3_600),
+            level: OrderedLevel::default(),
+            force: false,
+        };
+        call(&socket, &Request::Punish(order)).expect("the daemon obeys its own user");
+        for (words, rows) in [
+            (&["pending"][..], 0),
+            (&["pending", "--passed", "--sort", "passes"], 0),
+            (&["trusted"], 0),
+            (&["clients", "--network", "192.0.2.0/24"], 0),
+            (&["sentences", "--newer", "1h"], 1),
+            (&["sentences", "--network", "198.51.100.0/24"], 0),
+            (&["fingerprints"], 0),
+        ] {
+            let line = [&["greygate", "list"], words].concat();
+            let Command::List(args) = Cli::try_parse_from(line).expect("legal").command else {
+                panic!("that was list");
+            };
+            let answer = call(&socket, &Request::List(Box::new(args.question())));
+            let Ok(Answer::List(listing)) = answer else {
+                panic!("{answer:?} to {words:?}");
+            };
+            assert_eq!(listing.rows.len(), rows, "{words:?}");
+            assert_eq!((listing.matched, listing.more), (rows as u64, 0));
+            let json = serde_json::to_value(Answer::List(listing)).expect("plain data");
+            assert_eq!(
+                (&json["answer"], &json["what"]),
+                (&"list".into(), &words[0].into())
+            );
+        }
+        let sorted_by_nothing_it_has = ListQuestion {
+            sort: Some(ListOrder::Drops),
+            ..ListQuestion::default()
+        };
+        let refused = call(&socket, &Request::List(Box::new(sorted_by_nothing_it_has)));
+        let refused = refused.expect_err("tuples drop nothing").to_string();
+        assert!(
+            refused.contains("pending cannot be sorted by drops"),
+            "{refused}"
+        );
+
+        for what in [
+            Forget::Fingerprint("00ff".repeat(8)),
+            Forget::trust([192, 0, 2, 7].into(), "<s@a.example>", ""),
+        ] {
+            let forgotten = call(&socket, &Request::Forget { what });
+            let Ok(Answer::Forgotten(forgotten)) = forgotten else {
+                panic!("{forgotten:?}: the daemon should obey its own user");
+            };
+            assert_eq!(forgotten.removed, []);
+        }
+        let what = Forget::Fingerprint("00ff".to_owned());
+        let refused = call(&socket, &Request::Forget { what }).expect_err("a part of one");
+        assert!(
+            refused.to_string().contains("all 32 hexadecimal digits"),
+            "{refused}"
+        );
         daemon.stop();
     }
 

@@ -273,6 +273,7 @@ fn send(socket: &Path, batch: ImportBatch) -> Result<ImportCounts, CallError> {
 /// Where no daemon says what would become of them.
 fn count_parsed(kind: Kind, count: u64, counts: &mut ImportCounts) {
     let sum = match kind {
+        Kind::Addresses => &mut counts.addresses,
         Kind::Client | Kind::Neighbours => &mut counts.clients,
         Kind::Content => &mut counts.contents,
         Kind::Helo => &mut counts.helos,

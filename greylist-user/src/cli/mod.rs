@@ -11,6 +11,7 @@ mod export;
 mod failure;
 mod funnel;
 mod import;
+mod list;
 mod listing;
 mod moment;
 mod paper;

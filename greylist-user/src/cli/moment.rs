@@ -11,15 +11,19 @@ use crate::config::format_duration;
 pub(super) struct Now(pub(super) u64);
 
 impl Now {
+    /// How long ago a time was, or until it comes.
+    pub(super) fn far(self, at: u64) -> String {
+        let far = distance(self.0.abs_diff(at));
+        match at.cmp(&self.0) {
+            std::cmp::Ordering::Less => format!("{far} ago"),
+            std::cmp::Ordering::Equal => "now".to_owned(),
+            std::cmp::Ordering::Greater => format!("in {far}"),
+        }
+    }
+
     /// A time by the calendar and how long ago that was, or until it comes.
     pub(super) fn tell(self, at: u64) -> String {
-        let far = distance(self.0.abs_diff(at));
-        let date = date(at);
-        match at.cmp(&self.0) {
-            std::cmp::Ordering::Less => format!("{date} ({far} ago)"),
-            std::cmp::Ordering::Equal => format!("{date} (now)"),
-            std::cmp::Ordering::Greater => format!("{date} (in {far})"),
-        }
+        format!("{} ({})", date(at), self.far(at))
     }
 }
 

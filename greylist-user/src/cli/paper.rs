@@ -65,6 +65,10 @@ impl Paper {
         self.paint(RED, text)
     }
 
+    pub(super) fn dim(&self, text: &str) -> Painted {
+        self.paint(DIM, text)
+    }
+
     pub(super) fn bold(&self, text: &str) -> Painted {
         self.paint(BOLD, text)
     }

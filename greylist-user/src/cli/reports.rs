@@ -37,10 +37,48 @@ pub(super) fn of(command: &ReportCommand) -> Option<Report> {
 /// filter that keeps the pipe open shall not lose it over one bad line, whatever a stranger's sender
 /// address put into it, or over a restart.
 pub(super) fn from_lines(
+    lines: impl BufRead,
+    socket: &Path,
+    complaints: impl Write,
+) -> Result<(), Failure> {
+    tell_all(lines, socket, complaints)?.into_result()
+}
+
+/// The same for a command: with `json` it says at the end how many were heard.
+pub(super) fn run(lines: impl BufRead, socket: &Path, json: bool) -> Result<(), Failure> {
+    let told = tell_all(lines, socket, io::stderr())?;
+    if json {
+        let Told { heard, unheard } = told;
+        let document = serde_json::json!({"answer": "told", "heard": heard, "unheard": unheard});
+        writeln!(io::stdout(), "{document}")?;
+    }
+    told.into_result()
+}
+
+/// What became of the lines.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    heard: u64,
+    unheard: u64,
+}
+
+impl Told {
+    fn into_result(self) -> Result<(), Failure> {
+        let Self { heard, unheard } = self;
+        if unheard == 0 {
+            return Ok(());
+        }
+        let all = heard + unheard;
+        let what = format!("{unheard} of {all} reports were not heard");
+        Err(Failure::of(io::Error::other(what)))
+    }
+}
+
+fn tell_all(
     mut lines: impl BufRead,
     socket: &Path,
     mut complaints: impl Write,
-) -> Result<(), Failure> {
+) -> io::Result<Told> {
     let (mut heard, mut unheard) = (0, 0);
     let mut number = 0_u64;
     while let Some(line) = next_line(&mut lines)? {
@@ -58,13 +96,7 @@ pub(super) fn from_lines(
             }
         }
     }
-    if unheard == 0 {
-        Ok(())
-    } else {
-        let all = heard + unheard;
-        let what = format!("{unheard} of {all} reports were not heard");
-        Err(Failure::of(io::Error::other(what)))
-    }
+    Ok(Told { heard, unheard })
 }
 
 /// The next line, or why it is no text; [`None`] at the end. Of an overlong line no more than its

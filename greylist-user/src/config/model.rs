@@ -372,6 +372,15 @@ impl Config {
             "Those of them that one client network may begin, so that a flood from one cannot take all \
              the room; fewer, the fuller it is.",
         );
+        v.key(
+            "keep_addresses",
+            &mut store.keep_addresses,
+            "Whether client, sender and recipient are kept in clear beside tuples, trust and clients, so \
+             that `greygate list` shows them and filters by them. Otherwise they are remembered by keyed \
+             hashes alone. They are personal data: in memory, and in the snapshots (mode 0600), for as \
+             long as the record and no longer; `check-config` says how much memory it can take. Switched \
+             off, they are gone from the disk with the first snapshot after the restart.",
+        );
         v.bounded(
             "snapshot_interval",
             &mut store.snapshot_interval,

@@ -51,6 +51,11 @@ impl Config {
         }
     }
 
+    /// Bytes that addresses in clear take at most, as they come; 0 where none are kept.
+    pub fn addresses_memory(&self) -> u64 {
+        self.store.addresses_memory()
+    }
+
     /// Bytes that pairs of sender and recipient take at most, as they come; 0 where none are kept.
     pub fn pairs_memory(&self) -> u64 {
         if self.policy.reads_anywhere() {

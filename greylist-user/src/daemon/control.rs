@@ -12,11 +12,13 @@ use super::lists::LiveLists;
 use super::pulse::Pulse;
 use super::reload::{ReloadError, Reloader};
 use super::sentences::UpheldSentences;
+use super::turns::Turns;
 use crate::admin::{
-    self, Actions, Census, Control, ControlError, DroppedSyns, Forget, Forgiven, Forgotten,
-    FunnelCounts, FunnelFacts, Health, HistoryFacts, ImportBatch, ImportCounts, KernelEntry,
-    KernelFacts, ListQuestion, Listing, LiveChange, LiveEntries, LiveList, LiveOrder, Punished,
-    Reloaded, Report, SnapshotWritten, Status, Target, Why, WhyQuestion, XdpStatus,
+    self, Actions, Census, Control, ControlError, DroppedSyns, Forget, ForgiveOrder, Forgiven,
+    Forgotten, FunnelCounts, FunnelFacts, Health, HistoryFacts, ImportBatch, ImportCounts,
+    KernelEntry, KernelFacts, ListQuestion, Listing, LiveChange, LiveEntries, LiveList, LiveOrder,
+    Punished, Reloaded, Removed, Report, SnapshotWritten, Status, Target, Why, WhyQuestion,
+    XdpStatus,
 };
 use crate::chain::chain;
 use crate::clock::Clock;
@@ -27,7 +29,7 @@ use crate::policy::{
     Action, Entry, Order, Persistence, Policy, Sentence, SentenceLevel, SentenceReason,
     SentencedClient, Timestamp,
 };
-use crate::store::{self, Store};
+use crate::store::{self, ForgivenMail, Store};
 use crate::transfer::Item;
 
 /// Answers for all rooms.
@@ -36,6 +38,7 @@ pub(super) struct Desk {
     /// What the kernel had dropped when the daemon started.
     pub(super) dropped_before: Option<DroppedSyns>,
     pub(super) endpoints: Vec<Endpoint>,
+    pub(super) list_turns: Turns,
     pub(super) lists: Arc<LiveLists>,
     pub(super) milter: Arc<milter::Metrics>,
     pub(super) policy: Arc<ArcSwap<Policy>>,
@@ -267,32 +270,89 @@ impl Control for Desk {
         })
     }
 
-    fn forget(&self, _what: &Forget) -> Result<Forgotten, ControlError> {
-        Err(ControlError("not yet".to_owned()))
+    fn forget(&self, what: &Forget) -> Result<Forgotten, ControlError> {
+        let (asked, removed) = match what {
+            Forget::Fingerprint(text) => {
+                let bits = admin::bits_of(text).map_err(|error| ControlError(error.to_string()))?;
+                let kinds = self.store.forget(bits).into_iter();
+                let removed = kinds.map(|kind| Removed::of(kind, bits)).collect();
+                (text.to_ascii_lowercase(), removed)
+            }
+            Forget::Trust(of) => {
+                let (sender, recipient) = (of.sender.as_bytes(), of.recipient.as_bytes());
+                let trust = self.store.forget_trust(of.address, sender, recipient);
+                let removed = trust
+                    .into_iter()
+                    .map(|(kind, bits)| Removed::of(kind, bits));
+                let asked = format!("<{}> from {}", of.sender, of.address);
+                (asked, removed.collect())
+            }
+        };
+        Ok(Forgotten { asked, removed })
     }
 
-    fn list(&self, _question: &ListQuestion) -> Result<Listing, ControlError> {
-        Err(ControlError("not yet".to_owned()))
-    }
-
-    fn forgive(&self, target: Target) -> Result<Forgiven, ControlError> {
+    fn forgive(&self, order: &ForgiveOrder) -> Result<Forgiven, ControlError> {
         let now = self.clock.now();
+        let target = order.target;
         let named = |client| self.store.forgive(client, now);
-        let forgiven: Vec<store::Forgiven> = match target {
-            Target::Address(address) => SentencedClient::covering(address).map(named).into(),
+        let (forgiven, network): (Vec<store::Forgiven>, _) = match target {
+            Target::Address(address) => {
+                let forgiven = SentencedClient::covering(address).map(named).into();
+                (forgiven, IpNet::from(address.to_canonical()))
+            }
             Target::Network(network) => {
                 // First, and whether the store has it or not: the kernel may.
                 let itself = SentencedClient::try_from(network).ok().map(named);
                 let within = self.store.forgive_within(network.trunc(), now);
-                itself.into_iter().chain(within).collect()
+                (itself.into_iter().chain(within).collect(), network.trunc())
             }
         };
+        let mut mails = self.store.forgive_mails_within(network);
+        let mut helo = false;
+        let mut left = Vec::new();
+        match (&order.mail, target) {
+            (Some(mail), Target::Address(address)) => {
+                let mail = self.store.forgive_mail(&ForgivenMail {
+                    address,
+                    reverse_path: mail.sender.as_bytes(),
+                    recipient: mail.recipient.as_bytes(),
+                });
+                mails.delays += mail.delays;
+                mails.failures += mail.failures;
+            }
+            (None, _) if !self.store.keeps_addresses() => left.push(MAILS_LEFT.to_owned()),
+            _ => {}
+        }
+        if !order.helo.is_empty() {
+            helo = self.store.forgive_helo(order.helo.as_bytes(), now);
+        } else if self.store.remembers_helos() {
+            left.push(HELO_LEFT.to_owned());
+        }
         let lifted: Vec<_> = forgiven.iter().filter_map(|it| it.lifted).collect();
         // Of a network, hosts are counted, which hold the strikes themselves.
         let is_host = |network: IpNet| network.prefix_len() == network.max_prefix_len();
         let hosts = forgiven.iter().filter(|it| is_host(it.client.network()));
         let strikes = hosts.map(|it| u64::from(it.strikes)).sum();
-        Ok(Forgiven::of(target, &lifted, strikes))
+        let count = |of: fn(&store::Forgiven) -> u64| forgiven.iter().map(of).sum();
+        Ok(Forgiven {
+            reputations: count(|it| it.reputations.into()),
+            rejections: count(|it| it.rejections.into()),
+            delays: mails.delays,
+            failures: mails.failures,
+            helo,
+            left,
+            ..Forgiven::of(target, &lifted, strikes)
+        })
+    }
+
+    fn list(&self, question: &ListQuestion) -> Result<Listing, ControlError> {
+        let _turn = self.list_turns.take().ok_or_else(|| {
+            let why = "several lists are being made already; ask again when they are";
+            ControlError(why.to_owned())
+        })?;
+        let policy = self.policy.load_full();
+        let now = self.clock.now();
+        Ok(Listing::of(&self.store, question, &policy, now))
     }
 
     fn live_add(
@@ -435,6 +495,11 @@ fn overdue(age: Duration, interval: Duration) -> Option<String> {
     })
 }
 
+/// What forgiving a client does not reach by its address.
+const MAILS_LEFT: &str = "a single mail that waits longer for its early retries, or is counted after a \
+     permanent failure, is remembered by a hash: name its SENDER and RECIPIENT, too";
+const HELO_LEFT: &str =
+    "HELO arguments are remembered for relay hopping: if the client's is one, name it by --helo";
 /// Networks that an answer names: more than a `/24` is likely to have.
 const SPARED: usize = 100;
 /// Snapshots that may fail before anybody is called.

@@ -26,7 +26,7 @@
 use std::ops::Range;
 
 /// Hands the pieces of what is left of `reverse_path`, in a mail to `recipient`, to `sink`.
-pub(super) fn fold(reverse_path: &[u8], recipient: &[u8], mut sink: impl FnMut(&[u8])) {
+pub fn fold(reverse_path: &[u8], recipient: &[u8], mut sink: impl FnMut(&[u8])) {
     let sink: &mut dyn FnMut(&[u8]) = &mut sink;
     let (local_part, domain) = split(reverse_path);
     if is_plain(local_part) {
@@ -64,6 +64,11 @@ fn fold_local_part_of_any_kind(local_part: &[u8], recipient: &[u8], sink: &mut d
     } else {
         fold_local_part(local_part, recipient, sink);
     }
+}
+
+/// The domain of a path in lower case, with its `@`; empty if it has none.
+pub fn domain_of(path: &[u8]) -> Vec<u8> {
+    split(path).1.to_ascii_lowercase()
 }
 
 /// Splits a path before its last `@`; without one, all of it is local-part.

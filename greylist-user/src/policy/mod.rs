@@ -55,6 +55,7 @@ pub use evidence::{
 };
 pub use failure::{Bearing, Failure, counts_rejections};
 pub use fingerprint::{Fingerprint, MessageHasher};
+pub use fold::{domain_of, fold as fold_sender};
 pub use foreign::{Foreign, GivenTrust, NoCounterpart, trust_heard};
 pub use history::History;
 pub use hopping::{Finding, HoppingHelo, Sighting, Sightings, Suspect};
@@ -82,7 +83,7 @@ pub use sentence::{
     Sentence, SentenceLevel, SentenceReason, SentencedClient, UnknownLevel, UnsentenceableNetwork,
 };
 pub use time::{Second, Timestamp};
-pub use trust::TrustRecord;
+pub use trust::{TrustRecord, passes_wanted};
 pub use tuple::{
     ClientKey, DomainMark, FailureKey, HeloKey, HopKey, HostMark, NetworkKey, NetworkMark, PairKey,
     PairTag, Seed, TrustKey, TupleKey,

@@ -1,6 +1,8 @@
 //! The client network: the client address, cut where its neighbours begin to be other people's.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
 
 use super::attempt::Attempt;
 use super::dynamic::looks_dynamic;
@@ -54,6 +56,16 @@ impl ClientNetwork {
                 prefix: ipv6_prefix,
             },
         }
+    }
+
+    /// It as a network of addresses; [`None`] if its prefix is longer than an address.
+    pub fn to_net(self) -> Option<IpNet> {
+        let address = if self.family == 4 {
+            IpAddr::V4(Ipv4Addr::from(u32::try_from(self.bits).ok()?))
+        } else {
+            IpAddr::V6(Ipv6Addr::from(self.bits))
+        };
+        IpNet::new(address, self.prefix).ok()
     }
 
     /// The bits of an address that make it.

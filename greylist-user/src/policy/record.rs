@@ -153,6 +153,19 @@ impl Record {
             .saturating_add(Duration::from_secs(extra.into()))
     }
 
+    /// Forgiven by an operator: it waits as if no retry had been early, in a new life, so that what
+    /// another host knows of the old one does not bring it back.
+    #[must_use]
+    pub fn forgiven(self) -> Self {
+        Self {
+            run_span: 0,
+            run_attempts: 0,
+            extra: 0,
+            life: self.life.saturating_add(1),
+            ..self
+        }
+    }
+
     /// Notes one more attempt, at the given address of this site.
     pub(super) fn note_attempt(&mut self, server: ServerMark, now: Timestamp) {
         self.last_seen = self.last_seen.max(now);

@@ -25,6 +25,8 @@ pub struct TrustRecord {
     pub passes: u16,
     /// Counts the lives: a pass after the record has lapsed begins the next one.
     pub life: u16,
+    /// Whether a message that came again has earned it, as far as was noted: an older greygate did not.
+    pub by_content: bool,
 }
 
 impl TrustRecord {
@@ -35,6 +37,7 @@ impl TrustRecord {
             last_used: now,
             passes: 1,
             life,
+            by_content: false,
         }
     }
 
@@ -55,6 +58,16 @@ impl TrustRecord {
             last_used: prior.last_used.max(now),
             passes: prior.passes.saturating_add(counts.into()),
             life: prior.life,
+            by_content: prior.by_content,
+        }
+    }
+
+    /// The record as one that a message has earned which came again.
+    #[must_use]
+    pub fn earned_by_content(self) -> Self {
+        Self {
+            by_content: true,
+            ..self
         }
     }
 
@@ -97,12 +110,13 @@ impl TrustRecord {
             last_used: self.last_used.max(other.last_used),
             passes: self.passes.max(other.passes),
             life: self.life,
+            by_content: self.by_content || other.by_content,
         }
     }
 }
 
 /// Passes until a sender is trusted.
-fn passes_wanted(policy: &Policy, repute: Repute) -> u16 {
+pub fn passes_wanted(policy: &Policy, repute: Repute) -> u16 {
     match (repute, policy.reputation.trust_after) {
         (Repute::Unknown | Repute::Bad, _) | (_, 0) => policy.trust_after,
         (Repute::Good | Repute::Established, fewer) => fewer.min(policy.trust_after),
@@ -256,6 +270,7 @@ mod tests {
             counted in 1u64..4, last_used in 1u64..4, passes in 1u16..4, life in 1u16..3,
         ) -> TrustRecord {
             TrustRecord {
+                by_content: false,
                 counted: Timestamp::from_millis(counted),
                 last_used: Timestamp::from_millis(last_used),
                 passes,

@@ -6,8 +6,8 @@
 //!
 //! Addresses are not kept: a key is the XXH3-128 of the normalised fields under a secret of
 //! [`Seed::LENGTH`] bytes. Strangers choose what is hashed, so without the secret they could aim at
-//! one shard or one key. XXH3 is no cryptographic MAC, but its hashes are never shown to anyone,
-//! and the price of a forged collision is one mail let through without waiting.
+//! one shard or one key. XXH3 is no cryptographic MAC, but its hashes are shown to nobody but the
+//! operator (`greygate list`), and the price of a forged collision is one mail let through without waiting.
 
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;

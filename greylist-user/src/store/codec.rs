@@ -11,7 +11,8 @@
 //! Numbers are little-endian, times milliseconds since the Unix epoch. Layouts grow at the end: a
 //! new field is appended to its row or to the header, a new kind of row gets a new letter. A reader
 //! takes the fields it knows, gives those a row lacks their default, and passes over kinds and codes
-//! it does not know. The version changes only when an older reader would go wrong in spite of that.
+//! it does not know. Addresses are the one row whose length differs; those of a block have one length
+//! all the same. The version changes only when an older reader would go wrong in spite of that.
 //!
 //! Knows nothing of files, see `snapshot`, nor of what stands in a row, see `row`.
 
@@ -119,7 +120,15 @@ impl<W: Write> Writer<W> {
             // Its length and count are filled in when the block ends.
             self.block.extend_from_slice(&[0; BLOCK_FRONT]);
         }
+        let before = self.block.len();
+        let usual = (self.rows_in_block > 0).then(|| self.row_length());
         encode(row, &mut self.block);
+        if usual.is_some_and(|usual| usual != self.block.len() - before) {
+            let row = self.block.split_off(before);
+            self.end_block()?;
+            self.block.extend_from_slice(&[0; BLOCK_FRONT]);
+            self.block.extend_from_slice(&row);
+        }
         self.rows_in_block += 1;
         self.rows += 1;
         Ok(())
@@ -138,11 +147,16 @@ impl<W: Write> Writer<W> {
         Ok((self.to, rows, self.bytes))
     }
 
+    /// The length of each row of the block that is being filled.
+    fn row_length(&self) -> usize {
+        (self.block.len() - BLOCK_FRONT) / self.rows_in_block as usize
+    }
+
     fn end_block(&mut self) -> io::Result<()> {
         if self.rows_in_block == 0 {
             return Ok(());
         }
-        let row_length = (self.block.len() - BLOCK_FRONT) / self.rows_in_block as usize;
+        let row_length = self.row_length();
         self.block[0] = self.kind;
         self.block[2..4].copy_from_slice(&u16_of(row_length).to_le_bytes());
         self.block[4..8].copy_from_slice(&self.rows_in_block.to_le_bytes());

@@ -155,6 +155,15 @@ impl Contents {
         restored.is_ok()
     }
 
+    /// Forgets a message. Says whether it was remembered.
+    pub(super) fn forget(&self, fingerprint: &Fingerprint) -> bool {
+        let forgotten = self.by_message.take(fingerprint);
+        if let Some(record) = &forgotten {
+            self.give_back(record.network);
+        }
+        forgotten.is_some()
+    }
+
     /// Sweeps aisle `number`.
     pub(super) fn sweep_aisle(&self, number: usize, policy: &Policy, now: Timestamp) -> Walked {
         self.retain_in_aisle(number, |record| {

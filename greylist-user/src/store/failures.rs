@@ -180,9 +180,9 @@ impl Failures {
         attacks.then_some(Offence::RejectedRecipients)
     }
 
-    /// Forgets which recipients were refused to `client`.
-    pub(super) fn forgive(&self, seed: &Seed, client: SentencedClient) {
-        self.by_client.take(&seed.client_key(client));
+    /// Forgets how many recipients were refused to `client`, and says whether any was.
+    pub(super) fn forgive(&self, seed: &Seed, client: SentencedClient) -> bool {
+        self.by_client.take(&seed.client_key(client)).is_some()
     }
 
     fn note_retry(

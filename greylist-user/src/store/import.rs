@@ -128,6 +128,7 @@ fn count(row: Row, policy: &Policy, now: Timestamp, counts: &mut Restored) {
         Row::Client(_, record) => (record.has_lapsed(policy, now), &mut counts.clients),
         Row::Content(_, record) => (record.has_lapsed(policy, now), &mut counts.contents),
         Row::Helo(_, record) => (record.has_lapsed(policy, now), &mut counts.helos),
+        Row::Kept(..) => (false, &mut counts.addresses),
         Row::Neighbours(_, record) => (record.has_lapsed(policy, now), &mut counts.clients),
         Row::Pair(_, record) => (record.has_lapsed(policy, now), &mut counts.pairs),
         Row::Reputation(_, record) => (record.has_lapsed(policy, now), &mut counts.reputations),

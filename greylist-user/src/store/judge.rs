@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering;
 
 use crate::log::STRANGERS;
 use crate::policy::{
-    self, Attempt, Circumstances, ClientNetwork, Decision, DeferReason, Fingerprint, Grounds,
-    Judge, Judgement, Listed, MessageHasher, NetworkKey, Offence, PairKey, PassReason, Policy,
-    ReadReason, RefuseReason, Repute, Seed, SentencedClient, Standing, Timestamp, TrustKey,
+    self, Attempt, Circumstances, ClientNetwork, ContentTrust, Decision, DeferReason, Fingerprint,
+    Grounds, Judge, Judgement, Listed, MessageHasher, NetworkKey, Offence, PairKey, PassReason,
+    Policy, ReadReason, RefuseReason, Repute, Seed, SentencedClient, Standing, Timestamp, TrustKey,
     TrustRecord, TupleKey, Verdict, Wanted,
 };
 
@@ -101,8 +101,9 @@ impl Store {
                 let noted = self
                     .clients
                     .note_authenticated(&self.seed, attempt.client, now);
-                if noted.is_err() {
-                    self.note_unrecorded();
+                match noted {
+                    Ok(()) => self.keep_client(SentencedClient::of(attempt.client)),
+                    Err(_full) => self.note_unrecorded(),
                 }
             }
             return Verdict::Pass(reason).into();
@@ -158,7 +159,7 @@ impl Store {
         if let Verdict::Pass(PassReason::Waited { .. } | PassReason::Passed) = judgement.verdict
             && let Some(by_network) = trust_key
         {
-            self.credit_trust(keys.trust.unwrap_or(by_network), policy, now);
+            self.credit_trust(keys.trust.unwrap_or(by_network), keyed, policy, now);
         }
         judgement
     }
@@ -262,6 +263,13 @@ impl Store {
             }
             (decision.next, decision)
         });
+        if let (Ok(decision), Some(kept)) = (&decided, &self.kept) {
+            kept.note_tuple(tuple_key, attempt, decision.next.attempts == 1);
+            // Removed at the same moment: what nobody would remove stays for ever.
+            if !self.tuples.contains(&tuple_key) {
+                kept.forget(&kept.tuples, &[tuple_key]);
+            }
+        }
         // What came of a failure stands, whether or not there is room for the tuple.
         let early = decided.as_ref().ok().and_then(|it| it.offence);
         for offence in early.into_iter().chain(failed.offence) {
@@ -465,17 +473,78 @@ impl Store {
     }
 
     /// Credits a pass of a tuple, where passes of tuples earn trust.
-    pub(super) fn credit_trust(&self, key: TrustKey, policy: &Policy, now: Timestamp) {
-        if policy.trust_after > 0 {
-            self.record_trust(key, policy, now);
+    pub(super) fn credit_trust(
+        &self,
+        key: TrustKey,
+        keyed: &Keyed<'_>,
+        policy: &Policy,
+        now: Timestamp,
+    ) {
+        if policy.trust_after == 0 {
+            return;
+        }
+        self.record_trust(key, |prior| TrustRecord::credited(prior, policy, now));
+        let Attempt {
+            reverse_path,
+            recipient,
+            ..
+        } = *keyed.attempt;
+        self.keep_trust(key, keyed.network, || {
+            let mut sender = Vec::new();
+            policy::fold_sender(reverse_path, recipient, |piece| {
+                sender.extend_from_slice(piece);
+            });
+            sender
+        });
+    }
+
+    /// Credits a message that came again.
+    pub(super) fn credit_content(
+        &self,
+        key: TrustKey,
+        attempt: &Attempt<'_>,
+        policy: &Policy,
+        now: Timestamp,
+    ) {
+        self.record_trust(key, |prior| {
+            TrustRecord::credited(prior, policy, now).earned_by_content()
+        });
+        let host = ClientNetwork::cut(attempt.client, 32, 128);
+        self.keep_trust(key, host, || match policy.content.trust {
+            ContentTrust::Domain => policy::domain_of(attempt.reverse_path),
+            ContentTrust::Address | ContentTrust::Off => Vec::new(),
+        });
+    }
+
+    /// Keeps whose trust it is, if addresses are kept.
+    fn keep_trust(&self, key: TrustKey, network: ClientNetwork, sender: impl FnOnce() -> Vec<u8>) {
+        let Some(kept) = &self.kept else {
+            return;
+        };
+        kept.note_trust(key, network, sender);
+        if !self.trust.contains(&key) {
+            kept.forget(&kept.trust, &[key]);
         }
     }
 
-    /// Credits a pass, by whatever the key is of.
-    pub(super) fn record_trust(&self, key: TrustKey, policy: &Policy, now: Timestamp) {
-        let credited = self
-            .trust
-            .update(key, |prior| (TrustRecord::credited(prior, policy, now), ()));
+    /// Keeps which client it is, if addresses are kept.
+    pub(super) fn keep_client(&self, client: SentencedClient) {
+        let Some(kept) = &self.kept else {
+            return;
+        };
+        let key = self.seed.client_key(client);
+        kept.note_client(key, client);
+        if !self.clients.by_address.contains(&key) {
+            kept.forget(&kept.clients, &[key]);
+        }
+    }
+
+    fn record_trust(
+        &self,
+        key: TrustKey,
+        credit: impl FnOnce(Option<&TrustRecord>) -> TrustRecord,
+    ) {
+        let credited = self.trust.update(key, |prior| (credit(prior), ()));
         if credited.is_err() {
             self.metrics.trust_unrecorded.inc();
         }

@@ -2,10 +2,11 @@
 
 use crate::policy::{
     ClientKey, ClientRecord, ContentRecord, Fingerprint, Neighbours, NetworkKey, NetworkMark,
-    PairRecord, PairTag, Reputation,
+    PairRecord, PairTag, Reputation, TupleKey,
 };
 
 use super::Settings;
+use super::kept::{self, Kept};
 use super::table;
 
 impl Settings {
@@ -26,6 +27,18 @@ impl Settings {
         entry.saturating_mul(self.contents as u64) + shares
     }
 
+    /// Bytes that the addresses in clear take at most, where they are kept. They take it as they come.
+    pub fn addresses_memory(&self) -> u64 {
+        if !self.keep_addresses {
+            return 0;
+        }
+        let records = (self.capacity as u64).saturating_mul(2);
+        let entries = records.saturating_add(self.clients as u64);
+        entries
+            .saturating_mul(grown::<(TupleKey, Kept)>())
+            .saturating_add(kept::most_bytes(self))
+    }
+
     /// Bytes that the pairs take at most, of which one is held for each tuple that is pending. They
     /// take it as they come.
     pub fn pairs_memory(&self) -> u64 {
@@ -42,7 +55,7 @@ const fn grown<Entry>() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Record, Timestamp, TupleKey};
+    use crate::policy::{Record, Timestamp};
     use crate::store::table::Table;
 
     #[test]
@@ -60,6 +73,22 @@ mod tests {
             "{}",
             of(1_000_000)
         );
+    }
+
+    #[test]
+    fn addresses_cost_nothing_unless_they_are_kept() {
+        let keeping = |keep_addresses, capacity| {
+            let settings = Settings {
+                keep_addresses,
+                capacity,
+                ..Settings::default()
+            };
+            settings.addresses_memory()
+        };
+        assert_eq!(keeping(false, 4_000_000), 0);
+        let each = keeping(true, 4_000_000) / 9_000_000;
+        assert!((150..200).contains(&each), "{each} bytes a record");
+        assert!(keeping(true, 8_000_000) > keeping(true, 4_000_000));
     }
 
     #[test]

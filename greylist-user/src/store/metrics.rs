@@ -54,6 +54,10 @@ pub struct Metrics {
     pub pairs: Gauge,
     /// Those not recorded since too many are.
     pub pairs_unrecorded: Counter,
+    /// Records whose addresses are kept.
+    pub addresses: Gauge,
+    /// Records whose addresses are not, though they should be: no room, or longer than SMTP allows.
+    pub addresses_unkept: Counter,
     /// Trust that was not recorded since the store was full.
     pub trust_unrecorded: Counter,
     /// Sentences held.
@@ -142,6 +146,8 @@ impl Metrics {
             contents_given_up "Fingerprints whose retry window closed before their message passed"
             pairs "Reverse-paths and recipients held of which mail is pending"
             pairs_unrecorded "Reverse-paths and recipients not recorded since too many are"
+            addresses "Records whose addresses are kept beside them"
+            addresses_unkept "Records whose addresses found no room beside them"
             trust_unrecorded "Passes that earned no trust since the store was full"
             sentences "Sentences held"
             sentence_capacity "Sentences that may be held"
@@ -272,6 +278,8 @@ impl Default for Metrics {
             contents_given_up: Counter::default(),
             pairs: Gauge::default(),
             pairs_unrecorded: Counter::default(),
+            addresses: Gauge::default(),
+            addresses_unkept: Counter::default(),
             trust_unrecorded: Counter::default(),
             sentences: Gauge::default(),
             sentence_capacity: Gauge::default(),

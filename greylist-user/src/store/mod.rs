@@ -18,10 +18,13 @@ pub mod codec;
 mod contents;
 mod explain;
 mod failures;
+mod forget;
 mod hops;
 mod import;
 mod judge;
 mod keeper;
+mod kept;
+mod listing;
 mod lock;
 mod memory;
 mod metrics;
@@ -40,7 +43,7 @@ mod watch;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -60,9 +63,13 @@ pub use explain::{
     CoveringSentence, Explanation, ListName, MailStanding, NetworkStanding, OwnPolicy, Question,
 };
 use failures::Failures;
+pub use forget::{ForgivenMail, ForgivenMails, ForgottenKind};
 use hops::Hops;
 pub use import::{Arrival, Imported};
 pub use keeper::Keeper;
+use kept::KeptTables;
+pub use kept::{Kept, KeptOf};
+pub use listing::{Listed, ListedClient, ListedRecord, Pick};
 use lock::{Lock, Locked};
 pub use metrics::Metrics;
 use pairs::Pairs;
@@ -99,6 +106,9 @@ pub struct Settings {
     pub contents_per_network: u32,
     /// Longest time that the fingerprint of a message is held after it has lapsed. Default 1 h.
     pub contents_sweep: Duration,
+    /// Whether addresses are kept in clear beside the records whose keys are hashes. Default no: some
+    /// 200 bytes a record, and personal data in memory and on disk.
+    pub keep_addresses: bool,
     /// Time from one snapshot to the next: what a crash may lose. Default 5 min.
     pub snapshot_interval: Duration,
     /// Attempts from one slice of the sweep to the next. Default 1,500.
@@ -118,6 +128,7 @@ impl Default for Settings {
             contents: 1_000_000,
             contents_per_network: 10_000,
             contents_sweep: Duration::from_hours(1),
+            keep_addresses: false,
             snapshot_interval: Duration::from_mins(5),
             sweep_messages: 1_500,
             sweep_interval: Duration::from_hours(12),
@@ -140,6 +151,8 @@ pub struct Store {
     failures: Failures,
     contents: Contents,
     pairs: Pairs,
+    /// Addresses in clear, if they are kept.
+    kept: Option<KeptTables>,
     /// Since when there is a history, in milliseconds.
     begun: AtomicU64,
     effects: mpsc::Sender<Effect>,
@@ -150,6 +163,8 @@ pub struct Store {
     writing: Mutex<()>,
     /// When the latest was taken, in milliseconds; 0 if none was.
     last_snapshot: AtomicU64,
+    /// Addresses were found on disk that are not to be kept any more: no file of before may stay.
+    drops_addresses: AtomicBool,
     _lock: Lock,
 }
 
@@ -221,6 +236,10 @@ pub struct Census {
     pub content_capacity: usize,
     /// Reverse-paths and recipients of which mail is pending.
     pub pairs: usize,
+    /// Records whose addresses are kept.
+    pub addresses: usize,
+    /// Bytes that these take.
+    pub address_bytes: u64,
     /// When the latest snapshot was taken, in milliseconds since the Unix epoch; [`None`] if none
     /// was found or taken.
     pub last_snapshot: Option<u64>,
@@ -267,11 +286,15 @@ impl Store {
                 metrics.contents_given_up.clone(),
             ),
             pairs: Pairs::reserved(settings.capacity),
+            kept: settings
+                .keep_addresses
+                .then(|| KeptTables::growing(&settings, metrics.addresses_unkept.clone())),
             failures: Failures::new(metrics.failures_unrecorded.clone()),
             begun: AtomicU64::new(now.as_millis()),
             judged: AtomicU64::new(0),
             writing: Mutex::new(()),
             last_snapshot: AtomicU64::new(0),
+            drops_addresses: AtomicBool::new(false),
             settings,
             policy,
             effects,
@@ -373,11 +396,14 @@ impl Store {
             taken: now,
             history: self.history(),
         };
-        let written = snapshot::write(&self.settings.directory, &header, |writer| {
+        let drops_addresses = self.drops_addresses.load(Ordering::Relaxed);
+        let directory = &self.settings.directory;
+        let written = snapshot::write(directory, &header, !drops_addresses, |writer| {
             self.give_rows(now, |row| writer.push(&row))
         });
         match &written {
             Ok(report) => {
+                self.drops_addresses.store(false, Ordering::Relaxed);
                 self.note_snapshot(now);
                 self.metrics.snapshots.inc();
                 self.metrics.snapshot_size.set(gauge(report.bytes));
@@ -395,6 +421,7 @@ impl Store {
     /// What the store holds.
     pub fn census(&self) -> Census {
         let last_snapshot = self.last_snapshot.load(Ordering::Relaxed);
+        let kept = self.kept.as_ref();
         Census {
             tuples: self.tuples.len(),
             capacity: self.tuples.capacity(),
@@ -408,6 +435,8 @@ impl Store {
             contents: self.contents.by_message.len(),
             content_capacity: self.contents.by_message.capacity(),
             pairs: self.pairs.by_tag.len(),
+            addresses: kept.map_or(0, KeptTables::len),
+            address_bytes: kept.map_or(0, KeptTables::bytes),
             last_snapshot: (last_snapshot != 0).then_some(last_snapshot),
         }
     }
@@ -461,6 +490,7 @@ impl Store {
             .content_capacity
             .set(show(census.content_capacity));
         self.metrics.pairs.set(show(census.pairs));
+        self.metrics.addresses.set(show(census.addresses));
         self.metrics.failures.set(show(self.failures.len()));
         self.reputations.show_sizes();
     }

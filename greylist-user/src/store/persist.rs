@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use crate::policy::{Policy, Timestamp};
 
 use super::codec::Row;
+use super::kept::KeptOf;
 use super::restored::Restored;
 use super::sentences::Given;
 use super::snapshot::{self, Forbidden};
@@ -86,6 +87,22 @@ impl Store {
         })?;
         give(&self.tuples, &mut take, |key, record| {
             (!record.has_lapsed(&policy, now)).then_some(Row::Tuple(key, record))
+        })?;
+        let Some(kept) = &self.kept else {
+            return Ok(());
+        };
+        // Each is asked for again: its record may have lapsed, or gone.
+        give(&kept.clients, &mut take, |key, kept| {
+            let record = self.clients.by_address.get(&key)?;
+            (!record.has_lapsed(&policy, now)).then_some(Row::Kept(KeptOf::Client(key), kept))
+        })?;
+        give(&kept.trust, &mut take, |key, kept| {
+            let record = self.trust.get(&key)?;
+            (!record.has_lapsed(&policy, now)).then_some(Row::Kept(KeptOf::Trust(key), kept))
+        })?;
+        give(&kept.tuples, &mut take, |key, kept| {
+            let record = self.tuples.get(&key)?;
+            (!record.has_lapsed(&policy, now)).then_some(Row::Kept(KeptOf::Tuple(key), kept))
         })
     }
 
@@ -138,6 +155,15 @@ impl Store {
                 let kept = self.contents.restore(key, record);
                 (kept, &mut counts.contents)
             }
+            Row::Kept(of, kept) => match &self.kept {
+                None => {
+                    self.drops_addresses.store(true, Ordering::Relaxed);
+                    (true, &mut counts.addresses_dropped)
+                }
+                // Rows of addresses come after those of the records.
+                Some(_) if !self.has_record(of) => (true, &mut counts.lapsed),
+                Some(tables) => (tables.restore(of, kept), &mut counts.addresses),
+            },
             Row::Pair(key, record) => restored!(self.pairs.by_tag, key, record, pairs),
             Row::Helo(key, record) => restored!(self.hops.helos, key, record, helos),
             Row::Sentence(sentence) if sentence.has_ended(now) => (true, &mut counts.lapsed),
@@ -153,6 +179,15 @@ impl Store {
         }
     }
 
+    /// Whether the record is there whose addresses may be kept.
+    fn has_record(&self, of: KeptOf) -> bool {
+        match of {
+            KeptOf::Client(key) => self.clients.by_address.contains(&key),
+            KeptOf::Trust(key) => self.trust.contains(&key),
+            KeptOf::Tuple(key) => self.tuples.contains(&key),
+        }
+    }
+
     fn clear(&self) {
         self.tuples.clear();
         self.trust.clear();
@@ -163,11 +198,14 @@ impl Store {
         self.contents.clear();
         self.pairs.by_tag.clear();
         self.sentences.clear();
+        if let Some(kept) = &self.kept {
+            kept.clear();
+        }
     }
 }
 
 /// Hands the rows of `table` to `take`, aisle by aisle.
-fn give<K: Key, V: Copy>(
+fn give<K: Key, V: Clone>(
     table: &Table<K, V>,
     take: &mut impl FnMut(Row) -> io::Result<()>,
     row: impl Fn(K, V) -> Option<Row>,

@@ -112,7 +112,7 @@ impl Store {
             Verdict::Pass(PassReason::Waited { .. } | PassReason::Passed) => {
                 if never_trusts(policy, attempt).is_none() {
                     let by_network = || self.seed.trust_key(keyed.network, attempt);
-                    self.credit_trust(keys.trust.unwrap_or_else(by_network), policy, now);
+                    self.credit_trust(keys.trust.unwrap_or_else(by_network), &keyed, policy, now);
                 }
                 self.pairs.end(policy, tag, now);
             }
@@ -198,6 +198,6 @@ impl Store {
         let Some(key) = self.seed.content_trust_key(policy.content.trust, attempt) else {
             return;
         };
-        self.record_trust(key, policy, now);
+        self.credit_content(key, attempt, policy, now);
     }
 }

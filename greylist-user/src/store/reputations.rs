@@ -186,14 +186,17 @@ impl Reputations {
     }
 
     /// Undoes what speaks against the networks that `client`, an address or the network around it, may
-    /// belong to.
-    pub(super) fn forgive(&self, policy: &Policy, seed: &Seed, client: SentencedClient) {
+    /// belong to. Says of how many.
+    pub(super) fn forgive(&self, policy: &Policy, seed: &Seed, client: SentencedClient) -> u8 {
+        let mut forgiven = 0;
         for network in ClientNetwork::possible(policy, client.network().addr()) {
             let key = seed.network_key(network);
             if self.by_network.get(&key).is_some_and(|it| it.has_bad()) {
                 self.by_network.alter(&key, |it| *it = it.forgiven());
+                forgiven += 1;
             }
         }
+        forgiven
     }
 
     /// Brings the gauges up to date.

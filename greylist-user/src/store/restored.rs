@@ -23,6 +23,10 @@ pub struct Restored {
     pub contents: u64,
     /// Reverse-paths and recipients with pending mail restored.
     pub pairs: u64,
+    /// Records whose addresses were restored.
+    pub addresses: u64,
+    /// Records whose addresses were not, since they are not to be kept any more.
+    pub addresses_dropped: u64,
     /// Records left out since they had lapsed.
     pub lapsed: u64,
     /// Records left out since they are over the capacity.
@@ -58,6 +62,7 @@ impl std::fmt::Display for Restored {
             (self.lapsed, "lapsed"),
             (self.over_capacity, "over the capacity"),
             (self.unknown, "unknown to this version"),
+            (self.addresses_dropped, "addresses not to be kept"),
         ] {
             if count > 0 {
                 write!(f, ", {count} {why} left out")?;

@@ -130,6 +130,16 @@ impl Sentences {
             .collect()
     }
 
+    /// Shows each to `look` that is in force at `now`. A shard is locked only while it is looked
+    /// through; `look` must not come back here.
+    pub(super) fn for_each_in_force(&self, now: Timestamp, mut look: impl FnMut(&Sentence)) {
+        for entry in &self.by_client {
+            if !entry.has_ended(now) {
+                look(entry.value());
+            }
+        }
+    }
+
     /// How many are in force at `now` and are counted by `is_counted`.
     pub(super) fn count(&self, now: Timestamp, is_counted: impl Fn(Sentence) -> bool) -> usize {
         self.by_client

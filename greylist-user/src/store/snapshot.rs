@@ -80,10 +80,12 @@ pub(super) fn prepare(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes a snapshot whose rows `give` hands to the writer.
+/// Writes a snapshot whose rows `give` hands to the writer. Unless the previous one is to be kept, no
+/// other is left once this has its name.
 pub(super) fn write(
     directory: &Path,
     header: &Header,
+    keeps_previous: bool,
     give: impl FnOnce(&mut Writer<BufWriter<File>>) -> io::Result<()>,
 ) -> Result<SnapshotReport, SnapshotError> {
     let new = directory.join(NEW);
@@ -95,9 +97,15 @@ pub(super) fn write(
         let _ = fs::remove_file(&new);
         failed("write", &new)(error)
     })?;
-    match fs::rename(&latest, &previous) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(failed("rename", &latest)(error));
+    let made_way = if keeps_previous {
+        fs::rename(&latest, &previous).map_err(|error| ("rename", &latest, error))
+    } else {
+        // The latest is still whole, and the new one takes its place in one step.
+        fs::remove_file(&previous).map_err(|error| ("remove", &previous, error))
+    };
+    match made_way {
+        Err((doing, path, error)) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed(doing, path)(error));
         }
         _ => {}
     }
@@ -257,7 +265,7 @@ mod tests {
             taken: at(millis),
             history: History { begun: at(millis) },
         };
-        write(directory, &header, |writer| writer.push(&row(millis))).expect("it is writable")
+        write(directory, &header, true, |writer| writer.push(&row(millis))).expect("it is writable")
     }
 
     fn restore(directory: &Path, seed: [u8; 16]) -> (Found, Vec<Row>) {
@@ -375,6 +383,24 @@ mod tests {
     }
 
     #[test]
+    fn no_other_is_left_where_none_of_before_may_stay() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        take(directory.path(), 1);
+        take(directory.path(), 2);
+        let header = Header {
+            seed: SEED,
+            taken: at(3),
+            history: History { begun: at(3) },
+        };
+        let only = write(directory.path(), &header, false, |writer| {
+            writer.push(&row(3))
+        });
+        only.expect("it is writable");
+        assert!(!directory.path().join(PREVIOUS).exists());
+        assert_eq!(restore(directory.path(), SEED).1, [row(3)]);
+    }
+
+    #[test]
     fn failed_snapshot_leaves_the_latest() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         take(directory.path(), 1);
@@ -383,7 +409,7 @@ mod tests {
             taken: at(2),
             history: History { begun: at(2) },
         };
-        let error = write(directory.path(), &header, |_| {
+        let error = write(directory.path(), &header, true, |_| {
             Err(io::Error::from(io::ErrorKind::StorageFull))
         })
         .expect_err("the disk is full");

@@ -24,6 +24,17 @@ pub struct Forgiven {
     pub lifted: Option<Sentence>,
     /// The strikes of an address that counted until now; of a network, the struck hosts that did.
     pub strikes: u16,
+    /// Client networks that it may belong to of which bad counts are gone.
+    pub reputations: u8,
+    /// Whether recipients that were refused to it had been counted.
+    pub rejections: bool,
+}
+
+impl Forgiven {
+    /// Whether there was anything to undo.
+    fn is_news(&self) -> bool {
+        self.lifted.is_some() || self.strikes > 0 || self.reputations > 0 || self.rejections
+    }
 }
 
 impl Store {
@@ -32,26 +43,24 @@ impl Store {
     /// still remembered, and counts for nothing.
     ///
     /// What is pending stays so, as it would for anybody: tuples, reverse-paths and recipients, and
-    /// messages that were read are no punishment, and nobody could tell whose they are.
+    /// messages that were read are no punishment. What early retries have added to the delay of a tuple,
+    /// and the failure of a message, are undone by [`forgive_mail`](Self::forgive_mail), and a HELO
+    /// argument is forgotten by [`forgive_helo`](Self::forgive_helo): their keys do not tell whose they
+    /// are.
     ///
     /// A network is forgiven what it was or may be sentenced for itself; its hosts keep their own
     /// strikes. [`forgive_within`](Self::forgive_within) is for all of them.
     pub fn forgive(&self, client: SentencedClient, now: Timestamp) -> Forgiven {
-        let strikes = self.pardon(client, now);
+        let pardoned = self.pardon(client, now);
         let lifted = self.sentences.lift(client, now);
         if lifted.is_some() {
             self.metrics.sentences_forgiven.inc();
         }
-        if lifted.is_some() || strikes > 0 {
-            tracing::info!(%client, strikes, "forgiven");
-        }
+        let forgiven = Forgiven { lifted, ..pardoned };
+        note_forgiven(&forgiven);
         // Told in any case: the kernel may still hold what the store does not.
         self.tell(Effect::Forgive(client));
-        Forgiven {
-            client,
-            lifted,
-            strikes,
-        }
+        forgiven
     }
 
     /// Undoes everything that clients in `network` have earned, and tells of those that were
@@ -71,17 +80,13 @@ impl Store {
             .map(|client| self.forgive(client, now))
             .collect();
         for client in clients_of(network) {
-            let strikes = self.pardon(client, now);
-            if strikes > 0 {
-                tracing::info!(%client, strikes, "forgiven");
-                forgiven.push(Forgiven {
-                    client,
-                    lifted: None,
-                    strikes,
-                });
+            let pardoned = self.pardon(client, now);
+            if pardoned.is_news() {
+                note_forgiven(&pardoned);
+                forgiven.push(pardoned);
             }
         }
-        forgiven.retain(|it| it.lifted.is_some() || it.strikes > 0);
+        forgiven.retain(Forgiven::is_news);
         forgiven
     }
 
@@ -128,6 +133,7 @@ impl Store {
                 let strikes = charged.strikes;
                 tracing::info!(name: "struck", target: STRANGERS, client = %address, offence, strikes, "struck");
                 self.reputations.note_strike(policy, key, now);
+                self.keep_client(SentencedClient::host(address));
             }
             Outcome::Observed => {
                 tracing::info!(name: "would-strike", target: STRANGERS, client = %address, offence, "would-strike");
@@ -201,11 +207,27 @@ impl Store {
     }
 
     /// Undoes what is remembered of `client` besides its sentence.
-    fn pardon(&self, client: SentencedClient, now: Timestamp) -> u16 {
+    fn pardon(&self, client: SentencedClient, now: Timestamp) -> Forgiven {
         let policy = self.policy.load();
-        self.reputations.forgive(&policy, &self.seed, client);
-        self.failures.forgive(&self.seed, client);
-        self.clients.forgive(&policy, &self.seed, client, now)
+        Forgiven {
+            client,
+            lifted: None,
+            reputations: self.reputations.forgive(&policy, &self.seed, client),
+            rejections: self.failures.forgive(&self.seed, client),
+            strikes: self.clients.forgive(&policy, &self.seed, client, now),
+        }
+    }
+}
+
+fn note_forgiven(forgiven: &Forgiven) {
+    let Forgiven {
+        client,
+        strikes,
+        reputations,
+        ..
+    } = forgiven;
+    if forgiven.is_news() {
+        tracing::info!(%client, strikes, reputations, "forgiven");
     }
 }
 
@@ -221,7 +243,7 @@ fn clients_of(network: IpNet) -> impl Iterator<Item = SentencedClient> {
 }
 
 /// The addresses of an IPv4 network that is no wider than [`ASKED`]; else none.
-fn addresses(network: IpNet) -> impl Iterator<Item = IpAddr> {
+pub(super) fn addresses(network: IpNet) -> impl Iterator<Item = IpAddr> {
     let ipv4 = match network {
         IpNet::V4(ipv4) if ipv4.prefix_len() >= ASKED => Some(ipv4),
         _ => None,

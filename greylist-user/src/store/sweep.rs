@@ -29,6 +29,7 @@ impl Sweep {
     pub(super) fn slice(&mut self, store: &Store, now: Timestamp) -> Walked {
         let policy = store.policy.load();
         let policy = &**policy;
+        let kept = store.kept.as_ref();
         macro_rules! hall {
             ($table:expr) => {
                 Hall {
@@ -38,22 +39,38 @@ impl Sweep {
                     },
                 }
             };
+            ($table:expr, with $kept:ident) => {
+                hall!($table, with $kept, |_lapsed| {})
+            };
+            ($table:expr, with $kept:ident, $note:expr) => {
+                Hall {
+                    aisles: $table.aisles(),
+                    sweep: &|aisle| {
+                        let mut gone = Vec::new();
+                        let walked = $table.retain_keys_in_aisle(aisle, |key, record| {
+                            let has_lapsed = record.has_lapsed(policy, now);
+                            if has_lapsed {
+                                $note(record);
+                                if kept.is_some() {
+                                    gone.push(*key);
+                                }
+                            }
+                            !has_lapsed
+                        });
+                        if let Some(kept) = kept {
+                            kept.forget(&kept.$kept, &gone);
+                        }
+                        walked
+                    },
+                }
+            };
         }
         let halls = [
-            Hall {
-                aisles: store.tuples.aisles(),
-                sweep: &|aisle| {
-                    store.tuples.retain_in_aisle(aisle, |record| {
-                        let has_lapsed = record.has_lapsed(policy, now);
-                        if has_lapsed {
-                            store.metrics.note_lapsed_tuple(policy, record);
-                        }
-                        !has_lapsed
-                    })
-                },
-            },
-            hall!(store.trust),
-            hall!(store.clients.by_address),
+            hall!(store.tuples, with tuples, |lapsed| {
+                store.metrics.note_lapsed_tuple(policy, lapsed);
+            }),
+            hall!(store.trust, with trust),
+            hall!(store.clients.by_address, with clients),
             hall!(store.clients.by_network),
             Hall {
                 aisles: store.reputations.aisles(),

@@ -51,7 +51,7 @@ pub(super) struct Walked {
     pub(super) removed: usize,
 }
 
-impl<K: Key, V: Copy> Table<K, V> {
+impl<K: Key, V: Clone> Table<K, V> {
     /// A table of at most `capacity` entries, with room for all of them. What is not used yet is
     /// not resident either.
     pub(super) fn reserved(capacity: usize) -> Self {
@@ -107,7 +107,12 @@ impl<K: Key, V: Copy> Table<K, V> {
 
     /// The entry of `key` as it is now. Other look-ups of its shard need not wait meanwhile.
     pub(super) fn get(&self, key: &K) -> Option<V> {
-        self.aisle(key).get(key).map(|entry| *entry)
+        self.aisle(key).get(key).map(|entry| entry.clone())
+    }
+
+    /// Whether there is an entry of `key`.
+    pub(super) fn contains(&self, key: &K) -> bool {
+        self.aisle(key).contains_key(key)
     }
 
     /// Changes the entry of `key` in one step, if there is one.
@@ -145,17 +150,40 @@ impl<K: Key, V: Copy> Table<K, V> {
 
     /// Adds the entries of aisle `number` to `copy`. A shard is locked only while it is copied.
     pub(super) fn copy_aisle(&self, number: usize, copy: &mut Vec<(K, V)>) {
-        let entries = self.aisles[number].iter();
-        copy.extend(entries.map(|entry| (*entry.key(), *entry.value())));
+        self.copy_of_aisle(number, |_, _| true, copy);
+    }
+
+    /// Adds those entries of aisle `number` to `copy` that are `wanted`. A shard is locked only while
+    /// it is looked through, for reading; `wanted` must not touch a table.
+    pub(super) fn copy_of_aisle(
+        &self,
+        number: usize,
+        wanted: impl Fn(&K, &V) -> bool,
+        copy: &mut Vec<(K, V)>,
+    ) {
+        for entry in &self.aisles[number] {
+            if wanted(entry.key(), entry.value()) {
+                copy.push((*entry.key(), entry.value().clone()));
+            }
+        }
     }
 
     /// Removes the entries of aisle `number` that are not to be kept, and gives back memory that
     /// growth took. A shard is locked only while it is walked.
     pub(super) fn retain_in_aisle(&self, number: usize, keep: impl Fn(&V) -> bool) -> Walked {
+        self.retain_keys_in_aisle(number, |_, value| keep(value))
+    }
+
+    /// The same, where it matters whose entry it is.
+    pub(super) fn retain_keys_in_aisle(
+        &self,
+        number: usize,
+        mut keep: impl FnMut(&K, &V) -> bool,
+    ) -> Walked {
         let aisle = &self.aisles[number];
         let mut walked = Walked::default();
-        aisle.retain(|_, value| {
-            let kept = keep(value);
+        aisle.retain(|key, value| {
+            let kept = keep(key, value);
             walked.seen += 1;
             walked.removed += usize::from(!kept);
             kept
@@ -319,6 +347,56 @@ mod tests {
             let next = prior.copied().unwrap_or(0) + 1;
             (next, next)
         })
+    }
+
+    /// Whoever judges waits for a list no longer than for the sweep: one shard's share, counted.
+    #[test]
+    fn copy_of_an_aisle_locks_one_shard_at_a_time() {
+        let table = Table::reserved(100_000);
+        for number in 0..100_000 {
+            count(&table, number).expect("there is room");
+        }
+        let shard = Room::for_entries(100_000).entries_per_shard;
+        let mut copied = 0;
+        for aisle in [0, table.aisles() / 2, table.aisles() - 1] {
+            let (most, asked) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+            let mut copy = Vec::new();
+            table.copy_of_aisle(
+                aisle,
+                |_, _| {
+                    // Counted for a few entries of the aisle: it asks for all of the table.
+                    asked.set(asked.get() + 1);
+                    if asked.get() % 97 == 1 {
+                        let locked = (0..100_000).filter(|&number| {
+                            let key = key(number);
+                            table.aisle(&key).try_get_mut(&key).is_locked()
+                        });
+                        most.set(most.get().max(locked.count()));
+                    }
+                    true
+                },
+                &mut copy,
+            );
+            assert!((1..=shard).contains(&most.get()), "{most:?} under one lock");
+            copied += copy.len();
+        }
+        assert!(copied > 1_000, "{copied}");
+    }
+
+    #[test]
+    fn only_what_is_wanted_is_copied() {
+        let table = Table::growing(1_000);
+        for number in 0..1_000 {
+            table
+                .update(key(number), |_| (number, ()))
+                .expect("there is room");
+        }
+        let mut copy = Vec::new();
+        for aisle in 0..table.aisles() {
+            table.copy_of_aisle(aisle, |_, value| value % 10 == 0, &mut copy);
+        }
+        assert_eq!(copy.len(), 100);
+        assert!(copy.iter().all(|(copied, value)| *copied == key(*value)));
     }
 
     #[test]

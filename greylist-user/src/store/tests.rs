@@ -10,6 +10,7 @@ use tracing_subscriber::layer::{Context as LayerContext, Layer, SubscriberExt as
 use crate::policy::fixture::{ATTEMPT, T0};
 use crate::policy::{self, Attempt, Fingerprint, Judge as _, NetworkMark, Verdict};
 
+use super::judge::Keyed;
 use super::sweep::{ContentSweep, Sweep};
 use super::table::Walked;
 use super::*;
@@ -220,7 +221,8 @@ fn operators_block() -> Sentence {
 fn sweep_takes_ended_sentences_and_unused_trust() {
     let (store, _directory) = store_of(0);
     let policy = Policy::default();
-    store.credit_trust(TrustKey::from_bytes([1; 16]), &policy, T0);
+    let keyed = Keyed::of(&store.seed, &policy, &ATTEMPT);
+    store.credit_trust(TrustKey::from_bytes([1; 16]), &keyed, &policy, T0);
     store.punish(operators_block());
     let mut sweep = Sweep::default();
     assert_eq!(sweep.slice(&store, T0).removed, 0);

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::addresses::AddressesItem;
 use crate::policy::{
     ClientKey, ClientRecord, ContentRecord, Fingerprint, Foreign, HeloKey, HoppingHelo, HostMark,
     Neighbour, Neighbours, NetworkKey, NetworkMark, Offence, PairRecord, PairTag, Persistence,
@@ -22,6 +23,8 @@ use crate::store::codec::Row;
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the fields are those of the records")]
 pub enum Item {
+    /// The addresses of a record, in clear.
+    Addresses(Box<AddressesItem>),
     /// A client address: its strikes and AUTH.
     Client {
         key: String,
@@ -113,6 +116,8 @@ pub enum Item {
         last_used: u64,
         passes: u16,
         life: u16,
+        #[serde(default)]
+        by_content: bool,
     },
     /// A tuple.
     Tuple {
@@ -182,6 +187,8 @@ pub struct ReputationItem {
 /// The kinds of records that an export can be limited to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Kind {
+    /// Addresses in clear, where they are kept.
+    Addresses,
     /// Strikes and AUTH of clients.
     Client,
     /// Fingerprints of messages.
@@ -239,6 +246,7 @@ impl Item {
                 times: it.times,
                 life: it.life,
             },
+            Row::Kept(owner, kept) => Self::Addresses(Box::new(AddressesItem::of(*owner, kept))),
             Row::Neighbours(key, it) => Self::Neighbours {
                 key: hex(&key.to_bytes()),
                 life: it.life,
@@ -269,6 +277,7 @@ impl Item {
                 last_used: it.last_used.as_millis(),
                 passes: it.passes,
                 life: it.life,
+                by_content: it.by_content,
             },
             Row::Tuple(key, it) => Self::Tuple {
                 key: hex(&key.to_bytes()),
@@ -292,6 +301,7 @@ impl Item {
     /// Its kind: of what another greylister kept, that of the record it becomes.
     pub fn kind(&self) -> Kind {
         match self {
+            Self::Addresses(_) => Kind::Addresses,
             Self::Client { .. } => Kind::Client,
             Self::Content { .. } => Kind::Content,
             Self::Helo { .. } => Kind::Helo,
@@ -324,6 +334,7 @@ impl Item {
         let at = Timestamp::from_millis;
         let second = Second::from_seconds;
         let row = match self {
+            Self::Addresses(item) => item.into_row()?,
             Self::Client {
                 key,
                 authenticated_s,
@@ -442,12 +453,14 @@ impl Item {
                 last_used,
                 passes,
                 life,
+                by_content,
             } => {
                 let record = TrustRecord {
                     counted: at(counted),
                     last_used: at(last_used.max(counted)),
                     passes: passes.max(1),
                     life: life.max(1),
+                    by_content,
                 };
                 Row::Trust(TrustKey::from_bytes(bytes(&key)?), record)
             }
@@ -628,17 +641,17 @@ fn reason_of(word: &str) -> Option<SentenceReason> {
         .find(|reason| reason.as_str() == word)
 }
 
-fn invalid(what: &'static str, text: String) -> InvalidItem {
+pub(super) fn invalid(what: &'static str, text: String) -> InvalidItem {
     InvalidItem { what, text }
 }
 
 /// Bytes as hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The bytes that hexadecimal digits are of.
-fn bytes<const N: usize>(digits: &str) -> Result<[u8; N], InvalidItem> {
+pub(super) fn bytes<const N: usize>(digits: &str) -> Result<[u8; N], InvalidItem> {
     let error = || invalid("key", digits.to_owned());
     if digits.len() != 2 * N || !digits.bytes().all(|it| it.is_ascii_hexdigit()) {
         return Err(error());

@@ -5,6 +5,7 @@
 //! time and keeps nothing of it, so that a file of any size, or of any bytes, costs little memory.
 //! Leaves what a record is worth to `policy`, and asking a daemon to `cli`.
 
+mod addresses;
 mod civil;
 mod db_dump;
 mod format;

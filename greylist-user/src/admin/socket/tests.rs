@@ -12,10 +12,12 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::super::client::{CallError, call};
+use super::super::forget::Forget;
 use super::super::ledger::Ledger;
+use super::super::list::{ListQuestion, ListTable};
 use super::super::order::OrderedLevel;
 use super::super::report::Report;
-use super::super::request::PunishOrder;
+use super::super::request::{ForgiveOrder, PunishOrder};
 use super::super::why::WhyQuestion;
 use super::*;
 
@@ -122,6 +124,48 @@ fn absent_daemon_is_said_plainly() {
     assert!(matches!(error, CallError::NoDaemon(_)), "{error}");
 }
 
+#[test]
+fn list_of_ten_thousand_rows_that_nobody_reads_keeps_nobody_waiting() {
+    let place = Place::new();
+    let server = place.start();
+    let most = Request::List(Box::new(ListQuestion {
+        limit: Some(10_000),
+        ..ListQuestion::default()
+    }));
+    let mut line = serde_json::to_vec(&most).expect("plain data");
+    line.push(b'\n');
+    let unread: Vec<_> = (0..15)
+        .map(|_| {
+            let mut stream = StdStream::connect(server.path()).expect("it listens");
+            stream.write_all(&line).expect("it reads");
+            stream
+        })
+        .collect();
+    let status = call(server.path(), &Request::Status);
+    assert!(matches!(status, Ok(Answer::Status(_))), "{status:?}");
+    // Whoever reads has the whole of it, while the others are still not reading.
+    let mut one = &unread[0];
+    let mut answer = Vec::new();
+    one.read_to_end(&mut answer).expect("it is written");
+    let answer: Answer = serde_json::from_slice(&answer).expect("one document");
+    assert!(matches!(answer, Answer::List(listing) if listing.rows.len() == 10_000));
+}
+
+#[test]
+fn list_of_more_than_ten_thousand_rows_is_refused() {
+    let place = Place::new();
+    let server = place.start();
+    let more = Request::List(Box::new(ListQuestion {
+        limit: Some(10_001),
+        ..ListQuestion::default()
+    }));
+    let refused = call(server.path(), &more).expect_err("too many");
+    assert!(
+        refused.to_string().contains("from 1 to 10,000 rows"),
+        "{refused}"
+    );
+}
+
 /// Another user asks in a child process: uids belong to processes.
 #[test]
 fn another_user_of_the_group_may_ask_but_not_change() {
@@ -149,10 +193,11 @@ fn another_user_of_the_group_may_ask_but_not_change() {
         said.contains("punish: only root and the daemon's own user"),
         "{said}"
     );
-    assert!(
-        said.contains("forgive: only root and the daemon's own user"),
-        "{said}"
-    );
+    assert!(said.contains("list: answered"), "{said}");
+    for change in ["forget", "forgive"] {
+        let refused = format!("{change}: only root and the daemon's own user");
+        assert!(said.contains(&refused), "{said}");
+    }
     assert!(
         said.contains("snapshot: only root and the daemon's own user"),
         "{said}"
@@ -173,15 +218,19 @@ fn child_that_asks() {
         return;
     };
     let socket = Path::new(&socket);
-    let forgive = Request::Forgive {
-        target: "192.0.2.7".parse().expect("an address"),
+    let target = "192.0.2.7".parse().expect("an address");
+    let forget = Request::Forget {
+        what: Forget::Fingerprint("00ff".repeat(8)),
     };
+    let list = Request::List(Box::new(ListQuestion::of(ListTable::Pending)));
     for request in [
         Request::Status,
         why("192.0.2.7"),
         spam("192.0.2.7"),
         punish("192.0.2.7", true),
-        forgive,
+        Request::Forgive(ForgiveOrder::of(target)),
+        forget,
+        list,
         Request::Snapshot,
     ] {
         match call(socket, &request) {

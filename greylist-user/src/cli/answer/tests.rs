@@ -1,7 +1,7 @@
 //! What a person reads.
 
 use super::*;
-use crate::admin::{Actions, Census, FunnelFacts, Punished, Recent};
+use crate::admin::{Actions, Census, FunnelFacts, Punished, Recent, Removed};
 use crate::kernel::{InterfaceStatus, ObtainedMode};
 
 #[test]
@@ -177,10 +177,13 @@ fn forgiving_an_address_names_the_network_that_was_forgiven_with_it() {
         sentences: 2,
         strikes: 3,
         lifted: vec!["192.0.2.7".to_owned(), "192.0.2.0/24".to_owned()],
+        reputations: 1,
+        ..Forgiven::default()
     }));
     assert_eq!(
         text,
-        "192.0.2.7 is forgiven\nthe sentence of 192.0.2.0/24 is lifted\n3 strikes count no more\n"
+        "192.0.2.7 is forgiven\nthe sentence of 192.0.2.0/24 is lifted\n3 strikes count no more\n\
+         the bad name of its network is cleared\n"
     );
     let nothing = Forgiven {
         client: "192.0.2.7".to_owned(),
@@ -188,7 +191,47 @@ fn forgiving_an_address_names_the_network_that_was_forgiven_with_it() {
     };
     assert_eq!(
         on_paper(&Answer::Forgiven(nothing)),
-        "192.0.2.7 had no sentence and no strike\n"
+        "192.0.2.7 had no sentence, no strike and no bad name\n"
+    );
+}
+
+#[test]
+fn forgiving_a_bad_name_alone_says_so_and_what_is_left() {
+    let text = on_paper(&Answer::Forgiven(Forgiven {
+        client: "192.0.2.7".to_owned(),
+        reputations: 2,
+        delays: 1,
+        helo: true,
+        left: vec!["ask again".to_owned()],
+        ..Forgiven::default()
+    }));
+    assert_eq!(
+        text,
+        "192.0.2.7 is forgiven\n2 networks have no bad name any more\n\
+         one mail waits no longer than others do\n\
+         its HELO argument is no longer remembered for relay hopping\nleft: ask again\n"
+    );
+}
+
+#[test]
+fn what_is_forgotten_is_named() {
+    let forgotten = |removed| {
+        on_paper(&Answer::Forgotten(Forgotten {
+            asked: "<s@a.example> from 192.0.2.7".to_owned(),
+            removed,
+        }))
+    };
+    assert_eq!(
+        forgotten(Vec::new()),
+        "nothing is remembered of <s@a.example> from 192.0.2.7\n"
+    );
+    let removed = Removed {
+        what: "trust".to_owned(),
+        fingerprint: "00ff".to_owned(),
+    };
+    assert_eq!(
+        forgotten(vec![removed]),
+        "00ff is forgotten: trust in a sender\n"
     );
 }
 

@@ -13,9 +13,10 @@ use crate::policy::{
     Reputation, Second, Sentence, SentenceLevel, SentenceReason, SentencedClient, Strike,
     Timestamp, TrustKey, TrustRecord, TupleKey,
 };
+use crate::store::kept::{Kept, KeptOf};
 
 /// One thing remembered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Row {
     /// A client address: its strikes and AUTH.
     Client(ClientKey, ClientRecord),
@@ -23,6 +24,8 @@ pub enum Row {
     Content(Fingerprint, ContentRecord),
     /// A HELO argument caught at relay hopping.
     Helo(HeloKey, HoppingHelo),
+    /// Addresses in clear.
+    Kept(KeptOf, Kept),
     /// The struck hosts of a network.
     Neighbours(ClientKey, Neighbours),
     /// A reverse-path and recipient of which mail is pending.
@@ -46,6 +49,7 @@ impl Row {
             Self::Client(..) => CLIENT,
             Self::Content(..) => CONTENT,
             Self::Helo(..) => HELO,
+            Self::Kept(..) => KEPT,
             Self::Neighbours(..) => NEIGHBOURS,
             Self::Pair(..) => PAIR,
             Self::Reputation(..) => REPUTATION,
@@ -83,6 +87,7 @@ pub(super) fn encode(row: &Row, to: &mut Vec<u8>) {
             to.extend_from_slice(&record.last_used.as_millis().to_le_bytes());
             to.extend_from_slice(&record.passes.to_le_bytes());
             to.extend_from_slice(&record.life.to_le_bytes());
+            to.push(record.by_content.into());
         }
         Row::Sentence(sentence) => encode_sentence(sentence, to),
         Row::Client(key, record) => {
@@ -144,6 +149,16 @@ pub(super) fn encode(row: &Row, to: &mut Vec<u8>) {
             to.extend_from_slice(&key.to_bytes());
             to.extend_from_slice(&record.first_seen.as_seconds().to_le_bytes());
             to.extend_from_slice(&[record.network, record.contacts, record.minute, record.life]);
+        }
+        Row::Kept(of, kept) => {
+            let (letter, key) = match of {
+                KeptOf::Client(key) => (CLIENT, key.to_bytes()),
+                KeptOf::Trust(key) => (TRUST, key.to_bytes()),
+                KeptOf::Tuple(key) => (TUPLE, key.to_bytes()),
+            };
+            to.push(letter);
+            to.extend_from_slice(&key);
+            to.extend_from_slice(kept.as_bytes());
         }
         Row::Unknown => {}
     }
@@ -207,6 +222,7 @@ pub(super) fn decode(kind: u8, bytes: &[u8]) -> Option<Row> {
                 last_used: fields.time().max(counted),
                 passes: fields.u16().max(1),
                 life: fields.u16().max(1),
+                by_content: fields.u8() != 0,
             };
             Some(Row::Trust(key, record))
         }
@@ -269,6 +285,7 @@ pub(super) fn decode(kind: u8, bytes: &[u8]) -> Option<Row> {
             Some(Row::Helo(key, record))
         }
         CONTENT => decode_content(&mut fields),
+        KEPT => decode_kept(&mut fields),
         PAIR => decode_pair(&mut fields),
         _ => Some(Row::Unknown),
     }
@@ -302,6 +319,20 @@ fn decode_content(fields: &mut Fields<'_>) -> Option<Row> {
         network: NetworkMark::from_bits(fields.u16()),
     };
     Some(Row::Content(key, record))
+}
+
+/// Addresses whose record is of a kind that a newer greygate knows are nobody's.
+fn decode_kept(fields: &mut Fields<'_>) -> Option<Row> {
+    let [letter] = fields.array()?;
+    let key = fields.array()?;
+    let kept = Kept::from_bytes(fields.0)?;
+    let of = match letter {
+        CLIENT => KeptOf::Client(ClientKey::from_bytes(key)),
+        TRUST => KeptOf::Trust(TrustKey::from_bytes(key)),
+        TUPLE => KeptOf::Tuple(TupleKey::from_bytes(key)),
+        _ => return Some(Row::Unknown),
+    };
+    Some(Row::Kept(of, kept))
 }
 
 fn decode_pair(fields: &mut Fields<'_>) -> Option<Row> {
@@ -406,6 +437,7 @@ const SPAN_UNIT: u32 = 100;
 pub(super) const CLIENT: u8 = b'C';
 pub(super) const CONTENT: u8 = b'M';
 pub(super) const HELO: u8 = b'H';
+pub(super) const KEPT: u8 = b'A';
 pub(super) const NEIGHBOURS: u8 = b'N';
 pub(super) const PAIR: u8 = b'Q';
 pub(super) const REPUTATION: u8 = b'P';
