@@ -31,6 +31,7 @@ use crate::admin::{
 use crate::chain::chain;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
+use crate::dns::{self, Dns};
 use crate::kernel::{self, KernelFilter, Projector};
 use crate::log;
 use crate::milter::{self, Endpoint};
@@ -52,6 +53,7 @@ pub struct Daemon {
 struct Rooms {
     control: ControlServer,
     metrics: Option<MetricsServer>,
+    dns: Arc<Dns>,
     keeper: Keeper,
     projector: Arc<Projector>,
 }
@@ -71,7 +73,7 @@ impl Daemon {
     ) -> Result<Self, DaemonError> {
         let metrics = Metrics::default();
         let now = clock.now();
-        let policy = Arc::new(ArcSwap::from_pointee(in_force(&config.policy)));
+        let policy = Arc::new(ArcSwap::from_pointee(rules(&config, &config.dns)));
         let (effects, received) = mpsc::channel(EFFECTS);
         let (store, restored) = Store::open(
             config.store.clone(),
@@ -102,7 +104,11 @@ impl Daemon {
         ));
         let keeper =
             Keeper::start(Arc::clone(&store), Arc::clone(&clock)).map_err(DaemonError::Thread)?;
-        let milter = opened.milter.serve(
+        let dns = Arc::new(Dns::new(config.dns.clone(), metrics.dns.clone()));
+        if policy.load().evidence.asks() {
+            dns.wake().map_err(DaemonError::Thread)?;
+        }
+        let milter = opened.milter.asking(Arc::clone(&dns) as _).serve(
             Arc::clone(&policy),
             Arc::clone(&store) as _,
             Arc::clone(&clock),
@@ -111,6 +117,7 @@ impl Daemon {
         let registry = Arc::new(metrics.registered(log));
         let desk = Arc::new(Desk {
             clock,
+            dns: Arc::clone(&dns),
             dropped_before,
             endpoints: milter.endpoints().to_vec(),
             milter: Arc::clone(&metrics.milter),
@@ -139,6 +146,7 @@ impl Daemon {
             rooms: Rooms {
                 control,
                 metrics,
+                dns,
                 keeper,
                 projector,
             },
@@ -157,8 +165,14 @@ impl Daemon {
 
     /// Applies the rules of `config` from now on, and names what it cannot change while running.
     pub fn reload(&mut self, config: &Config) {
-        self.policy.store(Arc::new(in_force(&config.policy)));
+        self.policy.store(Arc::new(rules(config, &self.config.dns)));
         self.rooms.projector.refresh();
+        if self.policy.load().evidence.asks()
+            && let Err(error) = self.rooms.dns.wake()
+        {
+            // Nothing is asked, and mail goes on.
+            tracing::error!(%error, "dns-failed");
+        }
         let sections = wanting_restart(&self.config, config);
         if sections.is_empty() {
             tracing::info!("reloaded");
@@ -178,6 +192,7 @@ impl Rooms {
     fn stop(self) {
         drop(self.control);
         drop(self.metrics);
+        self.dns.stop();
         if let Err(error) = self.keeper.stop() {
             tracing::error!(error = chain(&error), "unsaved");
         }
@@ -289,6 +304,7 @@ pub enum DaemonError {
 #[derive(Debug, Default)]
 struct Metrics {
     admin: Arc<admin::Metrics>,
+    dns: dns::Metrics,
     milter: Arc<milter::Metrics>,
     store: Arc<store::Metrics>,
     kernel: Arc<kernel::Metrics>,
@@ -304,10 +320,24 @@ impl Metrics {
 
     fn register(&self, registry: &mut Registry) {
         self.admin.register(registry);
+        self.dns.register(registry);
         self.milter.register(registry);
         self.store.register(registry);
         self.kernel.register(registry);
     }
+}
+
+/// The rules of `config`, under which the lists of `dns`, which runs, can be asked, and this host's name
+/// is no client's.
+fn rules(config: &Config, dns: &dns::Settings) -> Policy {
+    let mut policy = in_force(&config.policy);
+    // Their places are told in a byte; no legal configuration has more.
+    let count = |zones: &[dns::Zone]| u8::try_from(zones.len()).unwrap_or(u8::MAX);
+    let evidence = &mut policy.evidence;
+    evidence.own_names.push(config.milter.host.clone());
+    evidence.blocklists = count(&dns.blocklists);
+    evidence.allowlists = count(&dns.allowlists);
+    policy
 }
 
 /// The sections that differ beyond what a reload can change.
@@ -319,6 +349,7 @@ fn wanting_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     };
     [
         ("milter", old.milter != milter),
+        ("dns", old.dns != new.dns),
         ("xdp", old.xdp != new.xdp),
         ("store", old.store != new.store),
         ("admin", old.admin != new.admin),
@@ -395,6 +426,9 @@ mod tests {
             ("[punish]\nsentence = \"1h\"\ncontact = \"abuse\"\n", vec![]),
             ("[reputation]\naction = \"defer\"\n", vec![]),
             ("[lists]\nallow = [\"192.0.2.0/24\"]\n", vec![]),
+            ("[greylist]\nwho = \"suspicious\"\n", vec![]),
+            ("[dns]\nspf_trusted = [\"a.example\"]\n", vec![]),
+            ("[dns]\nblocklists = [\"list.example\"]\n", vec!["dns"]),
             ("[milter]\nreply_sentenced = \"No\"\n", vec!["milter"]),
             (
                 "[log]\naddresses = \"hash\"\n[xdp]\nrate = 5\n",

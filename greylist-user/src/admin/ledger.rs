@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::actions::{Actions, HistoryFacts};
 use super::control::{Control, ControlError};
+use super::evidence::EvidenceFacts;
 use super::funnel::FunnelFacts;
 use super::order::Target;
 use super::report::Report;
@@ -56,6 +57,7 @@ impl Control for Ledger {
             actions: Actions::default(),
             history: HistoryFacts::default(),
             funnel: FunnelFacts::default(),
+            evidence: EvidenceFacts::default(),
             store: Census::default(),
             xdp: self.xdp_status().filter,
             counters: BTreeMap::new(),

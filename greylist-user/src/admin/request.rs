@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::actions::{Actions, HistoryFacts};
+use super::evidence::EvidenceFacts;
 use super::funnel::FunnelFacts;
 use super::order::{OrderedLevel, Target};
 use super::report::{Report, Reported};
@@ -174,6 +175,9 @@ pub struct Status {
     /// What became of mail.
     #[serde(default)]
     pub funnel: FunnelFacts,
+    /// Who is greylisted, and who is asked about clients.
+    #[serde(default)]
+    pub evidence: EvidenceFacts,
     /// What the store holds.
     pub store: Census,
     /// How the kernel filter is.

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use super::value::Setting;
 use crate::policy::Policy;
-use crate::{admin, kernel, log, milter, store};
+use crate::{admin, dns, kernel, log, milter, store};
 
 mod content;
+mod dns_keys;
 mod punish;
 mod rules;
 
@@ -25,6 +26,8 @@ pub struct Config {
     pub xdp: kernel::Settings,
     /// Whether ports of submission, which serve customers, may be protected. Default no.
     pub submission: bool,
+    /// Whom to ask about clients.
+    pub dns: dns::Settings,
     /// What is remembered, and where.
     pub store: store::Settings,
     /// The control socket.
@@ -62,6 +65,7 @@ impl Config {
         punish::visit(&mut self.policy.punish, visitor);
         rules::visit_reputation(&mut self.policy.reputation, visitor);
         self.visit_lists(visitor);
+        self.visit_dns(visitor);
         self.visit_xdp(visitor);
         self.visit_store(visitor);
         self.visit_doors(visitor);

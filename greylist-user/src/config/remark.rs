@@ -15,6 +15,7 @@ use crate::milter::Endpoint;
 use crate::policy::{Action, Policy};
 
 mod content;
+mod evidence;
 mod punish;
 
 impl Config {
@@ -79,6 +80,7 @@ impl Config {
             ));
         }
         remarks.extend(content::remarks(self));
+        remarks.extend(evidence::remarks(self));
         remarks.extend(punish::remarks(policy));
         if let MetricsListen::At(address) = self.metrics.listen
             && !address.ip().is_loopback()

@@ -10,13 +10,14 @@ use prometheus_client::registry::Registry;
 
 use super::sentences::UpheldSentences;
 use crate::admin::{
-    self, Actions, Census, Control, ControlError, DroppedSyns, Forgiven, FunnelCounts, FunnelFacts,
-    Health, HistoryFacts, KernelEntry, KernelFacts, Punished, Report, SnapshotWritten, Status,
-    Target, Why, WhyQuestion, XdpStatus,
+    self, Actions, Census, Control, ControlError, DroppedSyns, EvidenceFacts, Forgiven,
+    FunnelCounts, FunnelFacts, Health, HistoryFacts, KernelEntry, KernelFacts, Punished, Report,
+    SnapshotWritten, Status, Target, Why, WhyQuestion, XdpStatus,
 };
 use crate::chain::chain;
 use crate::clock::Clock;
 use crate::config::format_duration;
+use crate::dns::Dns;
 use crate::kernel::{FilterStatus, ObtainedMode, Projector, SentenceSource};
 use crate::milter::{self, Endpoint};
 use crate::policy::{
@@ -28,6 +29,7 @@ use crate::store::{self, Store};
 /// Answers for all rooms.
 pub(super) struct Desk {
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) dns: Arc<Dns>,
     /// What the kernel had dropped when the daemon started.
     pub(super) dropped_before: Option<DroppedSyns>,
     pub(super) endpoints: Vec<Endpoint>,
@@ -62,6 +64,7 @@ impl Control for Desk {
             actions: self.actions(&policy),
             history: HistoryFacts::of(self.store.history(), &policy, now),
             funnel: self.funnel(),
+            evidence: EvidenceFacts::of(&policy, &self.dns.standings()),
             store: self.census(now),
             xdp: self.projector.status(),
             counters: admin::counts(&self.registry),
@@ -149,6 +152,7 @@ impl Control for Desk {
             self.clock.now().since(since),
             self.snapshot_interval,
         ));
+        complaints.extend(self.dns.complaints());
         if !self.projector.is_at_work() {
             complaints.push(
                 "the projector has panicked, which is a bug: neither sentences nor forgiveness \

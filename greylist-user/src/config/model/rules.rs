@@ -22,6 +22,26 @@ impl Config {
             &mut policy.action,
             "\"enforce\" defers; \"observe\" passes and counts what would have been deferred.",
         );
+        v.key(
+            "who",
+            &mut policy.evidence.who,
+            "\"everyone\", or only the \"suspicious\": clients without a verified reverse name or with one \
+             that looks dynamic, those whose HELO argument is no name or ours, and those that a blocklist \
+             of [dns] has. Then others are not delayed, and robots on servers with a good name are not either.",
+        );
+        v.key(
+            "identity",
+            &mut policy.evidence.identity,
+            "What a tuple and trust belong to: the client \"network\"; or under \"spf\" the sender's domain \
+             where SPF passes, so that all addresses of a pool are one, at the price of a look-up for mail \
+             that would be deferred.",
+        );
+        v.key(
+            "own_names",
+            &mut policy.evidence.own_names,
+            "Names of this host that no client may greet with, beside its host name. Only the suspicious \
+             are asked.",
+        );
         v.bounded(
             "delay",
             &mut policy.delay,

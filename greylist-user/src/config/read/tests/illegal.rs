@@ -50,7 +50,7 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     (
         "\n[smtp]\n",
         &[
-            "f:2: unknown section [smtp]; the sections are [milter] [greylist] [content] [punish] [reputation] [lists] [xdp] [store] [admin] [metrics] [log]",
+            "f:2: unknown section [smtp]; the sections are [milter] [greylist] [content] [punish] [reputation] [lists] [dns] [xdp] [store] [admin] [metrics] [log]",
         ],
     ),
     (
