@@ -11,6 +11,7 @@ mod hybrid;
 mod limits;
 mod refusals;
 mod round_trips;
+mod selective;
 mod sessions;
 mod traces;
 mod world;
