@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use greygate::dns::{Server, Settings};
-use greygate::policy::{Identity, Policy, Who};
+use greygate::policy::{Identity, Mode, Policy, Who};
 use support::dns::{DnsServer, Manner};
 use support::mta::{Answer, Mta};
 
@@ -49,7 +49,11 @@ fn suspicious() -> Policy {
 }
 
 fn by_spf() -> Policy {
-    let mut policy = Policy::default();
+    // In another mode the content of its message would tell a pool.
+    let mut policy = Policy {
+        mode: Mode::Envelope,
+        ..Policy::default()
+    };
     policy.evidence.identity = Identity::Spf;
     policy
 }
@@ -148,7 +152,11 @@ fn score_in_an_allowlist_exempts_from_the_least_on() {
     let world = World::asking(Policy::default(), allowlisting(&server));
     world.wait_for_source("allowlist", true);
     assert!(comes(&world, "192.0.2.10", "s@s.example", "r@y.example").is_deferral());
-    assert!(comes(&world, "192.0.2.11", "s@s.example", "r2@y.example").is_continue());
+    let mut mta = named(&world, "192.0.2.11");
+    mta.mail("s@s.example").expect("held");
+    assert!(mta.rcpt("r2@y.example").expect("an answer").is_continue());
+    mta.data().expect("an answer");
+    mta.quit().expect("a clean end");
     assert_eq!(
         world.metric(r#"milter_messages_total{fate="passed",by="vouched"}"#),
         1
