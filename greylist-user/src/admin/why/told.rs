@@ -151,6 +151,15 @@ impl NetworkFacts {
                 Protection::FromAll => "all",
             }
             .to_owned(),
+            sign: standing.sign.map(|it| it.word().to_owned()),
+            asks: [
+                ("blocklist", standing.wanted.blocklists),
+                ("allowlist", standing.wanted.allowlists),
+                ("spf", standing.wanted.spf),
+            ]
+            .into_iter()
+            .filter_map(|(source, is_wanted)| is_wanted.then(|| source.to_owned()))
+            .collect(),
             mail: standing.mail.as_ref().map(|it| {
                 let is_bad = standing.repute == Repute::Bad;
                 MailFacts::of(it, is_bad, policy, now)
