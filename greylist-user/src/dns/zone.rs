@@ -102,9 +102,9 @@ mod tests {
         for (answers, block, allow) in [
             (&[][..], Word::Unlisted, Word::Unlisted),
             (
-                &["127.0.0.2", "127.0.0.11"],
+                &["127.0.0.11", "127.0.0.4"],
                 Word::Listed(0),
-                Word::Refused(address("127.0.0.11")),
+                Word::Refused(address("127.0.0.4")),
             ),
             (
                 &["127.0.5.1", "127.0.9.3"],
