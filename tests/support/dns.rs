@@ -99,6 +99,10 @@ impl DnsServer {
     }
 
     /// Gives a name addresses.
+    ///
+    /// # Panics
+    ///
+    /// If one is no IPv4 address.
     pub fn address_of(&self, name: &str, addresses: &[&str]) {
         let addresses = addresses.iter().map(|it| it.parse().expect("an address"));
         let mut zone = self.shared.zone();
@@ -114,6 +118,10 @@ impl DnsServer {
     }
 
     /// Gives every name below `suffix` an address.
+    ///
+    /// # Panics
+    ///
+    /// If one is no IPv4 address.
     pub fn everything_below(&self, suffix: &str, address: &str) {
         let address = address.parse().expect("an address");
         self.shared
@@ -123,6 +131,10 @@ impl DnsServer {
     }
 
     /// A list as it should be: 127.0.0.2 is on it, and each of `clients` with its code.
+    ///
+    /// # Panics
+    ///
+    /// If one is no IPv4 address.
     pub fn list(&self, zone: &str, clients: &[(&str, &str)]) {
         for (client, code) in [("127.0.0.2", "127.0.0.2")].iter().chain(clients) {
             let client: Ipv4Addr = client.parse().expect("an address");

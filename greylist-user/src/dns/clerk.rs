@@ -193,14 +193,15 @@ impl Clerk {
             true
         };
         if is_wanted {
-            let lists = match asked.wanted.allowlists {
-                true => self.start_all(Kind::Allowlist, &asked),
-                false => Vec::new(),
+            let start = |kind, is_wanted| {
+                if is_wanted {
+                    self.start_all(kind, &asked)
+                } else {
+                    Vec::new()
+                }
             };
-            let spf = match asked.wanted.spf {
-                true => self.start_all(Kind::Spf, &asked),
-                false => Vec::new(),
-            };
+            let lists = start(Kind::Allowlist, asked.wanted.allowlists);
+            let spf = start(Kind::Spf, asked.wanted.spf);
             let scores = hear(lists, asked.until, &mut is_late).await;
             let score = scores.iter().filter_map(|it| match it {
                 Found::Listed(score) => Some(*score),
@@ -335,10 +336,14 @@ impl Seat {
             } => {
                 let passes = resolver.spf(client, &helo, &reverse_path).await;
                 let kept = Instant::now() + SPF_KEPT;
-                passes.map(|it| match it {
-                    true => (Found::Passes, kept),
-                    false => (Found::PassesNot, kept),
-                })
+                let found = |passes| {
+                    if passes {
+                        Found::Passes
+                    } else {
+                        Found::PassesNot
+                    }
+                };
+                passes.map(|it| (found(it), kept))
             }
             Unit::Spf { .. } => Ok((Found::PassesNot, now + SPF_KEPT)),
         };

@@ -255,4 +255,4 @@ const FAILURES: u32 = 5;
 
 /// What every list has, and none (RFC 5782, 5). An allowlist need not.
 const LISTED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-const UNLISTED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
+const UNLISTED: Ipv4Addr = Ipv4Addr::LOCALHOST;

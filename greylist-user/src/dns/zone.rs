@@ -57,18 +57,18 @@ pub(super) fn allowlist_says(answers: impl IntoIterator<Item = Ipv4Addr>) -> Wor
 }
 
 /// The best of what `answers` mean: a hit, else a refusal, else nonsense. No answer is no hit.
-fn says(answers: impl IntoIterator<Item = Ipv4Addr>, means: impl Fn(Ipv4Addr) -> Word) -> Word {
+fn says(answers: impl IntoIterator<Item = Ipv4Addr>, of_list: impl Fn(Ipv4Addr) -> Word) -> Word {
     let mut word = Word::Unlisted;
     for answer in answers.into_iter().take(MOST_ANSWERS) {
-        let meant = match answer.octets() {
+        let next = match answer.octets() {
             [127, 255, 255, _] => Word::Refused(answer),
-            [127, ..] => means(answer),
+            [127, ..] => of_list(answer),
             _ => Word::Nonsense(answer),
         };
-        word = match (word, meant) {
+        word = match (word, next) {
             (Word::Listed(one), Word::Listed(other)) => Word::Listed(one.max(other)),
             (Word::Listed(_), _) | (Word::Refused(_), Word::Nonsense(_)) => word,
-            _ => meant,
+            _ => next,
         };
     }
     word
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn endless_answer_is_read_to_its_bound() {
         let nonsense = Ipv4Addr::new(203, 0, 113, 9);
-        let answers = std::iter::repeat(nonsense).take(MOST_ANSWERS);
+        let answers = std::iter::repeat_n(nonsense, MOST_ANSWERS);
         let word = blocklist_says(answers.chain([Ipv4Addr::new(127, 0, 0, 2)]));
         assert_eq!(word, Word::Nonsense(nonsense));
     }

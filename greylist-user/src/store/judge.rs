@@ -122,18 +122,16 @@ impl Store {
         let excused = self
             .uses_trust(&trust_key, policy, attempt, repute, now)
             .or_else(|| policy::excused(policy, attempt));
-        let judgement = match excused {
-            Some(reason) => Verdict::Pass(reason).into(),
-            None => {
-                let keys = self.mail_keys(policy, keyed.network, attempt, now);
-                let judgement = self.judge_tuple(policy, &keyed, keys.tuple, now);
-                if let Verdict::Pass(PassReason::Waited { .. } | PassReason::Passed) =
-                    judgement.verdict
-                {
-                    self.credit_trust(keys.trust.unwrap_or(trust_key), policy, now);
-                }
-                judgement
+        let judgement = if let Some(reason) = excused {
+            Verdict::Pass(reason).into()
+        } else {
+            let keys = self.mail_keys(policy, keyed.network, attempt, now);
+            let judgement = self.judge_tuple(policy, &keyed, keys.tuple, now);
+            if let Verdict::Pass(PassReason::Waited { .. } | PassReason::Passed) = judgement.verdict
+            {
+                self.credit_trust(keys.trust.unwrap_or(trust_key), policy, now);
             }
+            judgement
         };
         let verdict = judgement.verdict;
         self.reputations

@@ -158,7 +158,8 @@ impl NetworkFacts {
                 ("spf", standing.wanted.spf),
             ]
             .into_iter()
-            .filter_map(|(source, is_wanted)| is_wanted.then(|| source.to_owned()))
+            .filter(|(_, is_wanted)| *is_wanted)
+            .map(|(source, _)| source.to_owned())
             .collect(),
             mail: standing.mail.as_ref().map(|it| {
                 let is_bad = standing.repute == Repute::Bad;
