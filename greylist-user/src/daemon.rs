@@ -42,6 +42,7 @@ use crate::admin::{
 use crate::chain::chain;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::dns::{self, Dns};
 use crate::kernel::{self, FilterStatus, KernelFilter, Projector};
 use crate::log;
 use crate::milter::{self, Endpoint, Handed};
@@ -61,6 +62,7 @@ pub struct Daemon {
 struct Rooms {
     control: ControlServer,
     metrics: Option<MetricsServer>,
+    dns: Arc<Dns>,
     ender: Ender,
     keeper: Keeper,
     projector: Arc<Projector>,
@@ -110,8 +112,9 @@ impl Daemon {
     ) -> Result<Self, DaemonError> {
         let metrics = Metrics::default();
         let now = clock.now();
+        let asking = asking(&config, &config.dns);
         let policy = Arc::new(ArcSwap::from_pointee(in_force(
-            &config.policy,
+            &asking.policy,
             &Ordered::default(),
         )));
         let (effects, received) = mpsc::channel(EFFECTS);
@@ -125,7 +128,7 @@ impl Daemon {
         tracing::info!(found = %restored, "restored");
         // In the directory that is the store's, and locked by now.
         let lists = LiveLists::open(
-            &config,
+            &asking,
             Arc::clone(&policy),
             Arc::clone(&metrics.lists),
             now,
@@ -171,7 +174,11 @@ impl Daemon {
         };
         let keeper = Keeper::start_with(Arc::clone(&store), Arc::clone(&clock), chore)
             .map_err(DaemonError::Thread)?;
-        let milter = opened.milter.serve(
+        let dns = Arc::new(Dns::new(config.dns.clone(), metrics.dns.clone()));
+        if policy.load().evidence.asks() {
+            dns.wake().map_err(DaemonError::Thread)?;
+        }
+        let milter = opened.milter.asking(Arc::clone(&dns) as _).serve(
             Arc::clone(&policy),
             Arc::clone(&store) as _,
             Arc::clone(&clock),
@@ -180,10 +187,11 @@ impl Daemon {
         let registry = Arc::new(metrics.registered(log, now));
         let wants_filter = !config.xdp.interfaces.is_empty();
         let snapshot_interval = config.store.snapshot_interval;
-        let reloader = Reloader::new(source, config, Arc::clone(&lists), &projector);
+        let reloader = Reloader::new(source, config, Arc::clone(&lists), &dns, &projector);
         let reloader = Arc::new(reloader);
         let desk = Arc::new(Desk {
             clock,
+            dns: Arc::clone(&dns),
             dropped_before,
             endpoints: milter.endpoints().to_vec(),
             list_turns: turns::Turns::default(),
@@ -215,6 +223,7 @@ impl Daemon {
             rooms: Rooms {
                 control,
                 metrics,
+                dns,
                 ender,
                 keeper,
                 projector,
@@ -268,6 +277,7 @@ impl Rooms {
         drop(self.metrics);
         // It has the projector, too.
         drop(self.ender);
+        self.dns.stop();
         if let Err(error) = self.keeper.stop() {
             tracing::error!(error = chain(&error), "unsaved");
         }
@@ -386,6 +396,7 @@ pub enum DaemonError {
 #[derive(Debug, Default)]
 struct Metrics {
     admin: Arc<admin::Metrics>,
+    dns: dns::Metrics,
     milter: Arc<milter::Metrics>,
     lists: Arc<lists::Metrics>,
     store: Arc<store::Metrics>,
@@ -403,10 +414,26 @@ impl Metrics {
 
     fn register(&self, registry: &mut Registry) {
         self.admin.register(registry);
+        self.dns.register(registry);
         self.milter.register(registry);
         self.lists.register(registry);
         self.store.register(registry);
         self.kernel.register(registry);
+    }
+}
+
+/// The configuration with rules under which the lists of `dns`, which runs, can be asked, and this host's
+/// name is no client's.
+fn asking(config: &Config, dns: &dns::Settings) -> Config {
+    // Their places are told in a byte; no legal configuration has more.
+    let count = |zones: &[dns::Zone]| u8::try_from(zones.len()).unwrap_or(u8::MAX);
+    let mut evidence = config.policy.evidence.clone();
+    evidence.own_names.push(config.milter.host.clone());
+    evidence.blocklists = count(&dns.blocklists);
+    evidence.allowlists = count(&dns.allowlists);
+    Config {
+        policy: config.policy.with_evidence(&evidence),
+        ..config.clone()
     }
 }
 

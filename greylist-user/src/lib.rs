@@ -11,6 +11,8 @@
 //!                                   Effects --channel--> kernel (XDP maps)
 //! ```
 //!
+//! What an attempt cannot tell of its client, `dns` is asked before it is judged, where that is wanted.
+//!
 //! This library is published for the binary and the integration tests only.
 
 pub mod admin;
@@ -19,6 +21,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+pub mod dns;
 mod host;
 pub mod kernel;
 pub mod log;

@@ -13,6 +13,7 @@ mod limits;
 mod pulse;
 mod refusals;
 mod round_trips;
+mod selective;
 mod sessions;
 mod traces;
 mod world;

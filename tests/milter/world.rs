@@ -15,6 +15,7 @@ use std::{
 use arc_swap::ArcSwap;
 use greygate::{
     clock::Clock as _,
+    dns::{self, Dns},
     milter::{Endpoint, Metrics, Server, Settings},
     policy::{
         Attempt, DeferReason, Judge, Judgement, MessageHasher, PassReason, Policy, Seed, Timestamp,
@@ -38,6 +39,7 @@ pub(crate) struct World {
     pub(crate) clock: Arc<TestClock>,
     pub(crate) table: Arc<Table>,
     pub(crate) policy: Arc<ArcSwap<Policy>>,
+    dns: Option<Arc<Dns>>,
     registry: Registry,
     directory: TempDir,
 }
@@ -58,29 +60,28 @@ impl World {
 
     /// A world with a memory: the store judges.
     pub(crate) fn remembering(policy: Policy, change: impl FnOnce(&mut Settings)) -> Self {
-        Self::judged(policy, change, |memory, _| {
-            let settings = store::Settings {
-                directory: memory.directory.join("store"),
-                seed_file: memory.directory.join("seed"),
-                capacity: 10_000,
-                ..store::Settings::default()
-            };
-            // Nobody is sentenced in these stories.
-            let (to_kernel, _) = mpsc::channel(1);
-            let (store, _) = Store::open(
-                settings,
-                memory.policy,
-                to_kernel,
-                Arc::default(),
-                memory.now,
-            )
-            .expect("a store");
-            Arc::new(store)
-        })
+        Self::judged(policy, change, remember)
+    }
+
+    /// A world with a memory that asks about its clients.
+    pub(crate) fn asking(mut policy: Policy, settings: dns::Settings) -> Self {
+        let count = |zones: &[dns::Zone]| u8::try_from(zones.len()).expect("a few");
+        policy.evidence.blocklists = count(&settings.blocklists);
+        policy.evidence.allowlists = count(&settings.allowlists);
+        Self::asking_or_not(policy, Some(settings), |_| (), remember)
     }
 
     fn judged(
         policy: Policy,
+        change: impl FnOnce(&mut Settings),
+        judge: impl FnOnce(Memory<'_>, Arc<Table>) -> Arc<dyn Judge>,
+    ) -> Self {
+        Self::asking_or_not(policy, None, change, judge)
+    }
+
+    fn asking_or_not(
+        policy: Policy,
+        asking: Option<dns::Settings>,
         change: impl FnOnce(&mut Settings),
         judge: impl FnOnce(Memory<'_>, Arc<Table>) -> Arc<dyn Judge>,
     ) -> Self {
@@ -108,7 +109,17 @@ impl World {
             now: clock.now(),
         };
         let judge = judge(memory, Arc::clone(&table));
+        let counted = dns::Metrics::default();
+        counted.register(&mut registry);
+        let dns = asking.map(|settings| Arc::new(Dns::new(settings, counted)));
+        if let Some(dns) = &dns {
+            dns.wake().expect("a thread");
+        }
         let server = Server::bind(&settings)
+            .map(|bound| match &dns {
+                Some(dns) => bound.asking(Arc::clone(dns) as _),
+                None => bound,
+            })
             .and_then(|bound| {
                 bound.serve(Arc::clone(&policy), judge, Arc::clone(&clock) as _, metrics)
             })
@@ -118,8 +129,27 @@ impl World {
             clock,
             table,
             policy,
+            dns,
             registry,
             directory,
+        }
+    }
+
+    /// Who is asked about clients.
+    pub(crate) fn dns(&self) -> &Dns {
+        self.dns.as_deref().expect("a world that asks")
+    }
+
+    /// Waits until the source of that kind is up or down.
+    pub(crate) fn wait_for_source(&self, kind: &str, is_up: bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let stands = |it: &dns::Standing| {
+            it.kind == kind && it.is_up == is_up && (is_up || !it.why.is_empty())
+        };
+        while !self.dns().standings().iter().any(stands) {
+            let found = self.dns().standings();
+            assert!(Instant::now() < deadline, "{kind}: {found:?}");
+            thread::sleep(Duration::from_millis(2));
         }
     }
 
@@ -161,6 +191,27 @@ impl World {
             thread::sleep(Duration::from_millis(2));
         }
     }
+}
+
+/// The store as a judge.
+fn remember(memory: Memory<'_>, _: Arc<Table>) -> Arc<dyn Judge> {
+    let settings = store::Settings {
+        directory: memory.directory.join("store"),
+        seed_file: memory.directory.join("seed"),
+        capacity: 10_000,
+        ..store::Settings::default()
+    };
+    // Nobody is sentenced in these stories.
+    let (to_kernel, _) = mpsc::channel(1);
+    let (store, _) = Store::open(
+        settings,
+        memory.policy,
+        to_kernel,
+        Arc::default(),
+        memory.now,
+    )
+    .expect("a store");
+    Arc::new(store)
 }
 
 /// What a store is opened with.

@@ -7,6 +7,7 @@ mod content;
 mod content_trust;
 mod crash;
 mod disk;
+mod evidence;
 mod explain;
 mod failures;
 mod fixture;

@@ -11,6 +11,7 @@
 pub mod bench;
 pub mod bpffs;
 pub mod clock;
+pub mod dns;
 pub mod error;
 pub mod greygate;
 pub mod interrupt;

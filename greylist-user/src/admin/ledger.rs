@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::actions::{Actions, HistoryFacts};
 use super::control::{Control, ControlError};
+use super::evidence::EvidenceFacts;
 use super::forget::{Forget, Forgotten};
 use super::funnel::FunnelFacts;
 use super::import::{ImportBatch, ImportCounts};
@@ -63,6 +64,7 @@ impl Control for Ledger {
             actions: Actions::default(),
             history: HistoryFacts::default(),
             funnel: FunnelFacts::default(),
+            evidence: EvidenceFacts::default(),
             recent: Recent::default(),
             store: Census::default(),
             xdp: self.xdp_status().filter,

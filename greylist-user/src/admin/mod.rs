@@ -13,6 +13,7 @@ mod client;
 mod control;
 mod count;
 mod door;
+mod evidence;
 mod forget;
 mod funnel;
 mod import;
@@ -33,6 +34,7 @@ pub use actions::{Actions, HistoryFacts};
 pub use client::{CallError, call};
 pub use control::{Control, ControlError};
 pub use count::Metrics;
+pub use evidence::{EvidenceFacts, SourceFact};
 pub use forget::{Forget, Forgotten, InvalidFingerprint, Removed, TrustOf, bits_of};
 pub use funnel::{
     Amount, DroppedSyns, FateFact, FunnelCounts, FunnelFacts, GivenUp, KernelRefusals, Share,

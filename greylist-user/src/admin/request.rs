@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::actions::{Actions, HistoryFacts};
+use super::evidence::EvidenceFacts;
 use super::forget::{Forget, Forgotten};
 use super::funnel::FunnelFacts;
 use super::import::{ImportBatch, ImportCounts};
@@ -282,6 +283,9 @@ pub struct Status {
     /// What became of mail.
     #[serde(default)]
     pub funnel: FunnelFacts,
+    /// Who is greylisted, and who is asked about clients.
+    #[serde(default)]
+    pub evidence: EvidenceFacts,
     /// What happened in the last minute.
     #[serde(default)]
     pub recent: Recent,

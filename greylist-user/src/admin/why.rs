@@ -252,6 +252,14 @@ pub struct NetworkFacts {
     pub reputation: Option<ReputationFacts>,
     /// What the client is protected from: `none`, `block` or `all`.
     pub protection: String,
+    /// What looks suspicious about it, where only the suspicious are greylisted: `no-name`,
+    /// `access-line`, `helo-no-name` or `helo-ours`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sign: Option<String>,
+    /// Who would be asked about its next mail, if that would be deferred: `blocklist`, `allowlist`,
+    /// `spf`. What they would say is not known here: nobody was asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asks: Vec<String>,
     /// The mail that was asked about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mail: Option<MailFacts>,

@@ -9,12 +9,12 @@ use super::paper::{Paper, number};
 use super::recent::recent;
 use super::{list, why};
 use crate::admin::{
-    Answer, Forgiven, Forgotten, Health, HistoryFacts, ImportCounts, Reloaded, SentenceLine,
-    Status, XdpStatus,
+    Answer, EvidenceFacts, Forgiven, Forgotten, Health, HistoryFacts, ImportCounts, Reloaded,
+    SentenceLine, Status, XdpStatus,
 };
 use crate::config::format_duration;
 use crate::kernel::{Counter, FilterStatus, OnStatus};
-use crate::policy::{Action, Mode};
+use crate::policy::{Action, Identity, Mode, Who};
 
 /// Writes an answer for a person.
 pub(super) fn show(answer: &Answer, paper: &mut Paper) {
@@ -204,6 +204,7 @@ fn status(status: &Status, paper: &mut Paper) {
     if !status.overrides.is_empty() {
         paper.row("set", status.overrides.join(", "));
     }
+    evidence(&status.evidence, paper);
     actions(status, paper);
     history(&status.history, paper);
     let store = &status.store;
@@ -248,6 +249,32 @@ fn status(status: &Status, paper: &mut Paper) {
     funnel(&status.funnel, paper);
     paper.fold(TERMINAL);
     counters(&status.counters, paper);
+}
+
+/// Whom greylisting spares, where it spares anybody, and who is asked.
+fn evidence(facts: &EvidenceFacts, paper: &mut Paper) {
+    if facts.who == SUSPICIOUS {
+        paper.row("who", "only the suspicious are greylisted");
+    }
+    if facts.identity == SPF {
+        paper.row("identity", "the sender's domain, where SPF passes");
+    }
+    for source in &facts.sources {
+        let name = match source.name.as_str() {
+            "" => "for SPF",
+            name => name,
+        };
+        let standing = match (source.up, source.why.as_str()) {
+            (true, _) => paper.good("answers"),
+            (false, "") => paper.bad("is being tested"),
+            (false, why) => paper.bad(why),
+        };
+        let kind = match source.kind.as_str() {
+            SPF => "DNS",
+            kind => kind,
+        };
+        paper.row(kind, format_args!("{name} {standing}"));
+    }
 }
 
 /// So many of as many as there is room for.
@@ -417,6 +444,8 @@ pub(super) fn seconds(seconds: u64) -> String {
 
 const ENFORCE: &str = Action::Enforce.as_str();
 const OBSERVE: &str = Action::Observe.as_str();
+const SPF: &str = Identity::Spf.as_str();
+const SUSPICIOUS: &str = Who::Suspicious.as_str();
 const ENVELOPE: &str = Mode::Envelope.as_str();
 
 /// Columns of the narrowest terminal in use.

@@ -228,8 +228,34 @@ fn describe(why: &Why, network: &NetworkFacts, either: bool, now: Now, paper: &m
         _ => "from nothing",
     };
     paper.row("protected", protected);
+    evidence(network, paper);
     if let Some(mail) = &network.mail {
         mail::mail(why, mail, now, paper);
+    }
+}
+
+/// What speaks for or against the client beside its past, and who would be asked for more.
+fn evidence(network: &NetworkFacts, paper: &mut Paper) {
+    if let Some(sign) = network.sign.as_deref() {
+        paper.row(
+            "suspicious",
+            match sign {
+                "no-name" => "it has no verified reverse name",
+                "access-line" => "its reverse name looks like that of an access line",
+                "helo-no-name" => "its HELO argument is no name of a host",
+                "helo-ours" => "it greets with a name of this host",
+                other => other,
+            },
+        );
+    }
+    if !network.asks.is_empty() {
+        paper.row(
+            "asks",
+            format_args!(
+                "{}, before mail is deferred; nobody was asked for this answer",
+                network.asks.join(", ")
+            ),
+        );
     }
 }
 

@@ -133,8 +133,12 @@ const LIVE_SECTIONS: [&str; 6] = [
 ];
 /// Stands for the keys of tables that may be any number.
 const ALL_TABLES: &str = "";
-/// Single keys elsewhere that no room has read: this one only says what a file may name.
-const LIVE_KEYS: [(&str, &str); 1] = [("xdp", "submission")];
+/// Single keys elsewhere: rules, and one that no room reads, since it only says what a file may name.
+const LIVE_KEYS: [(&str, &str); 3] = [
+    ("dns", "allowlist_score"),
+    ("dns", "spf_trusted"),
+    ("xdp", "submission"),
+];
 
 #[cfg(test)]
 mod tests {

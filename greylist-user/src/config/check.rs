@@ -19,6 +19,7 @@ pub(super) fn across_keys(config: &Config, document: &mut Document<'_>) {
     times(config, document);
     punishment(config, document);
     senders(config, document);
+    lists(config, document);
     kernel_filter(config, document);
 }
 
@@ -175,6 +176,46 @@ fn senders(config: &Config, document: &mut Document<'_>) {
     }
 }
 
+/// What is asked over the DNS.
+fn lists(config: &Config, document: &mut Document<'_>) {
+    let dns = &config.dns;
+    named_once("dns", "servers", &dns.servers, document);
+    for (key, zones) in [
+        ("blocklists", &dns.blocklists),
+        ("allowlists", &dns.allowlists),
+    ] {
+        named_once("dns", key, zones, document);
+        if zones.len() > MOST_LISTS {
+            let what = format!(
+                "{} are more than a message can wait for; write at most {MOST_LISTS}",
+                zones.len()
+            );
+            document.refuse("dns", key, &what);
+        }
+    }
+    let is_name = |name: &str| {
+        let label =
+            |it: &str| !it.is_empty() && !it.contains(|c: char| c.is_whitespace() || c == '@');
+        name.is_ascii() && name.split('.').all(label)
+    };
+    for domain in &config.policy.evidence.spf_trusted {
+        let name = domain.strip_prefix('.').unwrap_or(domain);
+        if !is_name(name) || !name.contains('.') {
+            let what = format!(
+                "{domain:?} is no domain of a sender; write \"example.org\", or \".example.org\" with all below it"
+            );
+            document.refuse("dns", "spf_trusted", &what);
+        }
+    }
+    for name in &config.policy.evidence.own_names {
+        if !is_name(name) {
+            let what =
+                format!("{name:?} is no name of a host; write one such as \"mx.example.org\"");
+            document.refuse("greylist", "own_names", &what);
+        }
+    }
+}
+
 fn kernel_filter(config: &Config, document: &mut Document<'_>) {
     let xdp = &config.xdp;
     for interface in &xdp.interfaces {
@@ -255,6 +296,9 @@ fn is_interface_name(name: &str) -> bool {
 const MAIL_PORTS: [u16; 4] = [25, 465, 587, 2525];
 /// Those of them that serve the site's own users.
 const SUBMISSION_PORTS: [u16; 2] = [465, 587];
+
+/// Nobody needs more; each is a question a message.
+const MOST_LISTS: usize = 16;
 
 /// As the shortest `sentence`.
 const SHORTEST_BLOCK: Duration = Duration::from_secs(1);

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use super::value::Setting;
 use crate::policy::Policy;
-use crate::{admin, kernel, log, milter, store};
+use crate::{admin, dns, kernel, log, milter, store};
 
 mod content;
+mod dns_keys;
 mod lists;
 mod punish;
 mod recipients;
@@ -36,6 +37,8 @@ pub struct Config {
     pub xdp: kernel::Settings,
     /// Whether ports of submission, which serve customers, may be protected. Default no.
     pub submission: bool,
+    /// Whom to ask about clients.
+    pub dns: dns::Settings,
     /// What is remembered, and where.
     pub store: store::Settings,
     /// The control socket.
@@ -93,6 +96,7 @@ impl Default for Config {
             lists: ListSettings::default(),
             greylisted: Greylisted::default(),
             recipients: Vec::new(),
+            dns: dns::Settings::default(),
             xdp: kernel::Settings::default(),
             submission: false,
             store: store::Settings::default(),
@@ -116,6 +120,7 @@ impl Config {
         rules::visit_reputation(&mut self.policy.reputation, visitor);
         lists::visit(&mut self.lists, &mut self.policy.deny, visitor);
         recipients::visit(&self.policy, &mut self.recipients, visitor);
+        self.visit_dns(visitor);
         self.visit_xdp(visitor);
         self.visit_store(visitor);
         self.visit_doors(visitor);

@@ -15,6 +15,7 @@ use crate::milter::{Endpoint, HeaderOn};
 use crate::policy::{Action, Policy};
 
 mod content;
+mod evidence;
 mod lists;
 mod punish;
 
@@ -85,6 +86,7 @@ impl Config {
             ));
         }
         remarks.extend(content::remarks(self));
+        remarks.extend(evidence::remarks(self));
         remarks.extend(punish::remarks(policy));
         if let MetricsListen::At(address) = self.metrics.listen
             && !address.ip().is_loopback()

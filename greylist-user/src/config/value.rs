@@ -14,10 +14,11 @@ use super::duration;
 
 use super::model::{Each, Greylisted, NoRetry, Switch};
 use crate::admin::MetricsListen;
+use crate::dns::{Server, Zone};
 use crate::kernel::Mode;
 use crate::log::{self, Addresses, Destination, Level, Verdicts};
 use crate::milter::{Endpoint, HeaderName, HeaderOn, RefusalText, ReplyText};
-use crate::policy::{self, Action, AddressPattern, ContentTrust, Entry, Refusing};
+use crate::policy::{self, Action, AddressPattern, ContentTrust, Entry, Identity, Refusing, Who};
 
 /// A value as it stands in the file, with its place.
 pub(super) type Value<'t> = Spanned<DeValue<'t>>;
@@ -206,6 +207,36 @@ impl Setting for Option<HeaderName> {
     }
 }
 
+impl Setting for Server {
+    fn read(value: &Value<'_>) -> Result<Self, Fault> {
+        let text = string(value, "an address such as \"127.0.0.1\"")?;
+        text.parse().map_err(|invalid| {
+            let what = format!(
+                "{invalid}; write one such as \"127.0.0.1\" or \"192.0.2.53:5353\", and no name"
+            );
+            Fault::new(value, what)
+        })
+    }
+
+    fn show(&self) -> String {
+        quote(&self.to_string())
+    }
+}
+
+impl Setting for Zone {
+    fn read(value: &Value<'_>) -> Result<Self, Fault> {
+        let text = string(value, "a zone such as \"list.dnswl.org\"")?;
+        text.parse().map_err(|invalid| {
+            let what = format!("{invalid}; write a domain such as \"list.dnswl.org\"");
+            Fault::new(value, what)
+        })
+    }
+
+    fn show(&self) -> String {
+        quote(self.as_str())
+    }
+}
+
 impl Setting for MetricsListen {
     fn read(value: &Value<'_>) -> Result<Self, Fault> {
         let text = string(value, "an address with its port, or \"off\"")?;
@@ -345,6 +376,8 @@ words! {
     log::Format { "text" => log::Format::Text, "json" => log::Format::Json }
     policy::Mode { "envelope" => policy::Mode::Envelope, "content" => policy::Mode::Content, "hybrid" => policy::Mode::Hybrid }
     Greylisted { "all" => Greylisted::All, "listed" => Greylisted::Listed }
+    Identity { "network" => Identity::Network, "spf" => Identity::Spf }
+    Who { "everyone" => Who::Everyone, "suspicious" => Who::Suspicious }
     HeaderOn { "delayed" => HeaderOn::Delayed, "passed" => HeaderOn::Passed }
     NoRetry { "shipped" => NoRetry::Shipped, "off" => NoRetry::Off }
     Level {

@@ -14,15 +14,16 @@ use super::reload::{ReloadError, Reloader};
 use super::sentences::UpheldSentences;
 use super::turns::Turns;
 use crate::admin::{
-    self, Actions, Census, Control, ControlError, DroppedSyns, Forget, ForgiveOrder, Forgiven,
-    Forgotten, FunnelCounts, FunnelFacts, Health, HistoryFacts, ImportBatch, ImportCounts,
-    KernelEntry, KernelFacts, ListQuestion, Listing, LiveChange, LiveEntries, LiveList, LiveOrder,
-    Punished, Reloaded, Removed, Report, SnapshotWritten, Status, Target, Why, WhyQuestion,
-    XdpStatus,
+    self, Actions, Census, Control, ControlError, DroppedSyns, EvidenceFacts, Forget, ForgiveOrder,
+    Forgiven, Forgotten, FunnelCounts, FunnelFacts, Health, HistoryFacts, ImportBatch,
+    ImportCounts, KernelEntry, KernelFacts, ListQuestion, Listing, LiveChange, LiveEntries,
+    LiveList, LiveOrder, Punished, Reloaded, Removed, Report, SnapshotWritten, Status, Target, Why,
+    WhyQuestion, XdpStatus,
 };
 use crate::chain::chain;
 use crate::clock::Clock;
 use crate::config::{ConfigError, Problem, format_duration};
+use crate::dns::Dns;
 use crate::kernel::{FilterStatus, ObtainedMode, Projector, SentenceSource};
 use crate::milter::{self, Endpoint};
 use crate::policy::{
@@ -35,6 +36,7 @@ use crate::transfer::Item;
 /// Answers for all rooms.
 pub(super) struct Desk {
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) dns: Arc<Dns>,
     /// What the kernel had dropped when the daemon started.
     pub(super) dropped_before: Option<DroppedSyns>,
     pub(super) endpoints: Vec<Endpoint>,
@@ -73,6 +75,7 @@ impl Control for Desk {
             actions: self.actions(&policy),
             history: HistoryFacts::of(self.store.history(), &policy, now),
             funnel: self.funnel(),
+            evidence: EvidenceFacts::of(&policy, &self.dns.standings()),
             recent: self.pulse.recent(now),
             store: self.census(now),
             xdp: self.projector.status(),
@@ -195,6 +198,7 @@ impl Control for Desk {
             self.clock.now().since(since),
             self.snapshot_interval,
         ));
+        complaints.extend(self.dns.complaints());
         if !self.projector.is_at_work() {
             complaints.push(
                 "the projector has panicked, which is a bug: neither sentences nor forgiveness \

@@ -7,10 +7,12 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use super::asking;
 use super::lists::LiveLists;
 use crate::admin::Reloaded;
 use crate::chain::chain;
 use crate::config::{self, Config, ConfigError, KeyName, Override};
+use crate::dns::Dns;
 use crate::kernel::Projector;
 
 /// Where a configuration comes from.
@@ -40,6 +42,7 @@ pub(super) struct Reloader {
     present: Mutex<Config>,
     /// Has the rules in force.
     lists: Arc<LiveLists>,
+    dns: Arc<Dns>,
     /// Not kept from its end.
     projector: Weak<Projector>,
 }
@@ -60,6 +63,7 @@ impl Reloader {
         source: Option<Source>,
         started: Config,
         lists: Arc<LiveLists>,
+        dns: &Arc<Dns>,
         projector: &Arc<Projector>,
     ) -> Self {
         Self {
@@ -67,6 +71,7 @@ impl Reloader {
             present: Mutex::new(started.clone()),
             started,
             lists,
+            dns: Arc::clone(dns),
             projector: Arc::downgrade(projector),
         }
     }
@@ -99,7 +104,13 @@ impl Reloader {
             restart: named(&self.started.differences(&config), |key| !key.is_live()),
             overrides: self.overrides(),
         };
-        self.lists.reload(&config);
+        self.lists.reload(&asking(&config, &self.started.dns));
+        if config.policy.evidence.asks()
+            && let Err(error) = self.dns.wake()
+        {
+            // Nothing is asked, and mail goes on.
+            tracing::error!(%error, "dns-failed");
+        }
         if let Some(projector) = self.projector.upgrade() {
             projector.refresh();
         }

@@ -225,5 +225,6 @@ fn make_room(connections: u32) {
     }
 }
 
-/// Descriptors beside the connections: listeners, runtimes, files, the kernel's maps.
-const OTHER_DESCRIPTORS: u64 = 256;
+/// Descriptors beside the connections: listeners, runtimes, files, the kernel's maps, and a socket for
+/// each question to the DNS.
+const OTHER_DESCRIPTORS: u64 = 256 + 1_000;

@@ -279,7 +279,8 @@ fn domain_of<'a>(helo: &'a [u8], reverse_path: &'a [u8]) -> &'a [u8] {
     without_final_dot(if reverse_path.is_empty() {
         helo
     } else {
-        fold::split(reverse_path).1
+        let (_, at_domain) = fold::split(reverse_path);
+        at_domain.strip_prefix(b"@").unwrap_or_default()
     })
 }
 

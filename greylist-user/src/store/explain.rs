@@ -13,7 +13,7 @@ use crate::policy::{
     self, AddressPattern, Attempt, Bearing, Circumstances, ClientNetwork, ClientRecord, Evidence,
     Failure, History, HoppingHelo, Judgement, Listed, Mode, Neighbours, Offence, Origin,
     PairRecord, PassReason, Policy, Protection, Record, RefuseReason, Reputation, Repute, Sentence,
-    SentencedClient, ServerMark, Source, Timestamp, TrustRecord, Verdict,
+    SentencedClient, ServerMark, Sign, Source, Timestamp, TrustRecord, Verdict, Wanted, Who,
 };
 
 use super::Store;
@@ -119,6 +119,10 @@ pub struct CoveringSentence {
 pub struct NetworkStanding {
     /// Whether the client was taken to have a reverse name that tells a server.
     pub named: bool,
+    /// What looks suspicious about it, where only the suspicious are greylisted.
+    pub sign: Option<Sign>,
+    /// What would be asked of a witness about its next mail, which is not done here.
+    pub wanted: Wanted,
     /// The bits of the address that make the network.
     pub prefix: u8,
     /// Its reputation.
@@ -227,6 +231,8 @@ impl Store {
         let repute = self.reputations.standing(policy, &key, now);
         NetworkStanding {
             named: !attempt.client_name.is_empty(),
+            sign: sign_of(policy, attempt),
+            wanted: policy::wanted(policy, &said(attempt)),
             prefix: network.prefix(),
             reputation: self.reputations.by_network.get(&key),
             repute,
@@ -304,6 +310,9 @@ impl Store {
         if known.content_trusted {
             return gets(Verdict::Pass(PassReason::ContentTrusted));
         }
+        if let Some(reason) = policy::excused(policy, &said(attempt)) {
+            return gets(Verdict::Pass(reason));
+        }
         if known.tuple.is_none() && self.tuples.len() >= self.tuples.capacity() {
             return gets(Verdict::Pass(PassReason::Unrecorded));
         }
@@ -367,6 +376,26 @@ fn own_policy(policy: &Policy, question: &Question<'_>) -> Option<OwnPolicy> {
     })
 }
 
+/// What looks suspicious about the client of `attempt`, where that matters.
+fn sign_of(policy: &Policy, attempt: &Attempt<'_>) -> Option<Sign> {
+    if policy.evidence.who == Who::Everyone {
+        return None;
+    }
+    policy::sign_of_client(attempt.client, attempt.client_name)
+        .or_else(|| policy::sign_of_helo(policy, said(attempt).helo))
+}
+
+/// The attempt with a HELO argument that nobody doubts, if none was told: that it is not known here
+/// says nothing of the client.
+fn said<'a>(attempt: &Attempt<'a>) -> Attempt<'a> {
+    let helo = if attempt.helo.is_empty() {
+        A_GREETING
+    } else {
+        attempt.helo
+    };
+    Attempt { helo, ..*attempt }
+}
+
 impl<'a> Question<'a> {
     /// The attempt that is asked about, made at `now` by a client of that `name`.
     fn attempt(&self, name: &'a [u8], now: Timestamp) -> Attempt<'a> {
@@ -386,6 +415,9 @@ impl<'a> Question<'a> {
         }
     }
 }
+
+/// What a server with nothing to hide greets with, for a HELO argument that is not known.
+const A_GREETING: &[u8] = b"mail.example.org";
 
 /// Looks like a server's name, and is nobody's (RFC 2606): stands for the name that is not known.
 const A_SERVER: &[u8] = b"mx.invalid";

@@ -179,6 +179,16 @@ impl NetworkFacts {
                 Protection::FromAll => "all",
             }
             .to_owned(),
+            sign: standing.sign.map(|it| it.word().to_owned()),
+            asks: [
+                ("blocklist", standing.wanted.blocklists),
+                ("allowlist", standing.wanted.allowlists),
+                ("spf", standing.wanted.spf),
+            ]
+            .into_iter()
+            .filter(|(_, is_wanted)| *is_wanted)
+            .map(|(source, _)| source.to_owned())
+            .collect(),
             mail: standing.mail.as_ref().map(|it| {
                 let is_bad = standing.repute == Repute::Bad;
                 MailFacts::of(it, is_bad, policy, now)

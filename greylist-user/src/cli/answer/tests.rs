@@ -1,7 +1,9 @@
 //! What a person reads.
 
 use super::*;
-use crate::admin::{Actions, Census, FunnelFacts, Punished, Recent, Removed};
+use crate::admin::{
+    Actions, Census, EvidenceFacts, FunnelFacts, Punished, Recent, Removed, SourceFact,
+};
 use crate::kernel::{InterfaceStatus, ObtainedMode};
 
 #[test]
@@ -280,6 +282,35 @@ fn history_says_what_waits_for_more_of_it() {
     assert_eq!(on_paper(0, 0), "history       30s\n");
 }
 
+#[test]
+fn status_says_who_is_asked_and_who_does_not_answer() {
+    let source = |kind: &str, name: &str, up, why: &str| SourceFact {
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+        up,
+        why: why.to_owned(),
+    };
+    let status = Status {
+        evidence: EvidenceFacts {
+            who: "suspicious".to_owned(),
+            identity: "spf".to_owned(),
+            sources: vec![
+                source("blocklist", "a.example", true, ""),
+                source("allowlist", "b.example", false, "does not answer in time"),
+                source("spf", "", false, ""),
+            ],
+        },
+        ..daemon()
+    };
+    let text = on_paper(&Answer::Status(Box::new(status)));
+    let rows = "who           only the suspicious are greylisted\n\
+                identity      the sender's domain, where SPF passes\n\
+                blocklist     a.example answers\n\
+                allowlist     b.example does not answer in time\n\
+                DNS           for SPF is being tested\n";
+    assert!(text.contains(rows), "{text}");
+}
+
 fn on_paper(given: &Answer) -> String {
     let mut paper = Paper::new(false);
     show(given, &mut paper);
@@ -314,6 +345,7 @@ pub(in crate::cli) fn daemon() -> Status {
             warmup_left: 5 * 24 * 3_600,
         },
         funnel: FunnelFacts::default(),
+        evidence: EvidenceFacts::default(),
         recent: Recent {
             seconds: 30,
             sessions: 60,

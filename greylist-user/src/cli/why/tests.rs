@@ -350,3 +350,24 @@ const OFFENDER: [&str; 26] = [
     "next attempt  is refused (sentenced): the session is told 421 and whom to ask",
     "",
 ];
+
+#[test]
+fn says_what_looks_suspicious_and_that_nobody_was_asked() {
+    let why = Why {
+        networks: vec![NetworkFacts {
+            network: "192.0.2.7/32".to_owned(),
+            sign: Some("no-name".to_owned()),
+            asks: vec!["allowlist".to_owned(), "spf".to_owned()],
+            ..NetworkFacts::default()
+        }],
+        ..base()
+    };
+    let text = on_paper(&why);
+    assert!(
+        text.contains("suspicious    it has no verified reverse name\n"),
+        "{text}"
+    );
+    let asks =
+        "asks          allowlist, spf, before mail is deferred; nobody was asked for this answer\n";
+    assert!(text.contains(asks), "{text}");
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Config, Visitor};
-use crate::policy::ReputationRules;
+use crate::policy::{EvidenceRules, ReputationRules};
 
 impl Config {
     pub(super) fn visit_greylist(&mut self, v: &mut impl Visitor) {
@@ -28,6 +28,7 @@ impl Config {
             "Whose mail is greylisted: \"all\", but for those whom a table [[recipients]] opts out; or \
              \"listed\", those whom one opts in.",
         );
+        visit_evidence(&mut policy.evidence, v);
         v.bounded(
             "delay",
             &mut policy.delay,
@@ -99,6 +100,30 @@ impl Config {
              is given.",
         );
     }
+}
+
+/// The keys of `[greylist]` that say whom it spares.
+fn visit_evidence(rules: &mut EvidenceRules, v: &mut impl Visitor) {
+    v.key(
+        "who",
+        &mut rules.who,
+        "\"everyone\", or only the \"suspicious\": clients without a verified reverse name or with one \
+         that looks dynamic, those whose HELO argument is no name or ours, and those that a blocklist \
+         of [dns] has. Then others are not delayed, and robots on servers with a good name are not either.",
+    );
+    v.key(
+        "identity",
+        &mut rules.identity,
+        "What a tuple and trust belong to: the client \"network\"; or under \"spf\" the sender's domain \
+         where SPF passes, so that all addresses of a pool are one, at the price of a look-up for mail \
+         that would be deferred.",
+    );
+    v.key(
+        "own_names",
+        &mut rules.own_names,
+        "Names of this host that no client may greet with, beside its host name. Only the suspicious \
+         are asked.",
+    );
 }
 
 /// What a client network's past is worth.

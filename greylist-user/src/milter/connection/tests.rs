@@ -8,14 +8,28 @@ use crate::{
     milter::{context::Context, metrics::Metrics, settings::Settings},
     policy::{
         Attempt, ClientNetwork, DeferReason, Judge, Judgement, MessageHasher, Origin, PassReason,
-        Policy, ReadReason, Seed, Verdict,
+        Policy, ReadReason, Seed, Verdict, Wanted,
     },
 };
 
-struct Fixed;
+/// Judges by the recipient's name, and wants to ask for the sake of those that are named.
+struct Fixed {
+    asks_for: &'static [&'static [u8]],
+}
 
 impl Judge for Fixed {
+    fn wants(&self, attempt: &Attempt<'_>, _now: Timestamp) -> Wanted {
+        let is_named = |it: &&[u8]| attempt.recipient.starts_with(it);
+        Wanted {
+            allowlists: self.asks_for.iter().any(is_named),
+            ..Wanted::default()
+        }
+    }
+
     fn judge(&self, attempt: &Attempt<'_>, _now: Timestamp) -> Judgement {
+        if attempt.evidence.score == Some(3) {
+            return Verdict::Pass(PassReason::Vouched).into();
+        }
         if attempt.recipient.starts_with(b"known") {
             Verdict::Pass(PassReason::Passed).into()
         } else if attempt.recipient.starts_with(b"read") {
@@ -66,9 +80,16 @@ impl Clock for Fixed {
 }
 
 fn connection() -> Connection<Join<Empty, Sink>> {
+    connection_asking(&[])
+}
+
+fn connection_asking(asks_for: &'static [&'static [u8]]) -> Connection<Join<Empty, Sink>> {
     let metrics = Arc::<Metrics>::default();
-    let context = Context::new(&Settings::default(), Arc::new(Fixed), metrics);
-    let policy = Arc::new(Policy::default());
+    let judge = Arc::new(Fixed { asks_for });
+    let context = Context::new(&Settings::default(), Arc::clone(&judge) as _, metrics);
+    let mut policy = Policy::default();
+    policy.evidence.allowlists = u8::from(!asks_for.is_empty());
+    let policy = Arc::new(policy);
     let session = Session::new(Arc::new(context), policy, Origin::ThisHost);
     let limits = Limits {
         frame: Duration::from_secs(5),
@@ -78,7 +99,7 @@ fn connection() -> Connection<Join<Empty, Sink>> {
     Connection::new(
         stream,
         session,
-        Arc::new(Fixed),
+        judge,
         limits,
         Arc::default(),
         Latency::default(),
@@ -115,6 +136,10 @@ fn conversation() -> Vec<u8> {
         b"A",
         b"Q",
     ];
+    wire(&frames)
+}
+
+fn wire(frames: &[&[u8]]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for frame in frames {
         let length = u32::try_from(frame.len()).expect("short");
@@ -135,6 +160,121 @@ fn replies<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<u8>, Option<&
     }
     (out, None)
 }
+
+/// A message of a probe sender, and one from an MTA that tells no DATA, in one session each.
+fn probing() -> Vec<u8> {
+    let frames: [&[u8]; 9] = [
+        b"O\0\0\0\x06\0\0\x01\xff\0\x1f\xff\xff",
+        b"Cmx.client.example\x004\x30\x39192.0.2.7\0",
+        b"Hhelo.client.example\0",
+        b"M<>\0",
+        b"R<known@y.example>\0",
+        b"R<new@y.example>\0",
+        b"T",
+        b"A",
+        b"Q",
+    ];
+    wire(&frames)
+}
+
+fn ancient() -> Vec<u8> {
+    let frames: [&[u8]; 9] = [
+        b"O\0\0\0\x02\0\0\0\0\0\0\0\0",
+        b"Cmx.client.example\x004\x30\x39192.0.2.7\0",
+        b"Hhelo.client.example\0",
+        b"M<>\0",
+        b"R<new@y.example>\0",
+        b"LSubject\0Again\0",
+        b"BHello.\r\n",
+        b"E",
+        b"Q",
+    ];
+    wire(&frames)
+}
+
+/// The replies where the session stops to ask, and learns `evidence`; and how often it did.
+fn replies_asking<'a>(
+    asks_for: &'static [&'static [u8]],
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+    evidence: Evidence,
+) -> (Vec<u8>, Option<&'static str>, u32) {
+    let mut connection = connection_asking(asks_for);
+    let mut out = Vec::new();
+    let mut stops = 0;
+    for piece in pieces {
+        let mut answered = connection.answer(piece, &mut out);
+        // Nothing is read while it waits, and it may stop again in what came already.
+        while answered.is_ok() && connection.asking.is_some() {
+            stops += 1;
+            answered = connection.go_on(evidence, &mut out);
+        }
+        if let Err(end) = answered {
+            return (out, Some(end.reason()), stops);
+        }
+    }
+    (out, None, stops)
+}
+
+#[test]
+fn session_that_stops_anywhere_says_what_one_that_did_not_says() {
+    for (bytes, messages) in [(conversation(), 2), (probing(), 1), (ancient(), 1)] {
+        let whole = replies([bytes.as_slice()]);
+        let mut most = 0;
+        for asks_for in ASKING {
+            for length in (1..40).chain([bytes.len()]) {
+                let (out, end, stops) =
+                    replies_asking(asks_for, bytes.chunks(length), Evidence::default());
+                assert_eq!((out, end), whole, "{asks_for:?} by {length}");
+                most = most.max(stops);
+            }
+            for split in 1..bytes.len() {
+                let (head, tail) = bytes.split_at(split);
+                let (out, end, _) = replies_asking(asks_for, [head, tail], Evidence::default());
+                assert_eq!((out, end), whole, "{asks_for:?} at {split}");
+            }
+        }
+        assert_eq!(most, messages, "one question a message");
+    }
+}
+
+#[test]
+fn what_was_learnt_decides_on_the_frame_that_was_left() {
+    let evidence = Evidence {
+        score: Some(3),
+        ..Evidence::default()
+    };
+    let bytes = conversation();
+    let (out, _, stops) = replies_asking(&[b"new"], [bytes.as_slice()], evidence);
+    assert_eq!(stops, 1);
+    let (deferred, _) = replies([bytes.as_slice()]);
+    let deferrals = |replies: &[u8]| replies.windows(4).filter(|it| it == b"y451").count();
+    assert_eq!((deferrals(&deferred), deferrals(&out)), (1, 0));
+}
+
+#[test]
+fn session_that_waits_holds_no_more_than_came_and_is_not_late() {
+    let bytes = conversation();
+    let mut connection = connection_asking(&[b"new"]);
+    let mut out = Vec::new();
+    connection.answer(&bytes, &mut out).expect("in order");
+    assert!(connection.asking.is_some() && connection.partial.len() < bytes.len());
+    // Nobody is there to be asked: the time of the question is up at once, that of a frame is not.
+    assert!(connection.deadline() < connection.since + connection.limits.frame);
+    assert!(connection.waits_for_answer());
+    let end = connection.go_on(Evidence::default(), &mut out);
+    assert!(matches!(end, Err(End::Quit)));
+    assert_eq!(connection.partial.capacity(), 0);
+}
+
+/// For whose sake a session may ask.
+const ASKING: [&[&[u8]]; 6] = [
+    &[b"new"],
+    &[b"known"],
+    &[b"read"],
+    &[b"new", b"read"],
+    &[b"known", b"read"],
+    &[b"new", b"known", b"read"],
+];
 
 #[test]
 fn every_split_gives_the_same_replies() {

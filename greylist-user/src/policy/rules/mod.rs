@@ -137,6 +137,19 @@ impl Policy {
         }
     }
 
+    /// This policy and that of every recipient, with other rules of selective greylisting.
+    #[must_use]
+    pub fn with_evidence(&self, evidence: &EvidenceRules) -> Self {
+        let changed = |policy: &Self| Self {
+            evidence: evidence.clone(),
+            ..policy.clone()
+        };
+        Self {
+            recipients: self.recipients.map(changed),
+            ..changed(self)
+        }
+    }
+
     /// Whether messages are read under this policy or that of a recipient.
     pub fn reads_anywhere(&self) -> bool {
         let of_recipients = self.recipients.policies().iter();
