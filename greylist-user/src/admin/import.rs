@@ -74,7 +74,9 @@ impl ImportCounts {
             pairs: counts.pairs,
             lapsed: counts.lapsed,
             over_capacity: counts.over_capacity,
-            no_counterpart: none.map(|(it, count)| (it.as_str().to_owned(), *count)).collect(),
+            no_counterpart: none
+                .map(|(it, count)| (it.as_str().to_owned(), *count))
+                .collect(),
         }
     }
 

@@ -13,8 +13,8 @@ use crate::admin::{
     self, Answer, CallError, Envelope, OrderedLevel, PunishOrder, Request, WhyQuestion,
 };
 use crate::chain::chain;
-use crate::config::{self, ConfigError, DEFAULT_FILE, Override};
 use crate::clock::{Clock, SystemClock};
+use crate::config::{self, ConfigError, DEFAULT_FILE, Override};
 use crate::daemon;
 use crate::transfer::Options;
 

@@ -194,7 +194,9 @@ impl Import<'_> {
         let unreadable = |source| ImportError::Unreadable(path.to_owned(), source);
         let (mut reader, bar) = opened(path).map_err(|it| Failure::of(unreadable(it)))?;
         bar.finish_and_clear();
-        let head = reader.fill_buf().map_err(|it| Failure::of(unreadable(it)))?;
+        let head = reader
+            .fill_buf()
+            .map_err(|it| Failure::of(unreadable(it)))?;
         Format::of(head).ok_or_else(|| Failure::of(ImportError::NoFormat(path.to_owned())))
     }
 }
@@ -222,7 +224,10 @@ impl Report {
         });
         answer::imported(&self.counts, paper);
         if self.bad_lines > 0 {
-            let bad = format!("{} lines are no records and are left out", number(self.bad_lines));
+            let bad = format!(
+                "{} lines are no records and are left out",
+                number(self.bad_lines)
+            );
             paper.row("bad", paper.bad(&bad));
         }
     }
@@ -259,7 +264,9 @@ fn opened(path: &Path) -> io::Result<(impl BufRead, ProgressBar)> {
 fn send(socket: &Path, batch: ImportBatch) -> Result<ImportCounts, CallError> {
     match admin::call(socket, &Request::Import(batch))? {
         Answer::Imported(counts) => Ok(counts),
-        other => Err(CallError::Refused(format!("the daemon answered strangely: {other:?}"))),
+        other => Err(CallError::Refused(format!(
+            "the daemon answered strangely: {other:?}"
+        ))),
     }
 }
 
@@ -302,3 +309,6 @@ const BATCH: usize = ImportBatch::LONGEST / 2;
 /// Lines from one look at the progress to the next.
 const DRAWN: u64 = 1_000;
 const BUFFER: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests;

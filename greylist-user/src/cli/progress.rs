@@ -7,9 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Of so many bytes. It is drawn on standard error, if that is a terminal.
 pub(super) fn bytes(length: u64) -> ProgressBar {
     let bar = ProgressBar::new(length);
-    let style = ProgressStyle::with_template(
-        "{bar:32} {bytes} of {total_bytes}, {eta} left {msg}",
-    );
+    let style = ProgressStyle::with_template("{bar:32} {bytes} of {total_bytes}, {eta} left {msg}");
     if let Ok(style) = style {
         bar.set_style(style);
     }

@@ -12,8 +12,8 @@ use super::reload::{ReloadError, Reloader};
 use super::sentences::UpheldSentences;
 use crate::admin::{
     self, Actions, Census, Control, ControlError, DroppedSyns, Forgiven, FunnelCounts, FunnelFacts,
-    Health, HistoryFacts, ImportBatch, ImportCounts, KernelEntry, KernelFacts, Punished, Reloaded, Report, SnapshotWritten,
-    Status, Target, Why, WhyQuestion, XdpStatus,
+    Health, HistoryFacts, ImportBatch, ImportCounts, KernelEntry, KernelFacts, Punished, Reloaded,
+    Report, SnapshotWritten, Status, Target, Why, WhyQuestion, XdpStatus,
 };
 use crate::chain::chain;
 use crate::clock::Clock;

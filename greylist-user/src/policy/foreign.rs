@@ -89,7 +89,9 @@ impl NoCounterpart {
                  \"domain\", and in a mode that reads"
             }
             Self::SenderTrust => "trusted senders: [greylist] trust_after is 0",
-            Self::WideNetwork => "clients of which only a network is known, wider than ipv4_prefix or ipv6_prefix",
+            Self::WideNetwork => {
+                "clients of which only a network is known, wider than ipv4_prefix or ipv6_prefix"
+            }
         }
     }
 }
@@ -126,7 +128,12 @@ impl Foreign {
     }
 
     /// The record of its tuple after it was heard at `now`, `prior` being what is remembered.
-    pub fn record(&self, prior: Option<&Record>, policy: &Policy, now: Timestamp) -> Option<Record> {
+    pub fn record(
+        &self,
+        prior: Option<&Record>,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Option<Record> {
         let Self::Tuple {
             first_seen,
             last_seen,
@@ -315,7 +322,10 @@ mod tests {
                 ..ATTEMPT
             };
             let network = ClientNetwork::of(&policy, &attempt);
-            assert!(keys.contains(&seed().tuple_key(network, &attempt)), "{name}");
+            assert!(
+                keys.contains(&seed().tuple_key(network, &attempt)),
+                "{name}"
+            );
         }
         assert_eq!(keys.len(), 2);
         let of_network = tuple("192.0.2.0/24", false).tuples(&policy, &seed());
@@ -356,7 +366,11 @@ mod tests {
         assert_eq!(heard(Some(&anew), false), anew);
 
         let later = Record::begun(1, T0.after(Duration::from_mins(5)));
-        assert_eq!(heard(Some(&later), false).first_seen, T0, "it has waited longer");
+        assert_eq!(
+            heard(Some(&later), false).first_seen,
+            T0,
+            "it has waited longer"
+        );
     }
 
     #[test]
@@ -391,6 +405,9 @@ mod tests {
         policy.content.trust = ContentTrust::Address;
         assert!(all.trust(&policy, &seed()).is_ok());
         policy.trust_after = 0;
-        assert_eq!(sender.trust(&policy, &seed()), Err(NoCounterpart::SenderTrust));
+        assert_eq!(
+            sender.trust(&policy, &seed()),
+            Err(NoCounterpart::SenderTrust)
+        );
     }
 }

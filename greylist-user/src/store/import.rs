@@ -104,10 +104,7 @@ impl Store {
         let mut has_room = true;
         for (key, tag, pair) in tuples {
             let heard = |prior: Option<&_>| fact.record(prior, policy, now).unwrap_or(alone);
-            has_room &= self
-                .tuples
-                .update(key, |prior| (heard(prior), ()))
-                .is_ok();
+            has_room &= self.tuples.update(key, |prior| (heard(prior), ())).is_ok();
             if policy.mode.reads() && !alone.has_passed() {
                 // Without room for it, a pool waits as it does anywhere.
                 let _: Result<(), table::Full> = self.pairs.by_tag.update(tag, |prior| {

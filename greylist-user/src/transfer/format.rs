@@ -116,7 +116,8 @@ pub struct Options {
 impl Options {
     /// Reads a zone such as `+01:00`.
     pub fn parse_offset(text: &str) -> Result<i32, String> {
-        civil::parse_offset(text).ok_or_else(|| format!("{text:?} is no zone; write +HH:MM or -HH:MM"))
+        civil::parse_offset(text)
+            .ok_or_else(|| format!("{text:?} is no zone; write +HH:MM or -HH:MM"))
     }
 }
 
@@ -163,7 +164,10 @@ mod tests {
     #[test]
     fn formats_are_told_by_their_first_lines() {
         for (head, format) in [
-            ("{\"greygate\":\"export\",\"format\":1}\n", Some(Format::JsonLines)),
+            (
+                "{\"greygate\":\"export\",\"format\":1}\n",
+                Some(Format::JsonLines),
+            ),
             ("VERSION=3\nformat=bytevalue\n", Some(Format::Postgrey)),
             (
                 "#\n# milter-greylist databases, dumped by milter-greylist-4.6.2 on x.\n",
@@ -173,7 +177,10 @@ mod tests {
                 "192.0.2.7\t<a@b.example>\t<c@d.example>\t1800000000 AUTO\n",
                 Some(Format::MilterGreylist),
             ),
-            ("src,sender_domain,first_seen,last_seen\n", Some(Format::SqlGrey)),
+            (
+                "src,sender_domain,first_seen,last_seen\n",
+                Some(Format::SqlGrey),
+            ),
             (
                 "a,b.example,192.0.2,c@d.example,2026-11-21 08:15:00\n",
                 Some(Format::SqlGrey),

@@ -158,7 +158,6 @@ pub struct NeighbourItem {
 
 /// What is said of a client network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields are those of the record")]
 pub struct ReputationItem {
     pub key: String,
     pub recipients: u64,
@@ -613,7 +612,10 @@ impl ReputationItem {
             struck_day: self.struck_day,
             refused_day: self.refused_day,
         };
-        Ok(Row::Reputation(NetworkKey::from_bytes(bytes(&self.key)?), record))
+        Ok(Row::Reputation(
+            NetworkKey::from_bytes(bytes(&self.key)?),
+            record,
+        ))
     }
 }
 

@@ -96,13 +96,14 @@ impl Parser for JsonLines {
             return Ok(Parsed::End(end));
         }
         self.items += 1;
-        let item: Item = serde_json::from_str(line)
-            .map_err(|error| format!("no item: {error}"))?;
+        let item: Item = serde_json::from_str(line).map_err(|error| format!("no item: {error}"))?;
         if item.has_key() && header.seed_check.is_none() {
             return Err("the header has no seed_check, which tells whose the key is".to_owned());
         }
         // Whether it is one at all shall be known before anything is sent.
-        item.clone().into_arrival().map_err(|error| error.to_string())?;
+        item.clone()
+            .into_arrival()
+            .map_err(|error| error.to_string())?;
         Ok(Parsed::Item(item))
     }
 

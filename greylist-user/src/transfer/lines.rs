@@ -63,7 +63,9 @@ impl<R: BufRead> Lines<R> {
         self.number += 1;
         if read == LONGEST_LINE && self.line.last() != Some(&b'\n') {
             self.skip_line()?;
-            return Ok(Some(Err(self.finding("the line is longer than any record".to_owned()))));
+            return Ok(Some(Err(
+                self.finding("the line is longer than any record".to_owned())
+            )));
         }
         while matches!(self.line.last(), Some(b'\n' | b'\r')) {
             self.line.pop();

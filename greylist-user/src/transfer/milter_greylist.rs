@@ -87,7 +87,10 @@ fn address(text: &str) -> Result<IpNet, String> {
 }
 
 fn seconds(text: &str) -> Result<Timestamp, String> {
-    let millis = text.parse::<u64>().ok().and_then(|it| it.checked_mul(1_000));
+    let millis = text
+        .parse::<u64>()
+        .ok()
+        .and_then(|it| it.checked_mul(1_000));
     millis
         .map(Timestamp::from_millis)
         .ok_or_else(|| format!("{text:?} is no time in seconds; {EXPECTED}"))
@@ -167,9 +170,18 @@ mod tests {
         let mut parser = parser();
         for (line, expected) in [
             ("192.0.2.7 <a@b.example>", "a line is CLIENT"),
-            ("mail.example <a@b.example> <c@d.example> 1", "\"mail.example\" is no address"),
-            ("192.0.2.7 <a@b.example> <c@d.example> soon", "\"soon\" is no time"),
-            ("192.0.2.7 <a@b.example> <c@d.example> 1 WHITE", "a line is CLIENT"),
+            (
+                "mail.example <a@b.example> <c@d.example> 1",
+                "\"mail.example\" is no address",
+            ),
+            (
+                "192.0.2.7 <a@b.example> <c@d.example> soon",
+                "\"soon\" is no time",
+            ),
+            (
+                "192.0.2.7 <a@b.example> <c@d.example> 1 WHITE",
+                "a line is CLIENT",
+            ),
             (
                 "192.0.2.7 <a@b.example> <c@d.example> 99999999999999999999",
                 "is no time",

@@ -19,3 +19,6 @@ pub use format::{Format, Options, Parsed, Parser};
 pub use item::{InvalidItem, Item, Kind};
 pub use jsonl::{End, Header};
 pub use lines::{Finding, Lines};
+
+#[cfg(test)]
+mod tests;

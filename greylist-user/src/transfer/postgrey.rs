@@ -44,17 +44,27 @@ impl Postgrey {
         };
         let millis = |seconds: u64| seconds.saturating_mul(1_000).min(self.now);
         if let Ok(client) = key.parse::<IpAddr>() {
+            if first < TRUSTED_FROM {
+                return Ok(Parsed::NoCounterpart(
+                    "clients that Postgrey did not trust yet",
+                ));
+            }
             return Ok(Parsed::Item(Item::ForeignClient {
                 client: client.to_canonical().into(),
                 last_used: millis(last),
             }));
         }
-        let host = value.split(',').nth(2).and_then(|it| it.trim().parse::<u8>().ok());
+        let host = value
+            .split(',')
+            .nth(2)
+            .and_then(|it| it.trim().parse::<u8>().ok());
         let (client, mail) = split_client(key).ok_or_else(|| expected(key))?;
         let client = network(client, host).ok_or_else(|| expected(key))?;
         let (sender, recipient) = split_mail(mail).ok_or_else(|| expected(key))?;
         if sender.contains('#') {
-            return Ok(Parsed::NoCounterpart("senders whose numbers Postgrey took out"));
+            return Ok(Parsed::NoCounterpart(
+                "senders whose numbers Postgrey took out",
+            ));
         }
         Ok(Parsed::Item(Item::ForeignTuple {
             client,
@@ -121,7 +131,9 @@ fn network(client: &str, host: Option<u8>) -> Option<IpNet> {
 
 /// Sender and recipient, in either of which a slash is legal.
 fn split_mail(mail: &str) -> Option<(&str, &str)> {
-    let splits = mail.match_indices('/').map(|(at, _)| (&mail[..at], &mail[at + 1..]));
+    let splits = mail
+        .match_indices('/')
+        .map(|(at, _)| (&mail[..at], &mail[at + 1..]));
     let is_likely = |(sender, recipient): &(&str, &str)| {
         (sender.is_empty() || sender.contains('@')) && recipient.contains('@')
     };
@@ -134,6 +146,9 @@ fn expected(key: &str) -> String {
 
 /// `--delay`.
 const DELAY: Duration = Duration::from_mins(5);
+
+/// `--auto-whitelist-clients`.
+const TRUSTED_FROM: u64 = 5;
 
 /// Hexadecimal digits of SHA-1.
 const HASHED: usize = 40;
@@ -210,6 +225,11 @@ mod tests {
                 }),
             ),
             (
+                "192.0.2.8",
+                "4,1795248301",
+                Parsed::NoCounterpart("clients that Postgrey did not trust yet"),
+            ),
+            (
                 "da39a3ee5e6b4b0d3255bfef95601890afd80709",
                 value,
                 Parsed::NoCounterpart("keys hashed by --privacy"),
@@ -242,14 +262,26 @@ mod tests {
             parser.end().and(parsed)
         };
         let items = read(&format!("{head}{entry}DATA=END\n")).expect("it is whole");
-        let items: Vec<_> = items.into_iter().filter(|it| *it != Parsed::Nothing).collect();
-        let expected = tuple("192.0.2.0/24", "o\\'a@b.example", 1_795_248_000, 1_795_248_301, true);
+        let items: Vec<_> = items
+            .into_iter()
+            .filter(|it| *it != Parsed::Nothing)
+            .collect();
+        let expected = tuple(
+            "192.0.2.0/24",
+            "o\\'a@b.example",
+            1_795_248_000,
+            1_795_248_301,
+            true,
+        );
         assert_eq!(items, [expected]);
         assert!(read(&format!("{head}{entry}")).is_err());
         assert!(read(&format!("{head} x\nDATA=END\n")).is_err());
 
         let hex: String = "192.0.2.7".bytes().map(|it| format!("{it:02x}")).collect();
-        let value: String = "5,1795248301".bytes().map(|it| format!("{it:02x}")).collect();
+        let value: String = "5,1795248301"
+            .bytes()
+            .map(|it| format!("{it:02x}"))
+            .collect();
         let head = head.replace("print", "bytevalue");
         let items = read(&format!("{head} {hex}\n {value}\nDATA=END\n")).expect("it is whole");
         assert!(items.iter().any(|it| it.kind().is_some()), "{items:?}");

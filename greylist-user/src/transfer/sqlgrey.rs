@@ -284,7 +284,10 @@ mod tests {
         }));
         let null = "trust in the null reverse-path, which everybody may use";
         for (text, expected) in [
-            ("a,b.example,192.0.2,c@d.example,2026-11-21 08:15:00\n", &tuple),
+            (
+                "a,b.example,192.0.2,c@d.example,2026-11-21 08:15:00\n",
+                &tuple,
+            ),
             (
                 "rcpt,first_seen,src,sender_domain,sender_name\n\
                  c@d.example,2026-11-21 08:15:00,192.0.2,b.example,a\n",
@@ -321,10 +324,22 @@ mod tests {
     fn what_is_no_row_is_said() {
         for (text, expected) in [
             ("a,b\n", "not the columns"),
-            ("src,sender_domain\n192.0.2.7,b.example\n", "not the columns"),
-            ("sender_domain,src,last_seen\nb.example,host,1795248900\n", "src \"host\""),
-            ("sender_domain,src,last_seen\nb.example,192.0.2\n", "the line has no last_seen"),
-            ("sender_domain,src,last_seen\nb.example,192.0.2,x\n", "last_seen \"x\" is no time"),
+            (
+                "src,sender_domain\n192.0.2.7,b.example\n",
+                "not the columns",
+            ),
+            (
+                "sender_domain,src,last_seen\nb.example,host,1795248900\n",
+                "src \"host\"",
+            ),
+            (
+                "sender_domain,src,last_seen\nb.example,192.0.2\n",
+                "the line has no last_seen",
+            ),
+            (
+                "sender_domain,src,last_seen\nb.example,192.0.2,x\n",
+                "last_seen \"x\" is no time",
+            ),
         ] {
             let said = read(text);
             let error = said[0].as_ref().expect_err("it is none");
