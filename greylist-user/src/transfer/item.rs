@@ -241,7 +241,7 @@ impl Item {
             Row::Neighbours(key, it) => Self::Neighbours {
                 key: hex(&key.to_bytes()),
                 life: it.life,
-                hosts: it.hosts.iter().map(NeighbourItem::of).collect(),
+                hosts: it.hosts.into_iter().map(NeighbourItem::of).collect(),
             },
             Row::Pair(key, it) => Self::Pair {
                 key: hex(&key.to_bytes()),
@@ -318,6 +318,10 @@ impl Item {
         )
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one arm for each kind, field by field"
+    )]
     /// What there is to take in; what no record can hold is put right as when a snapshot is read.
     pub fn into_arrival(self) -> Result<Arrival, InvalidItem> {
         let at = Timestamp::from_millis;
@@ -559,7 +563,7 @@ impl NeighbourItem {
         host: 0,
     };
 
-    fn of(neighbour: &Neighbour) -> Self {
+    fn of(neighbour: Neighbour) -> Self {
         Self {
             struck_s: neighbour.struck.as_seconds(),
             host: neighbour.host.to_bits(),
@@ -633,7 +637,11 @@ fn invalid(what: &'static str, text: String) -> InvalidItem {
 
 /// Bytes as hexadecimal digits.
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |nibble: u8| char::from_digit(nibble.into(), 16);
+    let digits = bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
+    digits.flatten().collect()
 }
 
 /// The bytes that hexadecimal digits are of.

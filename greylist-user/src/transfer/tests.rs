@@ -1,4 +1,4 @@
-//! What the real programs wrote: Postgrey 1.37 and SQLgrey 1.8.0 of Debian 12 were asked about the same
+//! What the real programs wrote: Postgrey 1.37 and `SQLgrey` 1.8.0 of Debian 12 were asked about the same
 //! mail over their policy ports, with a `--delay` of 3 s of the one; `db5.3_dump` and `sqlite3 -csv
 //! -header` wrote the rest.
 

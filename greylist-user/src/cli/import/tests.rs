@@ -202,8 +202,8 @@ fn export_goes_into_a_host_with_the_same_seed_and_into_no_other() {
         "{tuples}"
     );
     let seed = fs::read(&site.config.store.seed_file).expect("it is ours");
-    let seed: String = seed.iter().map(|it| format!("{it:02x}")).collect();
-    assert!(!export.contains(&seed[..32]), "the seed stays secret");
+    let begin: Vec<_> = seed[..16].iter().map(|it| format!("{it:02x}")).collect();
+    assert!(!export.contains(&begin.concat()), "the seed stays secret");
 
     let twin = Site::with_seed(Some(&site), "");
     let file = twin.file("export.jsonl", &export);
@@ -281,11 +281,10 @@ fn what_finds_no_room_is_counted_and_batches_are_many() {
     let site = Site::new("");
     let now = SystemClock.now().as_millis() / 1_000;
     let padding = "x".repeat(600);
-    let lines: String = (0..2_500)
-        .map(|number| {
-            format!("192.0.2.7 <s{number}{padding}@s.example> <bert@recipient.example> {now}\n")
-        })
-        .collect();
+    let line =
+        |number| format!("192.0.2.7 <s{number}{padding}@s.example> <bert@recipient.example> {now}");
+    let lines: Vec<_> = (0..2_500).map(line).collect();
+    let lines = lines.join("\n");
     assert!(
         lines.len() > ImportBatch::LONGEST,
         "it takes more than one batch"
