@@ -431,10 +431,9 @@ fn asking(config: &Config, dns: &dns::Settings) -> Config {
     evidence.own_names.push(config.milter.host.clone());
     evidence.blocklists = count(&dns.blocklists);
     evidence.allowlists = count(&dns.allowlists);
-    Config {
-        policy: config.policy.with_evidence(&evidence),
-        ..config.clone()
-    }
+    let mut asking = config.clone();
+    asking.policy = config.policy.with_evidence(&evidence);
+    asking
 }
 
 /// Without systemd there is nobody to tell, and that is as good.

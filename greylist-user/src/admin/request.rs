@@ -557,6 +557,11 @@ mod tests {
         let table = [
             (Request::Status, r#"{"request":"status"}"#),
             (Request::XdpStatus, r#"{"request":"xdp_status"}"#),
+            (Request::Reload, r#"{"request":"reload"}"#),
+            (
+                Request::Import(ImportBatch::default()),
+                r#"{"request":"import","dry_run":false,"items":[]}"#,
+            ),
             (
                 Request::Why(WhyQuestion {
                     address: [192, 0, 2, 7].into(),

@@ -250,7 +250,7 @@ pub struct ImportArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub autowhite: Option<Duration>,
 
-    /// The zone of times that name none, as SQLgrey's do
+    /// The zone of times that name none, as those of SQL databases do
     #[arg(long, value_name = "+HH:MM", default_value = "+00:00", allow_hyphen_values = true, value_parser = Options::parse_offset)]
     pub zone: i32,
 

@@ -234,8 +234,9 @@ fn socket(cli: &Cli) -> PathBuf {
             let socket = config::socket_of(&file);
             let socket = socket.unwrap_or_else(|| admin::Settings::default().socket);
             // Members of the socket's group may not read the daemon's file, and need not.
-            let is_worth_a_word = cli.config.is_some() || matches!(error, ConfigError::Illegal(_));
-            if is_worth_a_word {
+            let is_known = cli.config.is_some() || matches!(error, ConfigError::Illegal(_));
+            // A reload says itself what is wrong with the file.
+            if is_known && !matches!(cli.command, Command::Reload) {
                 let mut stderr = io::stderr();
                 let _ = writeln!(
                     stderr,

@@ -310,3 +310,6 @@ const BATCH: usize = ImportBatch::LONGEST / 2;
 /// Lines from one look at the progress to the next.
 const DRAWN: u64 = 1_000;
 const BUFFER: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests;

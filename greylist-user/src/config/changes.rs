@@ -145,7 +145,6 @@ mod tests {
     use std::path::Path;
 
     use super::super::parse;
-    use super::*;
 
     fn changed(before: &str, after: &str) -> Vec<(String, bool)> {
         let config = |text: &str| parse(Path::new("f"), text.as_bytes()).expect("legal");

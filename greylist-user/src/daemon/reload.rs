@@ -100,7 +100,7 @@ impl Reloader {
         };
         let reloaded = Reloaded {
             file: self.file(),
-            changed: named(&present.differences(&config), |key| key.is_live()),
+            changed: named(&present.differences(&config), KeyName::is_live),
             restart: named(&self.started.differences(&config), |key| !key.is_live()),
             overrides: self.overrides(),
         };

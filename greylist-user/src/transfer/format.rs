@@ -21,7 +21,7 @@ pub enum Format {
     MilterGreylist,
     /// Postgrey: `postgrey.db` or `postgrey_clients.db` through `db_dump`, with or without `-p`.
     Postgrey,
-    /// SQLgrey: the tables `connect`, `from_awl` and `domain_awl` as CSV.
+    /// `SQLgrey`: the tables `connect`, `from_awl` and `domain_awl` as CSV.
     SqlGrey,
 }
 

@@ -4,19 +4,23 @@
 //! Unix epoch (`…_s`); keys are hexadecimal digits. Fields are added, never renamed; a reader gives what
 //! a line lacks its default.
 
+mod addresses;
+mod parts;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
-use super::addresses::AddressesItem;
 use crate::policy::{
     ClientKey, ClientRecord, ContentRecord, Fingerprint, Foreign, HeloKey, HoppingHelo, HostMark,
-    Neighbour, Neighbours, NetworkKey, NetworkMark, Offence, PairRecord, PairTag, Persistence,
-    Record, Reputation, Second, Sentence, SentenceReason, SentencedClient, Strike, Timestamp,
-    TrustKey, TrustRecord, TupleKey,
+    Neighbours, NetworkMark, Offence, PairRecord, PairTag, Persistence, Record, Second, Sentence,
+    SentenceReason, SentencedClient, Timestamp, TrustKey, TrustRecord, TupleKey,
 };
 use crate::store::Arrival;
 use crate::store::codec::Row;
+use addresses::AddressesItem;
+
+pub use parts::InvalidItem;
+use parts::{NeighbourItem, ReputationItem, StrikeItem, bytes, hex, invalid};
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,47 +147,6 @@ pub enum Item {
     },
 }
 
-/// A strike.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StrikeItem {
-    /// When.
-    pub at_s: u32,
-    /// For what.
-    pub offence: String,
-}
-
-/// A struck host of a network.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NeighbourItem {
-    /// When; 0 if there is none.
-    pub struck_s: u32,
-    /// Which host of the network.
-    pub host: u16,
-}
-
-/// What is said of a client network.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields are those of the record")]
-pub struct ReputationItem {
-    pub key: String,
-    pub recipients: u64,
-    pub recipients_today: u64,
-    pub bad_today: u64,
-    pub good: u32,
-    pub bad: u32,
-    pub updated_s: u32,
-    pub since_s: u32,
-    pub day: u16,
-    pub good_days: u8,
-    pub life: u8,
-    pub ham: u32,
-    pub spam: u32,
-    #[serde(default)]
-    pub struck_day: u16,
-    #[serde(default)]
-    pub refused_day: u16,
-}
-
 /// The kinds of records that an export can be limited to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Kind {
@@ -207,14 +170,6 @@ pub enum Kind {
     Trust,
     /// Tuples.
     Tuple,
-}
-
-/// What is no record.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("no {what}: {text:?}")]
-pub struct InvalidItem {
-    what: &'static str,
-    text: String,
 }
 
 impl Item {
@@ -250,7 +205,7 @@ impl Item {
             Row::Neighbours(key, it) => Self::Neighbours {
                 key: hex(&key.to_bytes()),
                 life: it.life,
-                hosts: it.hosts.iter().map(NeighbourItem::of).collect(),
+                hosts: it.hosts.into_iter().map(NeighbourItem::of).collect(),
             },
             Row::Pair(key, it) => Self::Pair {
                 key: hex(&key.to_bytes()),
@@ -329,6 +284,10 @@ impl Item {
         )
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one arm for each kind, field by field"
+    )]
     /// What there is to take in; what no record can hold is put right as when a snapshot is read.
     pub fn into_arrival(self) -> Result<Arrival, InvalidItem> {
         let at = Timestamp::from_millis;
@@ -549,118 +508,12 @@ impl Item {
     }
 }
 
-impl StrikeItem {
-    fn of(strike: Strike) -> Self {
-        Self {
-            at_s: strike.at.as_seconds(),
-            offence: strike.offence.as_str().to_owned(),
-        }
-    }
-
-    fn into_strike(self) -> Result<Strike, InvalidItem> {
-        let mut all = Offence::ALL.into_iter();
-        let offence = all.find(|it| it.as_str() == self.offence);
-        Ok(Strike {
-            at: Second::from_seconds(self.at_s),
-            offence: offence.ok_or_else(|| invalid("offence", self.offence))?,
-        })
-    }
-}
-
-impl NeighbourItem {
-    const NONE: Self = Self {
-        struck_s: 0,
-        host: 0,
-    };
-
-    fn of(neighbour: &Neighbour) -> Self {
-        Self {
-            struck_s: neighbour.struck.as_seconds(),
-            host: neighbour.host.to_bits(),
-        }
-    }
-
-    fn to_neighbour(&self) -> Neighbour {
-        Neighbour {
-            struck: Second::from_seconds(self.struck_s),
-            host: HostMark::from_bits(self.host),
-        }
-    }
-}
-
-impl ReputationItem {
-    fn of(key: NetworkKey, it: &Reputation) -> Self {
-        Self {
-            key: hex(&key.to_bytes()),
-            recipients: it.recipients,
-            recipients_today: it.recipients_today,
-            bad_today: it.bad_today,
-            good: it.good,
-            bad: it.bad,
-            updated_s: it.updated.as_seconds(),
-            since_s: it.since.as_seconds(),
-            day: it.day,
-            good_days: it.good_days,
-            life: it.life,
-            ham: it.ham,
-            spam: it.spam,
-            struck_day: it.struck_day,
-            refused_day: it.refused_day,
-        }
-    }
-
-    fn into_row(self) -> Result<Row, InvalidItem> {
-        let record = Reputation {
-            recipients: self.recipients,
-            recipients_today: self.recipients_today,
-            bad_today: self.bad_today,
-            good: self.good,
-            bad: self.bad,
-            updated: Second::from_seconds(self.updated_s),
-            since: Second::from_seconds(self.since_s),
-            day: self.day,
-            good_days: self.good_days,
-            life: self.life.max(1),
-            ham: self.ham,
-            spam: self.spam,
-            struck_day: self.struck_day,
-            refused_day: self.refused_day,
-        };
-        Ok(Row::Reputation(
-            NetworkKey::from_bytes(bytes(&self.key)?),
-            record,
-        ))
-    }
-}
-
 fn reason_of(word: &str) -> Option<SentenceReason> {
     let offences = Offence::ALL.into_iter().map(SentenceReason::Offence);
     [SentenceReason::Operator, SentenceReason::Neighbours]
         .into_iter()
         .chain(offences)
         .find(|reason| reason.as_str() == word)
-}
-
-pub(super) fn invalid(what: &'static str, text: String) -> InvalidItem {
-    InvalidItem { what, text }
-}
-
-/// Bytes as hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The bytes that hexadecimal digits are of.
-pub(super) fn bytes<const N: usize>(digits: &str) -> Result<[u8; N], InvalidItem> {
-    let error = || invalid("key", digits.to_owned());
-    if digits.len() != 2 * N || !digits.bytes().all(|it| it.is_ascii_hexdigit()) {
-        return Err(error());
-    }
-    let mut bytes = [0; N];
-    for (byte, at) in bytes.iter_mut().zip((0..digits.len()).step_by(2)) {
-        *byte = u8::from_str_radix(&digits[at..at + 2], 16).map_err(|_| error())?;
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! What greygate writes for others, and what it reads of others: records as lines of text.
 //!
 //! Knows the formats: greygate's own JSON lines, milter-greylist's `greylist.db`, Postgrey's databases
-//! as `db_dump` writes them, and SQLgrey's tables as CSV. Every parser is pure, takes one line at a
+//! as `db_dump` writes them, and `SQLgrey`'s tables as CSV. Every parser is pure, takes one line at a
 //! time and keeps nothing of it, so that a file of any size, or of any bytes, costs little memory.
 //! Leaves what a record is worth to `policy`, and asking a daemon to `cli`.
 
-mod addresses;
 mod civil;
 mod db_dump;
 mod format;
@@ -20,3 +19,6 @@ pub use format::{Format, Options, Parsed, Parser};
 pub use item::{InvalidItem, Item, Kind};
 pub use jsonl::{End, Header};
 pub use lines::{Finding, Lines};
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,8 @@
-//! SQLgrey's tables as CSV, of version 1.8 (`create_connect_table` and its like in its source):
+//! `SQLgrey`'s tables as CSV, of version 1.8 (`create_connect_table` and its like in its source):
 //!
-//! - `connect`: sender_name, sender_domain, src, rcpt, first_seen: a pending tuple;
-//! - `from_awl`: sender_name, sender_domain, src, first_seen, last_seen: a trusted sender;
-//! - `domain_awl`: sender_domain, src, first_seen, last_seen: a client trusted with a domain.
+//! - `connect`: `sender_name`, `sender_domain`, src, rcpt, `first_seen`: a pending tuple;
+//! - `from_awl`: `sender_name`, `sender_domain`, src, `first_seen`, `last_seen`: a trusted sender;
+//! - `domain_awl`: `sender_domain`, src, `first_seen`, `last_seen`: a client trusted with a domain.
 //!
 //! `src` is an address, the first three numbers of one, or of IPv6 the first four groups. In the sender
 //! name of `from_awl`, `#` stands for what changes from mail to mail, much as in greygate's trust. A
@@ -67,10 +67,9 @@ impl SqlGrey {
             None => None,
         };
         let sender = match (name, domain) {
-            (Some(""), "") => String::new(),
+            (Some(""), "") | (None, _) => String::new(),
             (Some(name), "") => name.to_owned(),
             (Some(name), domain) => format!("{name}@{domain}"),
-            (None, _) => String::new(),
         };
         Ok(match (name, columns.rcpt) {
             (Some(_), Some(_)) => {
@@ -212,7 +211,7 @@ fn client(src: &str) -> Option<IpNet> {
     IpNet::new(network, 24).ok()
 }
 
-/// What SQLgrey writes where a part of a path is missing.
+/// What `SQLgrey` writes where a part of a path is missing.
 fn known(part: &str) -> &str {
     if part == "-undef-" { "" } else { part }
 }
@@ -316,7 +315,7 @@ mod tests {
                 &Ok(Parsed::NoCounterpart(null)),
             ),
         ] {
-            assert_eq!(read(text), [expected.clone()], "{text}");
+            assert_eq!(read(text).first(), Some(expected), "{text}");
         }
     }
 

@@ -20,6 +20,7 @@ use super::super::report::Report;
 use super::super::request::{ForgiveOrder, PunishOrder};
 use super::super::why::WhyQuestion;
 use super::*;
+use crate::transfer::Item;
 
 #[test]
 fn answers_questions_and_obeys_orders_of_its_own_user() {
@@ -30,6 +31,49 @@ fn answers_questions_and_obeys_orders_of_its_own_user() {
     let punished = call(server.path(), &punish("192.0.2.7", false)).expect("it obeys");
     assert!(matches!(punished, Answer::Punished(punished) if punished.seconds == 1_800));
     assert_eq!(place.ledger.changes(), ["punish 192.0.2.7 block 1800"]);
+}
+
+#[test]
+fn only_an_import_may_be_a_long_line_and_a_reload_says_all_that_is_wrong() {
+    let place = Place::new();
+    let server = place.start();
+    let item = |number: usize| Item::ForeignClient {
+        client: "192.0.2.7/32".parse().expect("an address"),
+        last_used: number as u64,
+    };
+    let batch = |items: usize| {
+        Request::Import(ImportBatch {
+            items: (0..items).map(item).collect(),
+            ..ImportBatch::default()
+        })
+    };
+    let begin = serde_json::to_vec(&batch(0)).expect("plain data");
+    assert!(begin.starts_with(ImportBatch::BEGINS), "{begin:?}");
+    let imported = call(server.path(), &batch(5_000)).expect("it obeys its own user");
+    assert!(matches!(imported, Answer::Imported(_)), "{imported:?}");
+    assert_eq!(place.ledger.changes(), ["import 5000"]);
+    // The daemon answers before the line has ended, so that the rest of it may find nobody.
+    assert!(
+        call(server.path(), &batch(50_000)).is_err(),
+        "longer than any"
+    );
+    let why = WhyQuestion {
+        address: [192, 0, 2, 7].into(),
+        name: None,
+        helo: "x".repeat(100_000),
+        mail: None,
+    };
+    assert!(
+        call(server.path(), &Request::Why(why)).is_err(),
+        "no import"
+    );
+    assert_eq!(place.ledger.changes(), ["import 5000"]);
+
+    let unreloaded = call(server.path(), &Request::Reload).expect("an answer");
+    let Answer::Unreloaded { problems } = unreloaded else {
+        panic!("{unreloaded:?}");
+    };
+    assert_eq!(problems[0].to_string(), "greygate.toml:3: no");
 }
 
 #[test]
@@ -194,14 +238,10 @@ fn another_user_of_the_group_may_ask_but_not_change() {
         "{said}"
     );
     assert!(said.contains("list: answered"), "{said}");
-    for change in ["forget", "forgive"] {
+    for change in ["forget", "forgive", "import", "reload", "snapshot"] {
         let refused = format!("{change}: only root and the daemon's own user");
         assert!(said.contains(&refused), "{said}");
     }
-    assert!(
-        said.contains("snapshot: only root and the daemon's own user"),
-        "{said}"
-    );
     let said = ask_as(NOBODY, NOBODY - 1, server.path());
     assert!(
         said.contains("status: you may not speak to the daemon"),
@@ -231,6 +271,8 @@ fn child_that_asks() {
         Request::Forgive(ForgiveOrder::of(target)),
         forget,
         list,
+        Request::Import(ImportBatch::default()),
+        Request::Reload,
         Request::Snapshot,
     ] {
         match call(socket, &request) {

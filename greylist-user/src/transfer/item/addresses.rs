@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::item::{InvalidItem, bytes, hex, invalid};
+use super::parts::{InvalidItem, bytes, hex, invalid};
 use crate::policy::{ClientKey, TrustKey, TupleKey};
 use crate::store::codec::Row;
 use crate::store::{Kept, KeptOf};
