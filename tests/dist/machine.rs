@@ -90,14 +90,13 @@ impl Machine {
             let state = machine.tell("systemctl is-system-running");
             state.trim() == "running"
         })?;
-        machine.run(&format!(
+        machine.run(
             "useradd --create-home ann
-             postconf -e myhostname=mx.lab.example mydestination=lab.example inet_interfaces=all \
-                inet_protocols=ipv4 mynetworks=127.0.0.0/8 smtpd_relay_restrictions=reject_unauth_destination \
-                smtpd_peername_lookup=no
-
-             systemctl restart postfix"
-        ))?;
+             postconf -e myhostname=mx.lab.example mydestination=lab.example inet_interfaces=all
+             postconf -e inet_protocols=ipv4 mynetworks=127.0.0.0/8 smtpd_peername_lookup=no
+             postconf -e smtpd_relay_restrictions=reject_unauth_destination
+             systemctl restart postfix",
+        )?;
         Ok(machine)
     }
 
@@ -119,16 +118,10 @@ impl Machine {
     /// Waits until something can be seen inside.
     pub(crate) fn wait(&self, what: &str, seen: impl Fn(&Self) -> bool) -> Result<(), Error> {
         let waited = interrupt::wait_for(what, PATIENCE, || Ok(seen(self).then_some(())));
-        waited.map_err(|error| {
-            eprintln!(
-                "{}",
-                process::tail(&self.directory.path().join("console"), 30)
-            );
-            eprintln!(
-                "{}",
-                self.tell("systemctl --failed --no-pager; journalctl -n 40 --no-pager")
-            );
-            error
+        waited.inspect_err(|_| {
+            let console = self.directory.path().join("console");
+            eprintln!("{}", process::tail(&console, 30));
+            eprintln!("{}", self.tell(TROUBLES));
         })
     }
 
@@ -180,10 +173,7 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!(
-                "{}",
-                self.tell("journalctl -n 60 --no-pager; systemctl --failed --no-pager")
-            );
+            eprintln!("{}", self.tell(TROUBLES));
         }
         // Asked once, nspawn lets the machine shut down; asked twice, which the service's own end is,
         // it ends it at once.
@@ -218,4 +208,7 @@ fn first_process(nspawn: u32) -> Option<u32> {
 }
 
 /// How long anything inside may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// What is looked at when something went wrong.
+const TROUBLES: &str = "systemctl --failed --no-pager; journalctl -n 60 --no-pager";
