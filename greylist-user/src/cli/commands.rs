@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::args::{Cli, Command, XdpCommand};
 use super::failure::Failure;
 use super::paper::{Paper, wants_colour};
-use super::{answer, check_config, reports, xdp};
+use super::{answer, check_config, reports, simulate, xdp};
 use crate::admin::{self, CallError, Envelope, OrderedLevel, PunishOrder, Request, WhyQuestion};
 use crate::config::{self, DEFAULT_FILE};
 use crate::daemon;
@@ -77,6 +77,7 @@ fn obey(cli: &Cli) -> Result<(), Failure> {
             Some(report) => ask(cli, &Request::Report(report)),
             None => reports::from_lines(io::stdin().lock(), &socket(cli)?, io::stderr()),
         },
+        Command::Simulate(wanted) => simulate::run(cli, wanted),
         Command::Snapshot => ask(cli, &Request::Snapshot),
     }
 }

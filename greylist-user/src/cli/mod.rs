@@ -12,6 +12,7 @@ mod funnel;
 mod moment;
 mod paper;
 mod reports;
+mod simulate;
 mod why;
 mod xdp;
 

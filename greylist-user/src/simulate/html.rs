@@ -1,0 +1,6 @@
+//! P.
+use super::report::Report;
+/// x
+pub fn page(_: &Report) -> String {
+    String::new()
+}
