@@ -312,7 +312,7 @@ impl Bound {
 }
 
 /// The longest delay of each class but the last, in seconds.
-pub const DELAY_CLASSES: [u64; 6] = [300, 600, 1_800, 3_600, 14_400, 43_200];
+pub(super) const DELAY_CLASSES: [u64; 6] = [300, 600, 1_800, 3_600, 14_400, 43_200];
 /// What each class is called.
 pub const DELAY_CLASS_NAMES: [&str; 7] = [
     "to 5m", "to 10m", "to 30m", "to 1h", "to 4h", "to 12h", "longer",

@@ -46,7 +46,7 @@ fn about(report: &Report, paper: &mut Paper) {
     paper.row(
         "seen",
         format_args!(
-            "{} messages, {} attempts at a recipient",
+            "{} messages (each retry is one), {} attempts at a recipient",
             number(seen.messages),
             number(seen.attempts)
         ),

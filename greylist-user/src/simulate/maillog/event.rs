@@ -252,6 +252,10 @@ fn envelope(text: &[u8]) -> Option<Envelope<'_>> {
         let next: &[&[u8]] = &[b"> to=<", b"> proto="];
         let ends = next.iter().filter_map(|it| find(more, it));
         let end = ends.min()?;
+        // An honest one has none within, and one in a recipient's text has.
+        if more[..end].contains(&b'>') {
+            return None;
+        }
         envelope.reverse_path = Some(&more[..end]);
         rest = &more[end + 2..];
     }
