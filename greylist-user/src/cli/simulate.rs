@@ -194,6 +194,8 @@ Examples:
   journalctl -u postfix@- -o export --since yesterday | greygate simulate --log -";
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -373,6 +373,10 @@ fn limits(options: &Options, log: &LogFacts, seen: &Seen, shown: &Outcome) -> Ve
         "Each recipient is judged for itself, at the time its message was begun: what one recipient's \
          answer means for the others of a message is left out.",
     );
+    say(
+        "The kernel is not rehearsed: a client sentenced to a rate goes on as it did, so that it may \
+         come to harder sentences than it would have.",
+    );
     say("Sizes are those in the queue, and known of accepted mail alone.");
     if !options.warmed_up {
         say(

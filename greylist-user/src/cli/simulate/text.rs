@@ -165,12 +165,11 @@ fn range(assumed: &Assumed, no_retry: (u8, u8), paper: &mut Paper) {
     heading(paper, "What is assumed");
     let (quick, slow) = (&assumed.quick, &assumed.slow);
     paper.line(format_args!(
-        "If senders come again by the model {:?}, {} to {} % of them never, with what",
+        "If senders come again by the model {:?}, and {} to {} % of them never, with what",
         assumed.model, no_retry.0, no_retry.1
     ));
-    paper.line(
-        "the log shows included. Each figure lies between the two, as far as the model holds.",
-    );
+    paper.line("the log shows included. Each figure lies between the two, as far as the model is");
+    paper.line("right.");
     paper.line("");
     let count = |what: &str, of: fn(&Outcome) -> u64| {
         [what.to_owned(), number(of(quick)), number(of(slow))]
