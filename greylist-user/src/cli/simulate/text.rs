@@ -164,12 +164,12 @@ fn shown(report: &Report, paper: &mut Paper) {
 fn range(assumed: &Assumed, no_retry: (u8, u8), paper: &mut Paper) {
     heading(paper, "What is assumed");
     let (quick, slow) = (&assumed.quick, &assumed.slow);
-    paper.line(format_args!(
-        "If senders come again by the model {:?}, and {} to {} % of them never, with what",
+    let said = format!(
+        "If senders come again by the model {:?}, and {} to {} % of them never, with what the log \
+         shows included. Each figure lies between the two, as far as the model is right.",
         assumed.model, no_retry.0, no_retry.1
-    ));
-    paper.line("the log shows included. Each figure lies between the two, as far as the model is");
-    paper.line("right.");
+    );
+    wrapped("", &said, paper);
     paper.line("");
     let count = |what: &str, of: fn(&Outcome) -> u64| {
         [what.to_owned(), number(of(quick)), number(of(slow))]
@@ -319,10 +319,11 @@ fn hours(hours: &[Hour], paper: &mut Paper) {
 fn limits(report: &Report, paper: &mut Paper) {
     heading(paper, "What these figures are not");
     for limit in &report.limits {
-        wrapped(limit, paper);
+        wrapped("- ", limit, paper);
     }
     for bound in &report.bounds {
-        wrapped(&format!("A bound was reached: {}.", bound.explain()), paper);
+        let said = format!("A bound was reached: {}.", bound.explain());
+        wrapped("- ", &said, paper);
     }
 }
 
@@ -332,16 +333,21 @@ fn heading(paper: &mut Paper, text: &str) {
     paper.line(text);
 }
 
-/// A sentence with a dash before it, broken between words.
-fn wrapped(text: &str, paper: &mut Paper) {
-    let mut line = "-".to_owned();
+/// Text behind `lead`, broken between words.
+fn wrapped(lead: &str, text: &str, paper: &mut Paper) {
+    let mut line = lead.to_owned();
+    let mut is_begun = false;
     for word in text.split(' ') {
-        if line.chars().count() + 1 + word.chars().count() > WIDTH {
+        if is_begun && line.chars().count() + 1 + word.chars().count() > WIDTH {
             paper.line(&line);
-            line = " ".to_owned();
+            line = " ".repeat(lead.chars().count());
+            is_begun = false;
         }
-        line.push(' ');
+        if is_begun {
+            line.push(' ');
+        }
         line.push_str(word);
+        is_begun = true;
     }
     paper.line(line);
 }

@@ -252,8 +252,8 @@ fn envelope(text: &[u8]) -> Option<Envelope<'_>> {
         let next: &[&[u8]] = &[b"> to=<", b"> proto="];
         let ends = next.iter().filter_map(|it| find(more, it));
         let end = ends.min()?;
-        // An honest one has none within, and one in a recipient's text has.
-        if more[..end].contains(&b'>') {
+        // Then it began in the reply's text, which names a stranger's address.
+        if find(&more[..end], b"; from=<").is_some() {
             return None;
         }
         envelope.reverse_path = Some(&more[..end]);
