@@ -363,7 +363,7 @@ impl Gather {
         if flight.mail.helo.is_empty()
             && let Some(session) = self.sessions.get(flight.session)
         {
-            flight.mail.helo = session.helo.clone();
+            flight.mail.helo.clone_from(&session.helo);
         }
         let sender = xxh3_64(&flight.mail.reverse_path);
         flight.mail.begins_message = flight.refused != Some(sender);

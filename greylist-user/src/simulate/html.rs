@@ -200,7 +200,7 @@ fn delays(what: &str, of: &[(&str, &Outcome, &Delays)], page: &mut Page) {
                 .collect::<Vec<_>>()
         })
         .collect();
-    let shares: [(&str, fn(&Delays) -> u64); 4] = [
+    let shares: [(&str, Share); 4] = [
         ("half of them", |it| it.p50),
         ("90 %", |it| it.p90),
         ("99 %", |it| it.p99),
@@ -316,6 +316,9 @@ fn hours(report: &Report, page: &mut Page) {
         page.element("p", "The last 31 days are shown; the JSON report has all.");
     }
 }
+
+/// One share of a distribution.
+type Share = fn(&Delays) -> u64;
 
 /// Text that is being written. Everything but `raw` is escaped.
 #[derive(Default)]

@@ -64,7 +64,7 @@ pub(super) enum End {
 
 impl Model {
     /// Whether a sender never comes again. `sender` names it.
-    pub(super) fn gives_up(&self, end: End, sender: &[u8]) -> bool {
+    pub(super) fn gives_up(self, end: End, sender: &[u8]) -> bool {
         let share = match end {
             End::Quick => self.no_retry.0,
             End::Slow => self.no_retry.1,
@@ -74,7 +74,7 @@ impl Model {
 
     /// When, after its first attempt, the sender makes attempt `number`, counted from 1 for the first
     /// retry; [`None`] if its queue has given up by then.
-    pub(super) fn retry(&self, end: End, sender: &[u8], number: u32) -> Option<Duration> {
+    pub(super) fn retry(self, end: End, sender: &[u8], number: u32) -> Option<Duration> {
         let queue = match self.queues {
             Queues::Mixed => match xxh3_64_with_seed(sender, 1) % 100 {
                 0..40 => Queues::Postfix,

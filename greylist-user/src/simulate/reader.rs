@@ -489,7 +489,10 @@ pub(super) fn in_order(paths: &[PathBuf], reading: Reading) -> Result<Vec<PathBu
 }
 
 fn first_time(path: &Path, reading: Reading) -> Result<Option<Timestamp>, ReadError> {
-    if path == Path::new("-") {
+    // Nor can a pipe.
+    let is_read_once =
+        path == Path::new("-") || std::fs::metadata(path).is_ok_and(|it| !it.is_file());
+    if is_read_once && !path.is_dir() {
         return Ok(None);
     }
     let mut reader = Reader::open(path, reading, Arc::default())?;

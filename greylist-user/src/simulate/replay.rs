@@ -195,13 +195,12 @@ impl Replay {
                 reason: (*reason).to_owned(),
                 attempts: *count,
             });
-        let text = |key: &Box<[u8]>| harmless(key);
         let outcome = Outcome {
             verdicts: verdicts.collect(),
             delay: self.delays.delays(),
             delay_classes: self.delays.by_edges(&DELAY_CLASSES),
-            delayed_domains: ranking(&self.domains, true, text),
-            delayed_addresses: ranking(&self.addresses, true, text),
+            delayed_domains: ranking(&self.domains, true, |key| harmless(key)),
+            delayed_addresses: ranking(&self.addresses, true, |key| harmless(key)),
             deferred_clients: ranking(&self.clients, false, ToString::to_string),
             ..self.outcome
         };

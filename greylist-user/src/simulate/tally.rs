@@ -67,7 +67,7 @@ fn bucket(seconds: u64) -> usize {
     if seconds < 64 {
         return usize::try_from(seconds).unwrap_or(0);
     }
-    let octave = 63 - seconds.leading_zeros();
+    let octave = seconds.ilog2();
     let within = (seconds >> (octave - 5)) & 31;
     64 + (octave as usize - 6) * 32 + usize::try_from(within).unwrap_or(0)
 }

@@ -188,7 +188,7 @@ fn at(seconds: i64, millis: u64) -> Option<Timestamp> {
 
 fn year_of(time: Timestamp, ahead: i32) -> i32 {
     let seconds = i64::try_from(time.as_millis() / 1_000).unwrap_or(0) + i64::from(ahead);
-    time::OffsetDateTime::from_unix_timestamp(seconds).map_or(1970, |it| it.year())
+    time::OffsetDateTime::from_unix_timestamp(seconds).map_or(1970, time::OffsetDateTime::year)
 }
 
 /// Between the writing of a line and of the file there is the zone, which may be guessed wrong.

@@ -134,11 +134,11 @@ fn broken_archive_is_an_error_with_file_and_offset() {
 fn line_has_a_bound_and_what_is_none_is_counted() {
     let place = Place::new();
     let long = "x".repeat(LONGEST_LINE + 1);
-    let log = format!(
+    let text = format!(
         "{long}\nhello\n\n{}\n{TWO_LINES}\u{0}",
         "y".repeat(LONGEST_LINE)
     );
-    let told = said(&place.file("a", log.as_bytes())).expect("it is readable");
+    let told = said(&place.file("a", text.as_bytes())).expect("it is readable");
     assert_eq!(told[..4], ["too long", "-", "-", "-"]);
     assert!(told[4].ends_with("connect from a[192.0.2.7]"));
     assert_eq!(told.last().map(String::as_str), Some("-"));
