@@ -27,6 +27,7 @@ pub mod kernel;
 pub mod log;
 pub mod milter;
 pub mod policy;
+pub mod simulate;
 mod socket_file;
 pub mod store;
 pub mod transfer;

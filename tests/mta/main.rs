@@ -18,6 +18,7 @@ mod recipients;
 mod refusal;
 mod reload;
 mod session;
+mod simulate;
 mod stage;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

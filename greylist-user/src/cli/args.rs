@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::list::ListArgs;
+use super::simulate::{EXAMPLES as SIMULATE_EXAMPLES, SimulateArgs};
 use crate::admin::Target;
 use crate::config::{InvalidDuration, Override, parse_duration};
 use crate::policy::SentenceLevel;
@@ -199,6 +200,10 @@ pub enum Command {
     /// daemon's user
     #[command(subcommand, after_help = REPORT_EXAMPLES)]
     Report(ReportCommand),
+
+    /// Say what would have become of the mail of a log; changes nothing and needs no daemon
+    #[command(after_help = SIMULATE_EXAMPLES)]
+    Simulate(SimulateArgs),
 
     /// Write a snapshot of the store now, as root or the daemon's user
     #[command(after_help = SNAPSHOT_EXAMPLES)]

@@ -8,7 +8,7 @@ use super::args::{Cli, Command, ImportArgs, XdpCommand};
 use super::failure::Failure;
 use super::import::Import;
 use super::paper::{Paper, wants_colour};
-use super::{answer, check_config, export, listing, reports, top, xdp};
+use super::{answer, check_config, export, listing, reports, simulate, top, xdp};
 use crate::admin::{
     self, Answer, CallError, Envelope, Forget, ForgiveOrder, Health, LiveList, OrderedLevel,
     PunishOrder, Request, WhyQuestion,
@@ -134,6 +134,7 @@ fn obey(cli: &Cli) -> Result<(), Failure> {
             Some(report) => ask(cli, &Request::Report(report)),
             None => reports::run(io::stdin().lock(), &socket(cli), cli.json),
         },
+        Command::Simulate(wanted) => simulate::run(cli, wanted),
         Command::Snapshot => ask(cli, &Request::Snapshot),
     }
 }

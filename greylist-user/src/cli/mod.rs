@@ -18,6 +18,7 @@ mod paper;
 mod progress;
 mod recent;
 mod reports;
+mod simulate;
 mod top;
 mod why;
 mod xdp;

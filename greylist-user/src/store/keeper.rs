@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::policy::Timestamp;
 
-use super::sweep::{ContentSweep, Sweep, Trigger};
+use super::sweep::Sweeper;
 use super::{SnapshotError, SnapshotReport, Store};
 
 /// The running thread. Dropping it ends the thread as [`Keeper::stop`] does, with what became of
@@ -87,9 +87,7 @@ impl Drop for Keeper {
 struct Rounds {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
-    sweep: Sweep,
-    trigger: Trigger,
-    content_sweep: ContentSweep,
+    sweeper: Sweeper,
     snapshot_due_from: Timestamp,
     tuples: Room,
     contents: Room,
@@ -102,15 +100,8 @@ type Chore = Box<dyn FnMut(Timestamp) + Send>;
 impl Rounds {
     fn new(store: Arc<Store>, clock: Arc<dyn Clock>, chore: Chore) -> Self {
         let now = clock.now();
-        let settings = &store.settings;
         Self {
-            trigger: Trigger::new(settings.sweep_messages, settings.sweep_interval, now),
-            sweep: Sweep::default(),
-            content_sweep: ContentSweep::new(
-                store.contents.by_message.aisles(),
-                settings.contents_sweep,
-                now,
-            ),
+            sweeper: Sweeper::new(&store, now),
             snapshot_due_from: now,
             tuples: Room::default(),
             contents: Room::default(),
@@ -132,13 +123,7 @@ impl Rounds {
         let now = self.clock.now();
         (self.chore)(now);
         self.watch_room();
-        // A store that is nearly full does not wait for the trigger.
-        let due = self.trigger.is_due(self.store.judged(), now);
-        if due || self.percent_full() >= ROOMY {
-            self.sweep.slice(&self.store, now);
-        }
-        let is_crowded = self.contents_percent_full() >= ROOMY;
-        self.content_sweep.slice(&self.store, is_crowded, now);
+        self.sweeper.round(&self.store, now);
         self.store.show_sizes();
         let since = now.since(self.snapshot_due_from);
         if since >= self.store.settings.snapshot_interval || now < self.snapshot_due_from {
@@ -149,7 +134,7 @@ impl Rounds {
 
     /// Says when the store becomes full, and when it has room again.
     fn watch_room(&mut self) {
-        let percent = self.percent_full();
+        let percent = self.store.percent_full();
         match self.tuples.change(percent) {
             Some(RoomChange::Full) => {
                 tracing::warn!(capacity = self.store.settings.capacity, "store-full");
@@ -157,7 +142,7 @@ impl Rounds {
             Some(RoomChange::HasRoom) => tracing::info!(percent, "store-has-room"),
             None => {}
         }
-        let percent = self.contents_percent_full();
+        let percent = self.store.contents_percent_full();
         match self.contents.change(percent) {
             Some(RoomChange::Full) => {
                 tracing::warn!(capacity = self.store.settings.contents, "contents-full");
@@ -165,17 +150,6 @@ impl Rounds {
             Some(RoomChange::HasRoom) => tracing::info!(percent, "contents-have-room"),
             None => {}
         }
-    }
-
-    /// The share of the room for fingerprints that is taken.
-    fn contents_percent_full(&self) -> usize {
-        let contents = &self.store.contents.by_message;
-        percent(contents.len(), contents.capacity())
-    }
-
-    /// The share of the room for tuples that is taken.
-    fn percent_full(&self) -> usize {
-        percent(self.store.tuples.len(), self.store.tuples.capacity())
     }
 
     fn snapshot(&self) -> Result<SnapshotReport, SnapshotError> {
@@ -205,7 +179,7 @@ impl Room {
     fn change(&mut self, percent: usize) -> Option<RoomChange> {
         let change = match self.is_short {
             false if percent >= 100 => RoomChange::Full,
-            true if percent < ROOMY => RoomChange::HasRoom,
+            true if percent < Sweeper::ROOMY => RoomChange::HasRoom,
             _ => return None,
         };
         self.is_short = !self.is_short;
@@ -213,14 +187,7 @@ impl Room {
     }
 }
 
-/// How many percent of `capacity` are `len`.
-fn percent(len: usize, capacity: usize) -> usize {
-    len.saturating_mul(100) / capacity.max(1)
-}
-
 const ROUND: Duration = Duration::from_secs(1);
-/// Percent of the capacity below which there is room enough.
-const ROOMY: usize = 90;
 
 #[cfg(test)]
 mod tests {

@@ -79,6 +79,7 @@ pub use seed::SeedError;
 use sentences::{Given, Sentences};
 pub use snapshot::{SetAside, SnapshotError, SnapshotReport, latest as latest_snapshot};
 pub use strikes::Forgiven;
+pub use sweep::Sweeper;
 use table::Table;
 
 /// Where the store keeps its files, and how much it holds.
@@ -165,7 +166,8 @@ pub struct Store {
     last_snapshot: AtomicU64,
     /// Addresses were found on disk that are not to be kept any more: no file of before may stay.
     drops_addresses: AtomicBool,
-    _lock: Lock,
+    /// Keeps others out of the directory; [`None`] of a store that has none.
+    lock: Option<Lock>,
 }
 
 /// Why the store cannot be opened.
@@ -272,7 +274,45 @@ impl Store {
             Locked::Not(source) => unusable(source),
         })?;
         let seed = seed::read_or_create(&settings.seed_file)?;
-        let store = Self {
+        let history = History { begun: now };
+        let store = Self::empty(
+            settings,
+            seed,
+            policy,
+            effects,
+            metrics,
+            history,
+            Some(lock),
+        );
+        let restored = store.restore(now)?;
+        store.show_sizes();
+        Ok((store, restored))
+    }
+
+    /// A store that lives in memory alone: it takes no lock, reads and writes no file, and has nothing
+    /// to restore. The bounds of `settings` hold, its paths are not looked at. It has watched since
+    /// `history` begins.
+    pub fn in_memory(
+        settings: Settings,
+        seed: Seed,
+        policy: Arc<ArcSwap<Policy>>,
+        effects: mpsc::Sender<Effect>,
+        metrics: Arc<Metrics>,
+        history: History,
+    ) -> Self {
+        Self::empty(settings, seed, policy, effects, metrics, history, None)
+    }
+
+    fn empty(
+        settings: Settings,
+        seed: Seed,
+        policy: Arc<ArcSwap<Policy>>,
+        effects: mpsc::Sender<Effect>,
+        metrics: Arc<Metrics>,
+        history: History,
+        lock: Option<Lock>,
+    ) -> Self {
+        Self {
             seed,
             tuples: Table::reserved(settings.capacity),
             trust: Table::growing(settings.capacity),
@@ -290,7 +330,7 @@ impl Store {
                 .keep_addresses
                 .then(|| KeptTables::growing(&settings, metrics.addresses_unkept.clone())),
             failures: Failures::new(metrics.failures_unrecorded.clone()),
-            begun: AtomicU64::new(now.as_millis()),
+            begun: AtomicU64::new(history.begun.as_millis()),
             judged: AtomicU64::new(0),
             writing: Mutex::new(()),
             last_snapshot: AtomicU64::new(0),
@@ -299,11 +339,8 @@ impl Store {
             policy,
             effects,
             metrics,
-            _lock: lock,
-        };
-        let restored = store.restore(now)?;
-        store.show_sizes();
-        Ok((store, restored))
+            lock,
+        }
     }
 
     /// Gives a sentence: an operator's, whatever the client's standing.
@@ -391,6 +428,9 @@ impl Store {
     /// changes is written as it is before or after.
     pub fn snapshot(&self, now: Timestamp) -> Result<SnapshotReport, SnapshotError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.lock.is_none() {
+            return Err(snapshot::nowhere(&self.settings.directory));
+        }
         let header = Header {
             seed: self.seed.fingerprint(),
             taken: now,

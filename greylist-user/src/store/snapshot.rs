@@ -233,6 +233,11 @@ fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Snapsho
     }
 }
 
+/// What is said of a store that lives in memory alone.
+pub(super) fn nowhere(directory: &Path) -> SnapshotError {
+    failed("write into", directory)(io::Error::other("this store lives in memory alone"))
+}
+
 const LATEST: &str = "snapshot";
 const PREVIOUS: &str = "snapshot.previous";
 const NEW: &str = "snapshot.new";

@@ -15,6 +15,62 @@ use crate::policy::Timestamp;
 use super::Store;
 use super::table::Walked;
 
+/// Returns memory in rounds. The keeper makes one a second; who replays the past makes them by the
+/// time of what it replays.
+#[derive(Debug)]
+pub struct Sweeper {
+    trigger: Trigger,
+    sweep: Sweep,
+    content_sweep: ContentSweep,
+}
+
+impl Sweeper {
+    /// Percent of a table's capacity below which there is room enough.
+    pub(super) const ROOMY: usize = 90;
+
+    /// Sweeps `store`, as its settings say, from `now` on.
+    pub fn new(store: &Store, now: Timestamp) -> Self {
+        let settings = &store.settings;
+        Self {
+            trigger: Trigger::new(settings.sweep_messages, settings.sweep_interval, now),
+            sweep: Sweep::default(),
+            content_sweep: ContentSweep::new(
+                store.contents.by_message.aisles(),
+                settings.contents_sweep,
+                now,
+            ),
+        }
+    }
+
+    /// Sweeps the slices that are due. A store that is nearly full does not wait for its trigger.
+    pub fn round(&mut self, store: &Store, now: Timestamp) {
+        let due = self.trigger.is_due(store.judged(), now);
+        if due || store.percent_full() >= Self::ROOMY {
+            self.sweep.slice(store, now);
+        }
+        let is_crowded = store.contents_percent_full() >= Self::ROOMY;
+        self.content_sweep.slice(store, is_crowded, now);
+    }
+}
+
+impl Store {
+    /// The share of the room for fingerprints that is taken.
+    pub(super) fn contents_percent_full(&self) -> usize {
+        let contents = &self.contents.by_message;
+        percent(contents.len(), contents.capacity())
+    }
+
+    /// The share of the room for tuples that is taken.
+    pub(super) fn percent_full(&self) -> usize {
+        percent(self.tuples.len(), self.tuples.capacity())
+    }
+}
+
+/// How many percent of `capacity` are `len`.
+fn percent(len: usize, capacity: usize) -> usize {
+    len.saturating_mul(100) / capacity.max(1)
+}
+
 /// Where the sweep stands.
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
@@ -173,7 +229,7 @@ fn sweep_aisle(halls: &[Hall<'_>], mut next: usize) -> Walked {
 
 /// When the next slice is due.
 #[derive(Debug)]
-pub(super) struct Trigger {
+struct Trigger {
     messages: u32,
     interval: Duration,
     /// Attempts judged up to the last slice.
@@ -184,7 +240,7 @@ pub(super) struct Trigger {
 impl Trigger {
     /// Due every `messages` attempts or every `interval`, whichever comes first, counted from
     /// `now`.
-    pub(super) fn new(messages: u32, interval: Duration, now: Timestamp) -> Self {
+    fn new(messages: u32, interval: Duration, now: Timestamp) -> Self {
         Self {
             messages,
             interval,
@@ -195,7 +251,7 @@ impl Trigger {
 
     /// Whether a slice is due, `judged` being the attempts judged so far. If so, the next is
     /// counted from here, so triggers that come faster than this is asked merge into one.
-    pub(super) fn is_due(&mut self, judged: u64, now: Timestamp) -> bool {
+    fn is_due(&mut self, judged: u64, now: Timestamp) -> bool {
         let due = judged.saturating_sub(self.judged) >= self.messages.into()
             || now.since(self.swept) >= self.interval
             // A clock that was set back must not put the sweep off.
