@@ -80,6 +80,16 @@ impl Metrics {
             servers_unmarked,
             turned_away,
         } = self.clone();
+        // A counter that is not there before it counts hides its first event from `increase`.
+        for listener in LISTENERS {
+            drop(connections.get_or_create(&Listener { listener }));
+        }
+        for reason in ENDINGS {
+            drop(ended.get_or_create(&Reason { reason }));
+        }
+        for reason in REFUSALS {
+            drop(refused.get_or_create(&Reason { reason }));
+        }
         let registry = registry.sub_registry_with_prefix("milter");
         registry.register(
             "accept_errors",
@@ -161,7 +171,7 @@ impl Metrics {
             let served = self.connections.get(&Listener { listener });
             served.map_or(0, |served| served.get())
         };
-        ["inet", "unix"].into_iter().map(count).sum()
+        LISTENERS.into_iter().map(count).sum()
     }
 
     pub(super) fn count_ended(&self, reason: &'static str) {
@@ -246,3 +256,22 @@ pub struct Reason {
     /// One word.
     pub reason: &'static str,
 }
+
+const LISTENERS: [&str; 2] = ["inet", "unix"];
+/// Those that alarms are about, and the MTA's own ways.
+const ENDINGS: [&str; 7] = [
+    "drain",
+    "eof",
+    "frame_timeout",
+    "idle_timeout",
+    "panic",
+    "quit",
+    "write_timeout",
+];
+const REFUSALS: [&str; 5] = [
+    "connections",
+    "connections_per_peer",
+    "descriptors",
+    "peer",
+    "user",
+];
