@@ -13,8 +13,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use divan::Bencher;
 use greygate::policy::{
-    self, Attempt, Circumstances, Judge as _, MessageHasher, Origin, Policy, ReadReason, Record,
-    ServerMark, Timestamp, Verdict,
+    self, Attempt, Circumstances, Evidence, Judge as _, MessageHasher, Origin, Policy, ReadReason,
+    Record, ServerMark, Spf, Timestamp, Verdict,
 };
 use greygate::store::{Metrics, Settings, Store};
 use tempfile::TempDir;
@@ -38,6 +38,11 @@ const ATTEMPT: Attempt<'static> = Attempt {
     server: ServerMark::numbered(1),
     authenticated: false,
     origin: Origin::ThisHost,
+    evidence: Evidence {
+        blocklist: None,
+        score: None,
+        spf: Spf::Unknown,
+    },
 };
 
 /// `ATTEMPT` as it is decided `seconds` after the first, of which `prior` is remembered.

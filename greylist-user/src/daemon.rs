@@ -8,12 +8,13 @@
 
 mod control;
 mod pulse;
+mod reload;
 mod rights;
 mod sentences;
 mod vitals;
+mod watchdog;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -23,30 +24,31 @@ use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+pub use self::reload::Source;
 pub use self::rights::Rights;
 
 use self::control::Desk;
 use self::pulse::Pulse;
-use self::sentences::{UpheldSentences, in_force};
+use self::reload::Reloader;
+use self::sentences::{Ordered, UpheldSentences, in_force};
 use self::vitals::Vitals;
+use self::watchdog::Watchdog;
 use crate::admin::{
     self, BoundControl, BoundMetrics, ControlServer, DroppedSyns, MetricsListen, MetricsServer,
 };
 use crate::chain::chain;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config};
-use crate::kernel::{self, KernelFilter, Projector};
+use crate::config::Config;
+use crate::kernel::{self, FilterStatus, KernelFilter, Projector};
 use crate::log;
-use crate::milter::{self, Endpoint};
-use crate::policy::{Action, Policy, Timestamp};
+use crate::milter::{self, Endpoint, Handed};
+use crate::policy::{Action, Timestamp};
 use crate::store::{self, Keeper, Store};
 
 /// A running greygate.
 #[derive(Debug)]
 pub struct Daemon {
-    /// What it was started with, to tell which changes want a restart.
-    config: Config,
-    policy: Arc<ArcSwap<Policy>>,
+    reloader: Arc<Reloader>,
     milter: milter::Server,
     rooms: Rooms,
 }
@@ -61,21 +63,53 @@ struct Rooms {
 }
 
 impl Daemon {
-    /// Starts every room. When it returns, Postfix is answered, and `rights` are gone.
+    /// Starts every room under a `config` of no file: such a daemon is not reloaded. See
+    /// [`Daemon::start_from`].
     ///
     /// # Errors
     ///
-    /// What an operator must mend: a store that cannot be used, or an address that is taken. That
-    /// the kernel does not help is no error; `status` says why.
+    /// As of [`Daemon::start_from`].
     pub fn start(
         config: Config,
         clock: Arc<dyn Clock>,
         log: &log::Writer,
         rights: Rights,
     ) -> Result<Self, DaemonError> {
+        Self::start_from(None, config, clock, log, rights)
+    }
+
+    /// Starts every room under `config`, as it was read from `source`. When it returns, Postfix is
+    /// answered, and `rights` are gone.
+    ///
+    /// # Errors
+    ///
+    /// What an operator must mend: a store that cannot be used, or an address that is taken. That
+    /// the kernel does not help is no error; `status` says why.
+    pub fn start_from(
+        source: Option<Source>,
+        config: Config,
+        clock: Arc<dyn Clock>,
+        log: &log::Writer,
+        rights: Rights,
+    ) -> Result<Self, DaemonError> {
+        Self::take_over(source, config, clock, log, rights, Vec::new())
+    }
+
+    /// Like [`Daemon::start_from`], with listeners that somebody else opened for it.
+    fn take_over(
+        source: Option<Source>,
+        config: Config,
+        clock: Arc<dyn Clock>,
+        log: &log::Writer,
+        rights: Rights,
+        handed: Vec<Handed>,
+    ) -> Result<Self, DaemonError> {
         let metrics = Metrics::default();
         let now = clock.now();
-        let policy = Arc::new(ArcSwap::from_pointee(in_force(&config.policy)));
+        let policy = Arc::new(ArcSwap::from_pointee(in_force(
+            &config.policy,
+            &Ordered::default(),
+        )));
         let (effects, received) = mpsc::channel(EFFECTS);
         let (store, restored) = Store::open(
             config.store.clone(),
@@ -88,7 +122,7 @@ impl Daemon {
         let store = Arc::new(store);
         let opened = {
             let config = config.clone();
-            rights.lend(move || Opened::open(&config))?
+            rights.lend(move || Opened::open(&config, handed))?
         };
         rights.end();
         let sentences = Arc::new(UpheldSentences {
@@ -126,22 +160,27 @@ impl Daemon {
             Arc::clone(&metrics.milter),
         )?;
         let registry = Arc::new(metrics.registered(log, now));
+        let wants_filter = !config.xdp.interfaces.is_empty();
+        let snapshot_interval = config.store.snapshot_interval;
+        let reloader = Reloader::new(source, config, Arc::clone(&policy), &projector);
+        let reloader = Arc::new(reloader);
         let desk = Arc::new(Desk {
             clock,
             dropped_before,
             endpoints: milter.endpoints().to_vec(),
             milter: Arc::clone(&metrics.milter),
-            policy: Arc::clone(&policy),
+            policy,
             projector: Arc::clone(&projector),
             pulse,
             registry: Arc::clone(&registry),
+            reloader: Arc::clone(&reloader),
             restored: restored.to_string(),
             sentences,
-            snapshot_interval: config.store.snapshot_interval,
+            snapshot_interval,
             started: now,
             store,
             stored: Arc::clone(&metrics.store),
-            wants_filter: !config.xdp.interfaces.is_empty(),
+            wants_filter,
         });
         let control = opened
             .control
@@ -151,8 +190,7 @@ impl Daemon {
             .map(|bound| bound.serve(registry, desk, metrics.admin))
             .transpose()?;
         Ok(Self {
-            config,
-            policy,
+            reloader,
             milter,
             rooms: Rooms {
                 control,
@@ -173,16 +211,27 @@ impl Daemon {
         self.rooms.metrics.as_ref().map(MetricsServer::address)
     }
 
-    /// Applies the rules of `config` from now on, and names what it cannot change while running.
-    pub fn reload(&mut self, config: &Config) {
-        self.policy.store(Arc::new(in_force(&config.policy)));
-        self.rooms.projector.refresh();
-        let sections = wanting_restart(&self.config, config);
-        if sections.is_empty() {
-            tracing::info!("reloaded");
-        } else {
-            tracing::warn!(sections = sections.join(" "), "half-reloaded");
+    /// Whether every worker of the milter has answered since this was asked last. The others are not
+    /// asked: without the keeper and the projector mail flows, and a disk may take its time.
+    fn is_alive(&self) -> bool {
+        let silent = self.milter.pulse().silent_workers();
+        if silent > 0 {
+            tracing::warn!(workers = silent, "worker-silent");
         }
+        silent == 0
+    }
+
+    /// What it does, for `systemctl status`.
+    fn in_a_line(&self) -> String {
+        let endpoints: Vec<_> = self.endpoints().iter().map(ToString::to_string).collect();
+        let filter = match self.rooms.projector.status() {
+            FilterStatus::On(on) => {
+                let names: Vec<_> = on.interfaces.iter().map(|it| it.name.clone()).collect();
+                format!("kernel filter on {}", names.join(", "))
+            }
+            FilterStatus::Off { why } => format!("no kernel filter: {why}"),
+        };
+        format!("answers Postfix at {}; {filter}", endpoints.join(", "))
     }
 
     /// Stops every room. Open SMTP sessions may end by themselves as long as `[milter] drain` says.
@@ -218,9 +267,9 @@ struct Opened {
 impl Opened {
     /// Starts no thread: it would keep the rights. What listens comes first, so that a second daemon
     /// ends before it touches the kernel.
-    fn open(config: &Config) -> Result<Self, DaemonError> {
+    fn open(config: &Config, handed: Vec<Handed>) -> Result<Self, DaemonError> {
         Ok(Self {
-            milter: milter::Server::bind(&config.milter)?,
+            milter: milter::Server::take_over(&config.milter, handed)?,
             control: ControlServer::bind(&config.admin)?,
             metrics: match config.metrics.listen {
                 MetricsListen::At(address) => Some(MetricsServer::bind(address)?),
@@ -231,43 +280,50 @@ impl Opened {
     }
 }
 
-/// Runs the daemon until SIGTERM or SIGINT; SIGHUP reads `file` again. A second SIGTERM or SIGINT
+/// Runs the daemon until SIGTERM or SIGINT; SIGHUP reads `source` again. A second SIGTERM or SIGINT
 /// ends it without waiting for open sessions; the last snapshot is written all the same.
 ///
 /// # Errors
 ///
 /// When it cannot start. Once it runs, only a signal ends it.
-pub fn run(file: &Path, config: Config) -> Result<(), DaemonError> {
+pub fn run(source: Source, config: Config) -> Result<(), DaemonError> {
     // Before there is any other thread.
     let rights = Rights::set_apart();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(DaemonError::Signals)?;
-    let result = runtime.block_on(serve(file, config, rights));
+    let result = runtime.block_on(serve(source, config, rights));
     runtime.shutdown_background();
     result
 }
 
-async fn serve(file: &Path, config: Config, rights: Rights) -> Result<(), DaemonError> {
+async fn serve(source: Source, config: Config, rights: Rights) -> Result<(), DaemonError> {
     let log = log::init(&config.log);
     // Caught before anything starts, so that an early one is not lost.
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(DaemonError::Signals)?;
-    let mut daemon = Daemon::start(config, Arc::new(SystemClock), &log, rights)?;
-    tell_systemd(NotifyState::Ready);
+    let clock = Arc::new(SystemClock);
+    let handed = Handed::all();
+    let daemon = Daemon::take_over(Some(source), config, clock, &log, rights, handed)?;
+    tell_systemd(&[NotifyState::Ready, NotifyState::Status(&daemon.in_a_line())]);
+    let mut watchdog = Watchdog::of_this_process();
     loop {
         tokio::select! {
-            _ = hangup.recv() => match config::read(file) {
-                Ok(config) => daemon.reload(&config),
-                Err(error) => tracing::error!(why = chain(&error), "unreloaded"),
+            () = watchdog.is_due() => if daemon.is_alive() {
+                tell_systemd(&[NotifyState::Watchdog]);
             },
+            // It says itself in the log what came of it.
+            _ = hangup.recv() => drop(daemon.reloader.reload()),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
     }
-    tell_systemd(NotifyState::Stopping);
+    tell_systemd(&[
+        NotifyState::Stopping,
+        NotifyState::Status("lets open SMTP sessions end, then writes a snapshot"),
+    ]);
     tracing::info!("stopping");
     let Daemon { milter, rooms, .. } = daemon;
     let drained = tokio::task::spawn_blocking(move || milter.drain());
@@ -329,30 +385,9 @@ impl Metrics {
     }
 }
 
-/// The sections that differ beyond what a reload can change.
-fn wanting_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    // How addresses are written there, and which verdicts are, are keys of the log's.
-    let milter = milter::Settings {
-        addresses: old.milter.addresses,
-        verdicts: old.milter.verdicts,
-        ..new.milter.clone()
-    };
-    [
-        ("milter", old.milter != milter),
-        ("xdp", old.xdp != new.xdp),
-        ("store", old.store != new.store),
-        ("admin", old.admin != new.admin),
-        ("metrics", old.metrics != new.metrics),
-        ("log", old.log != new.log),
-    ]
-    .into_iter()
-    .filter_map(|(section, changed)| changed.then_some(section))
-    .collect()
-}
-
 /// Without systemd there is nobody to tell, and that is as good.
-fn tell_systemd(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "unnotified");
     }
 }
@@ -414,24 +449,4 @@ mod tests {
         "resident_memory_bytes",
         "start_timestamp_seconds",
     ];
-
-    #[test]
-    fn rules_need_no_restart_and_what_does_is_named() {
-        let config = |text: &str| config::parse(Path::new("f"), text.as_bytes()).expect("legal");
-        let old = Config::default();
-        for (text, sections) in [
-            ("[greylist]\ndelay = \"5m\"\n", vec![]),
-            ("[punish]\nsentence = \"1h\"\ncontact = \"abuse\"\n", vec![]),
-            ("[reputation]\naction = \"defer\"\n", vec![]),
-            ("[lists]\nallow = [\"192.0.2.0/24\"]\n", vec![]),
-            ("[milter]\nreply_sentenced = \"No\"\n", vec!["milter"]),
-            (
-                "[log]\naddresses = \"hash\"\n[xdp]\nrate = 5\n",
-                vec!["xdp", "log"],
-            ),
-            ("[store]\nclients = 2_000\n", vec!["store"]),
-        ] {
-            assert_eq!(wanting_restart(&old, &config(text)), sections, "{text}");
-        }
-    }
 }

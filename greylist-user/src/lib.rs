@@ -26,3 +26,4 @@ pub mod milter;
 pub mod policy;
 mod socket_file;
 pub mod store;
+pub mod transfer;

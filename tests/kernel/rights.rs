@@ -224,11 +224,11 @@ fn name_of_the_program(stage: &Stage) -> String {
 /// Does what the unit does before it starts the daemon, for another place and user; twice, as at a
 /// restart.
 fn run_as_the_unit_does(place: &Path) -> Result<BpfFs, Error> {
-    let unit = include_str!("../../greylist-user/dist/greygate.service");
+    let unit = include_str!("../../greylist-user/dist/greygate-bpf.service");
     let script = unit
         .lines()
         .find_map(|line| {
-            line.strip_prefix("ExecStartPre=-+/bin/sh -c '")?
+            line.strip_prefix("ExecStart=/bin/sh -c '")?
                 .strip_suffix('\'')
         })
         .expect("the unit makes the place");

@@ -12,7 +12,7 @@ use greygate::policy::{
 use greygate::store::{Explanation, MailStanding, Question, Store};
 use proptest::prelude::*;
 
-use crate::fixture::{ATTEMPT, Fixture, pass_once};
+use crate::fixture::{ATTEMPT, Fixture, listing, pass_once};
 
 #[test]
 fn tells_what_the_next_attempt_gets_at_each_step_of_a_tuple() {
@@ -44,7 +44,7 @@ fn tells_what_the_next_attempt_gets_at_each_step_of_a_tuple() {
 #[test]
 fn tells_trust_and_whom_no_rule_touches() {
     let policy = Policy {
-        allow: vec!["198.51.100.0/24".parse().expect("a network")],
+        lists: listing(["198.51.100.0/24"], []),
         trust_after: 1,
         ..Policy::default()
     };
@@ -137,7 +137,7 @@ fn tells_the_sentences_that_cover_a_client_and_what_is_left_of_them() {
     assert_eq!(explanation.sentences[0].upheld, Some(own));
     fixture.policy.store(
         Policy {
-            local: vec!["192.0.2.7/32".parse().expect("a network")],
+            lists: listing([], ["192.0.2.7/32"]),
             ..Policy::default()
         }
         .into(),

@@ -10,7 +10,7 @@ use greygate::policy::{
 };
 use greygate::store::Store;
 
-use crate::fixture::{ATTEMPT, Fixture, pass_once};
+use crate::fixture::{ATTEMPT, Fixture, listing, pass_once};
 
 /// The store of a host that has been up for longer than a cold start's grace.
 fn open(fixture: &Fixture) -> Store {
@@ -366,9 +366,8 @@ fn hundred_retries_to_one_dead_address_are_no_dictionary_attack() {
 
 #[test]
 fn failures_count_for_nobody_above_the_last_rung() {
-    let network = "192.0.2.0/24".parse().expect("a network");
     let allowing = Policy {
-        allow: vec![network],
+        lists: listing(["192.0.2.0/24"], []),
         ..Policy::default()
     };
     let reported = Attempt {

@@ -9,10 +9,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use greygate::clock::Clock as _;
 use greygate::policy::{
-    Attempt, Effect, Judge as _, Origin, Policy, Seed, ServerMark, Timestamp, Verdict,
+    Attempt, Effect, Evidence, Judge as _, List, Lists, Origin, Policy, Seed, ServerMark, Spf,
+    Timestamp, Verdict,
 };
 use greygate::store::codec::{Reader, Row};
 use greygate::store::{Metrics, OpenError, Restored, Settings, Store};
+use ipnet::IpNet;
 use support::clock::TestClock;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -29,6 +31,11 @@ pub(crate) const ATTEMPT: Attempt<'static> = Attempt {
     server: ServerMark::UNKNOWN,
     authenticated: false,
     origin: Origin::ThisHost,
+    evidence: Evidence {
+        blocklist: None,
+        score: None,
+        spf: Spf::Unknown,
+    },
 };
 
 pub(crate) struct Fixture {
@@ -147,4 +154,17 @@ pub(crate) fn pass_once(fixture: &Fixture, store: &Store, attempt: &Attempt<'_>)
     fixture.wait_minutes(5);
     let retry = fixture.judge(store, attempt);
     assert!(matches!(retry, Verdict::Pass(_)), "{retry:?}");
+}
+
+/// Lists of these networks, and of nobody else.
+pub fn listing<const A: usize, const L: usize>(allow: [&str; A], local: [&str; L]) -> Arc<Lists> {
+    let list = |networks: &[&str]| -> List {
+        let networks = networks.iter().map(|it| it.parse().expect("a network"));
+        networks.collect::<Vec<IpNet>>().into_iter().collect()
+    };
+    Arc::new(Lists {
+        allow: list(&allow),
+        local: list(&local),
+        ..Lists::default()
+    })
 }

@@ -10,7 +10,7 @@ use greygate::policy::{
 };
 use greygate::store::Store;
 
-use crate::fixture::{ATTEMPT, Fixture};
+use crate::fixture::{ATTEMPT, Fixture, listing};
 
 const HELO: &str = "mx.bank.example";
 
@@ -305,8 +305,7 @@ fn another_hosts_word_is_no_evidence() {
 #[test]
 fn exempt_and_trusted_clients_are_not_counted() {
     let policy = Policy {
-        allow: vec!["45.7.1.0/24".parse().expect("a network")],
-        local: vec!["45.7.2.0/24".parse().expect("a network")],
+        lists: listing(["45.7.1.0/24"], ["45.7.2.0/24"]),
         ..Policy::default()
     };
     let (fixture, store) = watching(policy);

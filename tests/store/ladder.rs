@@ -10,7 +10,7 @@ use greygate::policy::{
 };
 use greygate::store::Store;
 
-use crate::fixture::{ATTEMPT, Fixture, pass_once};
+use crate::fixture::{ATTEMPT, Fixture, listing, pass_once};
 
 /// Lets the sender of `attempt` pass with one new recipient an hour, `times` times.
 fn pass_hourly(fixture: &Fixture, store: &Store, attempt: &Attempt<'_>, times: u32) {
@@ -181,13 +181,12 @@ fn hammering_client_is_sentenced_and_the_kernel_told() {
 
 #[test]
 fn nobody_above_the_last_rung_is_sentenced() {
-    let network = "192.0.2.0/24".parse().expect("a network");
     let allowing = Policy {
-        allow: vec![network],
+        lists: listing(["192.0.2.0/24"], []),
         ..Policy::default()
     };
     let local = Policy {
-        local: vec![network],
+        lists: listing([], ["192.0.2.0/24"]),
         ..Policy::default()
     };
     let authenticated = Attempt {

@@ -12,7 +12,7 @@ use greygate::policy::{
 };
 use greygate::store::Store;
 
-use crate::fixture::{ATTEMPT, Fixture, pass_once};
+use crate::fixture::{ATTEMPT, Fixture, listing, pass_once};
 
 const REFUSED: Verdict = Verdict::Refuse(RefuseReason::Sentenced);
 const RAPID: Offence = Offence::RapidRetries;
@@ -380,8 +380,7 @@ fn who_authenticated_in_the_last_fortnight_is_not_struck() {
 #[test]
 fn allow_listed_local_private_and_shared_addresses_are_never_struck() {
     let listed = Policy {
-        allow: vec!["192.0.2.7/32".parse().expect("a network")],
-        local: vec!["198.51.100.0/24".parse().expect("a network")],
+        lists: listing(["192.0.2.7/32"], ["198.51.100.0/24"]),
         ..Policy::default()
     };
     let (fixture, store) = warm_with(listed);
@@ -497,7 +496,7 @@ fn one_host_struck_four_times_is_no_network() {
 #[test]
 fn network_in_which_somebody_authenticated_or_is_listed_is_not_sentenced() {
     let listing = Policy {
-        allow: vec!["192.0.2.250/32".parse().expect("a network")],
+        lists: listing(["192.0.2.250/32"], []),
         ..Policy::default()
     };
     for (policy, authenticates) in [(Policy::default(), true), (listing, false)] {

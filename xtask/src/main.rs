@@ -11,7 +11,9 @@ mod build;
 mod ci;
 mod command;
 mod development;
+mod dist;
 mod filter;
+mod image;
 mod lab;
 mod packages;
 mod progress;
@@ -107,6 +109,16 @@ enum Task {
         #[arg(long)]
         json: bool,
     },
+    /// Build, then make a Debian package and an archive for other systems (target/dist).
+    ///
+    /// The package depends on what the program built here needs: built on Debian 12 it installs there
+    /// and on what is newer.
+    #[command(after_help = dist::SETTINGS)]
+    Dist {
+        /// The revision of the package, behind the version: a higher one is an upgrade
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        revision: u32,
+    },
     /// Check the format, the lints and the documentation, then run every test: what CI does.
     Ci,
 }
@@ -138,6 +150,7 @@ impl Task {
                 json,
             } => bench::perform(subject, rounds, json)?,
             Self::Ci => return ci::perform(),
+            Self::Dist { revision } => dist::perform(revision)?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -63,10 +63,35 @@ impl Need {
         package: "libmilter-dev",
     };
 
+    const DEBOOTSTRAP: Self = Self {
+        program: "debootstrap",
+        package: "debootstrap",
+    };
+    const DEBIANS_KEYS: Self = Self {
+        program: "/usr/share/keyrings/debian-archive-keyring.gpg",
+        package: "debian-archive-keyring",
+    };
+    const DPKG_DEB: Self = Self {
+        program: "dpkg-deb",
+        package: "dpkg",
+    };
+    const NSPAWN: Self = Self {
+        program: "systemd-nspawn",
+        package: "systemd-container",
+    };
+
     /// Network namespaces and links, and an operator who takes a program off.
     pub(crate) const KERNEL: [Self; 2] = [Self::IP, Self::BPFTOOL];
     /// An MTA with its load generator, and the reference implementation's test tool.
     pub(crate) const MTA: [Self; 3] = [Self::IP, Self::POSTFIX, Self::MILTERTEST];
+    /// A Debian to try the package on.
+    pub(crate) const DIST: [Self; 5] = [
+        Self::IP,
+        Self::DEBOOTSTRAP,
+        Self::DEBIANS_KEYS,
+        Self::DPKG_DEB,
+        Self::NSPAWN,
+    ];
     /// What reads metrics and alert rules as Prometheus does.
     pub(crate) const WATCH: [Self; 1] = [Self::PROMTOOL];
     /// What the lab's story is played on.

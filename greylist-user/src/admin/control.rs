@@ -6,11 +6,13 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::forget::{Forget, Forgotten};
+use super::import::{ImportBatch, ImportCounts};
 use super::list::{ListQuestion, Listing};
 use super::order::Target;
 use super::report::Report;
-use super::request::{Forgiven, Health, Punished, SnapshotWritten, Status, XdpStatus};
+use super::request::{Forgiven, Health, Punished, Reloaded, SnapshotWritten, Status, XdpStatus};
 use super::why::{Why, WhyQuestion};
+use crate::config::Problem;
 use crate::policy::{Policy, SentenceLevel, SentencedClient};
 
 /// What the daemon can do for an operator.
@@ -48,11 +50,17 @@ pub trait Control: Send + Sync {
     /// Undoes every sentence that covers the address, or lies in the network.
     fn forgive(&self, target: Target) -> Result<Forgiven, ControlError>;
 
+    /// Takes in records from elsewhere, all of the batch or none of it.
+    fn import(&self, batch: &ImportBatch) -> Result<ImportCounts, ControlError>;
+
     /// What is remembered, as a list. One is made at a time; a second waits for the first.
     fn list(&self, question: &ListQuestion) -> Result<Listing, ControlError>;
 
     /// Hears what became of mail behind greygate.
     fn report(&self, report: &Report) -> Result<(), ControlError>;
+
+    /// Reads the configuration again and applies it, or says all that is wrong and changes nothing.
+    fn reload(&self) -> Result<Reloaded, Vec<Problem>>;
 
     /// Writes a snapshot now, and returns when it is on the disk.
     fn snapshot(&self) -> Result<SnapshotWritten, ControlError>;

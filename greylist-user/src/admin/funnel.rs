@@ -345,7 +345,7 @@ mod tests {
     proptest! {
         #[test]
         fn places_add_up_to_what_was_seen(
-            tallies in prop::array::uniform15((0_u64..1 << 40, 0_u64..1 << 50)),
+            tallies in prop::array::uniform20((0_u64..1 << 40, 0_u64..1 << 50)),
         ) {
             let tallies = tallies.map(|(messages, bytes)| Tally { messages, bytes });
             let facts = FunnelFacts::of(&counts(tallies));

@@ -8,12 +8,16 @@ use super::actions::{Actions, HistoryFacts};
 use super::control::{Control, ControlError};
 use super::forget::{Forget, Forgotten};
 use super::funnel::FunnelFacts;
+use super::import::{ImportBatch, ImportCounts};
 use super::list::{ListQuestion, Listing};
 use super::order::Target;
 use super::recent::Recent;
 use super::report::Report;
-use super::request::{Census, Forgiven, Health, Punished, SnapshotWritten, Status, XdpStatus};
+use super::request::{
+    Census, Forgiven, Health, Punished, Reloaded, SnapshotWritten, Status, XdpStatus,
+};
 use super::why::{Why, WhyQuestion};
+use crate::config::Problem;
 use crate::kernel::FilterStatus;
 use crate::policy::{Policy, SentenceLevel, SentencedClient};
 
@@ -63,6 +67,7 @@ impl Control for Ledger {
             store: Census::default(),
             xdp: self.xdp_status().filter,
             counters: BTreeMap::new(),
+            overrides: Vec::new(),
         }
     }
 
@@ -135,6 +140,20 @@ impl Control for Ledger {
             strikes: 0,
             lifted: vec![target.to_string()],
         })
+    }
+
+    fn import(&self, batch: &ImportBatch) -> Result<ImportCounts, ControlError> {
+        self.note(format!("import {}", batch.items.len()));
+        Ok(ImportCounts::default())
+    }
+
+    fn reload(&self) -> Result<Reloaded, Vec<Problem>> {
+        self.note("reload".to_owned());
+        Err(vec![Problem {
+            file: "greygate.toml".into(),
+            line: 3,
+            text: "no".to_owned(),
+        }])
     }
 
     fn snapshot(&self) -> Result<SnapshotWritten, ControlError> {

@@ -15,6 +15,7 @@ mod count;
 mod door;
 mod forget;
 mod funnel;
+mod import;
 #[cfg(test)]
 mod ledger;
 mod list;
@@ -35,6 +36,7 @@ pub use forget::{Forget, Forgotten, Removed, TrustOf};
 pub use funnel::{
     Amount, DroppedSyns, FateFact, FunnelCounts, FunnelFacts, GivenUp, KernelRefusals, Share,
 };
+pub use import::{ImportBatch, ImportCounts};
 pub use list::{
     ClientRow, FingerprintRow, InvalidList, ListOrder, ListQuestion, ListRows, ListTable, Listing,
     PendingRow, SentenceRow, TrustedRow, UnknownOrder,
@@ -44,7 +46,7 @@ pub use order::{InvalidTarget, OrderedLevel, Refusal, Target};
 pub use recent::{LatencyFacts, Recent};
 pub use report::{InvalidReport, Report, Reported};
 pub use request::{
-    Answer, Census, Forgiven, Health, PunishOrder, Punished, Request, SentenceLine,
+    Answer, Census, Forgiven, Health, PunishOrder, Punished, Reloaded, Request, SentenceLine,
     SnapshotWritten, Status, XdpStatus,
 };
 pub use settings::{MetricsListen, MetricsSettings, Settings};

@@ -13,7 +13,8 @@ use thiserror::Error;
 
 use super::request::PunishOrder;
 use crate::policy::{
-    Policy, Sentence, SentenceLevel, SentencedClient, UnknownLevel, UnsentenceableNetwork, ranges,
+    Entry, Policy, Sentence, SentenceLevel, SentencedClient, UnknownLevel, UnsentenceableNetwork,
+    ranges,
 };
 
 /// Who is meant: an address, or a network written out.
@@ -42,11 +43,11 @@ impl PunishOrder {
         if self.force {
             return Ok(client);
         }
-        if let Some(allowed) = policy.allow.iter().find(|allow| client.overlaps(**allow)) {
+        let lists = &policy.lists;
+        if let Some(Entry::Client(allowed)) = lists.allow.overlapping(client).map(|it| &it.entry) {
             return Err(Refusal::Allowed(client, *allowed));
         }
-        let mut local = policy.local.iter();
-        if ranges::is_untouchable(client) || local.any(|local| client.overlaps(*local)) {
+        if ranges::is_untouchable(client) || lists.local.overlapping(client).is_some() {
             return Err(Refusal::Local(client));
         }
         if policy.shields(client) {
@@ -187,7 +188,11 @@ const BROADCAST: IpAddr = IpAddr::V4(Ipv4Addr::BROADCAST);
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::policy::Lists;
+    use crate::policy::fixture::networks_of;
 
     #[test]
     fn sentences_an_address_or_the_network_around_it() {
@@ -285,14 +290,12 @@ mod tests {
     }
 
     fn policy() -> Policy {
-        let networks = |list: &[&str]| {
-            list.iter()
-                .map(|network| network.parse().expect("the table holds networks"))
-                .collect()
-        };
         Policy {
-            allow: networks(&["198.51.100.9/32", "2001:db8:a::99/128"]),
-            local: networks(&["203.0.113.0/24"]),
+            lists: Arc::new(Lists {
+                allow: networks_of(["198.51.100.9/32", "2001:db8:a::99/128"]),
+                local: networks_of(["203.0.113.0/24"]),
+                ..Lists::default()
+            }),
             ..Policy::default()
         }
     }

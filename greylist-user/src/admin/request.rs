@@ -11,11 +11,13 @@ use serde::{Deserialize, Serialize};
 use super::actions::{Actions, HistoryFacts};
 use super::forget::{Forget, Forgotten};
 use super::funnel::FunnelFacts;
+use super::import::{ImportBatch, ImportCounts};
 use super::list::{ListQuestion, Listing};
 use super::order::{OrderedLevel, Target};
 use super::recent::Recent;
 use super::report::{Report, Reported};
 use super::why::{Why, WhyQuestion};
+use crate::config::Problem;
 use crate::kernel::FilterStatus;
 use crate::policy::{Sentence, Timestamp};
 
@@ -33,10 +35,14 @@ pub enum Request {
         /// Who.
         target: Target,
     },
+    /// Take in records from elsewhere.
+    Import(ImportBatch),
     /// What is remembered, as a list.
     List(Box<ListQuestion>),
     /// Sentence a client.
     Punish(PunishOrder),
+    /// Read the configuration again, and apply it.
+    Reload,
     /// Hear what became of mail behind greygate.
     Report(Report),
     /// Write a snapshot now.
@@ -55,22 +61,27 @@ impl Request {
         match self {
             Self::Forget { .. }
             | Self::Forgive { .. }
+            | Self::Import(_)
             | Self::Punish(_)
+            | Self::Reload
             | Self::Report(_)
             | Self::Snapshot => true,
             Self::List(_) | Self::Status | Self::Why(_) | Self::XdpStatus => false,
         }
     }
 
-    /// Whom it is about; empty when it is about nobody.
+    /// Whom or what it is about; empty when it is about nobody.
     pub(super) fn client(&self) -> String {
         match self {
             Self::Forget { what } => what.subject(),
             Self::Forgive { target } => target.to_string(),
+            Self::Import(batch) => format!("{} records", batch.items.len()),
             Self::Punish(order) => order.target.to_string(),
             Self::Report(report) => report.address().to_string(),
             Self::Why(question) => question.address.to_string(),
-            Self::List(_) | Self::Snapshot | Self::Status | Self::XdpStatus => String::new(),
+            Self::List(_) | Self::Reload | Self::Snapshot | Self::Status | Self::XdpStatus => {
+                String::new()
+            }
         }
     }
 
@@ -79,8 +90,10 @@ impl Request {
         match self {
             Self::Forget { .. } => "forget",
             Self::Forgive { .. } => "forgive",
+            Self::Import(_) => "import",
             Self::List(_) => "list",
             Self::Punish(_) => "punish",
+            Self::Reload => "reload",
             Self::Report(report) => report.word(),
             Self::Snapshot => "snapshot",
             Self::Status => "status",
@@ -121,6 +134,8 @@ pub enum Answer {
     Forgotten(Forgotten),
     /// To [`Request::Forgive`].
     Forgiven(Forgiven),
+    /// To [`Request::Import`].
+    Imported(ImportCounts),
     /// To [`Request::List`].
     List(Box<Listing>),
     /// To [`Request::Punish`].
@@ -130,12 +145,19 @@ pub enum Answer {
         /// Why, and what to do instead.
         why: String,
     },
+    /// To [`Request::Reload`].
+    Reloaded(Reloaded),
     /// To [`Request::Report`].
     Reported(Reported),
     /// To [`Request::Snapshot`].
     Snapshot(SnapshotWritten),
     /// To [`Request::Status`].
     Status(Box<Status>),
+    /// To [`Request::Reload`]: the configuration is not legal, and that of before is in force.
+    Unreloaded {
+        /// All that is wrong.
+        problems: Vec<Problem>,
+    },
     /// To [`Request::Why`].
     Why(Box<Why>),
     /// To [`Request::XdpStatus`].
@@ -146,7 +168,7 @@ impl Answer {
     /// What became of the request, for log and metric.
     pub(super) fn outcome(&self) -> &'static str {
         match self {
-            Self::Failed { .. } => "failed",
+            Self::Failed { .. } | Self::Unreloaded { .. } => "failed",
             Self::Refused { .. } => REFUSED,
             _ => "done",
         }
@@ -156,6 +178,7 @@ impl Answer {
     pub(super) fn why(&self) -> &str {
         match self {
             Self::Failed { why } | Self::Refused { why } => why,
+            Self::Unreloaded { .. } => "the configuration is not legal",
             _ => "",
         }
     }
@@ -204,6 +227,9 @@ pub struct Status {
     pub xdp: FilterStatus,
     /// Counts since the start, by the name and labels of their metric.
     pub counters: BTreeMap<String, u64>,
+    /// What the command line sets above the file, as `SECTION.KEY=VALUE`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<String>,
 }
 
 /// Whether anything wants an operator. Also what `/health` answers.
@@ -383,6 +409,21 @@ impl Forgiven {
             lifted: clients.take(LISTED).collect(),
         }
     }
+}
+
+/// A configuration that was read again and is in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// The file.
+    pub file: String,
+    /// The keys with a new value that is obeyed from now on, such as `[greylist] delay`.
+    pub changed: Vec<String>,
+    /// The keys with another value than the daemon was started with, which it obeys once it is
+    /// restarted, such as `[milter] listen`.
+    pub restart: Vec<String>,
+    /// What the command line sets above the file, as `SECTION.KEY=VALUE`.
+    #[serde(default)]
+    pub overrides: Vec<String>,
 }
 
 /// A snapshot that was written.

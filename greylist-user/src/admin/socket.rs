@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use super::control::Control;
 use super::count::Metrics;
 use super::door::Door;
+use super::import::ImportBatch;
 use super::report::Reported;
 use super::request::{Answer, REFUSED, Request};
 use super::settings::Settings;
@@ -145,7 +146,7 @@ async fn serve(mut stream: UnixStream, control: Arc<dyn Control>, metrics: Arc<M
         return;
     };
     let uid = credentials.uid();
-    let answer = match timeout(QUESTION_TIME, read_line(&mut stream)).await {
+    let answer = match timeout(QUESTION_TIME, read_line(&mut stream, uid)).await {
         Ok(Ok(line)) => {
             tokio::task::spawn_blocking(move || answer(&line, uid, &*control, &metrics))
                 .await
@@ -162,19 +163,26 @@ async fn serve(mut stream: UnixStream, control: Arc<dyn Control>, metrics: Arc<M
     let _ = timeout(ANSWER_TIME, stream.write_all(&line)).await;
 }
 
-async fn read_line(stream: &mut UnixStream) -> Result<Vec<u8>, Answer> {
+async fn read_line(stream: &mut UnixStream, uid: u32) -> Result<Vec<u8>, Answer> {
     let mut line = Vec::with_capacity(256);
     loop {
-        if let Some(end) = line.iter().position(|byte| *byte == b'\n') {
-            line.truncate(end);
-            return Ok(line);
-        }
-        if line.len() > LONGEST_QUESTION {
-            return Err(refused("the line is longer than any request"));
-        }
+        let seen = line.len();
         match stream.read_buf(&mut line).await {
             Ok(0) | Err(_) => return Err(refused("the line ended before its line feed")),
             Ok(_) => {}
+        }
+        if let Some(end) = line[seen..].iter().position(|byte| *byte == b'\n') {
+            line.truncate(seen + end);
+            return Ok(line);
+        }
+        let is_import = may_change(uid) && line.starts_with(ImportBatch::BEGINS);
+        let longest = if is_import {
+            ImportBatch::LONGEST
+        } else {
+            LONGEST_QUESTION
+        };
+        if line.len() > longest {
+            return Err(refused("the line is longer than any request"));
         }
     }
 }
@@ -204,8 +212,14 @@ fn answer(line: &[u8], uid: u32, control: &dyn Control, metrics: &Metrics) -> An
     if request.is_change() {
         let client = request.client();
         let why = answer.why();
-        // A content filter reports each mail, which is no news.
-        if matches!(request, Request::Report(_)) {
+        // A content filter reports each mail, which is no news; nor is each batch of an import, which
+        // begins with an empty one.
+        let is_one_of_many = match &request {
+            Request::Import(batch) => !batch.items.is_empty(),
+            Request::Report(_) => true,
+            _ => false,
+        };
+        if is_one_of_many {
             tracing::debug!(uid, request = word, client, outcome, why, "ordered");
         } else {
             tracing::info!(uid, request = word, client, outcome, why, "ordered");
@@ -225,6 +239,7 @@ fn obey(request: &Request, control: &dyn Control) -> Answer {
         Request::XdpStatus => return Answer::XdpStatus(control.xdp_status()),
         Request::Forget { what } => control.forget(what).map(Answer::Forgotten),
         Request::Forgive { target } => control.forgive(*target).map(Answer::Forgiven),
+        Request::Import(batch) => control.import(batch).map(Answer::Imported),
         Request::List(question) => match question.check() {
             Ok(()) => control
                 .list(question)
@@ -237,6 +252,12 @@ fn obey(request: &Request, control: &dyn Control) -> Answer {
                 .map(|()| Answer::Reported(Reported::of(report))),
             Err(invalid) => return refused(invalid.to_string()),
         },
+        Request::Reload => {
+            return match control.reload() {
+                Ok(reloaded) => Answer::Reloaded(reloaded),
+                Err(problems) => Answer::Unreloaded { problems },
+            };
+        }
         Request::Snapshot => control.snapshot().map(Answer::Snapshot),
         Request::Punish(order) => {
             let policy = control.policy();
@@ -265,7 +286,7 @@ fn refused(why: impl Into<String>) -> Answer {
 /// Connections that wait to be accepted; sixteen are served at once.
 const BACKLOG: i32 = 128;
 
-/// The longest request is some hundred bytes.
+/// The longest request but an import is some hundred bytes.
 const LONGEST_QUESTION: usize = 4_096;
 
 /// A client writes its line at once.

@@ -7,7 +7,9 @@ use super::funnel::funnel;
 use super::paper::{Paper, number};
 use super::recent::recent;
 use super::why;
-use crate::admin::{Answer, Forgiven, Health, HistoryFacts, SentenceLine, Status, XdpStatus};
+use crate::admin::{
+    Answer, Forgiven, Health, HistoryFacts, ImportCounts, Reloaded, SentenceLine, Status, XdpStatus,
+};
 use crate::config::format_duration;
 use crate::kernel::{Counter, FilterStatus, OnStatus};
 use crate::policy::{Action, Mode};
@@ -32,6 +34,8 @@ pub(super) fn show(answer: &Answer, paper: &mut Paper) {
                 paper.line(format_args!("but for {spared}"));
             }
         }
+        Answer::Imported(answer) => imported(answer, paper),
+        Answer::Reloaded(answer) => reloaded(answer, paper),
         Answer::Reported(answer) => {
             paper.line(format_args!("{}: {} is noted", answer.client, answer.what));
         }
@@ -52,6 +56,54 @@ pub(super) fn show(answer: &Answer, paper: &mut Paper) {
             answer.millis
         )),
         Answer::Failed { why } | Answer::Refused { why } => paper.line(paper.bad(why)),
+        Answer::Unreloaded { problems } => {
+            for problem in problems {
+                paper.line(paper.bad(&problem.to_string()));
+            }
+        }
+    }
+}
+
+/// What was taken in, and what was not and why.
+pub(super) fn imported(counts: &ImportCounts, paper: &mut Paper) {
+    let kinds = counts.kinds().into_iter().filter(|(_, count)| *count > 0);
+    let kinds: Vec<_> = kinds
+        .map(|(kind, count)| format!("{} {kind}", number(count)))
+        .collect();
+    if kinds.is_empty() {
+        paper.row("taken in", "nothing");
+    } else {
+        paper.row("taken in", kinds.join(", "));
+    }
+    if counts.lapsed > 0 {
+        paper.row("lapsed", format_args!("{} left out", number(counts.lapsed)));
+    }
+    if counts.over_capacity > 0 {
+        let why = format!(
+            "{} found no room and are left out; raise [store] capacity, or what bounds their kind",
+            number(counts.over_capacity)
+        );
+        paper.row("no room", paper.bad(&why));
+    }
+    for (what, count) in &counts.no_counterpart {
+        paper.row("left out", format_args!("{} {what}", number(*count)));
+    }
+}
+
+fn reloaded(reloaded: &Reloaded, paper: &mut Paper) {
+    let file = &reloaded.file;
+    if reloaded.changed.is_empty() {
+        paper.line(format_args!("{file} is in force; no rule changed"));
+    } else {
+        paper.line(format_args!("{file} is in force"));
+        paper.row("changed", reloaded.changed.join(", "));
+    }
+    if !reloaded.restart.is_empty() {
+        let keys = reloaded.restart.join(", ");
+        paper.row("restart", format_args!("wanted by {keys}"));
+    }
+    if !reloaded.overrides.is_empty() {
+        paper.row("set", reloaded.overrides.join(", "));
     }
 }
 
@@ -88,6 +140,9 @@ fn status(status: &Status, paper: &mut Paper) {
     // The daemon may be an older one, and not tell.
     if !status.mode.is_empty() {
         paper.row("mode", &status.mode);
+    }
+    if !status.overrides.is_empty() {
+        paper.row("set", status.overrides.join(", "));
     }
     actions(status, paper);
     history(&status.history, paper);

@@ -7,8 +7,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::admin::Target;
-use crate::config::{InvalidDuration, parse_duration};
+use crate::config::{InvalidDuration, Override, parse_duration};
 use crate::policy::SentenceLevel;
+use crate::transfer::{Format, Kind, Options};
 
 /// Keeps a busy MX standing: a greylisting milter for Postfix that drops hammering clients in the
 /// kernel.
@@ -16,12 +17,12 @@ use crate::policy::SentenceLevel;
 #[command(name = "greygate", version, after_help = FIRST_STEPS, disable_help_subcommand = true)]
 pub struct Cli {
     /// The configuration file [default: /etc/greygate/greygate.toml]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", env = "GREYGATE_CONFIG")]
     pub config: Option<PathBuf>,
 
     /// The control socket of the daemon [default: what --config says, or
     /// /run/greygate/control.sock]
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", env = "GREYGATE_SOCKET")]
     pub socket: Option<PathBuf>,
 
     /// Answer in JSON, for scripts
@@ -38,13 +39,21 @@ pub struct Cli {
 pub enum Command {
     /// Run the daemon, in the foreground
     #[command(after_help = SERVE_EXAMPLES)]
-    Serve,
+    Serve {
+        /// What is set above the file, now and at each reload.
+        #[command(flatten)]
+        overrides: OverrideArgs,
+    },
 
     /// Say whether a configuration is legal, and what it amounts to in memory and load
     #[command(after_help = CHECK_EXAMPLES)]
     CheckConfig {
         /// The file [default: --config, or /etc/greygate/greygate.toml]
         file: Option<PathBuf>,
+
+        /// What is set above the file.
+        #[command(flatten)]
+        overrides: OverrideArgs,
     },
 
     /// Print every setting with its default and its reason
@@ -96,6 +105,18 @@ pub enum Command {
         force: bool,
     },
 
+    /// Print all that the store holds as JSON lines, as root or the daemon's user
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export {
+        /// Only records of this kind; may be repeated
+        #[arg(long, value_name = "KIND")]
+        kind: Vec<Kind>,
+
+        /// Read this snapshot instead of asking the daemon for one
+        #[arg(long, value_name = "FILE")]
+        snapshot: Option<PathBuf>,
+    },
+
     /// Undo every sentence that covers an address, and its strikes, as root or the daemon's user
     #[command(after_help = FORGIVE_EXAMPLES)]
     Forgive {
@@ -103,6 +124,10 @@ pub enum Command {
         #[arg(value_name = "ADDRESS")]
         target: Target,
     },
+
+    /// Take in an export, or what another greylister kept, as root or the daemon's user
+    #[command(after_help = IMPORT_EXAMPLES)]
+    Import(ImportArgs),
 
     /// Say how a client stands, and what its next attempt would get and why; changes nothing
     #[command(after_help = WHY_EXAMPLES)]
@@ -127,6 +152,10 @@ pub enum Command {
         name: Option<String>,
     },
 
+    /// Read the configuration again, as root or the daemon's user: all of it, or nothing
+    #[command(after_help = RELOAD_EXAMPLES)]
+    Reload,
+
     /// Tell what became of mail, so that the client's network is known for it; as root or the
     /// daemon's user
     #[command(subcommand, after_help = REPORT_EXAMPLES)]
@@ -135,6 +164,64 @@ pub enum Command {
     /// Write a snapshot of the store now, as root or the daemon's user
     Snapshot,
 }
+
+/// What the command line sets above the file.
+#[derive(Clone, Debug, Default, Args)]
+pub struct OverrideArgs {
+    /// Set a key above what the file says; may be repeated, and the last for a key wins
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<Override>,
+
+    /// Only observe: nothing is deferred, refused, sentenced or dropped, all of it is counted.
+    /// Short for --set with every action; a --set beside it wins
+    #[arg(long)]
+    pub observe: bool,
+}
+
+impl OverrideArgs {
+    /// All of them, in the order in which a later one wins.
+    pub fn all(&self) -> Vec<Override> {
+        let observing = self.observe.then(Override::observing).unwrap_or_default();
+        [observing, self.set.clone()].concat()
+    }
+}
+
+/// What is taken in, and how.
+#[derive(Clone, Debug, Args)]
+pub struct ImportArgs {
+    /// What the files are: jsonl, milter-greylist, postgrey, sqlgrey, or auto to look
+    #[arg(long, value_name = "FORMAT", default_value = "auto", value_parser = format)]
+    pub format: Named<Format>,
+
+    /// Change nothing, and say what would come in
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Leave out lines that are no records, instead of taking in nothing
+    #[arg(long)]
+    pub skip_bad: bool,
+
+    /// How long the other greylister deferred [default: as that program does, 30m of
+    /// milter-greylist, 5m of Postgrey]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub delay: Option<Duration>,
+
+    /// How long milter-greylist whitelisted after a pass (its autowhite) [default: 1d]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub autowhite: Option<Duration>,
+
+    /// The zone of times that name none, as SQLgrey's do
+    #[arg(long, value_name = "+HH:MM", default_value = "+00:00", allow_hyphen_values = true, value_parser = Options::parse_offset)]
+    pub zone: i32,
+
+    /// The files
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// Something named, or [`None`] for `auto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named<T>(pub Option<T>);
 
 /// What can be told of mail.
 #[derive(Clone, Debug, Subcommand)]
@@ -199,6 +286,13 @@ pub enum XdpCommand {
     Panic,
 }
 
+fn format(text: &str) -> Result<Named<Format>, String> {
+    match text {
+        "auto" => Ok(Named(None)),
+        word => word.parse().map(Some).map(Named),
+    }
+}
+
 /// Asking more often than ten times a second shows nothing more.
 fn interval(text: &str) -> Result<Duration, String> {
     match parse_duration(text) {
@@ -222,6 +316,9 @@ First steps:
   and in main.cf, in front of other milters:
   smtpd_milters = { inet:127.0.0.1:8892, default_action=accept }
 
+What the command line says wins over GREYGATE_CONFIG and GREYGATE_SOCKET of the environment, they
+over the file, and the file over the defaults.
+
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 Manuals: greygate(8), greygate.toml(5)";
 
@@ -230,14 +327,17 @@ Stops on SIGTERM or SIGINT, after the sessions under way and a last snapshot.
 
 Examples:
   greygate serve
-  greygate serve --config /etc/greygate/test.toml";
+  greygate serve --config /etc/greygate/test.toml
+  greygate serve --observe
+  greygate serve --set greylist.delay=5m --set xdp.rate=10";
 
 const CHECK_EXAMPLES: &str = "\
 Exits with 2 and FILE:LINE: what is wrong, when it is not legal. Run it as the daemon's user, so
 that paths are judged with its rights.
 
 Example:
-  greygate check-config /etc/greygate/greygate.toml && systemctl restart greygate";
+  greygate check-config /etc/greygate/greygate.toml && systemctl restart greygate
+  greygate check-config --set greylist.mode=content --json";
 
 const DEFAULT_EXAMPLES: &str = "\
 Example:
@@ -267,6 +367,24 @@ Examples:
   greygate punish 192.0.2.0/24 --level rate
   greygate punish 2001:db8::/64 --for 1d";
 
+const EXPORT_EXAMPLES: &str = "\
+Writes a header, one record a line and an end. Asks the daemon for a snapshot and reads that; without a
+daemon, the last one it left. Keys are hashes that mean something only to a host with the same seed.
+
+Examples:
+  greygate export > greygate.jsonl
+  greygate export --kind tuple --kind trust | gzip > records.jsonl.gz";
+
+const IMPORT_EXAMPLES: &str = "\
+Reads every file whole before it takes in anything, and names what is wrong with FILE:LINE. Taken in is
+merged with what is there: twice is once, and no record gets worse. See docs/migrating.md.
+
+Examples:
+  greygate import greygate.jsonl
+  greygate import --dry-run --delay 5m --autowhite 3d /var/lib/milter-greylist/greylist.db
+  db_dump /var/lib/postgrey/postgrey.db > postgrey.txt && greygate import postgrey.txt
+  greygate import --zone +01:00 connect.csv from_awl.csv domain_awl.csv";
+
 const FORGIVE_EXAMPLES: &str = "\
 An address: its own sentence and that of the network around it, for all in that network. A network
 of any size: its own sentence and those of everybody in it, but none of a wider one.
@@ -274,6 +392,15 @@ of any size: its own sentence and those of everybody in it, but none of a wider 
 Examples:
   greygate forgive 192.0.2.7
   greygate forgive 198.51.0.0/16";
+
+const RELOAD_EXAMPLES: &str = "\
+As SIGHUP, but it answers: what changed, which keys wait for a restart, or all that is wrong with
+FILE:LINE, and then the old configuration stays in force (exit code 2). What the daemon's command line
+sets with --set stays above the file.
+
+Examples:
+  greygate reload
+  greygate reload --json | jq -r '.restart[]'";
 
 const WHY_EXAMPLES: &str = "\
 Sender and recipient as the log shows them; a mail nobody has tried yet may be asked about, too. What
@@ -347,6 +474,25 @@ mod tests {
         assert_eq!(duration, Some(Duration::from_mins(90)));
         let refused = punish("30").expect_err("a bare number").to_string();
         assert!(refused.contains("30 has no unit"), "{refused}");
+    }
+
+    #[test]
+    fn overrides_name_a_key_and_the_last_of_them_wins() {
+        let serve = |words: &[&str]| Cli::try_parse_from([&["greygate", "serve"], words].concat());
+        let words = [
+            "--set",
+            "xdp.rate=9",
+            "--observe",
+            "--set",
+            "xdp.action=enforce",
+        ];
+        let Command::Serve { overrides } = serve(&words).expect("legal").command else {
+            panic!("that was serve");
+        };
+        let all: Vec<_> = overrides.all().iter().map(ToString::to_string).collect();
+        assert_eq!(all[0], "greylist.action=observe");
+        assert_eq!(all[all.len() - 2..], ["xdp.rate=9", "xdp.action=enforce"]);
+        assert!(serve(&["--set", "delay=5m"]).is_err());
     }
 
     #[test]

@@ -9,12 +9,12 @@ use serde_json::json;
 use super::args::Cli;
 use super::failure::Failure;
 use super::paper::{Paper, number, wants_colour};
-use crate::config::{self, Config, ConfigError};
+use crate::config::{self, Config, ConfigError, Override, Problem};
 use crate::policy::{Mode, Policy};
 
-/// Says whether `file` is legal, and what it amounts to.
-pub(super) fn run(cli: &Cli, file: &Path) -> Result<(), Failure> {
-    let read = config::read(file);
+/// Says whether `file`, under `overrides`, is legal, and what it amounts to.
+pub(super) fn run(cli: &Cli, file: &Path, overrides: &[Override]) -> Result<(), Failure> {
+    let read = config::read_under(file, overrides);
     if cli.json {
         let verdict = match &read {
             Ok(config) => json!({
@@ -27,8 +27,13 @@ pub(super) fn run(cli: &Cli, file: &Path) -> Result<(), Failure> {
                 "contents_memory": config.contents_memory(),
                 "pairs_memory": config.pairs_memory(),
                 "remarks": remarks(config),
+                "findings": noted(file, config),
             }),
-            Err(ConfigError::Illegal(problems)) => json!({"legal": false, "problems": problems}),
+            Err(ConfigError::Illegal(problems)) => json!({
+                "legal": false,
+                "problems": problems,
+                "findings": problems.iter().map(|it| finding(it, "error")).collect::<Vec<_>>(),
+            }),
             Err(unreadable) => json!({"legal": false, "error": unreadable.to_string()}),
         };
         writeln!(io::stdout(), "{verdict}")?;
@@ -67,7 +72,7 @@ fn summary(file: &Path, config: &Config, paper: &mut Paper) {
             config.sustained_new_tuples()
         ),
     );
-    if config.policy.mode.reads() {
+    if config.policy.reads_anywhere() {
         paper.row(
             "messages",
             format_args!(
@@ -127,6 +132,24 @@ fn mode(policy: &Policy) -> String {
             "{mode}: by the envelope, and from other networks by the message, {delay} after it was read"
         ),
     }
+}
+
+/// What editors and scripts read: where, what, and whether it keeps the daemon from starting.
+fn finding(problem: &Problem, severity: &str) -> serde_json::Value {
+    let Problem { file, line, text } = problem;
+    json!({"file": file, "line": line, "text": text, "severity": severity})
+}
+
+fn noted(file: &Path, config: &Config) -> Vec<serde_json::Value> {
+    let problem = |text| Problem {
+        file: file.to_owned(),
+        line: 0,
+        text,
+    };
+    let remarks = remarks(config).into_iter();
+    remarks
+        .map(|text| finding(&problem(text), "note"))
+        .collect()
 }
 
 fn remarks(config: &Config) -> Vec<String> {

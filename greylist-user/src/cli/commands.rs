@@ -1,18 +1,22 @@
 //! What each command does.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::args::{Cli, Command, XdpCommand};
+use super::args::{Cli, Command, ImportArgs, XdpCommand};
 use super::failure::Failure;
+use super::import::Import;
 use super::paper::{Paper, wants_colour};
-use super::{answer, check_config, reports, top, xdp};
+use super::{answer, check_config, export, reports, top, xdp};
 use crate::admin::{
     self, Answer, CallError, Envelope, Health, OrderedLevel, PunishOrder, Request, WhyQuestion,
 };
-use crate::config::{self, DEFAULT_FILE};
+use crate::chain::chain;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{self, ConfigError, DEFAULT_FILE, Override};
 use crate::daemon;
+use crate::transfer::Options;
 
 /// Does what the arguments say, and prints the answer to standard output.
 ///
@@ -26,15 +30,19 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
 
 fn obey(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
-        Command::Serve => serve(&file(cli)),
-        Command::CheckConfig { file: named } => {
-            check_config::run(cli, &named.clone().unwrap_or_else(|| file(cli)))
+        Command::Serve { overrides } => serve(file(cli), overrides.all()),
+        Command::CheckConfig {
+            file: named,
+            overrides,
+        } => {
+            let file = named.clone().unwrap_or_else(|| file(cli));
+            check_config::run(cli, &file, &overrides.all())
         }
         Command::DefaultConfig => Ok(write!(io::stdout(), "{}", config::default_config())?),
         Command::Status { check: false } => ask(cli, &Request::Status),
         Command::Status { check: true } => check_health(cli),
         Command::Top { every, once } => top::run(&top::Wanted {
-            socket: socket(cli)?,
+            socket: socket(cli),
             every: *every,
             once: *once,
             json: cli.json,
@@ -65,6 +73,18 @@ fn obey(cli: &Cli) -> Result<(), Failure> {
             };
             ask(cli, &Request::Punish(order))
         }
+        Command::Export { kind, snapshot } => {
+            let (socket, configuration) = (socket(cli), file(cli));
+            let place = match snapshot {
+                Some(file) => export::Place::File(file),
+                None => export::Place::Daemon {
+                    socket: &socket,
+                    configuration: &configuration,
+                },
+            };
+            export::run(&place, kind, io::stdout().lock())
+        }
+        Command::Import(args) => import(args, cli),
         Command::Forgive { target } => ask(cli, &Request::Forgive { target: *target }),
         Command::Why {
             address,
@@ -82,22 +102,46 @@ fn obey(cli: &Cli) -> Result<(), Failure> {
             };
             ask(cli, &Request::Why(question))
         }
+        Command::Reload => ask(cli, &Request::Reload),
         Command::Report(command) => match reports::of(command) {
             Some(report) => ask(cli, &Request::Report(report)),
-            None => reports::from_lines(io::stdin().lock(), &socket(cli)?, io::stderr()),
+            None => reports::from_lines(io::stdin().lock(), &socket(cli), io::stderr()),
         },
         Command::Snapshot => ask(cli, &Request::Snapshot),
     }
 }
 
-fn serve(file: &Path) -> Result<(), Failure> {
-    let config = config::read(file)?;
-    daemon::run(file, config).map_err(Failure::of)
+fn serve(file: PathBuf, overrides: Vec<Override>) -> Result<(), Failure> {
+    let source = daemon::Source { file, overrides };
+    let config = source.read()?;
+    daemon::run(source, config).map_err(Failure::of)
+}
+
+fn import(args: &ImportArgs, cli: &Cli) -> Result<(), Failure> {
+    let options = Options {
+        delay: args.delay,
+        trust: args.autowhite,
+        offset: args.zone,
+        now: SystemClock.now(),
+    };
+    let import = Import {
+        files: &args.files,
+        format: args.format.0,
+        options: &options,
+        dry_run: args.dry_run,
+        skip_bad: args.skip_bad,
+    };
+    import.run(&socket(cli), io::stderr())?.show(cli.json)
 }
 
 /// Asks the daemon, and shows what it answers.
 fn ask(cli: &Cli, request: &Request) -> Result<(), Failure> {
-    let answer = admin::call(&socket(cli)?, request)?;
+    let answer = admin::call(&socket(cli), request)?;
+    if let Answer::Unreloaded { problems } = &answer
+        && !cli.json
+    {
+        return Err(ConfigError::Illegal(problems.clone()).into());
+    }
     if cli.json {
         let json = serde_json::to_string(&answer).expect("answers are plain data");
         writeln!(io::stdout(), "{json}")?;
@@ -106,12 +150,15 @@ fn ask(cli: &Cli, request: &Request) -> Result<(), Failure> {
         answer::show(&answer, &mut paper);
         write!(io::stdout(), "{}", paper.into_text())?;
     }
-    Ok(())
+    match answer {
+        Answer::Unreloaded { problems } => Err(ConfigError::Illegal(problems).into()),
+        _ => Ok(()),
+    }
 }
 
 /// Whether the daemon answers and nothing wants an operator.
 fn check_health(cli: &Cli) -> Result<(), Failure> {
-    let health = match admin::call(&socket(cli)?, &Request::Status)? {
+    let health = match admin::call(&socket(cli), &Request::Status)? {
         Answer::Status(status) => status.health,
         _ => Health::default(),
     };
@@ -131,30 +178,45 @@ fn file(cli: &Cli) -> PathBuf {
         .unwrap_or_else(|| PathBuf::from(DEFAULT_FILE))
 }
 
-/// The daemon's socket: as it is named, or as the named file says, or the default.
-fn socket(cli: &Cli) -> Result<PathBuf, Failure> {
+/// The daemon's socket: as it is named, or as the file says, or the default.
+///
+/// The daemon runs, whatever has become of its file since: who asks it must not be kept from it by
+/// a line that is wrong elsewhere.
+fn socket(cli: &Cli) -> PathBuf {
     if let Some(socket) = &cli.socket {
-        return Ok(socket.clone());
+        return socket.clone();
     }
-    let settings = match &cli.config {
-        Some(file) => config::read_anywhere(file)?.admin,
-        // Members of the socket's group may not read the daemon's file, and need not.
-        None => config::read_anywhere(Path::new(DEFAULT_FILE))
-            .map(|config| config.admin)
-            .unwrap_or_default(),
-    };
-    Ok(settings.socket)
+    let file = file(cli);
+    match config::read_anywhere(&file) {
+        Ok(config) => config.admin.socket,
+        Err(error) => {
+            let socket = config::socket_of(&file);
+            let socket = socket.unwrap_or_else(|| admin::Settings::default().socket);
+            // Members of the socket's group may not read the daemon's file, and need not.
+            let is_worth_a_word = cli.config.is_some() || matches!(error, ConfigError::Illegal(_));
+            if is_worth_a_word {
+                let mut stderr = io::stderr();
+                let _ = writeln!(
+                    stderr,
+                    "{}\ngreygate: asking the daemon at {} all the same; --socket names another",
+                    chain(&error),
+                    socket.display()
+                );
+            }
+            socket
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::Arc;
 
     use tempfile::TempDir;
 
     use super::*;
     use crate::admin::{SentenceLine, XdpStatus, call};
-    use crate::clock::SystemClock;
     use crate::daemon::{Daemon, Rights};
     use crate::log;
     use crate::policy::SentenceLevel;
@@ -310,6 +372,73 @@ mod tests {
     }
 
     #[test]
+    fn reload_obeys_a_new_file_names_what_waits_for_a_restart_and_refuses_a_wrong_one_whole() {
+        let place = TempDir::new().expect("there is room for a directory");
+        let set = "greylist.retry_window=12h";
+        let (daemon, socket) = start_under(&place, &[set]);
+        let file = place.path().join("greygate.toml");
+        let before = std::fs::read_to_string(&file).expect("it was written");
+        let reload = |added: &str| {
+            std::fs::write(&file, format!("{before}{added}")).expect("the directory is ours");
+            match call(&socket, &Request::Reload) {
+                Ok(Answer::Reloaded(reloaded)) => Ok(reloaded),
+                Ok(Answer::Unreloaded { problems }) => Err(problems),
+                other => panic!("{other:?}: the daemon should obey its own user"),
+            }
+        };
+        let mode = || match call(&socket, &Request::Status) {
+            Ok(Answer::Status(status)) => (status.mode, status.overrides),
+            other => panic!("{other:?}: the daemon should answer"),
+        };
+        let nothing = reload("").expect("legal");
+        assert!(
+            nothing.changed.is_empty() && nothing.restart.is_empty(),
+            "{nothing:?}"
+        );
+
+        let added = "[greylist]\nmode = \"content\"\nretry_window = \"20h\"\n[xdp]\nrate = 9\n\
+                     [log]\nlevel = \"debug\"\n";
+        let reloaded = reload(added).expect("legal");
+        assert_eq!(
+            reloaded.changed,
+            ["[greylist] mode"],
+            "the window is overridden"
+        );
+        assert_eq!(reloaded.restart, ["[xdp] rate", "[log] level"]);
+        assert_eq!(mode(), ("content".to_owned(), vec![set.to_owned()]));
+
+        let wrong = reload("[greylist]\nmode = \"envelope\"\ndelai = 1\n[xdp]\nrate = 0\n");
+        let problems = wrong.expect_err("two lines are wrong");
+        let lines = before.lines().count();
+        let places: Vec<_> = problems.iter().map(|it| it.line).collect();
+        assert_eq!(places, [lines + 3, lines + 5], "{problems:?}");
+        assert_eq!(mode().0, "content", "the old rules are in force");
+        let against_the_override = reload("[greylist]\ndelay = \"12h\"\n");
+        let problems = against_the_override.expect_err("no window is left");
+        assert!(
+            problems[0]
+                .to_string()
+                .starts_with(&format!("--set {set}: ")),
+            "{problems:?}"
+        );
+
+        let back = reload("").expect("legal");
+        assert_eq!((back.changed.len(), back.restart.len()), (1, 0), "{back:?}");
+        daemon.stop();
+    }
+
+    #[test]
+    fn daemon_without_a_file_says_so_when_it_is_to_read_it() {
+        let place = TempDir::new().expect("there is room for a directory");
+        let (daemon, socket) = start(&place);
+        let Ok(Answer::Unreloaded { problems }) = call(&socket, &Request::Reload) else {
+            panic!("there is nothing to read");
+        };
+        assert!(problems[0].text.contains("without a file"), "{problems:?}");
+        daemon.stop();
+    }
+
+    #[test]
     fn socket_is_found_by_the_file() {
         let place = TempDir::new().expect("there is room for a directory");
         let file = place.path().join("greygate.toml");
@@ -321,14 +450,38 @@ mod tests {
             json: false,
             command: Command::Status { check: false },
         };
-        let found = socket(&cli).expect("the file is legal");
+        let found = socket(&cli);
         assert_eq!(found, Path::new("/run/elsewhere.sock"));
+        let broken =
+            "[greylist]\ndelay = 5m\n[admin]\nsocket = \"/run/elsewhere.sock\"\n[nosuch]\n";
+        std::fs::write(cli.config.as_ref().expect("named"), broken).expect("the directory is ours");
+        assert_eq!(socket(&cli), Path::new("/run/elsewhere.sock"));
+        let nowhere = place.path().join("missing.toml");
+        cli.config = Some(nowhere);
+        assert_eq!(socket(&cli), admin::Settings::default().socket);
         cli.socket = Some("/run/named.sock".into());
-        let found = socket(&cli).expect("it is named");
+        let found = socket(&cli);
         assert_eq!(found, Path::new("/run/named.sock"));
     }
 
     fn start(place: &TempDir) -> (Daemon, PathBuf) {
+        let config = config::read(&written(place)).expect("the file is legal");
+        start_with(None, config)
+    }
+
+    fn start_under(place: &TempDir, settings: &[&str]) -> (Daemon, PathBuf) {
+        let overrides = settings
+            .iter()
+            .map(|it| it.parse().expect("it names a key"));
+        let source = daemon::Source {
+            file: written(place),
+            overrides: overrides.collect(),
+        };
+        let config = source.read().expect("the file is legal");
+        start_with(Some(source), config)
+    }
+
+    fn written(place: &TempDir) -> PathBuf {
         let file = place.path().join("greygate.toml");
         let at = |name: &str| place.path().join(name);
         let text = format!(
@@ -340,11 +493,15 @@ mod tests {
             at("control.sock")
         );
         std::fs::write(&file, text).expect("the directory is ours");
-        let config = config::read(&file).expect("the file is legal");
+        file
+    }
+
+    fn start_with(source: Option<daemon::Source>, config: config::Config) -> (Daemon, PathBuf) {
         let socket = config.admin.socket.clone();
         let log = log::init(&config.log);
-        let daemon = Daemon::start(config, Arc::new(SystemClock), &log, Rights::as_they_are())
-            .expect("everything is free");
+        let (clock, rights) = (Arc::new(SystemClock), Rights::as_they_are());
+        let daemon =
+            Daemon::start_from(source, config, clock, &log, rights).expect("everything is free");
         (daemon, socket)
     }
 

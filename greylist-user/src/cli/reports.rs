@@ -142,7 +142,7 @@ mod tests {
 (25873-01) Passed CLEAN {RelayedInbound}, [192.0.2.7]:35648 [192.0.2.7] <s@x> -> <r@y>, Queue-ID: 4ABC
 (25873-01-2) Blocked SPAM {DiscardedInbound,Quarantined}, [2001:db8::7]:35648 <s@x> -> <r@y>, Queue-ID: 4ABC
 (25873-02) Passed CLEAN {RelayedOutbound}, [192.0.2.9]:3 <\" Blocked SPAM {x}, [198.51.100.1]:\"@x> -> <r@y>";
-        let manual = include_str!("../../../docs/operations.md");
+        let manual = include_str!("../../../docs/punishment.md");
         let (_, script) = manual
             .split_once("```sh\n# Any milter behind")
             .expect("it is there");

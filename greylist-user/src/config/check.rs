@@ -38,15 +38,16 @@ fn listeners(config: &Config, document: &mut Document<'_>) {
         if *endpoint == Endpoint::Unix(config.admin.socket.clone()) {
             let what = "the control socket has the name of a milter socket; give each its own";
             // One of the two is in the file, since the defaults differ.
-            let (section, key) = match document.line_of("admin", "socket") {
-                Some(_) => ("admin", "socket"),
-                None => ("milter", "listen"),
+            let (section, key) = if document.is_set("admin", "socket") {
+                ("admin", "socket")
+            } else {
+                ("milter", "listen")
             };
             document.refuse(section, key, what);
         }
     }
     // Whoever lowers the one need not name the other.
-    let is_named = document.line_of("milter", "connections_per_peer").is_some();
+    let is_named = document.is_set("milter", "connections_per_peer");
     if is_named && config.milter.connections_per_peer > config.milter.connections {
         let what = format!(
             "{} is more than all connections together; write at most {}, or raise connections",
@@ -89,7 +90,7 @@ fn times(config: &Config, document: &mut Document<'_>) {
         return;
     }
     let (delay, window) = (format(delay), format(window));
-    if document.line_of("greylist", "retry_window").is_some() {
+    if document.is_set("greylist", "retry_window") {
         let what = format!(
             "{window} is not more than the delay of {delay}, so that no mail would ever pass; \
              write more, or lower delay"
@@ -123,6 +124,16 @@ fn punishment(config: &Config, document: &mut Document<'_>) {
             );
             document.refuse("punish", key, &what);
         }
+    }
+    let fits = policy.delay + punish.hopping_delay < policy.retry_window;
+    if fits && punish.hopping_delay > punish.extra_delay_limit {
+        let what = format!(
+            "{} is more than the extra_delay_limit of {}, which ends it; write at most that, or raise \
+             extra_delay_limit",
+            format(punish.hopping_delay),
+            format(punish.extra_delay_limit)
+        );
+        document.refuse("punish", "hopping_delay", &what);
     }
     if punish.blocks.is_empty() {
         let what = "no length is named; write one, such as [\"24h\"], or action = \"observe\" to block \

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::ops::RangeBounds;
 
-use super::model::{Config, Visitor};
+use super::model::{Config, Table, Visitor};
 use super::value::{Setting, show_bounds};
 
 /// Every setting, commented, with its default and its reason; a legal file as it is printed.
@@ -49,6 +49,21 @@ impl Visitor for Printer {
         writeln!(self.text, "[{name}]\n").expect("writing to a String cannot fail");
     }
 
+    /// Such a table says something by being there: an example is shown, which stays a comment when the
+    /// settings are uncommented.
+    fn repeated<T: Table>(
+        &mut self,
+        name: &'static str,
+        about: &str,
+        template: &T,
+        _target: &mut Vec<T>,
+    ) {
+        self.comment(about);
+        writeln!(self.text, "#\n# [[{name}]]").expect("writing to a String cannot fail");
+        template.example().visit(&mut Example(self));
+        self.text.push('\n');
+    }
+
     fn key<T: Setting>(&mut self, name: &'static str, target: &mut T, why: &str) {
         self.comment(why);
         self.setting(name, target);
@@ -63,6 +78,40 @@ impl Visitor for Printer {
     ) {
         self.comment(&format!("{why} ({}.)", capitalised(&show_bounds(&bounds))));
         self.setting(name, target);
+    }
+}
+
+/// Prints the keys of a table that is an example.
+struct Example<'p>(&'p mut Printer);
+
+impl Visitor for Example<'_> {
+    fn section(&mut self, _name: &'static str, _about: &str) {}
+
+    fn repeated<T: Table>(
+        &mut self,
+        _name: &'static str,
+        _about: &str,
+        _template: &T,
+        _target: &mut Vec<T>,
+    ) {
+    }
+
+    fn key<T: Setting>(&mut self, name: &'static str, target: &mut T, why: &str) {
+        writeln!(self.0.text, "#").expect("writing to a String cannot fail");
+        self.0.comment(why);
+        writeln!(self.0.text, "# {name} = {}", target.show())
+            .expect("writing to a String cannot fail");
+    }
+
+    fn bounded<T: Setting + PartialOrd>(
+        &mut self,
+        name: &'static str,
+        target: &mut T,
+        bounds: impl RangeBounds<T>,
+        why: &str,
+    ) {
+        let why = format!("{why} ({}.)", capitalised(&show_bounds(&bounds)));
+        self.key(name, target, &why);
     }
 }
 
@@ -108,7 +157,8 @@ mod tests {
     fn printed_text_sets_every_key_of_the_model() {
         let table: toml::Table = uncommented().parse().expect("the text is TOML");
         assert!(keys().len() > 40);
-        for (section, key, _) in keys() {
+        let single = keys().into_iter().filter(|it| !it.0.starts_with('['));
+        for (section, key, _) in single {
             assert!(table[section].get(key).is_some(), "[{section}] {key}");
         }
     }
@@ -165,6 +215,18 @@ mod tests {
     impl Visitor for Keys {
         fn section(&mut self, name: &'static str, _about: &str) {
             self.section = name;
+        }
+
+        fn repeated<T: Table>(
+            &mut self,
+            name: &'static str,
+            _about: &str,
+            template: &T,
+            _target: &mut Vec<T>,
+        ) {
+            assert_eq!(name, "recipients");
+            self.section = "[recipients]";
+            template.clone().visit(self);
         }
 
         fn key<T: Setting>(&mut self, name: &'static str, target: &mut T, _why: &str) {

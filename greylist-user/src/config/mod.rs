@@ -8,22 +8,29 @@
 //! A key is declared once, in `model`; reading a file and printing the defaults both walk that
 //! one declaration, so neither can know a key that the other does not.
 
+mod changes;
 mod check;
 mod default;
 mod document;
 mod duration;
 mod error;
+mod list_file;
+mod lists;
 mod model;
+mod overrides;
 mod read;
 mod remark;
 mod usable;
 mod value;
 
+pub use changes::KeyName;
 pub use default::default_config;
 pub use duration::{InvalidDuration, format as format_duration, parse as parse_duration};
 pub use error::{ConfigError, Problem};
+pub use list_file::{ListLine, parse as parse_list};
 pub use model::Config;
-pub use read::{parse, read, read_anywhere};
+pub use overrides::{InvalidOverride, Override};
+pub use read::{parse, read, read_anywhere, read_under, socket_of};
 
 /// Where the file is looked for when nobody names another.
 pub const DEFAULT_FILE: &str = "/etc/greygate/greygate.toml";

@@ -11,16 +11,27 @@ use crate::policy::Policy;
 use crate::{admin, kernel, log, milter, store};
 
 mod content;
+mod lists;
 mod punish;
+mod recipients;
 mod rules;
 
+pub(super) use lists::{Each, ListSettings, NoRetry};
+pub(super) use recipients::{Greylisted, RecipientRules, Switch};
+
 /// Everything the operator can set. Immutable: a reload replaces it whole.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Where and how Postfix is heard.
     pub milter: milter::Settings,
-    /// The rules: `[greylist]`, `[content]`, `[punish]`, `[reputation]` and `[lists]`.
+    /// The rules: `[greylist]`, `[content]`, `[punish]`, `[reputation]`, `[lists]` and `[[recipients]]`.
     pub policy: Policy,
+    /// What `[lists]` says, of which the policy's lists are made.
+    pub lists: ListSettings,
+    /// Whether the recipients are greylisted that no rules of their own name.
+    pub(super) greylisted: Greylisted,
+    /// The rules of some recipients, of which policies are made.
+    pub(super) recipients: Vec<RecipientRules>,
     /// The kernel filter.
     pub xdp: kernel::Settings,
     /// Whether ports of submission, which serve customers, may be protected. Default no.
@@ -35,10 +46,31 @@ pub struct Config {
     pub log: log::Settings,
 }
 
+/// A table that may stand any number of times.
+pub(super) trait Table: Clone {
+    /// One that says something, for people to begin with.
+    fn example(&self) -> Self;
+
+    /// Shows every key to `visitor`.
+    fn visit(&mut self, visitor: &mut impl Visitor);
+
+    /// Hears on which line each key stands; one that is not set, on that of the table.
+    fn note_lines(&mut self, line_of: &dyn Fn(&'static str) -> usize);
+}
+
 /// Is shown every key in the order of the file, with the place of its value.
 pub(super) trait Visitor {
     /// The keys that follow stand in this section.
     fn section(&mut self, name: &'static str, about: &str);
+
+    /// A table that may stand any number of times. Each begins as `template`.
+    fn repeated<T: Table>(
+        &mut self,
+        name: &'static str,
+        about: &str,
+        template: &T,
+        target: &mut Vec<T>,
+    );
 
     /// A key of which every value of its type is legal.
     fn key<T: Setting>(&mut self, name: &'static str, target: &mut T, why: &str);
@@ -53,6 +85,27 @@ pub(super) trait Visitor {
     );
 }
 
+impl Default for Config {
+    fn default() -> Self {
+        let mut config = Self {
+            milter: milter::Settings::default(),
+            policy: Policy::default(),
+            lists: ListSettings::default(),
+            greylisted: Greylisted::default(),
+            recipients: Vec::new(),
+            xdp: kernel::Settings::default(),
+            submission: false,
+            store: store::Settings::default(),
+            admin: admin::Settings::default(),
+            metrics: admin::MetricsSettings::default(),
+            log: log::Settings::default(),
+        };
+        let lists = super::lists::shipped(&config.lists);
+        config.policy = config.policy.with_lists(&lists.into());
+        config
+    }
+}
+
 impl Config {
     /// Shows every key to `visitor`.
     pub(super) fn visit(&mut self, visitor: &mut impl Visitor) {
@@ -61,7 +114,8 @@ impl Config {
         content::visit(&mut self.policy.content, visitor);
         punish::visit(&mut self.policy.punish, visitor);
         rules::visit_reputation(&mut self.policy.reputation, visitor);
-        self.visit_lists(visitor);
+        lists::visit(&mut self.lists, &mut self.policy.deny, visitor);
+        recipients::visit(&self.policy, &mut self.recipients, visitor);
         self.visit_xdp(visitor);
         self.visit_store(visitor);
         self.visit_doors(visitor);
@@ -141,6 +195,12 @@ impl Config {
             &mut milter.reply_sentenced,
             "What a sentenced client is told behind 421 4.7.0, before Postfix hangs up. {contact} \
              stands for [punish] contact.",
+        );
+        v.key(
+            "reply_denied",
+            &mut milter.reply_denied,
+            "What is said behind 550 5.7.1 or 451 4.7.1 to whom [lists] deny names. {contact} stands for \
+             [punish] contact.",
         );
         v.key(
             "reply_refused",

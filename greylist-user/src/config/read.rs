@@ -2,18 +2,24 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::document::{Document, line_at};
 use super::error::{ConfigError, Problem};
 use super::model::Config;
-use super::{check, usable};
+use super::overrides::Override;
+use super::{check, lists, usable};
 
 /// Reads the file, and looks whether the paths it names can be used by this process.
 ///
 /// Changes nothing on disk.
 pub fn read(path: &Path) -> Result<Config, ConfigError> {
-    settings(path, &bytes_of(path)?, usable::check)
+    read_under(path, &[])
+}
+
+/// Reads the file as [`read`] does, under what the command line sets.
+pub fn read_under(path: &Path, overrides: &[Override]) -> Result<Config, ConfigError> {
+    settings(path, &bytes_of(path)?, overrides, Around::Looked)
 }
 
 /// Reads the file for a process that is not the daemon, and need not be able to use its paths.
@@ -23,26 +29,55 @@ pub fn read_anywhere(path: &Path) -> Result<Config, ConfigError> {
 
 /// Reads the bytes of a file that is called `path` in errors, and looks at nothing outside them.
 pub fn parse(path: &Path, bytes: &[u8]) -> Result<Config, ConfigError> {
-    settings(path, bytes, |_, _| {})
+    settings(path, bytes, &[], Around::Blind)
+}
+
+/// Whether more is looked at than the file itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Around {
+    /// Nothing more.
+    Blind,
+    /// The lists that it names are read, and its paths are looked at.
+    Looked,
+}
+
+/// Where the control socket is according to a file that may hold anything else that is wrong;
+/// [`None`] if the file does not say, or cannot be read.
+pub fn socket_of(path: &Path) -> Option<PathBuf> {
+    let bytes = bytes_of(path).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let mut config = Config::default();
+    let mut document = Document::parse(path, &text, &[]);
+    config.visit(&mut document);
+    document
+        .is_set("admin", "socket")
+        .then_some(config.admin.socket)
 }
 
 fn settings(
     path: &Path,
     bytes: &[u8],
-    look_around: impl Fn(&Config, &mut Document<'_>),
+    overrides: &[Override],
+    around: Around,
 ) -> Result<Config, ConfigError> {
     let text = text_of(path, bytes).map_err(|problem| ConfigError::Illegal(vec![problem]))?;
-    let mut document = Document::parse(path, text).map_err(ConfigError::Illegal)?;
+    let mut document = Document::parse(path, text, overrides);
     let mut config = Config::default();
     config.visit(&mut document);
-    if document.line_of("store", "seed_file").is_none() {
+    if !document.is_set("store", "seed_file") {
         config.store.seed_file = config.store.directory.join("seed");
     }
     config.milter.addresses = config.log.addresses;
     config.milter.verdicts = config.log.verdicts;
     follow_window(&mut config, &document);
-    check::across_keys(&config, &mut document);
-    look_around(&config, &mut document);
+    lists::compile(&mut config, &mut document, around == Around::Looked);
+    // Of a broken file, keys may be missing that the operator has set.
+    if !document.is_broken() {
+        check::across_keys(&config, &mut document);
+        if around == Around::Looked {
+            usable::check(&config, &mut document);
+        }
+    }
     let problems = document.finish();
     if problems.is_empty() {
         Ok(config)
@@ -58,7 +93,7 @@ fn follow_window(config: &mut Config, document: &Document<'_>) {
     let policy = &mut config.policy;
     let contacts_window = policy.contacts_window(policy.content.contacts);
     let content = &mut policy.content;
-    let is_set = |key| document.line_of("content", key).is_some();
+    let is_set = |key| document.is_set("content", key);
     if !is_set("delay") {
         content.delay = content.delay.min(policy.retry_window / 2);
     }
@@ -66,7 +101,7 @@ fn follow_window(config: &mut Config, document: &Document<'_>) {
         content.contacts_after = content.contacts_after.min(contacts_window / 2);
     }
     let punish = &mut policy.punish;
-    let is_set = |key| document.line_of("punish", key).is_some();
+    let is_set = |key| document.is_set("punish", key);
     if !is_set("extra_delay_limit") {
         let room = policy.retry_window.saturating_sub(policy.delay) / 2;
         punish.extra_delay_limit = punish.extra_delay_limit.min(room);

@@ -11,10 +11,11 @@ use super::value::Setting;
 use crate::admin::MetricsListen;
 use crate::host;
 use crate::kernel;
-use crate::milter::Endpoint;
+use crate::milter::{Endpoint, HeaderOn};
 use crate::policy::{Action, Policy};
 
 mod content;
+mod lists;
 mod punish;
 
 impl Config {
@@ -43,7 +44,7 @@ impl Config {
 
     /// Bytes that fingerprints take at most, as they come; 0 where none are taken.
     pub fn contents_memory(&self) -> u64 {
-        if self.policy.mode.reads() {
+        if self.policy.reads_anywhere() {
             self.store.contents_memory()
         } else {
             0
@@ -52,7 +53,7 @@ impl Config {
 
     /// Bytes that pairs of sender and recipient take at most, as they come; 0 where none are kept.
     pub fn pairs_memory(&self) -> u64 {
-        if self.policy.mode.reads() {
+        if self.policy.reads_anywhere() {
             self.store.pairs_memory()
         } else {
             0
@@ -93,10 +94,10 @@ impl Config {
                 format(self.milter.idle_timeout)
             ));
         }
-        for network in &policy.allow {
-            if network.prefix_len() == 0 {
-                remarks.push(format!("[lists] allow {network}: nobody is greylisted"));
-            }
+        remarks.extend(lists::remarks(self));
+        if self.milter.header.is_none() && self.milter.header_on == HeaderOn::Passed {
+            let what = "[milter] header_on = \"passed\" does nothing, since header is \"off\"";
+            remarks.push(what.to_owned());
         }
         if !self.xdp.interfaces.is_empty() {
             remarks.extend(self.remarks_on_xdp());
@@ -118,7 +119,13 @@ impl Config {
                 tables.show()
             ));
         }
-        let listed = [&self.policy.allow[..], &self.policy.local].concat();
+        let lists = &self.policy.lists;
+        let listed: Vec<_> = lists
+            .allow
+            .networks()
+            .chain(lists.local.networks())
+            .copied()
+            .collect();
         let listed = IpNet::aggregate(&listed);
         let ipv4 = listed.iter().filter(|it| it.addr().is_ipv4()).count();
         if ipv4.max(listed.len() - ipv4) > kernel::ALLOWED_NETWORKS - OWN_NETWORKS {
@@ -193,8 +200,17 @@ const OWN_NETWORKS: usize = 96;
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Arc;
 
     use super::*;
+    use crate::policy::Lists;
+
+    fn allowing(networks: impl IntoIterator<Item = IpNet>) -> Arc<Lists> {
+        Arc::new(Lists {
+            allow: networks.into_iter().collect(),
+            ..Lists::default()
+        })
+    }
 
     #[test]
     fn defaults_sustain_46_new_tuples_a_second() {
@@ -227,10 +243,13 @@ mod tests {
     fn names_what_may_not_be_meant() {
         let mut config = Config::default();
         config.policy.punish.action = Action::Observe;
-        config.policy.allow = vec!["0.0.0.0/0".parse().expect("a network")];
+        config.policy.lists = allowing(["0.0.0.0/0".parse().expect("a network")]);
         config.metrics.listen = MetricsListen::At(([0, 0, 0, 0], 9892).into());
         config.milter.idle_timeout = Duration::from_mins(1);
+        config.milter.header = None;
         assert_eq!(config.remarks().len(), 4);
+        config.milter.header_on = HeaderOn::Passed;
+        assert_eq!(config.remarks().len(), 5);
     }
 
     #[test]
@@ -238,9 +257,8 @@ mod tests {
         let mut config = Config::default();
         config.xdp.action = Action::Observe;
         config.store.sentences = 1_000;
-        config.policy.allow = (0..5_000)
-            .map(|number| IpAddr::from(Ipv4Addr::from(0xc000_0000 + 2 * number)).into())
-            .collect();
+        let address = |number: u32| IpAddr::from(Ipv4Addr::from(0xc000_0000 + 2 * number));
+        config.policy.lists = allowing((0..5_000).map(|it| address(it).into()));
         assert_eq!(config.remarks(), Vec::<String>::new(), "it is off");
         config.xdp.interfaces = vec!["lo".to_owned()];
         let remarks = config.remarks();

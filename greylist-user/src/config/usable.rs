@@ -29,7 +29,7 @@ pub(super) fn check(config: &Config, document: &mut Document<'_>) {
     }
     for endpoint in &config.milter.listen {
         if let Endpoint::Unix(path) = endpoint {
-            judge("milter", "listen", socket(path));
+            judge("milter", "listen", milter_socket(path));
         }
     }
     judge("admin", "socket", socket(&config.admin.socket));
@@ -87,6 +87,15 @@ fn socket(path: &Path) -> Result<(), String> {
             path.display()
         )),
         _ => parent(path),
+    }
+}
+
+/// One that is there may be handed over by systemd, which then needs nothing of us; where it is not,
+/// the start says what is in the way.
+fn milter_socket(path: &Path) -> Result<(), String> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => Ok(()),
+        _ => socket(path),
     }
 }
 

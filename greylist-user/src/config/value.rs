@@ -12,11 +12,12 @@ use toml::de::DeValue;
 
 use super::duration;
 
+use super::model::{Each, Greylisted, NoRetry, Switch};
 use crate::admin::MetricsListen;
 use crate::kernel::Mode;
 use crate::log::{self, Addresses, Destination, Level, Verdicts};
 use crate::milter::{Endpoint, HeaderName, HeaderOn, RefusalText, ReplyText};
-use crate::policy::{self, Action, ContentTrust, Refusing};
+use crate::policy::{self, Action, AddressPattern, ContentTrust, Entry, Refusing};
 
 /// A value as it stands in the file, with its place.
 pub(super) type Value<'t> = Spanned<DeValue<'t>>;
@@ -35,6 +36,8 @@ pub(super) trait Setting: Sized {
 pub(super) struct Fault {
     pub(super) at: Range<usize>,
     pub(super) what: String,
+    /// The number, where it is one that the type cannot hold, and so lies outside of any bounds.
+    pub(super) beyond: Option<String>,
 }
 
 impl Fault {
@@ -42,6 +45,7 @@ impl Fault {
         Self {
             at: value.span(),
             what: what.into(),
+            beyond: None,
         }
     }
 }
@@ -133,34 +137,7 @@ impl Setting for bool {
 impl Setting for IpNet {
     fn read(value: &Value<'_>) -> Result<Self, Fault> {
         let text = string(value, "a network such as \"192.0.2.0/24\"")?;
-        let network = match text.parse::<IpAddr>() {
-            Ok(address) => Self::from(address),
-            Err(_) => text.parse::<Self>().map_err(|_| {
-                let what = format!(
-                    "{text:?} is no network; write an address or a network such as \"192.0.2.0/24\" or \"2001:db8::/32\""
-                );
-                Fault::new(value, what)
-            })?,
-        };
-        if let Self::V6(network) = network
-            && let Some(address) = network.addr().to_ipv4_mapped()
-        {
-            // No client is ever seen with such an address: the line would do nothing, unsaid.
-            let what = format!("{network} is IPv4 written as IPv6; write {address} and its prefix");
-            return Err(Fault::new(value, what));
-        }
-        let masked = network.trunc();
-        if masked == network {
-            Ok(network)
-        } else {
-            // A slip of the prefix length would allow, or trust, far more than was meant.
-            Err(Fault::new(
-                value,
-                format!(
-                    "{network} has bits set beyond its prefix; write \"{masked}\", or the one address alone"
-                ),
-            ))
-        }
+        policy::network_of(text).map_err(|what| Fault::new(value, what))
     }
 
     fn show(&self) -> String {
@@ -248,6 +225,54 @@ impl Setting for MetricsListen {
     }
 }
 
+impl Setting for Entry {
+    fn read(value: &Value<'_>) -> Result<Self, Fault> {
+        let text = string(value, "an entry such as \"192.0.2.0/24\"")?;
+        text.parse()
+            .map_err(|invalid: policy::InvalidEntry| Fault::new(value, invalid.to_string()))
+    }
+
+    fn show(&self) -> String {
+        quote(&self.to_string())
+    }
+}
+
+impl Setting for AddressPattern {
+    fn read(value: &Value<'_>) -> Result<Self, Fault> {
+        let text = string(value, "a recipient or a domain in quotes")?;
+        text.parse()
+            .map_err(|invalid: policy::InvalidEntry| Fault::new(value, invalid.to_string()))
+    }
+
+    fn show(&self) -> String {
+        quote(&self.to_string())
+    }
+}
+
+/// Each item is read by itself, so that all that are wrong are named.
+impl<T: Setting> Setting for Each<T> {
+    fn read(value: &Value<'_>) -> Result<Self, Fault> {
+        let DeValue::Array(items) = value.get_ref() else {
+            let found = kind(value.get_ref());
+            let what = format!("expected a list in [brackets], found {found}");
+            return Err(Fault::new(value, what));
+        };
+        let mut each = Self::default();
+        for item in items {
+            match T::read(item) {
+                Ok(read) => each.items.push((item.span().start, read)),
+                Err(Fault { at, what, .. }) => each.faults.push((at.start, what)),
+            }
+        }
+        Ok(each)
+    }
+
+    fn show(&self) -> String {
+        let items: Vec<_> = self.items.iter().map(|(_, item)| item.show()).collect();
+        format!("[{}]", items.join(", "))
+    }
+}
+
 impl<T: Setting> Setting for Vec<T> {
     fn read(value: &Value<'_>) -> Result<Self, Fault> {
         match value.get_ref() {
@@ -275,11 +300,12 @@ macro_rules! whole_numbers {
                     return Err(Fault::new(value, format!("expected a whole number, found {found}")));
                 };
                 Self::from_str_radix(number.as_str(), number.radix()).map_err(|_| {
-                    let what = format!(
-                        "{number} is out of range; write one {}",
-                        show_bounds(&(Self::MIN..=Self::MAX))
-                    );
-                    Fault::new(value, what)
+                    let number = number.to_string();
+                    let what = out_of_range(&number, &(Self::MIN..=Self::MAX));
+                    Fault {
+                        beyond: Some(number),
+                        ..Fault::new(value, what)
+                    }
                 })
             }
 
@@ -318,7 +344,9 @@ words! {
     Destination { "stderr" => Destination::Stderr, "journal" => Destination::Journal }
     log::Format { "text" => log::Format::Text, "json" => log::Format::Json }
     policy::Mode { "envelope" => policy::Mode::Envelope, "content" => policy::Mode::Content, "hybrid" => policy::Mode::Hybrid }
+    Greylisted { "all" => Greylisted::All, "listed" => Greylisted::Listed }
     HeaderOn { "delayed" => HeaderOn::Delayed, "passed" => HeaderOn::Passed }
+    NoRetry { "shipped" => NoRetry::Shipped, "off" => NoRetry::Off }
     Level {
         "error" => Level::Error,
         "warn" => Level::Warn,
@@ -326,6 +354,7 @@ words! {
         "debug" => Level::Debug,
         "trace" => Level::Trace,
     }
+    Switch { "on" => Switch::On, "off" => Switch::Off }
     Verdicts { "all" => Verdicts::All, "passed" => Verdicts::Passed, "none" => Verdicts::None }
     Refusing { "observe" => Refusing::Observe, "defer" => Refusing::Defer, "reject" => Refusing::Reject }
     Mode {
@@ -333,6 +362,11 @@ words! {
         "native-required" => Mode::NativeRequired,
         "generic" => Mode::Generic,
     }
+}
+
+/// What there is to say of a value, as it is shown, that does not lie within `bounds`.
+pub(super) fn out_of_range<T: Setting>(shown: &str, bounds: &impl RangeBounds<T>) -> String {
+    format!("{shown} is out of range; write one {}", show_bounds(bounds))
 }
 
 /// The bounds as an operator reads them: "from 1 to 128", "at least 1".

@@ -9,15 +9,17 @@ use ipnet::IpNet;
 use prometheus_client::registry::Registry;
 
 use super::pulse::Pulse;
+use super::reload::{ReloadError, Reloader};
 use super::sentences::UpheldSentences;
 use crate::admin::{
     self, Actions, Census, Control, ControlError, DroppedSyns, Forget, Forgiven, Forgotten,
-    FunnelCounts, FunnelFacts, Health, HistoryFacts, KernelEntry, KernelFacts, ListQuestion,
-    Listing, Punished, Report, SnapshotWritten, Status, Target, Why, WhyQuestion, XdpStatus,
+    FunnelCounts, FunnelFacts, Health, HistoryFacts, ImportBatch, ImportCounts, KernelEntry,
+    KernelFacts, ListQuestion, Listing, Punished, Reloaded, Report, SnapshotWritten, Status,
+    Target, Why, WhyQuestion, XdpStatus,
 };
 use crate::chain::chain;
 use crate::clock::Clock;
-use crate::config::format_duration;
+use crate::config::{ConfigError, Problem, format_duration};
 use crate::kernel::{FilterStatus, ObtainedMode, Projector, SentenceSource};
 use crate::milter::{self, Endpoint};
 use crate::policy::{
@@ -25,6 +27,7 @@ use crate::policy::{
     Timestamp,
 };
 use crate::store::{self, Store};
+use crate::transfer::Item;
 
 /// Answers for all rooms.
 pub(super) struct Desk {
@@ -37,6 +40,7 @@ pub(super) struct Desk {
     pub(super) projector: Arc<Projector>,
     pub(super) pulse: Arc<Pulse>,
     pub(super) registry: Arc<Registry>,
+    pub(super) reloader: Arc<Reloader>,
     pub(super) restored: String,
     pub(super) sentences: Arc<UpheldSentences>,
     pub(super) snapshot_interval: Duration,
@@ -68,6 +72,7 @@ impl Control for Desk {
             store: self.census(now),
             xdp: self.projector.status(),
             counters: admin::counts(&self.registry),
+            overrides: self.reloader.overrides(),
         }
     }
 
@@ -90,6 +95,36 @@ impl Control for Desk {
             &policy,
             now,
         )
+    }
+
+    fn import(&self, batch: &ImportBatch) -> Result<ImportCounts, ControlError> {
+        let now = self.clock.now();
+        let ours = u128::from_be_bytes(self.store.seed_fingerprint());
+        let is_ours = |check: &str| u128::from_str_radix(check, 16) == Ok(ours);
+        let check = batch.seed_check.as_deref();
+        if check.is_some_and(|check| !is_ours(check)) {
+            let why = "its keys were made with another seed, so that nothing in it could be found here; \
+                       give this host that seed ([store] seed_file) while it begins anew, or export from \
+                       a host with this one's";
+            return Err(ControlError(why.to_owned()));
+        }
+        if check.is_none() && batch.items.iter().any(Item::has_key) {
+            let why = "it does not say with which seed its keys were made (seed_check)";
+            return Err(ControlError(why.to_owned()));
+        }
+        let arrivals = batch.items.iter().cloned().map(Item::into_arrival);
+        let arrivals: Result<Vec<_>, _> = arrivals.collect();
+        let arrivals = arrivals.map_err(|error| ControlError(error.to_string()))?;
+        let imported = self.store.import(arrivals, batch.dry_run, now);
+        if !batch.dry_run {
+            if let Some(begun) = batch.history_begun.filter(|it| *it > 0) {
+                self.store.lengthen_history(Timestamp::from_millis(begun));
+            }
+            if imported.counts.sentences > 0 {
+                self.projector.refresh();
+            }
+        }
+        Ok(ImportCounts::of(&imported))
     }
 
     fn report(&self, report: &Report) -> Result<(), ControlError> {
@@ -125,7 +160,7 @@ impl Control for Desk {
                     .to_owned(),
             );
         }
-        if self.policy.load().mode.reads() && census.contents >= census.content_capacity {
+        if self.policy.load().reads_anywhere() && census.contents >= census.content_capacity {
             complaints.push(
                 "the store remembers all the messages it may: a pool of addresses waits until one of \
                  them comes again; raise [store] contents"
@@ -253,6 +288,22 @@ impl Control for Desk {
         let hosts = forgiven.iter().filter(|it| is_host(it.client.network()));
         let strikes = hosts.map(|it| u64::from(it.strikes)).sum();
         Ok(Forgiven::of(target, &lifted, strikes))
+    }
+
+    fn reload(&self) -> Result<Reloaded, Vec<Problem>> {
+        self.reloader.reload().map_err(|error| match error {
+            ReloadError::Config(ConfigError::Illegal(problems)) => problems,
+            ReloadError::Config(ConfigError::Unreadable { path, source }) => vec![Problem {
+                file: path,
+                line: 0,
+                text: format!("cannot be read: {source}; check who may read it"),
+            }],
+            no_file @ ReloadError::NoFile => vec![Problem {
+                file: "configuration".into(),
+                line: 0,
+                text: no_file.to_string(),
+            }],
+        })
     }
 
     fn snapshot(&self) -> Result<SnapshotWritten, ControlError> {

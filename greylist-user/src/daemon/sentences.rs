@@ -11,7 +11,9 @@ use ipnet::IpNet;
 
 use crate::host;
 use crate::kernel::{self, SentenceSource};
-use crate::policy::{Policy, Sentence, SentenceLevel, Timestamp, ranges};
+use crate::policy::{
+    Entry, List, Listed, Lists, Policy, Sentence, SentenceLevel, Source, Timestamp, ranges,
+};
 use crate::store::Store;
 
 /// The store's sentences, as far as the rules of the present uphold them.
@@ -58,19 +60,19 @@ impl UpheldSentences {
     /// Who is never dropped, and why; each network once.
     pub(super) fn allowances(&self) -> Vec<Allowance> {
         let policy = self.policy.load();
-        let own = networks_of(host::own_addresses());
-        let gateways = networks_of(host::gateways());
-        let all = [
-            (&ranges::UNTOUCHABLE[..], "loopback or link-local"),
-            (&policy.allow, "[lists] allow"),
-            (&own, "this host"),
-            (&gateways, "a gateway"),
-            // This host's addresses and gateways of the last reload stand here too.
-            (&policy.local, "[lists] local"),
-        ];
+        let all = |networks: Vec<IpNet>, why| networks.into_iter().map(move |it| (it, why));
+        let untouchable = all(ranges::UNTOUCHABLE.into(), "loopback or link-local");
+        let own = all(networks_of(host::own_addresses()), "this host");
+        let gateways = all(networks_of(host::gateways()), "a gateway");
+        let allow = listed(&policy.lists.allow, "[lists] allow");
+        // This host's addresses and gateways of the last reload stand here too.
+        let local = listed(&policy.lists.local, "[lists] local");
         let mut seen = HashSet::new();
-        all.into_iter()
-            .flat_map(|(networks, why)| networks.iter().map(move |network| (*network, why)))
+        untouchable
+            .chain(allow)
+            .chain(own)
+            .chain(gateways)
+            .chain(local)
             .filter(|(network, _)| seen.insert(*network))
             .map(|(network, why)| Allowance { network, why })
             .collect()
@@ -90,13 +92,41 @@ impl fmt::Display for Allowance {
     }
 }
 
-/// The operator's rules, with this host's own addresses and gateways among the local ones: they are
-/// never greylisted or sentenced.
-pub(super) fn in_force(policy: &Policy) -> Policy {
-    let mut policy = policy.clone();
-    policy.local.extend(networks_of(host::own_addresses()));
-    policy.local.extend(networks_of(host::gateways()));
-    policy
+/// The networks of a list, each with the word for where it comes from.
+fn listed<'l>(
+    list: &'l List,
+    key: &'static str,
+) -> impl Iterator<Item = (IpNet, &'static str)> + use<'l> {
+    list.entries()
+        .iter()
+        .filter_map(move |listed| match (&listed.entry, &listed.source) {
+            (Entry::Client(network), Source::Live(_)) => Some((*network, "greygate allow")),
+            (Entry::Client(network), _) => Some((*network, key)),
+            _ => None,
+        })
+}
+
+/// The operator's rules, with this host's own addresses and gateways among the local ones, which are
+/// never greylisted or sentenced, and with what was ordered since.
+pub(super) fn in_force(policy: &Policy, ordered: &Ordered) -> Policy {
+    let own = networks_of(host::own_addresses()).into_iter();
+    let own = own.chain(networks_of(host::gateways()));
+    let lists = &policy.lists;
+    let lists = Lists {
+        // What was ordered stands first: of two that name the same it is the one to be undone.
+        allow: List::of(ordered.allow.iter().cloned()).with(lists.allow.entries().iter().cloned()),
+        deny: List::of(ordered.deny.iter().cloned()).with(lists.deny.entries().iter().cloned()),
+        local: lists.local.with(own.map(Listed::of_host)),
+        ..Lists::clone(lists)
+    };
+    policy.with_lists(&Arc::new(lists))
+}
+
+/// What operators have ordered to be listed while the daemon runs.
+#[derive(Debug, Default)]
+pub(super) struct Ordered {
+    pub(super) allow: Vec<Listed>,
+    pub(super) deny: Vec<Listed>,
 }
 
 fn networks_of(addresses: Vec<IpAddr>) -> Vec<IpNet> {
@@ -111,7 +141,8 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::kernel::Entry;
+    use crate::kernel::Entry as KernelEntry;
+    use crate::policy::fixture::networks_of as networks_of_texts;
     use crate::policy::{Offence, Persistence, SentenceReason, SentencedClient};
     use crate::store::Settings;
 
@@ -125,11 +156,17 @@ mod tests {
             capacity: 1_000,
             ..Settings::default()
         };
-        let policy = Arc::new(ArcSwap::from_pointee(in_force(&Policy {
-            allow: vec!["198.51.100.0/24".parse().expect("a network")],
-            local: vec!["198.51.100.7/32".parse().expect("a network")],
-            ..Policy::default()
-        })));
+        let policy = Arc::new(ArcSwap::from_pointee(in_force(
+            &Policy {
+                lists: Arc::new(Lists {
+                    allow: networks_of_texts(["198.51.100.0/24"]),
+                    local: networks_of_texts(["198.51.100.7/32"]),
+                    ..Lists::default()
+                }),
+                ..Policy::default()
+            },
+            &Ordered::default(),
+        )));
         let (effects, _nobody) = mpsc::channel(1);
         let (store, _) = Store::open(settings, Arc::clone(&policy), effects, Arc::default(), NOW)
             .expect("the directory is writable");
@@ -213,7 +250,7 @@ mod tests {
                 until,
                 persistence: Persistence::default(),
             });
-            let entry = Entry {
+            let entry = KernelEntry {
                 client,
                 level,
                 until,

@@ -4,10 +4,14 @@
 //! share two scratch buffers, since a turn (read, answer, write) never waits in the middle. What a
 //! connection keeps of its own is half a frame, or half a write, while there is one: an idle
 //! connection holds no buffer. Of a body chunk not even that: its pieces are handed on as they come.
+//!
+//! A session may have to ask before it can go on. Then the frame at which it stopped is kept with what
+//! came behind it, nothing more is read, and neither worker nor scratch buffer is held. It goes on when
+//! the answer comes, or without one when its time is up: that ends no connection.
 
 use std::{
     cell::RefCell,
-    future::poll_fn,
+    future::{Future as _, poll_fn},
     io, mem,
     pin::{Pin, pin},
     sync::{
@@ -20,10 +24,14 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::oneshot,
     time::{Instant, sleep_until},
 };
 
-use crate::{clock::Clock, policy::Timestamp};
+use crate::{
+    clock::Clock,
+    policy::{Evidence, Timestamp},
+};
 
 use super::{
     frame::{BegunBody, CONTENT_LIMIT, Frame, FrameError, HEADER_LENGTH},
@@ -47,7 +55,10 @@ pub(super) struct Connection<S> {
     wait: Wait,
     /// When that wait began.
     since: Instant,
-    /// When the turn began of which the answer is still being written, if it has a verdict.
+    /// The question that stands in the way of everything else; a box, since most sessions ask none.
+    asking: Option<Box<Asking>>,
+    /// When the turn began of which the answer waits, for a question or for the peer to take it, if it
+    /// has a verdict.
     deciding: Option<Instant>,
     /// Told to whoever drains.
     is_idle: Arc<AtomicBool>,
@@ -61,6 +72,14 @@ pub(super) struct Limits {
     pub(super) frame: Duration,
     /// For silence between frames.
     pub(super) idle: Duration,
+}
+
+/// A question under way.
+#[derive(Debug)]
+struct Asking {
+    answer: oneshot::Receiver<Evidence>,
+    /// When the session goes on without.
+    until: Instant,
 }
 
 /// How a connection ended.
@@ -130,6 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             unsent: Vec::new(),
             wait: Wait::Frame,
             since: Instant::now(),
+            asking: None,
             deciding: None,
             is_idle,
             latency,
@@ -147,8 +167,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             match turn.await {
                 Some(Ok(())) => {}
                 Some(Err(end)) => return end,
-                None if Instant::now() >= self.deadline() => return End::Late(self.wait),
-                None => alarm.as_mut().reset(self.deadline()),
+                None if Instant::now() < self.deadline() => alarm.as_mut().reset(self.deadline()),
+                None if self.waits_for_answer() => {
+                    // The next turn goes on without it.
+                    self.session.count_unanswered();
+                    self.asking = self.asking.take().map(|it| Box::new(it.given_up()));
+                }
+                None => return End::Late(self.wait),
             }
             // An alarm that rings early is cheap; setting it anew at each turn would not be.
             if self.deadline() < alarm.deadline() {
@@ -162,7 +187,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if !self.unsent.is_empty() {
             return self.poll_unsent(cx);
         }
+        let evidence = match &mut self.asking {
+            Some(asking) => Some(ready!(asking.poll_answer(cx))),
+            None => None,
+        };
         SCRATCH.with_borrow_mut(|scratch| {
+            if let Some(evidence) = evidence {
+                scratch.output.clear();
+                let begun = self.deciding.take().unwrap_or_else(Instant::now);
+                let answered = self.go_on(evidence, &mut scratch.output);
+                let written = self.write(cx, &scratch.output);
+                self.note_turn(begun, Turn::Waited);
+                scratch.output.shrink_to(SCRATCH_LENGTH);
+                return Poll::Ready(answered.and(written));
+            }
             let mut buffer = ReadBuf::new(&mut scratch.input);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)).map_err(End::Io)?;
             let read = buffer.filled();
@@ -173,7 +211,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let begun = Instant::now();
             let answered = self.answer(read, &mut scratch.output);
             let written = self.write(cx, &scratch.output);
-            self.note_turn(begun);
+            self.note_turn(begun, Turn::AtOnce);
             scratch.output.shrink_to(SCRATCH_LENGTH);
             Poll::Ready(answered.and(written))
         })
@@ -198,11 +236,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             bytes = joined.as_slice();
         }
         while let Some(frame) = Frame::first_of(bytes).map_err(End::Frame)? {
+            if self.receive(frame, now, out)? == Next::Evidence {
+                self.ask();
+                break;
+            }
             bytes = &bytes[frame.wire_length()..];
-            self.receive(frame, now, out)?;
             has_ended = true;
         }
         match BegunBody::of(bytes) {
+            _ if self.asking.is_some() => self.partial.extend_from_slice(bytes),
             Some(body) if self.session.takes_body_in_pieces() => {
                 self.receive(Frame::body(body.piece), now, out)?;
                 self.body_left = body.left;
@@ -215,9 +257,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
-    fn receive(&mut self, frame: Frame<'_>, now: Timestamp, out: &mut Vec<u8>) -> Result<(), End> {
+    /// Asks what the session wants to know. Nobody to ask is an answer, too.
+    fn ask(&mut self) {
+        let (tell, answer) = oneshot::channel();
+        let budget = self.session.ask(Box::new(move |evidence| {
+            // Whoever asked may be gone, or have gone on.
+            let _ = tell.send(evidence);
+        }));
+        let until = Instant::now() + budget + ANSWER_ON_ITS_WAY;
+        self.asking = Some(Box::new(Asking { answer, until }));
+    }
+
+    /// Goes on where the session stopped, with the frame at which it did.
+    fn go_on(&mut self, evidence: Evidence, out: &mut Vec<u8>) -> Result<(), End> {
+        self.asking = None;
+        self.session.learn(evidence);
+        let kept = mem::take(&mut self.partial);
+        // What was waited for so far was no fault of the peer's.
+        self.wait_for(Wait::Silence);
+        self.answer(&kept, out)
+    }
+
+    /// Whether nothing but an answer is waited for.
+    fn waits_for_answer(&self) -> bool {
+        self.asking.is_some() && self.unsent.is_empty()
+    }
+
+    fn receive(
+        &mut self,
+        frame: Frame<'_>,
+        now: Timestamp,
+        out: &mut Vec<u8>,
+    ) -> Result<Next, End> {
         match self.session.receive(frame, now, out) {
-            Ok(Next::Command) => Ok(()),
+            Ok(next @ (Next::Command | Next::Evidence)) => Ok(next),
             Ok(Next::Close) => Err(End::Quit),
             Err(error) => Err(End::Session(error)),
         }
@@ -263,14 +336,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Counts a turn that had a verdict, once its answer is written.
-    fn note_turn(&mut self, begun: Instant) {
-        if !self.session.has_decided() {
-            return;
-        }
-        if self.unsent.is_empty() {
-            self.latency.count(Turn::AtOnce, begun.elapsed());
-        } else {
+    fn note_turn(&mut self, begun: Instant, turn: Turn) {
+        if self.asking.is_some() {
             self.deciding = Some(begun);
+        } else if self.session.has_decided() {
+            if self.unsent.is_empty() {
+                self.latency.count(turn, begun.elapsed());
+            } else {
+                self.deciding = Some(begun);
+            }
         }
     }
 
@@ -284,7 +358,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.unsent.drain(..written);
         if self.unsent.is_empty() {
             self.unsent = Vec::new();
-            if let Some(begun) = self.deciding.take() {
+            if self.asking.is_none()
+                && let Some(begun) = self.deciding.take()
+            {
                 self.latency.count(Turn::Waited, begun.elapsed());
             }
             self.wait_for(self.between_writes());
@@ -293,11 +369,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn deadline(&self) -> Instant {
+        if let Some(asking) = self.asking.as_ref().filter(|_| self.unsent.is_empty()) {
+            return asking.until;
+        }
         self.since
             + match self.wait {
                 Wait::Frame | Wait::Write => self.limits.frame,
                 Wait::Silence => self.limits.idle,
             }
+    }
+}
+
+impl Asking {
+    /// What was found; nothing, if whoever was asked has gone.
+    fn poll_answer(&mut self, cx: &mut TaskContext<'_>) -> Poll<Evidence> {
+        Pin::new(&mut self.answer)
+            .poll(cx)
+            .map(Result::unwrap_or_default)
+    }
+
+    /// The same with an answer that is no answer.
+    fn given_up(self) -> Self {
+        let (_, answer) = oneshot::channel();
+        Self { answer, ..self }
     }
 }
 
@@ -313,6 +407,9 @@ thread_local! {
         output: Vec::with_capacity(4_096),
     });
 }
+
+/// What an answer may take from whoever was asked to here, beyond its own time: a loaded machine.
+const ANSWER_ON_ITS_WAY: Duration = Duration::from_millis(100);
 
 /// The longest frame, so that one read can take it whole.
 const SCRATCH_LENGTH: usize = CONTENT_LIMIT as usize + HEADER_LENGTH;

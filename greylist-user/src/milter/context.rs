@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::policy::Judge;
+use crate::policy::{Judge, Witness};
 
 use super::log;
 use super::metrics::Metrics;
-use super::refusal::Refusals;
+use super::refusal::{RefusalTexts, Refusals};
 use super::reply::{HeaderName, ReplyText};
 use super::servers::Servers;
 use super::settings::{HeaderOn, Settings};
@@ -14,6 +14,8 @@ use super::settings::{HeaderOn, Settings};
 /// What all sessions share.
 pub struct Context {
     pub(super) judge: Arc<dyn Judge>,
+    /// Who is asked about clients; [`None`] if nobody can be.
+    pub(super) witness: Option<Arc<dyn Witness>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) reply: ReplyText,
     pub(super) refusals: Refusals,
@@ -30,11 +32,15 @@ impl Context {
         let host = header_safe(&settings.host);
         Self {
             judge,
+            witness: None,
             metrics,
             reply: settings.reply.clone(),
             refusals: Refusals::new(
-                settings.reply_sentenced.clone(),
-                settings.reply_refused.clone(),
+                RefusalTexts {
+                    sentenced: settings.reply_sentenced.clone(),
+                    bad_reputation: settings.reply_refused.clone(),
+                    denied: settings.reply_denied.clone(),
+                },
                 host.clone(),
             ),
             header: settings.header.clone(),
@@ -46,6 +52,12 @@ impl Context {
             },
             servers: Servers::default(),
         }
+    }
+
+    /// The same with somebody to ask about clients.
+    #[must_use]
+    pub fn asking(self, witness: Option<Arc<dyn Witness>>) -> Self {
+        Self { witness, ..self }
     }
 }
 

@@ -28,6 +28,8 @@ use super::metrics::Stage;
 pub enum Fate {
     /// The client was told 421: it is sentenced.
     RefusedSentenced,
+    /// The operator's deny list names the client or the mail.
+    RefusedDenied,
     /// The client's network has a bad reputation.
     RefusedReputation,
     /// Every recipient was deferred at RCPT: nothing of it went further.
@@ -42,6 +44,14 @@ pub enum Fate {
     LeftInMessage,
     /// Passed: its client is allowed, local or authenticated.
     PassedExempt,
+    /// Passed: mail to its recipient is not greylisted.
+    PassedOptedOut,
+    /// Passed: its sender is listed as one that would not try again.
+    PassedNoRetry,
+    /// Passed: only who looks suspicious is greylisted, and its client does not.
+    PassedUnsuspicious,
+    /// Passed: others vouch for its client.
+    PassedVouched,
     /// Passed: would have been deferred, were it not only observed.
     PassedObserved,
     /// Passed: there was no room for a record.
@@ -62,6 +72,7 @@ impl Fate {
     /// All of them, in their order.
     pub const ALL: [Self; Self::COUNT] = [
         Self::RefusedSentenced,
+        Self::RefusedDenied,
         Self::RefusedReputation,
         Self::DeferredAtRcpt,
         Self::DeferredAtData,
@@ -69,6 +80,10 @@ impl Fate {
         Self::LeftBeforeData,
         Self::LeftInMessage,
         Self::PassedExempt,
+        Self::PassedOptedOut,
+        Self::PassedNoRetry,
+        Self::PassedUnsuspicious,
+        Self::PassedVouched,
         Self::PassedObserved,
         Self::PassedUnrecorded,
         Self::PassedTrusted,
@@ -84,7 +99,7 @@ impl Fate {
     /// The word for it in status and metrics: what passed goes on to whatever comes behind greygate.
     pub const fn word(self) -> &'static str {
         match self {
-            Self::RefusedSentenced | Self::RefusedReputation => "refused",
+            Self::RefusedSentenced | Self::RefusedDenied | Self::RefusedReputation => "refused",
             Self::DeferredAtRcpt | Self::DeferredAtData | Self::DeferredAtEnd => "deferred",
             Self::LeftBeforeData | Self::LeftInMessage => "left",
             _ => "passed",
@@ -95,6 +110,7 @@ impl Fate {
     pub const fn by(self) -> &'static str {
         match self {
             Self::RefusedSentenced => "sentence",
+            Self::RefusedDenied => "deny",
             Self::RefusedReputation => "reputation",
             Self::DeferredAtRcpt => Stage::Rcpt.word(),
             Self::DeferredAtData => Stage::Data.word(),
@@ -102,6 +118,10 @@ impl Fate {
             Self::LeftBeforeData => "before_data",
             Self::LeftInMessage => "in_message",
             Self::PassedExempt => "exempt",
+            Self::PassedOptedOut => "opted_out",
+            Self::PassedNoRetry => "no_retry",
+            Self::PassedUnsuspicious => "unsuspicious",
+            Self::PassedVouched => "vouched",
             Self::PassedObserved => "observed",
             Self::PassedUnrecorded => "unrecorded",
             Self::PassedTrusted => "trust",
@@ -118,7 +138,11 @@ impl Fate {
             PassReason::Allowed | PassReason::Authenticated | PassReason::Local => {
                 Self::PassedExempt
             }
+            PassReason::NoRetry => Self::PassedNoRetry,
+            PassReason::Unsuspicious => Self::PassedUnsuspicious,
+            PassReason::Vouched => Self::PassedVouched,
             PassReason::Observed => Self::PassedObserved,
+            PassReason::OptedOut => Self::PassedOptedOut,
             PassReason::Unrecorded => Self::PassedUnrecorded,
             PassReason::Trusted => Self::PassedTrusted,
             PassReason::ContentTrusted => Self::PassedContentTrusted,
@@ -271,6 +295,7 @@ impl Course {
     /// Refused: the client, and so the message.
     pub(super) fn is_refused(&mut self, reason: RefuseReason) {
         self.fate = Some(match reason {
+            RefuseReason::Denied { .. } => Fate::RefusedDenied,
             RefuseReason::BadReputation { .. } => Fate::RefusedReputation,
             RefuseReason::Sentenced => Fate::RefusedSentenced,
         });

@@ -22,7 +22,7 @@ pub struct Latency(Arc<[Shard; SHARDS]>);
 pub enum Turn {
     /// Frame, verdict and answer, one after the other.
     AtOnce,
-    /// Something had to be waited for in between: the MTA, until it took the answer.
+    /// Something had to be waited for in between: the DNS, or the MTA, until it took the answer.
     Waited,
 }
 

@@ -18,13 +18,22 @@ use thiserror::Error;
 
 use crate::socket_file::{Named, Obstacle, SocketFile};
 
-use super::endpoint::Endpoint;
+use super::{endpoint::Endpoint, handed::Handed};
 
 /// One listening socket for one worker.
 #[derive(Debug)]
 pub(super) enum Listener {
     Inet(TcpListener),
     Unix(UnixListener),
+}
+
+/// What becomes of who has connected and was not accepted when we end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Backlog {
+    /// It ends with us: who is in it is accepted first.
+    Ours,
+    /// Somebody keeps the socket open: who is in it waits for our successor.
+    Kept,
 }
 
 /// An endpoint that is listened at, with a socket for each worker.
@@ -34,8 +43,10 @@ pub(super) struct Bound {
     pub(super) endpoint: Endpoint,
     /// One for each worker.
     pub(super) listeners: Vec<Listener>,
-    /// The socket file, removed when this is dropped.
+    /// The socket file, removed when this is dropped; none where it is not ours.
     pub(super) file: Option<SocketFile>,
+    /// Of every one of the listeners.
+    pub(super) backlog: Backlog,
 }
 
 impl Bound {
@@ -73,6 +84,26 @@ impl Bound {
             endpoint: Endpoint::Inet(address),
             listeners,
             file: None,
+            backlog: Backlog::Ours,
+        })
+    }
+
+    /// Accepts from what was opened for us; all workers share it.
+    pub(super) fn take_over(handed: Handed, workers: usize) -> Result<Self, ListenError> {
+        let Handed { endpoint, socket } = handed;
+        let listener = |socket: Socket| match endpoint {
+            Endpoint::Inet(_) => Listener::Inet(socket.into()),
+            Endpoint::Unix(_) => Listener::Unix(socket.into()),
+        };
+        let listeners = (0..workers)
+            .map(|_| socket.try_clone().map(listener))
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(|source| ListenError::at(&endpoint, source))?;
+        Ok(Self {
+            endpoint,
+            listeners,
+            file: None,
+            backlog: Backlog::Kept,
         })
     }
 
@@ -98,6 +129,7 @@ impl Bound {
             endpoint: endpoint.clone(),
             listeners,
             file: Some(file),
+            backlog: Backlog::Ours,
         })
     }
 }

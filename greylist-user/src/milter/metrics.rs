@@ -37,6 +37,10 @@ pub struct Metrics {
     pub headers_added: Counter,
     /// Probe sessions that went away before DATA, and so count for nothing.
     pub probes_quit: Counter,
+    /// Sessions that stopped to ask about their client.
+    pub questions: Counter,
+    /// Those of them that went on without hearing anything.
+    pub questions_unanswered: Counter,
     /// Recipients that the MTA itself rejected.
     pub recipients_rejected: Counter,
     /// Recipients of a probe sender beyond what is kept until DATA; not judged.
@@ -54,6 +58,8 @@ pub struct Metrics {
     pub servers_unmarked: Counter,
     /// Sessions of sentenced clients that were told 421.
     pub turned_away: Counter,
+    /// Workers that did not answer when the watchdog asked last.
+    pub workers_silent: Gauge,
 }
 
 impl Metrics {
@@ -71,6 +77,8 @@ impl Metrics {
             latency,
             headers_added,
             probes_quit,
+            questions,
+            questions_unanswered,
             recipients_rejected,
             recipients_unkept,
             recipients_unread,
@@ -79,6 +87,7 @@ impl Metrics {
             refusals,
             servers_unmarked,
             turned_away,
+            workers_silent,
         } = self.clone();
         // A counter that is not there before it counts hides its first event from `increase`.
         for listener in LISTENERS {
@@ -113,7 +122,7 @@ impl Metrics {
         funnel.register(registry);
         registry.register_with_unit(
             "verdict",
-            "Time from a frame that wants a verdict, whole, to its answer, written; `waited`: the MTA did not take it at once",
+            "Time from a frame that wants a verdict, whole, to its answer, written; `waited`: for the DNS, or for the MTA to take it",
             Unit::Seconds,
             latency,
         );
@@ -122,6 +131,16 @@ impl Metrics {
             "probes_quit",
             "Probe sessions that ended before DATA",
             probes_quit,
+        );
+        registry.register(
+            "questions",
+            "Times that a session asked about its client",
+            questions,
+        );
+        registry.register(
+            "questions_unanswered",
+            "Times that a session went on without any answer",
+            questions_unanswered,
         );
         registry.register(
             "recipients_rejected",
@@ -162,6 +181,11 @@ impl Metrics {
             "turned_away",
             "SMTP sessions of sentenced clients, told 421",
             turned_away,
+        );
+        registry.register(
+            "workers_silent",
+            "Workers that did not answer when the watchdog asked last",
+            workers_silent,
         );
     }
 

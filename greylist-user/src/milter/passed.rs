@@ -31,8 +31,12 @@ impl Passed {
             PassReason::Allowed
             | PassReason::Authenticated
             | PassReason::Local
+            | PassReason::NoRetry
             | PassReason::Observed
-            | PassReason::Unrecorded => return None,
+            | PassReason::OptedOut
+            | PassReason::Unrecorded
+            | PassReason::Unsuspicious
+            | PassReason::Vouched => return None,
         };
         Some(Self { waited, key })
     }

@@ -1,7 +1,7 @@
 //! What clients are told that are turned away: the operator's words behind greygate's codes.
 //!
 //! Knows the codes: 421 for the sentenced, on which the MTA hangs up, 550 or 451 for a bad
-//! reputation. Leaves who is refused to the policy and when it is said to `session`. The contact in
+//! reputation, and for the denied. Leaves who is refused to the policy and when it is said to `session`. The contact in
 //! a text is the policy's and may change with a reload, so replies are made anew when it does, not
 //! for each refusal.
 
@@ -21,6 +21,11 @@ use super::reply::{Codes, ReplyText, ReplyTextError};
 pub struct RefusalText(String);
 
 impl RefusalText {
+    /// The default for the denied.
+    pub fn for_denied() -> Self {
+        Self(DENIED.to_owned())
+    }
+
     /// The default for the sentenced.
     pub fn for_sentenced() -> Self {
         Self(SENTENCED.to_owned())
@@ -65,23 +70,29 @@ impl fmt::Display for RefusalText {
     }
 }
 
+/// What is said to whom that is turned away.
+#[derive(Clone, Debug)]
+pub(super) struct RefusalTexts {
+    pub(super) sentenced: RefusalText,
+    pub(super) bad_reputation: RefusalText,
+    pub(super) denied: RefusalText,
+}
+
 /// The refusals of this site, and the replies they make with the present contact.
 #[derive(Debug)]
 pub(super) struct Refusals {
-    sentenced: RefusalText,
-    bad_reputation: RefusalText,
+    texts: RefusalTexts,
     host: String,
     replies: ArcSwap<Replies>,
 }
 
 impl Refusals {
     /// `host` is whose postmaster a contact without a domain belongs to.
-    pub(super) fn new(sentenced: RefusalText, bad_reputation: RefusalText, host: String) -> Self {
+    pub(super) fn new(texts: RefusalTexts, host: String) -> Self {
         let contact = Policy::default().punish.contact;
-        let replies = Replies::new(&sentenced, &bad_reputation, &contact, &host);
+        let replies = Replies::new(&texts, &contact, &host);
         Self {
-            sentenced,
-            bad_reputation,
+            texts,
             host,
             replies: ArcSwap::from_pointee(replies),
         }
@@ -94,7 +105,7 @@ impl Refusals {
         if present.contact == *contact {
             return present;
         }
-        let replies = Replies::new(&self.sentenced, &self.bad_reputation, contact, &self.host);
+        let replies = Replies::new(&self.texts, contact, &self.host);
         let replies = Arc::new(replies);
         self.replies.store(Arc::clone(&replies));
         replies
@@ -109,21 +120,25 @@ pub(super) struct Replies {
     sentenced: ReplyText,
     for_good: ReplyText,
     for_now: ReplyText,
+    denied_for_good: ReplyText,
+    denied_for_now: ReplyText,
 }
 
 impl Replies {
-    fn new(
-        sentenced: &RefusalText,
-        bad_reputation: &RefusalText,
-        contact: &str,
-        host: &str,
-    ) -> Self {
+    fn new(texts: &RefusalTexts, contact: &str, host: &str) -> Self {
+        let RefusalTexts {
+            sentenced,
+            bad_reputation,
+            denied,
+        } = texts;
         let shown = shown(contact, host);
         Self {
             contact: contact.to_owned(),
             sentenced: sentenced.reply(Codes::Closing, &shown),
             for_good: bad_reputation.reply(Codes::RefusedForGood, &shown),
             for_now: bad_reputation.reply(Codes::RefusedForNow, &shown),
+            denied_for_good: denied.reply(Codes::RefusedForGood, &shown),
+            denied_for_now: denied.reply(Codes::RefusedForNow, &shown),
         }
     }
 
@@ -133,6 +148,8 @@ impl Replies {
             RefuseReason::Sentenced => &self.sentenced,
             RefuseReason::BadReputation { permanently: true } => &self.for_good,
             RefuseReason::BadReputation { permanently: false } => &self.for_now,
+            RefuseReason::Denied { permanently: true } => &self.denied_for_good,
+            RefuseReason::Denied { permanently: false } => &self.denied_for_now,
         }
     }
 }
@@ -158,6 +175,8 @@ const SENTENCED: &str = "Your host is limited for a while for how it behaved her
                          contact {contact} if this is wrong";
 const BAD_REPUTATION: &str =
     "The network of your host has a bad reputation here; contact {contact} if this is wrong";
+const DENIED: &str =
+    "Mail from your host or sender is not taken here; contact {contact} if this is wrong";
 const PLACEHOLDER: &str = "{contact}";
 /// The longest mail address (RFC 5321, 4.5.3.1): local part, at sign, domain.
 const CONTACT_LIMIT: usize = 64 + 1 + 255;
@@ -169,11 +188,12 @@ mod tests {
     use super::*;
 
     fn refusals() -> Refusals {
-        let [sentenced, bad] = [
-            RefusalText::for_sentenced(),
-            RefusalText::for_bad_reputation(),
-        ];
-        Refusals::new(sentenced, bad, "mx.example".to_owned())
+        let texts = RefusalTexts {
+            sentenced: RefusalText::for_sentenced(),
+            bad_reputation: RefusalText::for_bad_reputation(),
+            denied: RefusalText::for_denied(),
+        };
+        Refusals::new(texts, "mx.example".to_owned())
     }
 
     fn naming(contact: &str) -> Policy {
@@ -184,7 +204,7 @@ mod tests {
 
     #[test]
     fn defaults_are_texts_that_would_be_taken() {
-        for text in [SENTENCED, BAD_REPUTATION] {
+        for text in [SENTENCED, BAD_REPUTATION, DENIED] {
             assert_eq!(text.parse(), Ok(RefusalText(text.to_owned())));
         }
     }
@@ -201,6 +221,14 @@ mod tests {
             (
                 RefuseReason::BadReputation { permanently: false },
                 "451 4.7.1 The network ",
+            ),
+            (
+                RefuseReason::Denied { permanently: true },
+                "550 5.7.1 Mail from ",
+            ),
+            (
+                RefuseReason::Denied { permanently: false },
+                "451 4.7.1 Mail from ",
             ),
         ] {
             let reply = replies.of(reason).as_str();
@@ -254,7 +282,12 @@ mod tests {
         #[test]
         fn any_contact_makes_a_legal_reply(contact in "\\PC{0,400}|[\0-\u{ff}]{0,400}", host in "[a-z.?]{0,255}") {
             let text: RefusalText = "{contact}".parse().expect("a text");
-            let refusals = Refusals::new(text.clone(), text, host);
+            let texts = RefusalTexts {
+                sentenced: text.clone(),
+                bad_reputation: text.clone(),
+                denied: text,
+            };
+            let refusals = Refusals::new(texts, host);
             let replies = refusals.under(&naming(&contact));
             prop_assert!(replies.of(RefuseReason::Sentenced).as_str().starts_with("421 4.7.0 "));
         }

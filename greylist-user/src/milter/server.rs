@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::{
     clock::Clock,
-    policy::{Judge, Policy},
+    policy::{Judge, Policy, Witness},
     socket_file::SocketFile,
 };
 
@@ -19,8 +19,10 @@ use super::{
     connection::Limits,
     context::Context,
     endpoint::Endpoint,
+    handed::Handed,
     listener::{Bound, ListenError},
     metrics::Metrics,
+    pulse::Pulse,
     settings::Settings,
     worker::{self, Shared},
 };
@@ -31,6 +33,7 @@ pub struct Server {
     endpoints: Vec<Endpoint>,
     files: Vec<SocketFile>,
     workers: Vec<thread::JoinHandle<()>>,
+    pulse: Pulse,
     stop: watch::Sender<()>,
 }
 
@@ -40,29 +43,59 @@ pub struct BoundServer {
     settings: Settings,
     bound: Vec<Bound>,
     workers: usize,
+    witness: Option<Arc<dyn Witness>>,
 }
 
 impl Server {
     /// Listens at every endpoint. Starts no thread, and is all that may take a right: a port below
     /// 1024, the group of a socket.
     pub fn bind(settings: &Settings) -> Result<BoundServer, ListenError> {
+        Self::take_over(settings, Vec::new())
+    }
+
+    /// Listens at every endpoint, and takes what was opened for us where it is one of them. What
+    /// was opened elsewhere is listened at as well, since who connects there would wait for ever.
+    pub fn take_over(
+        settings: &Settings,
+        mut handed: Vec<Handed>,
+    ) -> Result<BoundServer, ListenError> {
         settings.check()?;
         make_room(settings.connections);
         let workers = worker_count(settings.workers);
-        let bound = settings
+        let mut bound = settings
             .listen
             .iter()
-            .map(|endpoint| Bound::bind(endpoint, workers, &settings.users))
+            .map(|endpoint| {
+                let found = handed.iter().position(|it| it.endpoint == *endpoint);
+                match found.map(|index| handed.swap_remove(index)) {
+                    Some(handed) => Bound::take_over(handed, workers),
+                    None => Bound::bind(endpoint, workers, &settings.users),
+                }
+            })
             .collect::<Result<Vec<_>, _>>()?;
+        for unnamed in handed {
+            tracing::warn!(endpoint = %unnamed.endpoint, "handed-over-unnamed");
+            bound.push(Bound::take_over(unnamed, workers)?);
+        }
         Ok(BoundServer {
             settings: settings.clone(),
             bound,
             workers,
+            witness: None,
         })
     }
 }
 
 impl BoundServer {
+    /// Sessions may ask `witness` about their clients.
+    #[must_use]
+    pub fn asking(self, witness: Arc<dyn Witness>) -> Self {
+        Self {
+            witness: Some(witness),
+            ..self
+        }
+    }
+
     /// Starts the workers.
     ///
     /// A session keeps the policy that stands when it begins. `judge` is called in the workers'
@@ -78,8 +111,9 @@ impl BoundServer {
             settings,
             bound,
             workers: count,
+            witness,
         } = self;
-        let context = Context::new(&settings, judge, Arc::clone(&metrics));
+        let context = Context::new(&settings, judge, Arc::clone(&metrics)).asking(witness);
         let shared = Arc::new(Shared {
             admission: Arc::new(Admission::new(&settings, Arc::clone(&metrics))),
             clock,
@@ -100,21 +134,30 @@ impl BoundServer {
             endpoint,
             listeners,
             file,
+            backlog,
         } in bound
         {
             tracing::info!(%endpoint, workers = count, "listening");
             endpoints.push(endpoint);
             files.extend(file);
             for (part, listener) in parts.iter_mut().zip(listeners) {
-                part.push(listener);
+                part.push((listener, backlog));
             }
         }
+        let mut pulse = Pulse::new(Arc::clone(&shared.metrics));
         let workers = parts
             .into_iter()
             .enumerate()
             .map(|(index, listeners)| {
                 let name = format!("milter-{index}");
-                worker::start(name, listeners, Arc::clone(&shared), stopping.clone())
+                let answerer = pulse.worker();
+                worker::start(
+                    name,
+                    listeners,
+                    Arc::clone(&shared),
+                    stopping.clone(),
+                    answerer,
+                )
             })
             .collect::<Result<Vec<_>, _>>()
             .map_err(|source| ListenError::Worker { source })?;
@@ -122,6 +165,7 @@ impl BoundServer {
             endpoints,
             files,
             workers,
+            pulse,
             stop,
         })
     }
@@ -131,6 +175,11 @@ impl Server {
     /// Where it listens, in the order of the settings, with the port given for port 0.
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
+    }
+
+    /// Asks whether the workers are alive.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// Stops accepting, lets sessions end by themselves until the time for it is up, closes the

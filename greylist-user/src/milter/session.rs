@@ -5,7 +5,8 @@
 //! `ledger`, bytes and time to the listener.
 //!
 //! What is said of recipients is in `recipients`, what is said of a whole message, at DATA and at its
-//! end, in `ending`, and what is known between the two in `transaction`.
+//! end, in `ending`, what is asked before either in `evidence`, and what is known in between in
+//! `transaction`.
 //!
 //! A sentenced client is told 421 at the next command that is answered, RCPT, DATA or the end of the
 //! message, and the MTA hangs up. MAIL, which comes before, is not answered at all: that saves every
@@ -13,6 +14,7 @@
 
 mod ending;
 mod error;
+mod evidence;
 mod recipients;
 mod transaction;
 
@@ -91,6 +93,9 @@ impl Session {
 
     /// Takes one frame and appends the reply that is owed for it, if any, to `out`.
     ///
+    /// A frame that is answered with [`Next::Evidence`] has not been taken: it comes again, once the
+    /// session [has learnt](Self::learn) what it lacks.
+    ///
     /// # Errors
     ///
     /// The connection must be closed: what would follow cannot be understood, or would be
@@ -108,6 +113,9 @@ impl Session {
             self.terms.encode(out);
             self.connected = now;
             return Ok(Next::Command);
+        }
+        if self.policy.evidence.asks() && self.lacks_evidence(&command, now) {
+            return Ok(Next::Evidence);
         }
         let debt = Debt::of(&command, &self.terms);
         self.has_decided |= matches!(
@@ -289,6 +297,7 @@ impl Session {
             server: self.server,
             authenticated: transaction.authenticated,
             origin: self.origin,
+            evidence: transaction.evidence,
         })
     }
 
@@ -349,6 +358,8 @@ pub enum Next {
     Close,
     /// Wait for the next command.
     Command,
+    /// Ask the witness, and show the frame again.
+    Evidence,
 }
 
 /// What is said to a command, before it is put into words.

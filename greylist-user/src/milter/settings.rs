@@ -48,6 +48,9 @@ pub struct Settings {
     /// stands for [`Punish::contact`](crate::policy::Punish::contact). Default `Your host is limited
     /// for a while for how it behaved here; contact {contact} if this is wrong`.
     pub reply_sentenced: RefusalText,
+    /// What is said behind `550 5.7.1` or `451 4.7.1` to whom the deny list names. Default `Mail from
+    /// your host or sender is not taken here; contact {contact} if this is wrong`.
+    pub reply_denied: RefusalText,
     /// What a client of bad reputation is told behind `550 5.7.1` or `451 4.7.1`. Default `The
     /// network of your host has a bad reputation here; contact {contact} if this is wrong`.
     pub reply_refused: RefusalText,
@@ -99,6 +102,7 @@ impl Default for Settings {
             drain: Duration::from_secs(10),
             reply: ReplyText::default(),
             reply_sentenced: RefusalText::for_sentenced(),
+            reply_denied: RefusalText::for_denied(),
             reply_refused: RefusalText::for_bad_reputation(),
             header: Some(HeaderName::default()),
             header_on: HeaderOn::default(),

@@ -40,8 +40,9 @@ use super::{
     complaint::Complaint,
     connection::{Connection, End, Limits},
     context::Context,
-    listener,
+    listener::{self, Backlog},
     metrics::{self, Metrics},
+    pulse::Answerer,
     session::Session,
 };
 
@@ -60,16 +61,17 @@ pub(super) struct Shared {
 /// everything at once when the other end of `stop` is dropped.
 pub(super) fn start(
     name: String,
-    listeners: Vec<listener::Listener>,
+    listeners: Vec<(listener::Listener, Backlog)>,
     shared: Arc<Shared>,
     stop: watch::Receiver<()>,
+    answerer: Answerer,
 ) -> io::Result<thread::JoinHandle<()>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let listeners = {
         let _entered = runtime.enter();
         listeners
             .into_iter()
-            .map(Listener::try_from)
+            .map(|(listener, backlog)| Ok((Listener::try_from(listener)?, backlog)))
             .collect::<io::Result<Vec<_>>>()?
     };
     let worker = Arc::new(Worker {
@@ -80,20 +82,25 @@ pub(super) fn start(
     });
     thread::Builder::new()
         .name(name)
-        .spawn(move || run(&runtime, listeners, worker, stop))
+        .spawn(move || run(&runtime, listeners, worker, stop, answerer))
 }
 
 fn run(
     runtime: &Runtime,
-    listeners: Vec<Listener>,
+    listeners: Vec<(Listener, Backlog)>,
     worker: Arc<Worker>,
     mut stop: watch::Receiver<()>,
+    answerer: Answerer,
 ) {
     runtime.block_on(async move {
         let accepting: Vec<_> = listeners
             .into_iter()
-            .map(|listener| tokio::spawn(accept(listener, Arc::clone(&worker), stop.clone())))
+            .map(|(listener, backlog)| {
+                let worker = Arc::clone(&worker);
+                tokio::spawn(accept(listener, backlog, worker, stop.clone()))
+            })
             .collect();
+        tokio::spawn(answerer.answer());
         let is_gentle = stop.changed().await.is_ok();
         for task in accepting {
             if let Err(error) = task.await {
@@ -108,8 +115,14 @@ fn run(
     });
 }
 
-/// Accepts until told to stop, then serves who has connected already and closes the listener.
-async fn accept(mut listener: Listener, worker: Arc<Worker>, mut stop: watch::Receiver<()>) {
+/// Accepts until told to stop, then serves who has connected already, unless they are left to a
+/// successor, and closes the listener.
+async fn accept(
+    mut listener: Listener,
+    backlog: Backlog,
+    worker: Arc<Worker>,
+    mut stop: watch::Receiver<()>,
+) {
     let mut reserve = Reserve::new();
     loop {
         let accepted = tokio::select! {
@@ -121,6 +134,9 @@ async fn accept(mut listener: Listener, worker: Arc<Worker>, mut stop: watch::Re
             Ok(incoming) => worker.take(incoming),
             Err(error) => worker.survive(&error, &mut listener, &mut reserve).await,
         }
+    }
+    if backlog == Backlog::Kept {
+        return;
     }
     match listener.close() {
         Ok(waiting) => waiting.into_iter().for_each(|it| worker.take(it)),

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use super::evidence::Evidence;
 use super::time::Timestamp;
 
 /// One recipient that a client named, with what was said before it in the session.
@@ -32,6 +33,8 @@ pub struct Attempt<'a> {
     pub authenticated: bool,
     /// Where the attempt was reported from.
     pub origin: Origin,
+    /// What was found elsewhere about the client, if it was asked.
+    pub evidence: Evidence,
 }
 
 /// Who told us of an attempt: the ground for what may follow from it.

@@ -2,34 +2,43 @@
 //!
 //! The ladder, in order of precedence; the first rung that holds decides:
 //!
-//! 1. **Allowed**: an operator's allow list names the client. Always wins.
+//! 1. **Allowed**: the operator's allow list names the client or the mail. Always wins.
 //! 2. **Authenticated, local**: the client authenticated, or is this site's own.
-//! 3. **Sentenced**: the client has offended, and its session is turned away.
-//! 4. **Bad reputation**: its network is known for bad mail.
-//! 5. **Trusted**: the client network and folded reverse-path have earned trust by passing.
-//! 6. **Trusted for content**: the client address has earned it for the sender's domain, by a message
+//! 3. **Denied**: the operator's deny list names the client or the mail.
+//! 4. **Policy**: the recipient's own rules take the place of the site's, if it has any.
+//! 5. **Sentenced**: the client has offended, and its session is turned away.
+//! 6. **Bad reputation**: its network is known for bad mail.
+//! 7. **Not greylisted**: the rules of rung 4 greylist nobody, or a list names a sender that would not
+//!    try again. Chosen on rung 4, it spares the wait and nothing else: whoever is turned away is.
+//! 8. **Trusted**: the client network and folded reverse-path have earned trust by passing, and no list
+//!    says that they never shall.
+//! 9. **Trusted for content**: the client address has earned it for the sender's domain, by a message
 //!    that came again. Not in envelope mode.
-//! 7. **Tuple**: what is remembered of the tuple says new, early, in the window, passed or late. In
-//!    content mode having waited is no proof, and only a tuple that passed before still passes.
-//! 8. **Content**: instead of being deferred on rung 7 the message is read, if [`reads`] gives a reason,
-//!    and passes at its end if it was read before and its delay is over.
-//! 9. **Persistence**: a message that was read and would be deferred for its content passes when its
-//!    reverse-path and recipient have been tried often and long enough.
+//! 10. **Evidence**: others vouch for the client, or only who looks suspicious is greylisted and it does
+//!     not. Nothing is recorded of it.
+//! 11. **Tuple**: what is remembered of the tuple says new, early, in the window, passed or late. In
+//!     content mode having waited is no proof, and only a tuple that passed before still passes.
+//! 12. **Content**: instead of being deferred on rung 11 the message is read, if [`reads`] gives a reason,
+//!     and passes at its end if it was read before and its delay is over.
+//! 13. **Persistence**: a message that was read and would be deferred for its content passes when its
+//!     reverse-path and recipient have been tried often and long enough.
 //!
-//! Where content says nothing, the body being empty or there being no room to remember it, rung 7
+//! Where content says nothing, the body being empty or there being no room to remember it, rung 11
 //! answers at end of message what it would have answered before, in content mode too.
 //!
-//! The modes differ in rungs 6 to 9 alone. **Envelope** ends with rung 7, at RCPT. **Content** has
-//! everything that rung 7 would defer, or pass for having waited, read. **Hybrid** reads null and probe
+//! The modes differ in rungs 9 and 11 to 13 alone. **Envelope** ends with rung 11, at RCPT. **Content** has
+//! everything that rung 11 would defer, or pass for having waited, read. **Hybrid** reads null and probe
 //! senders, which are not refused at RCPT, and those who come from another network than the one that
-//! began; all others end with rung 7.
+//! began; all others end with rung 11.
 //!
-//! [`exempt`] is rungs 1 and 2, [`turns_away`] 3, [`refusal`] 4, [`TrustRecord::is_trusted`] 5,
-//! [`TrustRecord::is_earned_by_content`] 6, [`decide`] 7, [`ContentStanding::verdict`] 8,
-//! [`PairRecord::has_persisted`] 9: they ask for ever more, and a rung that is not reached costs
-//! nothing. Only rungs 7 and 8 can punish, so nobody on a higher rung is sentenced for an attempt. The
-//! deny list and recipient policies will stand between 2 and 3.
+//! [`exempt`] is rungs 1 and 2, [`denial`] 3, [`Policy::for_recipient`] 4, [`turns_away`] 5, [`refusal`] 6,
+//! [`spares_the_wait`] 7, [`TrustRecord::is_trusted`] 8, [`TrustRecord::is_earned_by_content`] 9,
+//! [`excused`] 10, [`decide`] 11, [`ContentStanding::verdict`] 12, [`PairRecord::has_persisted`] 13: they
+//! ask for ever more, and a rung that is not reached costs nothing. Only rungs 11 and 12 can punish for
+//! what an attempt is, and rungs 3 and 6 where they refuse for good and are not heard; so nobody on another
+//! rung is sentenced for an attempt.
 //!
+//! [`excused`]: super::excused
 //! [`reads`]: super::reads
 //! [`turns_away`]: super::turns_away
 //! [`refusal`]: super::refusal
@@ -38,19 +47,17 @@
 //! [`ContentStanding::verdict`]: super::ContentStanding::verdict
 //! [`PairRecord::has_persisted`]: super::PairRecord::has_persisted
 
-use std::net::IpAddr;
 use std::time::Duration;
-
-use ipnet::IpNet;
 
 use super::attempt::Attempt;
 use super::content::reads;
+use super::lists::Listed;
 use super::offence::Offence;
 use super::record::{Record, Standing};
 use super::rhythm::{self, Noted};
-use super::rules::{Action, Policy};
+use super::rules::{Action, Policy, Refusing};
 use super::time::Timestamp;
-use super::verdict::{DeferReason, PassReason, ReadReason, Verdict};
+use super::verdict::{DeferReason, PassReason, ReadReason, RefuseReason, Verdict};
 
 /// What follows from one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,19 +110,55 @@ impl Decision {
 /// Why `attempt` is not greylisted at all, whatever is remembered: rungs 1 and 2.
 pub fn exempt(policy: &Policy, attempt: &Attempt<'_>) -> Option<PassReason> {
     let client = attempt.client.to_canonical();
-    if names(&policy.allow, client) {
+    if policy.lists.allow.find(attempt).is_some() {
         Some(PassReason::Allowed)
     } else if attempt.authenticated {
         Some(PassReason::Authenticated)
-    } else if client.is_loopback() || names(&policy.local, client) {
+    } else if client.is_loopback() || policy.lists.local.find_host(client, b"").is_some() {
         Some(PassReason::Local)
     } else {
         None
     }
 }
 
+/// Whether nothing that the client of `attempt` does is held against it. What it says of itself, and
+/// whom its mail is for, makes it exempt and no more: a stranger may say what it likes.
+pub fn is_spared(policy: &Policy, attempt: &Attempt<'_>) -> bool {
+    match exempt(policy, attempt) {
+        Some(PassReason::Allowed) => policy.shielding(attempt).is_some(),
+        exempt => exempt.is_some(),
+    }
+}
+
+/// The entry of the deny list that names `attempt`, which is not exempt, and how it is refused for that;
+/// [`None`] if that is only observed: rung 3.
+pub fn denial<'p>(
+    policy: &'p Policy,
+    attempt: &Attempt<'_>,
+) -> Option<(&'p Listed, Option<RefuseReason>)> {
+    let listed = policy.lists.deny.find(attempt)?;
+    let permanently = match policy.deny {
+        Refusing::Observe => return Some((listed, None)),
+        Refusing::Defer => false,
+        Refusing::Reject => true,
+    };
+    Some((listed, Some(RefuseReason::Denied { permanently })))
+}
+
+/// Why `attempt`, which is not turned away, need not wait, whatever is remembered: rung 7. `policy` is
+/// that of its recipient.
+pub fn spares_the_wait(policy: &Policy, attempt: &Attempt<'_>) -> Option<PassReason> {
+    if !policy.greylists {
+        Some(PassReason::OptedOut)
+    } else if policy.lists.no_retry.find(attempt).is_some() {
+        Some(PassReason::NoRetry)
+    } else {
+        None
+    }
+}
+
 /// What `attempt`, neither exempt nor trusted, deserves at `now`, `prior` being what is remembered
-/// of its tuple: rung 7, and whether rung 8 is asked.
+/// of its tuple: rung 10, and whether rung 11 is asked.
 pub fn decide(
     policy: &Policy,
     prior: Option<&Record>,
@@ -211,8 +254,4 @@ fn pass(reason: PassReason, mut next: Record, now: Timestamp) -> Decision {
         offence: None,
         wants_content: false,
     }
-}
-
-fn names(networks: &[IpNet], client: IpAddr) -> bool {
-    networks.iter().any(|network| network.contains(&client))
 }

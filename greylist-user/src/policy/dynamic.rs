@@ -8,12 +8,21 @@
 //! A wrong answer costs little: called dynamic, a pool's hosts do not share a tuple; called
 //! a server, a host shares one with its neighbours.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Whether `name`, the verified reverse name of `address`, looks like that of an access line.
 pub(super) fn looks_dynamic(name: &[u8], address: Ipv4Addr) -> bool {
     let name = name.strip_suffix(b".").unwrap_or(name);
     !says_mail(name) && (carries(name, address) || says_access(name))
+}
+
+/// The same of any address. Of an IPv6 address, which nobody spells alike, words alone tell.
+pub(super) fn is_access_line(name: &[u8], address: IpAddr) -> bool {
+    let name = name.strip_suffix(b".").unwrap_or(name);
+    match address {
+        IpAddr::V4(address) => looks_dynamic(name, address),
+        IpAddr::V6(_) => !says_mail(name) && says_access(name),
+    }
 }
 
 /// Whether a part of any label but the last, which is a country's `mx` too, is a word for mail hosts.

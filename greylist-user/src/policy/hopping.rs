@@ -334,7 +334,7 @@ impl HoppingHelo {
 
 /// Whether `helo` could be one host's name in the DNS, and nobody else's: not a single label, not
 /// an address, bracketed or bare, and not a name that every site may give.
-fn is_qualified(helo: &[u8]) -> bool {
+pub(super) fn is_qualified(helo: &[u8]) -> bool {
     let mut labels = helo.rsplit(|&byte| byte == b'.');
     let last = labels.next().unwrap_or_default();
     let is_local = LOCAL.iter().any(|name| is_within(helo, name));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::attempt::Attempt;
+use super::evidence::Wanted;
 use super::fingerprint::MessageHasher;
 use super::time::Timestamp;
 use super::verdict::Verdict;
@@ -14,6 +15,12 @@ use super::verdict::Verdict;
 pub trait Judge: Send + Sync {
     /// Records the attempt and says what it deserves.
     fn judge(&self, attempt: &Attempt<'_>, now: Timestamp) -> Judgement;
+
+    /// What to ask a witness about `attempt` before it is judged: what may change the verdict, and so
+    /// nothing where it passes, or is refused, in any case. Changes nothing.
+    fn wants(&self, _attempt: &Attempt<'_>, _now: Timestamp) -> Wanted {
+        Wanted::default()
+    }
 
     /// Whether the client of `attempt` would be turned away now, as [`Judge::judge`] would say, for a
     /// message whose recipients have been judged: it may have been sentenced since. Changes nothing,

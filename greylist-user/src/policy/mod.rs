@@ -9,13 +9,16 @@ mod content;
 mod decide;
 mod dynamic;
 mod effect;
+mod evidence;
 mod failure;
 mod fingerprint;
 mod fold;
+mod foreign;
 mod history;
 mod hopping;
 mod judge;
 mod ladder;
+mod lists;
 mod neighbours;
 mod network;
 mod offence;
@@ -44,14 +47,24 @@ mod scenarios;
 pub use attempt::{Attempt, Origin, ServerMark, verified_name};
 pub use client::{Accused, ClientRecord, Protection, Strike, protection};
 pub use content::{ContentRecord, ContentStanding, reads};
-pub use decide::{Circumstances, Decision, decide, exempt};
+pub use decide::{Circumstances, Decision, decide, denial, exempt, is_spared, spares_the_wait};
 pub use effect::Effect;
+pub use evidence::{
+    Evidence, EvidenceRules, Identity, Question, Sign, Spf, Tell, Wanted, Who, Witness, excused,
+    identity, sign_of_client, sign_of_helo, wanted,
+};
 pub use failure::{Bearing, Failure, counts_rejections};
 pub use fingerprint::{Fingerprint, MessageHasher};
+pub use foreign::{Foreign, GivenTrust, NoCounterpart, trust_heard};
 pub use history::History;
 pub use hopping::{Finding, HoppingHelo, Sighting, Sightings, Suspect};
 pub use judge::{Grounds, Judge, Judgement};
 pub use ladder::{Struck, a_day_at_most, excuse, strike, turns_away};
+pub(crate) use lists::network as network_of;
+pub use lists::{
+    AddressPattern, DomainPattern, Entry, InvalidEntry, List, Listed, Lists, Order,
+    RecipientPolicy, Recipients, Source,
+};
 pub use neighbours::{Neighbour, Neighbours};
 pub use network::ClientNetwork;
 pub use offence::{Offence, Outcome};

@@ -142,7 +142,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::policy::fixture::T0;
+    use crate::policy::fixture::{T0, allowing};
     use crate::policy::{Offence, Persistence, SentenceLevel};
 
     fn minutes(minutes: u64) -> Timestamp {
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn network_of_a_shielded_host_is_not_sentenced() {
         let policy = Policy {
-            allow: vec!["192.0.2.250/32".parse().expect("a network")],
+            lists: allowing(["192.0.2.250/32"]),
             ..Policy::default()
         };
         assert_eq!(

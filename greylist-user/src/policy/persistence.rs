@@ -227,7 +227,7 @@ mod tests {
         let mut observing = Policy::default();
         observing.punish.action = Action::Observe;
         let allowing = Policy {
-            allow: vec!["192.0.2.0/24".parse().expect("a network")],
+            lists: crate::policy::fixture::allowing(["192.0.2.0/24"]),
             ..Policy::default()
         };
         for policy in [never, observing, allowing] {

@@ -53,6 +53,7 @@
 use std::time::Duration;
 
 use super::attempt::{Attempt, Origin};
+use super::evidence::identity;
 use super::fingerprint::Fingerprint;
 use super::network::ClientNetwork;
 use super::offence::Offence;
@@ -253,8 +254,12 @@ struct Seen {
 impl Seen {
     fn of(policy: &Policy, attempt: &Attempt<'_>) -> Self {
         let evidence = Evidence::of(policy, attempt);
-        // As if of the widest class: in a narrower network there is one host, whatever its mark.
-        let network = ClientNetwork::cut(attempt.client, policy.ipv4_prefix, policy.ipv6_prefix);
+        let network = match identity(policy, attempt) {
+            // As if of the widest class: in a narrower network there is one host, whatever its mark.
+            None => ClientNetwork::cut(attempt.client, policy.ipv4_prefix, policy.ipv6_prefix),
+            // Any host of any network may be on the tuple.
+            Some(_) => ClientNetwork::cut(attempt.client, 0, 0),
+        };
         Self {
             evidence,
             host: HostMark::of(network, attempt.client),

@@ -11,7 +11,7 @@ mod senders;
 
 use std::time::Duration;
 
-use super::fixture::{ATTEMPT, T0};
+use super::fixture::{ATTEMPT, T0, allowing, local as local_networks};
 use super::{
     Action, Attempt, Circumstances, Decision, DeferReason, Fingerprint, Offence, Origin,
     PassReason, Policy, Record, ServerMark, Verdict, decide, exempt, note_content,
@@ -195,10 +195,8 @@ fn observing_passes_and_still_remembers() {
 
 #[test]
 fn precedence_is_allow_then_authenticated_then_local() {
-    let network = "192.0.2.0/24".parse().expect("a network");
     let allowing = Policy {
-        allow: vec![network],
-        local: vec![network],
+        lists: allowing(["192.0.2.0/24"]),
         ..Policy::default()
     };
     let authenticated = Attempt {
@@ -207,7 +205,7 @@ fn precedence_is_allow_then_authenticated_then_local() {
     };
     assert_eq!(exempt(&allowing, &authenticated), Some(PassReason::Allowed));
     let local = Policy {
-        allow: Vec::new(),
+        lists: local_networks(["192.0.2.0/24"]),
         ..allowing
     };
     assert_eq!(

@@ -107,6 +107,25 @@ impl Seed {
         TupleKey(hasher.finish())
     }
 
+    /// The key of the tuple where `domain`, for which SPF passes, stands for the client network.
+    pub fn domain_tuple_key(&self, domain: &[u8], attempt: &Attempt<'_>) -> TupleKey {
+        let mut hasher = self.hasher(b'V');
+        hasher.domain(domain);
+        hasher.mailbox(attempt.reverse_path);
+        hasher.mailbox(attempt.recipient);
+        TupleKey(hasher.finish())
+    }
+
+    /// The key of the trust of mail for which SPF passes for `domain`, wherever it comes from.
+    pub fn domain_trust_key(&self, domain: &[u8], attempt: &Attempt<'_>) -> TrustKey {
+        let mut hasher = self.hasher(b'W');
+        hasher.domain(domain);
+        fold::fold(attempt.reverse_path, attempt.recipient, |piece| {
+            hasher.raw(piece);
+        });
+        TrustKey(hasher.finish())
+    }
+
     /// The key of the trust that `attempt` may enjoy or earn.
     pub fn trust_key(&self, network: ClientNetwork, attempt: &Attempt<'_>) -> TrustKey {
         let mut hasher = self.hasher(b'R');
@@ -385,6 +404,12 @@ impl<'s> KeyHasher<'s> {
         } else {
             fold::lower_case(text, |piece| self.raw(piece));
         }
+    }
+
+    /// A domain and where it ends, in lower case.
+    fn domain(&mut self, domain: &[u8]) {
+        self.raw(&(domain.len() as u64).to_le_bytes());
+        self.lower_case(domain);
     }
 
     /// As [`feed_mailbox`] feeds it, in lower case where it lies.

@@ -42,16 +42,21 @@ impl Verdict {
             Self::Pass(PassReason::ContentAgain) => "content-again",
             Self::Pass(PassReason::ContentTrusted) => "content-trusted",
             Self::Pass(PassReason::Local) => "local",
+            Self::Pass(PassReason::NoRetry) => "no-retry",
             Self::Pass(PassReason::Observed) => "observed",
+            Self::Pass(PassReason::OptedOut) => "opted-out",
             Self::Pass(PassReason::Passed) => "passed",
             Self::Pass(PassReason::Persisted { .. }) => "persisted",
             Self::Pass(PassReason::Trusted) => "trusted",
             Self::Pass(PassReason::Unrecorded) => "unrecorded",
+            Self::Pass(PassReason::Unsuspicious) => "unsuspicious",
+            Self::Pass(PassReason::Vouched) => "vouched",
             Self::Pass(PassReason::Waited { .. }) => "waited",
             Self::Read(ReadReason::Mode) => "mode",
             Self::Read(ReadReason::Probe) => "probe",
             Self::Read(ReadReason::Roaming) => "roaming",
             Self::Refuse(RefuseReason::BadReputation { .. }) => "bad-reputation",
+            Self::Refuse(RefuseReason::Denied { .. }) => "denied",
             Self::Refuse(RefuseReason::Sentenced) => "sentenced",
         }
     }
@@ -81,7 +86,7 @@ pub enum DeferReason {
 /// Why an attempt passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PassReason {
-    /// An operator's allow list names the client.
+    /// The operator's allow list names the client or the mail.
     Allowed,
     /// The client authenticated.
     Authenticated,
@@ -96,8 +101,12 @@ pub enum PassReason {
     ContentTrusted,
     /// The client is this host, or one the operator calls local.
     Local,
+    /// A list names it as one that would not try again.
+    NoRetry,
     /// Would have been deferred, had the policy's action been to enforce.
     Observed,
+    /// Mail to this recipient is not greylisted.
+    OptedOut,
     /// The tuple passed before.
     Passed,
     /// Reverse-path and recipient have been tried so often and so long that their mail passes,
@@ -110,6 +119,10 @@ pub enum PassReason {
     Trusted,
     /// The store is full and nothing may be shed: passed without a record, counted and alarmed.
     Unrecorded,
+    /// Only who looks suspicious is greylisted, and the client does not.
+    Unsuspicious,
+    /// An allowlist or the SPF record of a listed domain vouches for the client.
+    Vouched,
     /// The retry came in its window: the tuple passes for the first time, after `waited`.
     Waited {
         /// From the first attempt to this one.
@@ -133,6 +146,11 @@ pub enum ReadReason {
 pub enum RefuseReason {
     /// The reputation of its network is bad.
     BadReputation {
+        /// Whether it is answered 5yz.
+        permanently: bool,
+    },
+    /// The operator's deny list names it.
+    Denied {
         /// Whether it is answered 5yz.
         permanently: bool,
     },

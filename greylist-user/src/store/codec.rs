@@ -308,4 +308,4 @@ const LARGEST_PAYLOAD: u64 = 4 << 20;
 const END: u8 = b'E';
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -7,16 +7,17 @@
 //! milter path. A story in `tests/store/explain.rs` holds the two against each other.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::policy::{
-    self, Attempt, Bearing, Circumstances, ClientNetwork, ClientRecord, Failure, History,
-    HoppingHelo, Judgement, Neighbours, Offence, Origin, PairRecord, PassReason, Policy,
-    Protection, Record, RefuseReason, Reputation, Repute, Sentence, SentencedClient, ServerMark,
-    Timestamp, TrustRecord, Verdict,
+    self, AddressPattern, Attempt, Bearing, Circumstances, ClientNetwork, ClientRecord, Evidence,
+    Failure, History, HoppingHelo, Judgement, Listed, Mode, Neighbours, Offence, Origin,
+    PairRecord, PassReason, Policy, Protection, Record, RefuseReason, Reputation, Repute, Sentence,
+    SentencedClient, ServerMark, Source, Timestamp, TrustRecord, Verdict,
 };
 
 use super::Store;
-use super::judge::judgement_of;
+use super::judge::{judgement_of, never_trusts};
 
 /// Of whom, and of what, an explanation is wanted.
 #[derive(Clone, Copy, Debug)]
@@ -31,11 +32,58 @@ pub struct Question<'a> {
     pub mail: Option<(&'a [u8], &'a [u8])>,
 }
 
+/// Which list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListName {
+    /// `allow`.
+    Allow,
+    /// `deny`.
+    Deny,
+    /// `local`.
+    Local,
+    /// `never_trust`.
+    NeverTrust,
+    /// `no_retry`.
+    NoRetry,
+}
+
+impl ListName {
+    /// Its key in `[lists]`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Local => "local",
+            Self::NeverTrust => "never_trust",
+            Self::NoRetry => "no_retry",
+        }
+    }
+}
+
+/// What a recipient's own policy says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnPolicy {
+    /// The pattern by which it applies.
+    pub pattern: AddressPattern,
+    /// Where it stands.
+    pub source: Source,
+    /// Whether mail is greylisted.
+    pub greylists: bool,
+    /// By what mail is told when it comes again.
+    pub mode: Mode,
+    /// How long it waits.
+    pub delay: Duration,
+}
+
 /// The whole standing of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
     /// Why its mail is not greylisted at all, if so.
     pub exempt: Option<PassReason>,
+    /// The entries that name it, or the mail that is asked about, the list that decides first.
+    pub listed: Vec<(ListName, Listed)>,
+    /// The policy of the recipient that is asked about, if it has its own.
+    pub recipient: Option<OwnPolicy>,
     /// Whether an allow-listed, local or private host lies in it, so that no offence sentences it.
     pub shielded: bool,
     /// Whether somebody authenticated there lately.
@@ -120,7 +168,9 @@ impl Store {
         let sentences = SentencedClient::covering(question.client).into_iter();
         Explanation {
             exempt: policy::exempt(&policy, &asked),
-            shielded: policy.shields(host),
+            listed: listed(&policy, &asked),
+            recipient: own_policy(&policy, question),
+            shielded: policy.shields(host) || policy.shielding(&asked).is_some(),
             authenticated: self.clients.has_authenticated(
                 &policy,
                 &self.seed,
@@ -181,9 +231,10 @@ impl Store {
             reputation: self.reputations.by_network.get(&key),
             repute,
             protection: self.protection(policy, attempt.client, &key, now),
-            mail: question
-                .mail
-                .map(|_| self.mail(policy, attempt, network, repute, now)),
+            mail: question.mail.map(|_| {
+                let policy = policy.for_recipient(attempt.recipient);
+                self.mail(policy, attempt, network, repute, now)
+            }),
         }
     }
 
@@ -202,14 +253,15 @@ impl Store {
                 .failure_key(attempt.client, attempt.reverse_path, attempt.recipient);
         let failure = self.failures.by_message.get(&failure_key);
         let trust = self.trust.get(&trust_key);
+        let may_trust = never_trusts(policy, attempt).is_none();
         let content_trust_key = self.seed.content_trust_key(policy.content.trust, attempt);
         let pair = self.pairs.get(self.seed.pair_key(attempt).tag());
         let known = MailStanding {
             tuple: self.tuples.get(&tuple_key),
             trust,
-            trusted: trust.is_some_and(|it| it.is_trusted(policy, repute, now)),
+            trusted: may_trust && trust.is_some_and(|it| it.is_trusted(policy, repute, now)),
             content_trust: content_trust_key.and_then(|it| self.trust.get(&it)),
-            content_trusted: self.content_trust(policy, attempt, now).is_some(),
+            content_trusted: may_trust && self.content_trust(policy, attempt, now).is_some(),
             pair: pair.filter(|it| !it.has_lapsed(policy, now)),
             failure: failure.filter(|it| !it.has_lapsed(policy, now)),
             next: Verdict::Pass(PassReason::Unrecorded).into(),
@@ -234,11 +286,17 @@ impl Store {
         if let Some(reason) = policy::exempt(policy, attempt) {
             return gets(Verdict::Pass(reason));
         }
+        if let Some((_, Some(reason))) = policy::denial(policy, attempt) {
+            return gets(Verdict::Refuse(reason));
+        }
         if self.is_turned_away(policy, attempt, now) {
             return gets(Verdict::Refuse(RefuseReason::Sentenced));
         }
         if let Some(reason) = policy::refusal(policy, repute) {
             return gets(Verdict::Refuse(reason));
+        }
+        if let Some(reason) = policy::spares_the_wait(policy, attempt) {
+            return gets(Verdict::Pass(reason));
         }
         if known.trusted {
             return gets(Verdict::Pass(PassReason::Trusted));
@@ -282,6 +340,33 @@ impl Store {
     }
 }
 
+/// The entries that name `attempt`.
+fn listed(policy: &Policy, attempt: &Attempt<'_>) -> Vec<(ListName, Listed)> {
+    let lists = &policy.lists;
+    [
+        (ListName::Allow, &lists.allow),
+        (ListName::Local, &lists.local),
+        (ListName::Deny, &lists.deny),
+        (ListName::NoRetry, &lists.no_retry),
+        (ListName::NeverTrust, &lists.never_trust),
+    ]
+    .into_iter()
+    .filter_map(|(name, list)| Some((name, list.find(attempt)?.clone())))
+    .collect()
+}
+
+fn own_policy(policy: &Policy, question: &Question<'_>) -> Option<OwnPolicy> {
+    let (_, recipient) = question.mail?;
+    let (pattern, own) = policy.of_recipient(recipient)?;
+    Some(OwnPolicy {
+        pattern: pattern.clone(),
+        source: own.source.clone(),
+        greylists: own.policy.greylists,
+        mode: own.policy.mode,
+        delay: own.policy.delay,
+    })
+}
+
 impl<'a> Question<'a> {
     /// The attempt that is asked about, made at `now` by a client of that `name`.
     fn attempt(&self, name: &'a [u8], now: Timestamp) -> Attempt<'a> {
@@ -297,6 +382,7 @@ impl<'a> Question<'a> {
             server: ServerMark::UNKNOWN,
             authenticated: false,
             origin: Origin::ThisHost,
+            evidence: Evidence::default(),
         }
     }
 }

@@ -9,9 +9,9 @@ use std::sync::atomic::Ordering;
 use crate::log::STRANGERS;
 use crate::policy::{
     self, Attempt, Circumstances, ClientNetwork, Decision, DeferReason, Fingerprint, Grounds,
-    Judge, Judgement, MessageHasher, NetworkKey, Offence, PairKey, PassReason, Policy,
-    RefuseReason, Repute, Seed, SentencedClient, Timestamp, TrustKey, TrustRecord, TupleKey,
-    Verdict,
+    Judge, Judgement, Listed, MessageHasher, NetworkKey, Offence, PairKey, PassReason, Policy,
+    ReadReason, RefuseReason, Repute, Seed, SentencedClient, Standing, Timestamp, TrustKey,
+    TrustRecord, TupleKey, Verdict, Wanted,
 };
 
 use super::Store;
@@ -22,6 +22,17 @@ impl Judge for Store {
         let judgement = self.judgement(&self.policy.load(), attempt, now);
         self.metrics.judged(judgement.verdict);
         judgement
+    }
+
+    fn wants(&self, attempt: &Attempt<'_>, now: Timestamp) -> Wanted {
+        let policy = self.policy.load();
+        let policy = policy.for_recipient(attempt.recipient);
+        let wanted = policy::wanted(policy, attempt);
+        if wanted.is_any() && self.would_hold(policy, attempt, now) {
+            wanted
+        } else {
+            Wanted::default()
+        }
     }
 
     fn turns_away(&self, attempt: &Attempt<'_>, now: Timestamp) -> bool {
@@ -53,17 +64,18 @@ impl Judge for Store {
 
     fn note_content(&self, attempt: &Attempt<'_>, message: &MessageHasher, now: Timestamp) {
         let policy = self.policy.load();
-        let network = ClientNetwork::of(&policy, attempt);
+        let policy = policy.for_recipient(attempt.recipient);
+        let network = ClientNetwork::of(policy, attempt);
         let Some(fingerprint) = message.fingerprint(network, attempt) else {
             return;
         };
-        let tuple_key = self.seed.tuple_key(network, attempt);
-        self.note_evidence(&policy, &tuple_key, attempt, fingerprint, now);
+        let tuple_key = self.mail_keys(policy, network, attempt, now).tuple;
+        self.note_evidence(policy, &tuple_key, attempt, fingerprint, now);
     }
 
     fn note_rejected(&self, attempt: &Attempt<'_>, now: Timestamp) {
         let policy = self.policy.load();
-        if policy::exempt(&policy, attempt).is_some() {
+        if policy::is_spared(&policy, attempt) {
             return;
         }
         let network = ClientNetwork::of(&policy, attempt);
@@ -95,6 +107,10 @@ impl Store {
             }
             return Verdict::Pass(reason).into();
         }
+        if let Some(reason) = self.denies(policy, attempt, now) {
+            return Verdict::Refuse(reason).into();
+        }
+        let policy = policy.for_recipient(attempt.recipient);
         if self.is_turned_away(policy, attempt, now) {
             return Verdict::Refuse(RefuseReason::Sentenced).into();
         }
@@ -109,18 +125,63 @@ impl Store {
             }
             return Verdict::Refuse(reason).into();
         }
-        let trust_key = self.seed.trust_key(keyed.network, attempt);
-        let judgement = match self.uses_trust(&trust_key, policy, attempt, repute, now) {
+        let judgement = match policy::spares_the_wait(policy, attempt) {
             Some(reason) => Verdict::Pass(reason).into(),
-            None => self.judge_tuple(policy, &keyed, now),
+            None => self.trust_or_tuple(policy, &keyed, repute, now),
         };
         let verdict = judgement.verdict;
-        if let Verdict::Pass(PassReason::Waited { .. } | PassReason::Passed) = verdict {
-            self.credit_trust(trust_key, policy, now);
-        }
         self.reputations
             .note_verdict(policy, &self.seed, &keyed, verdict, now);
         judgement
+    }
+
+    /// The rungs of trust, of evidence and of the tuple.
+    fn trust_or_tuple(
+        &self,
+        policy: &Policy,
+        keyed: &Keyed<'_>,
+        repute: Repute,
+        now: Timestamp,
+    ) -> Judgement {
+        let attempt = keyed.attempt;
+        let trust_key = never_trusts(policy, attempt)
+            .is_none()
+            .then(|| self.seed.trust_key(keyed.network, attempt));
+        let excused = trust_key
+            .and_then(|key| self.uses_trust(&key, policy, attempt, repute, now))
+            .or_else(|| policy::excused(policy, attempt));
+        if let Some(reason) = excused {
+            return Verdict::Pass(reason).into();
+        }
+        let keys = self.mail_keys(policy, keyed.network, attempt, now);
+        let judgement = self.judge_tuple(policy, keyed, keys.tuple, now);
+        if let Verdict::Pass(PassReason::Waited { .. } | PassReason::Passed) = judgement.verdict
+            && let Some(by_network) = trust_key
+        {
+            self.credit_trust(keys.trust.unwrap_or(by_network), policy, now);
+        }
+        judgement
+    }
+
+    /// Whether the deny list turns `attempt` away, or only would. One that it refuses for good has
+    /// failed: who goes on retrying it is no mail queue.
+    fn denies(
+        &self,
+        policy: &Policy,
+        attempt: &Attempt<'_>,
+        now: Timestamp,
+    ) -> Option<RefuseReason> {
+        let (_, reason) = policy::denial(policy, attempt)?;
+        match reason {
+            None => {
+                self.metrics.would_deny.inc();
+            }
+            Some(RefuseReason::Denied { permanently: true }) => {
+                self.note_refused(policy, attempt, now);
+            }
+            Some(_) => {}
+        }
+        reason
     }
 
     /// Hears what the message of an attempt turned out to be: it may prove what the attempt looked
@@ -174,7 +235,13 @@ impl Store {
     }
 
     /// The rung of the tuple, and the offences that show there.
-    fn judge_tuple(&self, policy: &Policy, keyed: &Keyed<'_>, now: Timestamp) -> Judgement {
+    fn judge_tuple(
+        &self,
+        policy: &Policy,
+        keyed: &Keyed<'_>,
+        tuple_key: TupleKey,
+        now: Timestamp,
+    ) -> Judgement {
         let Keyed {
             attempt, network, ..
         } = *keyed;
@@ -188,7 +255,6 @@ impl Store {
             after_failure: failed.wants_content,
             reads: policy::reads(policy, attempt, false),
         };
-        let tuple_key = self.seed.tuple_key(network, attempt);
         let decided = self.tuples.update(tuple_key, |prior| {
             let decision = policy::decide(policy, prior, attempt, circumstances, now);
             if let Some(prior) = prior.filter(|it| it.life != decision.next.life) {
@@ -211,6 +277,75 @@ impl Store {
             self.metrics.would_wait.inc();
         }
         judgement
+    }
+
+    /// Whether `attempt` would get as far as its tuple and be held there, or would be if greylisting did
+    /// more than observe. Changes nothing.
+    fn would_hold(&self, policy: &Policy, attempt: &Attempt<'_>, now: Timestamp) -> bool {
+        if policy::exempt(policy, attempt).is_some()
+            || policy::denial(policy, attempt).is_some_and(|(_, refusal)| refusal.is_some())
+            || policy::spares_the_wait(policy, attempt).is_some()
+            || self.is_turned_away(policy, attempt, now)
+        {
+            return false;
+        }
+        let network = ClientNetwork::of(policy, attempt);
+        let network_key = self.seed.network_key(network);
+        let repute = self.reputations.standing(policy, &network_key, now);
+        if policy::refusal(policy, repute).is_some() {
+            return false;
+        }
+        if never_trusts(policy, attempt).is_none() {
+            let trust = self.trust.get(&self.seed.trust_key(network, attempt));
+            if trust.is_some_and(|it| it.is_trusted(policy, repute, now))
+                || self.content_trust(policy, attempt, now).is_some()
+            {
+                return false;
+            }
+        }
+        let tuple = self.tuples.get(&self.seed.tuple_key(network, attempt));
+        match tuple.map(|it| it.standing(policy, now)) {
+            None | Some(Standing::Early { .. } | Standing::Lapsed) => true,
+            Some(Standing::InWindow { .. }) => {
+                policy::reads(policy, attempt, false) == Some(ReadReason::Mode)
+            }
+            Some(Standing::Passed) => false,
+        }
+    }
+
+    /// What the tuple of `attempt`, and the trust that it earns, are remembered by.
+    ///
+    /// Where a domain stands for the client network, a tuple that began under the network, while there
+    /// was no word of SPF, goes on under it: it does not wait anew. Whatever SPF says from one attempt
+    /// to the next, each of the two is on record from its first attempt on, and so a client waits
+    /// twice at most.
+    pub(super) fn mail_keys(
+        &self,
+        policy: &Policy,
+        network: ClientNetwork,
+        attempt: &Attempt<'_>,
+        now: Timestamp,
+    ) -> MailKeys {
+        let by_network = MailKeys {
+            tuple: self.seed.tuple_key(network, attempt),
+            trust: None,
+        };
+        let Some(domain) = policy::identity(policy, attempt) else {
+            return by_network;
+        };
+        let by_domain = MailKeys {
+            tuple: self.seed.domain_tuple_key(domain, attempt),
+            trust: Some(self.seed.domain_trust_key(domain, attempt)),
+        };
+        let has_begun = |key| {
+            let tuple = self.tuples.get(key);
+            tuple.is_some_and(|it| it.standing(policy, now) != Standing::Lapsed)
+        };
+        if has_begun(&by_network.tuple) && !has_begun(&by_domain.tuple) {
+            by_network
+        } else {
+            by_domain
+        }
     }
 
     /// Notes what `verdict`, which the tuple gave, means to reverse-path and recipient. They are asked
@@ -276,6 +411,9 @@ impl Store {
         attempt: &Attempt<'_>,
         now: Timestamp,
     ) -> bool {
+        if never_trusts(policy, attempt).is_some() {
+            return false;
+        }
         let record = self.trust.get(&self.seed.trust_key(network, attempt));
         let repute = || {
             let key = self.seed.network_key(network);
@@ -313,6 +451,14 @@ impl Store {
             self.trust.alter(key, |record| *record = record.used(now));
             return Some(PassReason::Trusted);
         }
+        if let Some(domain) = policy::identity(policy, attempt) {
+            let key = self.seed.domain_trust_key(domain, attempt);
+            let record = self.trust.get(&key);
+            if record.is_some_and(|it| it.is_trusted(policy, repute, now)) {
+                self.trust.alter(&key, |record| *record = record.used(now));
+                return Some(PassReason::Trusted);
+            }
+        }
         let key = self.content_trust(policy, attempt, now)?;
         self.trust.alter(&key, |record| *record = record.used(now));
         Some(PassReason::ContentTrusted)
@@ -334,6 +480,19 @@ impl Store {
             self.metrics.trust_unrecorded.inc();
         }
     }
+}
+
+/// The entry by which neither client nor sender of `attempt` is ever trusted for what has passed.
+pub(super) fn never_trusts<'p>(policy: &'p Policy, attempt: &Attempt<'_>) -> Option<&'p Listed> {
+    policy.lists.never_trust.find(attempt)
+}
+
+/// What one mail is remembered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MailKeys {
+    pub(super) tuple: TupleKey,
+    /// [`None`] is the trust in the client network.
+    pub(super) trust: Option<TrustKey>,
 }
 
 /// An attempt, and the keys that more than one table asks for: each is hashed once.

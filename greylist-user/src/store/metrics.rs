@@ -82,6 +82,8 @@ pub struct Metrics {
     /// Attempts from networks with a bad reputation that passed on to the next rung, since that is
     /// only observed.
     pub would_refuse: Counter,
+    /// Attempts that the deny list would have refused, were it not only observed.
+    pub would_deny: Counter,
     /// Reverse-paths and recipients watched until they pass.
     pub pairs_watched: Gauge,
     /// Those not watched since too many are.
@@ -152,6 +154,7 @@ impl Metrics {
             failures_unrecorded "Permanent failures not remembered since there were too many"
             reputations "Client networks with a reputation"
             reputations_unrecorded "Counts for or against a network not recorded since the table was full"
+            would_deny "Attempts that the deny list would have refused, were it not only observed"
             would_refuse "Attempts that a bad reputation would have refused, were it not only observed"
             pairs_watched "Reverse-paths and recipients watched until they pass"
             pairs_unwatched "Reverse-paths and recipients not watched since too many are"
@@ -282,6 +285,7 @@ impl Default for Metrics {
             reputations: Gauge::default(),
             reputations_unrecorded: Counter::default(),
             would_refuse: Counter::default(),
+            would_deny: Counter::default(),
             pairs_watched: Gauge::default(),
             pairs_unwatched: Counter::default(),
             hopping_caught: by_action(),
@@ -336,7 +340,7 @@ fn by_action() -> Family<ActionLabels, Counter> {
 }
 
 /// One of each kind of verdict, in the order that [`place`] gives; their times are of no account.
-const VERDICTS: [Verdict; 22] = [
+const VERDICTS: [Verdict; 27] = [
     Verdict::Defer(DeferReason::ContentEarly {
         left: Duration::ZERO,
     }),
@@ -354,13 +358,17 @@ const VERDICTS: [Verdict; 22] = [
     Verdict::Pass(PassReason::ContentAgain),
     Verdict::Pass(PassReason::ContentTrusted),
     Verdict::Pass(PassReason::Local),
+    Verdict::Pass(PassReason::NoRetry),
     Verdict::Pass(PassReason::Observed),
+    Verdict::Pass(PassReason::OptedOut),
     Verdict::Pass(PassReason::Passed),
     Verdict::Pass(PassReason::Persisted {
         waited: Duration::ZERO,
     }),
     Verdict::Pass(PassReason::Trusted),
     Verdict::Pass(PassReason::Unrecorded),
+    Verdict::Pass(PassReason::Unsuspicious),
+    Verdict::Pass(PassReason::Vouched),
     Verdict::Pass(PassReason::Waited {
         waited: Duration::ZERO,
     }),
@@ -368,6 +376,7 @@ const VERDICTS: [Verdict; 22] = [
     Verdict::Read(ReadReason::Probe),
     Verdict::Read(ReadReason::Roaming),
     Verdict::Refuse(RefuseReason::BadReputation { permanently: false }),
+    Verdict::Refuse(RefuseReason::Denied { permanently: false }),
     Verdict::Refuse(RefuseReason::Sentenced),
 ];
 
@@ -385,17 +394,22 @@ const fn place(verdict: Verdict) -> usize {
         Verdict::Pass(PassReason::ContentAgain) => 8,
         Verdict::Pass(PassReason::ContentTrusted) => 9,
         Verdict::Pass(PassReason::Local) => 10,
-        Verdict::Pass(PassReason::Observed) => 11,
-        Verdict::Pass(PassReason::Passed) => 12,
-        Verdict::Pass(PassReason::Persisted { .. }) => 13,
-        Verdict::Pass(PassReason::Trusted) => 14,
-        Verdict::Pass(PassReason::Unrecorded) => 15,
-        Verdict::Pass(PassReason::Waited { .. }) => 16,
-        Verdict::Read(ReadReason::Mode) => 17,
-        Verdict::Read(ReadReason::Probe) => 18,
-        Verdict::Read(ReadReason::Roaming) => 19,
-        Verdict::Refuse(RefuseReason::BadReputation { .. }) => 20,
-        Verdict::Refuse(RefuseReason::Sentenced) => 21,
+        Verdict::Pass(PassReason::NoRetry) => 11,
+        Verdict::Pass(PassReason::Observed) => 12,
+        Verdict::Pass(PassReason::OptedOut) => 13,
+        Verdict::Pass(PassReason::Passed) => 14,
+        Verdict::Pass(PassReason::Persisted { .. }) => 15,
+        Verdict::Pass(PassReason::Trusted) => 16,
+        Verdict::Pass(PassReason::Unrecorded) => 17,
+        Verdict::Pass(PassReason::Unsuspicious) => 18,
+        Verdict::Pass(PassReason::Vouched) => 19,
+        Verdict::Pass(PassReason::Waited { .. }) => 20,
+        Verdict::Read(ReadReason::Mode) => 21,
+        Verdict::Read(ReadReason::Probe) => 22,
+        Verdict::Read(ReadReason::Roaming) => 23,
+        Verdict::Refuse(RefuseReason::BadReputation { .. }) => 24,
+        Verdict::Refuse(RefuseReason::Denied { .. }) => 25,
+        Verdict::Refuse(RefuseReason::Sentenced) => 26,
     }
 }
 

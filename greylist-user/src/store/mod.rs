@@ -19,6 +19,7 @@ mod contents;
 mod explain;
 mod failures;
 mod hops;
+mod import;
 mod judge;
 mod keeper;
 mod lock;
@@ -55,9 +56,12 @@ use crate::policy::{
 use clients::Clients;
 use codec::Header;
 use contents::Contents;
-pub use explain::{CoveringSentence, Explanation, MailStanding, NetworkStanding, Question};
+pub use explain::{
+    CoveringSentence, Explanation, ListName, MailStanding, NetworkStanding, OwnPolicy, Question,
+};
 use failures::Failures;
 use hops::Hops;
+pub use import::{Arrival, Imported};
 pub use keeper::Keeper;
 use lock::{Lock, Locked};
 pub use metrics::Metrics;
@@ -66,7 +70,7 @@ use reputations::Reputations;
 pub use restored::Restored;
 pub use seed::SeedError;
 use sentences::{Given, Sentences};
-pub use snapshot::{SetAside, SnapshotError, SnapshotReport};
+pub use snapshot::{SetAside, SnapshotError, SnapshotReport, latest as latest_snapshot};
 pub use strikes::Forgiven;
 use table::Table;
 

@@ -89,7 +89,13 @@ impl Store {
         })
     }
 
-    fn restore_row(&self, row: Row, policy: &Policy, now: Timestamp, counts: &mut Restored) {
+    pub(super) fn restore_row(
+        &self,
+        row: Row,
+        policy: &Policy,
+        now: Timestamp,
+        counts: &mut Restored,
+    ) {
         macro_rules! restored {
             ($table:expr, $key:expr, $record:expr, $count:ident) => {
                 restored!($table, $key, $record, $count, |it, prior| it.merge(prior))

@@ -15,7 +15,7 @@ use crate::policy::{
 
 use super::Store;
 use super::contents::{NoRoom, PassOrder};
-use super::judge::Keyed;
+use super::judge::{Keyed, never_trusts};
 
 impl Store {
     /// Records the message of an attempt and says what it deserves. A deferral is counted here; a
@@ -27,16 +27,17 @@ impl Store {
         now: Timestamp,
     ) -> Judgement {
         let policy = self.policy.load();
-        let keyed = Keyed::of(&self.seed, &policy, attempt);
+        let policy = policy.for_recipient(attempt.recipient);
+        let keyed = Keyed::of(&self.seed, policy, attempt);
         let network = keyed.network;
-        let tuple_key = self.seed.tuple_key(network, attempt);
+        let tuple_key = self.mail_keys(&policy, network, attempt, now).tuple;
         let tuple = self.tuples.get(&tuple_key);
         let fingerprint = message.fingerprint(network, attempt);
         let standing = fingerprint.and_then(|fingerprint| {
-            self.note_evidence(&policy, &tuple_key, attempt, fingerprint, now);
-            self.note_read(&policy, fingerprint, keyed.network_key.mark(), now)
+            self.note_evidence(policy, &tuple_key, attempt, fingerprint, now);
+            self.note_read(policy, fingerprint, keyed.network_key.mark(), now)
         });
-        let verdict = self.said(&policy, &keyed, tuple, fingerprint, standing, now);
+        let verdict = self.said(policy, &keyed, tuple, fingerprint, standing, now);
         if !matches!(verdict, Verdict::Pass(_)) {
             self.metrics.judged(verdict);
         }
@@ -47,7 +48,7 @@ impl Store {
                 attempts: tuple.map_or(0, |it| it.attempts),
                 passes: tuple.map_or(0, |it| it.passes),
                 extra: tuple.map_or(Duration::ZERO, |it| it.extra()),
-                helo_hops: self.hops.slows(&policy, &self.seed, network, attempt, now),
+                helo_hops: self.hops.slows(policy, &self.seed, network, attempt, now),
                 ..Grounds::default()
             },
         }
@@ -61,12 +62,13 @@ impl Store {
         now: Timestamp,
     ) {
         let policy = self.policy.load();
+        let policy = policy.for_recipient(attempt.recipient);
         if !policy.mode.reads() {
             return;
         }
-        let keyed = Keyed::of(&self.seed, &policy, attempt);
+        let keyed = Keyed::of(&self.seed, policy, attempt);
         if let Some(fingerprint) = message.fingerprint(keyed.network, attempt) {
-            self.note_read(&policy, fingerprint, keyed.network_key.mark(), now);
+            self.note_read(policy, fingerprint, keyed.network_key.mark(), now);
         }
     }
 
@@ -78,12 +80,13 @@ impl Store {
         now: Timestamp,
     ) {
         let policy = self.policy.load();
-        let keyed = Keyed::of(&self.seed, &policy, attempt);
-        let tuple_key = self.seed.tuple_key(keyed.network, attempt);
-        let tuple = self.tuples.get(&tuple_key);
+        let policy = policy.for_recipient(attempt.recipient);
+        let keyed = Keyed::of(&self.seed, policy, attempt);
+        let keys = self.mail_keys(policy, keyed.network, attempt, now);
+        let tuple = self.tuples.get(&keys.tuple);
         let fingerprint = message.fingerprint(keyed.network, attempt);
-        let standing = fingerprint.and_then(|it| self.known(&policy, &it, now));
-        let said = self.said(&policy, &keyed, tuple, fingerprint, standing, now);
+        let standing = fingerprint.and_then(|it| self.known(policy, &it, now));
+        let said = self.said(policy, &keyed, tuple, fingerprint, standing, now);
         // Whatever it passes for: what is sent again within minutes need not wait again.
         let passed = fingerprint.map_or(PassOrder::Again, |it| self.contents.note_pass(&it, now));
         let verdict = match said {
@@ -91,7 +94,7 @@ impl Store {
             Verdict::Pass(PassReason::Content { .. }) if passed == PassOrder::Again => {
                 Verdict::Pass(PassReason::ContentAgain)
             }
-            Verdict::Pass(PassReason::Waited { .. }) if self.note_tuple_pass(&tuple_key, now) => {
+            Verdict::Pass(PassReason::Waited { .. }) if self.note_tuple_pass(&keys.tuple, now) => {
                 said
             }
             Verdict::Pass(PassReason::Waited { .. }) => Verdict::Pass(PassReason::Passed),
@@ -101,15 +104,17 @@ impl Store {
         match verdict {
             Verdict::Pass(PassReason::Content { .. }) => {
                 if passed == PassOrder::First {
-                    self.trust_for_content(&policy, attempt, now);
+                    self.trust_for_content(policy, attempt, now);
                 }
                 self.pairs.begin_anew(tag, now);
             }
             Verdict::Pass(PassReason::Persisted { .. }) => self.pairs.begin_anew(tag, now),
             Verdict::Pass(PassReason::Waited { .. } | PassReason::Passed) => {
-                let trust_key = self.seed.trust_key(keyed.network, attempt);
-                self.credit_trust(trust_key, &policy, now);
-                self.pairs.end(&policy, tag, now);
+                if never_trusts(policy, attempt).is_none() {
+                    let by_network = || self.seed.trust_key(keyed.network, attempt);
+                    self.credit_trust(keys.trust.unwrap_or_else(by_network), policy, now);
+                }
+                self.pairs.end(policy, tag, now);
             }
             Verdict::Pass(_) => {}
             Verdict::Defer(_) | Verdict::Read(_) | Verdict::Refuse(_) => return,
@@ -123,7 +128,7 @@ impl Store {
             _ => verdict,
         };
         self.reputations
-            .note_verdict(&policy, &self.seed, &keyed, heard, now);
+            .note_verdict(policy, &self.seed, &keyed, heard, now);
     }
 
     /// What is said of a message whose record stands at `standing`; [`None`] if content says nothing.
@@ -186,7 +191,8 @@ impl Store {
     /// Null and probe senders earn none: they are read without having roamed, and anybody may put any
     /// domain behind a probe's name.
     fn trust_for_content(&self, policy: &Policy, attempt: &Attempt<'_>, now: Timestamp) {
-        if policy.is_probe_sender(attempt.reverse_path) {
+        let is_probe = policy.is_probe_sender(attempt.reverse_path);
+        if is_probe || never_trusts(policy, attempt).is_some() {
             return;
         }
         let Some(key) = self.seed.content_trust_key(policy.content.trust, attempt) else {

@@ -117,10 +117,16 @@ impl Reputations {
                 self.end_watch(&pair);
             }
             // It was deferred before: until the operator chose only to observe, or elsewhere until
-            // there was no room for one more tuple. And of what passed before nothing is learnt by its
-            // passing again, except that it was not given up.
+            // there was no room for one more tuple, or until others vouched for it. And of what passed
+            // before nothing is learnt by its passing again, except that it was not given up.
             Verdict::Pass(
-                PassReason::ContentAgain | PassReason::Observed | PassReason::Unrecorded,
+                PassReason::ContentAgain
+                | PassReason::NoRetry
+                | PassReason::Observed
+                | PassReason::OptedOut
+                | PassReason::Unrecorded
+                | PassReason::Unsuspicious
+                | PassReason::Vouched,
             ) => {
                 self.end_watch(&pair);
             }

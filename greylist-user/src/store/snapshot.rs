@@ -55,6 +55,11 @@ pub(super) struct Found {
     pub(super) set_aside: Vec<SetAside>,
 }
 
+/// The latest snapshot in a store's directory, if there is one.
+pub fn latest(directory: &Path) -> PathBuf {
+    directory.join(LATEST)
+}
+
 /// Makes sure of a directory that only its owner enters.
 ///
 /// One that exists keeps its mode, since it may be shared with others on purpose; the files in it

@@ -93,6 +93,11 @@ impl Store {
         offence: Offence,
         now: Timestamp,
     ) {
+        // Whom a network shields is known by the address alone.
+        if policy.shielding(attempt).is_some() {
+            self.metrics.charged(offence, Outcome::Spared);
+            return;
+        }
         let network = ClientNetwork::of(policy, attempt);
         self.strike_address(policy, attempt.client, network, offence, now);
     }

@@ -2,13 +2,20 @@
 
 mod summary;
 
-use std::{env, fmt, path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    cell::OnceCell,
+    env, fmt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Instant,
+};
 
 use clap::ValueEnum;
 
 use crate::{
     build::{self, Object},
     command::{Failure, Run, is_root},
+    dist, image,
     packages::{self, Need},
     setup,
 };
@@ -29,6 +36,9 @@ pub(crate) enum Suite {
     Kernel,
     /// A real Postfix, and miltertest as a second opinion (root)
     Mta,
+    /// The Debian package from install to purge, on a Debian that boots in a container (root; makes
+    /// that Debian the first time, from the network)
+    Dist,
 }
 
 pub(crate) fn perform(suites: &[Suite]) -> Result<ExitCode, Failure> {
@@ -73,6 +83,8 @@ struct Artefacts {
     object: Result<PathBuf, Obstacle>,
     /// The kernel program of the feature `debug-log`.
     debug_object: Result<PathBuf, Obstacle>,
+    /// What the package is tried on, and the package.
+    trial: OnceCell<Trial>,
 }
 
 /// Why a suite could not run.
@@ -92,6 +104,7 @@ impl Artefacts {
                 daemon: Err(not_needed.clone()),
                 object: Err(not_needed.clone()),
                 debug_object: Err(not_needed),
+                trial: OnceCell::new(),
             };
         }
         let toolchain = setup::toolchain().map_err(|failure| {
@@ -107,7 +120,32 @@ impl Artefacts {
             debug_object: build(Object::DebugLog),
             object: build(Object::Release),
             daemon: build::daemon(false).map_err(|failure| Obstacle::broken(&failure)),
+            trial: OnceCell::new(),
         }
+    }
+}
+
+/// A machine to be, and what is installed on it.
+#[derive(Debug)]
+struct Trial {
+    image: PathBuf,
+    package: PathBuf,
+    upgrade: PathBuf,
+}
+
+impl Trial {
+    fn prepare(daemon: &Path, object: &Path) -> Result<Self, Obstacle> {
+        let package = |revision| {
+            dist::package(daemon, object, revision).map_err(|failure| Obstacle::broken(&failure))
+        };
+        Ok(Self {
+            image: image::ready().map_err(|failure| {
+                eprintln!("{failure}");
+                Obstacle::Missing("it needs a Debian of its own, see above".to_owned())
+            })?,
+            package: package(1)?,
+            upgrade: package(2)?,
+        })
     }
 }
 
@@ -178,6 +216,7 @@ impl Suite {
             Self::Watch => return prepare_to_watch(),
             Self::Kernel => &Need::KERNEL,
             Self::Mta => &Need::MTA,
+            Self::Dist => &Need::DIST,
         };
         if !is_root() {
             return Err(Obstacle::Missing("it needs root".to_owned()));
@@ -194,7 +233,13 @@ impl Suite {
             Self::Kernel => built.and(artefacts.debug_object.as_ref()),
             _ => built,
         };
-        built.map(drop).map_err(Clone::clone)
+        built.map(drop).map_err(Clone::clone)?;
+        if let (Self::Dist, Ok(daemon), Ok(object)) = (self, &artefacts.daemon, &artefacts.object) {
+            let trial = Trial::prepare(daemon, object)?;
+            // The suite may be named twice; it is the same trial.
+            let _same = artefacts.trial.set(trial);
+        }
+        Ok(())
     }
 
     /// The cargo calls of the suite. Features are the same for all, so that nothing is compiled
@@ -207,6 +252,7 @@ impl Suite {
             Self::Watch => &[&["--test", "watch"], &["--test", "log"], &["--test", "top"]],
             Self::Kernel => &[&["--test", "kernel"]],
             Self::Mta => &[&["--test", "mta"]],
+            Self::Dist => &[&["--test", "dist"]],
         }
     }
 
@@ -218,6 +264,7 @@ impl Suite {
             Self::Watch => "watch",
             Self::Kernel => "kernel",
             Self::Mta => "mta",
+            Self::Dist => "dist",
         }
     }
 }
@@ -234,7 +281,10 @@ fn prepare_to_watch() -> Result<(), Obstacle> {
 fn run(arguments: &[&str], artefacts: &Artefacts) -> Result<Counts, Failure> {
     let mut cargo = Run::cargo()
         .args(["test", "--workspace", "--no-fail-fast"])
-        .args(["--features", "greylist-tests/kernel,greylist-tests/mta"])
+        .args([
+            "--features",
+            "greylist-tests/dist,greylist-tests/kernel,greylist-tests/mta",
+        ])
         .args(arguments);
     if let Ok(daemon) = &artefacts.daemon {
         cargo = cargo.env("GREYGATE_BIN", daemon);
@@ -244,6 +294,12 @@ fn run(arguments: &[&str], artefacts: &Artefacts) -> Result<Counts, Failure> {
     }
     if let Ok(object) = &artefacts.debug_object {
         cargo = cargo.env("GREYGATE_XDP_DEBUG_OBJECT", object);
+    }
+    if let Some(trial) = artefacts.trial.get() {
+        cargo = cargo
+            .env("GREYGATE_DIST_IMAGE", &trial.image)
+            .env("GREYGATE_DIST_PACKAGE", &trial.package)
+            .env("GREYGATE_DIST_UPGRADE", &trial.upgrade);
     }
     let mut counter = Counter::default();
     let status = cargo.watch(|line| counter.line(line))?;
@@ -316,6 +372,7 @@ mod tests {
                 daemon: Err(object),
                 object: Ok(PathBuf::from("x.o")),
                 debug_object: Ok(PathBuf::from("x-debug-log.o")),
+                trial: OnceCell::new(),
             };
             let outcome = Suite::Store.perform(&artefacts).expect("nothing is run");
             (outcome.counts.failed, outcome.counts.skipped)

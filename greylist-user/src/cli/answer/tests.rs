@@ -309,6 +309,7 @@ pub(in crate::cli) fn daemon() -> Status {
             drops: 3_400,
             ..OnStatus::default()
         }),
+        overrides: Vec::new(),
         counters: BTreeMap::from([
             ("greygate_verdicts_total".to_owned(), 1_234),
             (offences("rapid-retries", "struck"), 3),

@@ -251,6 +251,10 @@ pub(super) fn because(why: &Why, next: &NextFacts, now: Now) -> String {
         ("waited", _, Some(waited)) => format!("it has waited {}", seconds(waited)),
         ("observed", ..) => "[greylist] action only observes; it would be deferred".to_owned(),
         ("unrecorded", ..) => "the store is full".to_owned(),
+        ("unsuspicious", ..) => {
+            "only who looks suspicious is greylisted, and it does not".to_owned()
+        }
+        ("vouched", ..) => "others vouch for the client".to_owned(),
         ("early" | "content-early", Some(left), _) => waits(left),
         ("content-new", ..) => "this message was not read before".to_owned(),
         ("content", _, Some(waited)) => {

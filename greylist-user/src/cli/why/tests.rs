@@ -230,6 +230,8 @@ fn every_verdict_has_its_reason_in_plain_words() {
         Verdict::Pass(PassReason::Persisted { waited: time }),
         Verdict::Pass(PassReason::Trusted),
         Verdict::Pass(PassReason::Unrecorded),
+        Verdict::Pass(PassReason::Unsuspicious),
+        Verdict::Pass(PassReason::Vouched),
         Verdict::Pass(PassReason::Waited { waited: time }),
         Verdict::Read(ReadReason::Mode),
         Verdict::Read(ReadReason::Probe),

@@ -1,4 +1,4 @@
-//! The keys of `[greylist]`, `[reputation]` and `[lists]`.
+//! The keys of `[greylist]` and `[reputation]`.
 
 use std::time::Duration;
 
@@ -21,6 +21,12 @@ impl Config {
             "action",
             &mut policy.action,
             "\"enforce\" defers; \"observe\" passes and counts what would have been deferred.",
+        );
+        v.key(
+            "recipients",
+            &mut self.greylisted,
+            "Whose mail is greylisted: \"all\", but for those whom a table [[recipients]] opts out; or \
+             \"listed\", those whom one opts in.",
         );
         v.bounded(
             "delay",
@@ -91,25 +97,6 @@ impl Config {
             16..=128,
             "Bits of an IPv6 address that make the client network. 64 is the least that one host \
              is given.",
-        );
-    }
-
-    pub(super) fn visit_lists(&mut self, v: &mut impl Visitor) {
-        v.section(
-            "lists",
-            "Networks the operator names. Addresses or networks.",
-        );
-        v.key(
-            "allow",
-            &mut self.policy.allow,
-            "Never greylisted and never punished; in the kernel this and local win over every \
-             sentence, whoever gave it.",
-        );
-        v.key(
-            "local",
-            &mut self.policy.local,
-            "This site's own: backup MXs, proxies. Loopback, this host's addresses and its gateways \
-             always are.",
         );
     }
 }

@@ -203,7 +203,10 @@ fn values_reach_their_rooms() {
     assert_eq!(config.store.sentences, 2_000_000);
     assert_eq!(config.store.capacity, 10_000_000);
     assert_eq!(config.store.seed_file, Path::new("/etc/greygate/seed"));
-    assert_eq!(config.policy.allow[0].to_string(), "192.0.2.7/32");
+    assert_eq!(
+        config.policy.lists.allow.entries()[0].entry.to_string(),
+        "192.0.2.7"
+    );
     assert_eq!(config.metrics.listen, MetricsListen::Off);
     assert_eq!(config.milter.addresses, config.log.addresses);
     assert_eq!(config.milter.verdicts, Verdicts::Passed);
@@ -389,4 +392,88 @@ fn others(place: &TempDir, section: &str) -> String {
         ),
         _ => format!("[store]\ndirectory = {state:?}\n"),
     }
+}
+
+#[test]
+fn of_a_broken_file_every_error_is_named_and_what_can_be_made_out_is_judged() {
+    let text = "[greylist]\ndelay = 5m\nipv4_prefix = 40\ntrust = = 3\nretry_window = \"1s\"\n\
+                [milter\nlisten = [\"inet:127.0.0.1:0\"]\nnosuch = 1\n[xdp]\nrate = 0\n";
+    assert_eq!(
+        problems(text.as_bytes()),
+        [
+            "f:2: string values must be quoted, expected literal string",
+            "f:3: [greylist] ipv4_prefix: 40 is out of range; write one from 8 to 32",
+            "f:4: extra `=`, expected nothing",
+            "f:6: unclosed table, expected `]`",
+            "f:10: [xdp] rate: 0 is out of range; write one from 1 to 6_000",
+        ]
+    );
+}
+
+#[test]
+fn override_wins_over_the_file_and_its_error_names_the_option() {
+    let place = TempDir::new().expect("there is room for a directory");
+    let file = place.path().join("greygate.toml");
+    let text = format!(
+        "[greylist]\ndelay = \"5m\"\n[store]\ndirectory = {0:?}\n[admin]\nsocket = \"{1}\"\n",
+        place.path(),
+        place.path().join("control.sock").display()
+    );
+    std::fs::write(&file, text).expect("the directory is ours");
+    let read = |settings: &[&str]| {
+        let overrides: Vec<Override> = settings
+            .iter()
+            .map(|it| it.parse().expect("it names a key"))
+            .collect();
+        read_under(&file, &overrides)
+    };
+    let config = read(&["greylist.delay=10m", "greylist.delay=7m", "xdp.rate=9"]).expect("legal");
+    assert_eq!(config.policy.delay, Duration::from_mins(7), "the last wins");
+    assert_eq!(config.xdp.rate, 9);
+    let observing = read_under(&file, &Override::observing()).expect("legal");
+    assert_eq!(observing.policy.action, Action::Observe);
+    assert_eq!(observing.policy.reputation.action, Refusing::Observe);
+
+    let refused = read(&[
+        "greylist.delay=7",
+        "graylist.delay=7m",
+        "greylist.delai=7m",
+        "greylist.retry_window=1m",
+    ]);
+    let ConfigError::Illegal(problems) = refused.expect_err("four are wrong") else {
+        panic!("the file can be read");
+    };
+    let said: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    let begin = |start: &str| assert!(said.iter().any(|it| it.starts_with(start)), "{said:#?}");
+    begin("--set greylist.delay=7: [greylist] delay: 7 has no unit");
+    begin("--set graylist.delay=7m: unknown section [graylist]; did you mean [greylist]?");
+    begin("--set greylist.delai=7m: [greylist] has no key \"delai\"; did you mean delay?");
+    begin("--set greylist.retry_window=1m: [greylist] retry_window: 1m is not more than");
+    assert_eq!(said.len(), 4, "{said:#?}");
+}
+
+#[test]
+fn socket_is_made_out_in_a_file_that_is_wrong_elsewhere() {
+    let place = TempDir::new().expect("there is room for a directory");
+    let file = place.path().join("greygate.toml");
+    for (text, expected) in [
+        (
+            "[greylist]\ndelay = 5m\n[admin]\nsocket = \"/run/a.sock\"\n",
+            Some("/run/a.sock"),
+        ),
+        (
+            "[admin]\nsocket = \"/run/a.sock\"\n[nosuch]\n",
+            Some("/run/a.sock"),
+        ),
+        ("[admin]\nsocket = 5\n", Some("/run/greygate/control.sock")),
+        ("[greylist]\n", None),
+    ] {
+        std::fs::write(&file, text).expect("the directory is ours");
+        assert_eq!(
+            socket_of(&file).as_deref(),
+            expected.map(Path::new),
+            "{text}"
+        );
+    }
+    assert_eq!(socket_of(Path::new("/nonexistent/greygate.toml")), None);
 }

@@ -8,7 +8,7 @@ use crate::policy::{ContentTrust, Policy};
 /// What may not be meant, one sentence each.
 pub(super) fn remarks(config: &Config) -> Vec<String> {
     let policy = &config.policy;
-    if !policy.mode.reads() {
+    if !policy.reads_anywhere() {
         // The keys may wait there for another mode.
         return Vec::new();
     }

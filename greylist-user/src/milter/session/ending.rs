@@ -208,7 +208,8 @@ impl Session {
     /// Why the message is refused whole, whatever was said of its recipients: one of them may have got
     /// the client sentenced, or another session has.
     fn refusal_of(&self, transaction: &Transaction, now: Timestamp) -> Option<RefuseReason> {
-        if transaction.refusal.is_some() {
+        // The operator has a recipient get its mail from whomever.
+        if transaction.refusal.is_some() || transaction.is_allowed {
             return transaction.refusal;
         }
         let attempt = self.attempt(b"", transaction)?;
@@ -230,7 +231,7 @@ impl Session {
                 self.is_turned_away = true;
                 self.end_transaction();
             }
-            RefuseReason::BadReputation { .. } => {
+            RefuseReason::BadReputation { .. } | RefuseReason::Denied { .. } => {
                 self.context.metrics.refusals.inc();
             }
         }

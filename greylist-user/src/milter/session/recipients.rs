@@ -31,7 +31,9 @@ use crate::milter::{
     log,
     metrics::Stage,
 };
-use crate::policy::{DeferReason, Judgement, PassReason, Policy, ReadReason, Timestamp, Verdict};
+use crate::policy::{
+    DeferReason, Judgement, PassReason, Policy, ReadReason, RefuseReason, Timestamp, Verdict,
+};
 
 use super::transaction::{Rejection, Transaction};
 use super::{Said, Session};
@@ -66,7 +68,7 @@ impl Session {
         if self.is_deferred_alone(&judgement, &transaction) {
             return self.defer_recipient();
         }
-        match due(&judgement, &self.policy) {
+        match due(&judgement, self.policy.for_recipient(path.address)) {
             Due::Evidence => transaction.has_evidence |= self.keep(path.address, Due::Evidence),
             // It would never be decided.
             Due::Reading if !self.keep(path.address, Due::Reading) => {
@@ -86,25 +88,36 @@ impl Session {
 
     /// Judges what was kept for now. `None` without a transaction.
     ///
-    /// The first refusal is the message's: it is the client that is refused, not a recipient.
+    /// The first refusal is the message's: it is the client that is refused, not a recipient. Only where
+    /// a list allows one of them the message goes through, since one reply answers for all.
     pub(super) fn decide(&mut self, now: Timestamp) -> Option<Transaction> {
         let mut decided = self.transaction?;
         decided.is_decided = true;
         let mut place = Place::FIRST;
-        while decided.refusal.is_none()
+        let may_be_allowed = |it: &Transaction| {
+            it.refusal
+                .is_none_or(|why| it.is_allowed || matches!(why, RefuseReason::Denied { .. }))
+        };
+        while may_be_allowed(&decided)
             && let Some(kept) = self.envelope.next_kept(Due::Judgement, place)
         {
             let judgement = self.judge(kept.recipient, &decided, now);
+            let refusal = decided.refusal;
+            let policy = self.policy.for_recipient(kept.recipient);
             let due = judgement
                 .as_ref()
-                .map_or(Due::Nothing, |it| due(it, &self.policy));
+                .map_or(Due::Nothing, |it| due(it, policy));
             let marked = kept.place;
             place = kept.next;
             decided.has_evidence |= due == Due::Evidence;
             if let Some(judgement) = &judgement {
                 decided.take(judgement);
             }
+            decided.refusal = refusal.or(decided.refusal);
             self.envelope.mark(marked, due);
+        }
+        if decided.is_allowed {
+            decided.refusal = None;
         }
         self.transaction = Some(decided);
         Some(decided)

@@ -4,7 +4,7 @@
 use crate::milter::funnel::Fate;
 use crate::milter::macros::{Macros, RCPT_HOST, RCPT_MAILER};
 use crate::milter::passed::Passed;
-use crate::policy::{Judgement, PassReason, ReadReason, RefuseReason, Verdict};
+use crate::policy::{Evidence, Judgement, PassReason, ReadReason, RefuseReason, Verdict, Wanted};
 
 /// What is known of the mail transaction under way, beside its texts.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,6 +17,8 @@ pub(super) struct Transaction {
     pub(super) authenticated: bool,
     /// Its recipients are judged at DATA.
     pub(super) from_probe: bool,
+    /// A list allows the message for at least one recipient.
+    pub(super) is_allowed: bool,
     /// At least one recipient waits, or waited, to be judged.
     pub(super) has_kept: bool,
     /// All recipients named so far have been judged.
@@ -33,6 +35,12 @@ pub(super) struct Transaction {
     pub(super) refusal: Option<RefuseReason>,
     /// What becomes of the message if it passes; [`None`] while no recipient does.
     pub(super) passes_by: Option<Fate>,
+    /// What was found elsewhere about the client and this sender.
+    pub(super) evidence: Evidence,
+    /// What of it was wanted.
+    pub(super) wanted: Wanted,
+    /// Whether it was asked.
+    pub(super) has_asked: bool,
     /// How the recipient passed that waited longest.
     pub(super) passed: Option<Passed>,
 }
@@ -44,6 +52,7 @@ impl Transaction {
             Verdict::Defer(_) => self.is_held = true,
             Verdict::Pass(reason) => {
                 self.passes_by = self.passes_by.max(Some(Fate::of(reason)));
+                self.is_allowed |= reason == PassReason::Allowed;
                 self.comes_again |= matches!(reason, PassReason::Waited { .. });
                 self.passed = Passed::longest(self.passed, Passed::of(reason));
             }

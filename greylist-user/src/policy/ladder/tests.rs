@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::fixture::{ATTEMPT, OLD, T0};
+use crate::policy::fixture::{ATTEMPT, OLD, T0, allowing};
 
 const STRANGER: Accused = Accused {
     address: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)),
@@ -252,7 +252,7 @@ fn nobody_is_turned_away_by_what_is_only_observed_or_shielded_now() {
         T0
     ));
     let allowing = Policy {
-        allow: vec![STRANGER.address.into()],
+        lists: allowing([&format!("{}/32", STRANGER.address)]),
         ..Policy::default()
     };
     assert!(!turns_away_after(&allowing, block, earned, OLD, T0));

@@ -3,11 +3,15 @@
 //! Knows legal values and their defaults with the reason; leaves reading them from a file to
 //! `config`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::attempt::Attempt;
+use super::evidence::EvidenceRules;
 use super::history::History;
+use super::lists::{AddressPattern, Listed, Lists, RecipientPolicy, Recipients};
 use super::ranges;
 use super::sentence::{Sentence, SentenceLevel, SentenceReason, SentencedClient};
 use super::shield::Shield;
@@ -57,10 +61,17 @@ pub struct Policy {
     pub ipv4_prefix_unnamed: u8,
     /// Bits of an IPv6 address that make the client network. Default 64.
     pub ipv6_prefix: u8,
-    /// Client networks that are never greylisted and never punished: the operator's word.
-    pub allow: Vec<IpNet>,
-    /// Client networks that are this site's own: backup MXs, proxies. Loopback always is.
-    pub local: Vec<IpNet>,
+    /// Whether mail is greylisted under this policy at all. Default yes; no where a recipient is opted
+    /// out, or was not opted in.
+    pub greylists: bool,
+    /// Whom the operator names. Shared by the policies of all recipients.
+    pub lists: Arc<Lists>,
+    /// What becomes of whom the deny list names. Default 5yz: that is what an operator means by it.
+    pub deny: Refusing,
+    /// The policies of recipients that have their own; empty in those themselves.
+    pub recipients: Arc<Recipients>,
+    /// Who is greylisted, and who is vouched for.
+    pub evidence: EvidenceRules,
     /// When a message passes for what it says.
     pub content: ContentRules,
     /// When behaviour becomes an offence, and what it costs.
@@ -101,6 +112,44 @@ impl Policy {
                 .any(|pattern| matches_address(pattern.as_bytes(), reverse_path))
     }
 
+    /// The policy for mail to `recipient`: that of its address, its domain or what that lies below, else
+    /// this one.
+    pub fn for_recipient(&self, recipient: &[u8]) -> &Self {
+        self.of_recipient(recipient)
+            .map_or(self, |(_, it)| &it.policy)
+    }
+
+    /// What gives `recipient` a policy of its own, if it has one, and the pattern that says so.
+    pub fn of_recipient(&self, recipient: &[u8]) -> Option<(&AddressPattern, &RecipientPolicy)> {
+        self.recipients.find(recipient)
+    }
+
+    /// This policy and that of every recipient, with other lists.
+    #[must_use]
+    pub fn with_lists(&self, lists: &Arc<Lists>) -> Self {
+        let relisted = |policy: &Self| Self {
+            lists: Arc::clone(lists),
+            ..policy.clone()
+        };
+        Self {
+            recipients: self.recipients.map(relisted),
+            ..relisted(self)
+        }
+    }
+
+    /// Whether messages are read under this policy or that of a recipient.
+    pub fn reads_anywhere(&self) -> bool {
+        let of_recipients = self.recipients.policies().iter();
+        self.mode.reads() || of_recipients.map(|it| it.policy.mode).any(Mode::reads)
+    }
+
+    /// The entry by which the client of `attempt` is never sentenced, whatever it does: one of its network
+    /// or verified name. What a client says of itself shields nobody.
+    pub fn shielding(&self, attempt: &Attempt<'_>) -> Option<&Listed> {
+        let allow = &self.lists.allow;
+        allow.find_host(attempt.client, attempt.client_name)
+    }
+
     /// How long so many contacts of a reverse-path and recipient are remembered: a retry window each,
     /// as far as contacts count.
     pub fn contacts_window(&self, contacts: u8) -> Duration {
@@ -111,18 +160,28 @@ impl Policy {
     /// Whether no offence may sentence `client`, because an allow-listed, local or private host
     /// would be hit: the sentence of a network falls on all of it.
     pub fn shields(&self, client: SentencedClient) -> bool {
-        self.shielded().any(|network| client.overlaps(*network))
+        let mut ranges = self.ranges();
+        ranges.any(|network| client.overlaps(*network))
+            || self.lists.allow.overlapping(client).is_some()
+            || self.lists.local.overlapping(client).is_some()
     }
 
     /// The networks that [`shields`](Self::shields) looks at.
     fn shielded(&self) -> impl Iterator<Item = &IpNet> {
+        let (allow, local) = (&self.lists.allow, &self.lists.local);
+        self.ranges()
+            .chain(allow.networks())
+            .chain(local.networks())
+    }
+
+    /// The addresses that are no stranger's.
+    fn ranges(&self) -> impl Iterator<Item = &IpNet> {
         let private: &[IpNet] = if self.punish.private {
             &[]
         } else {
             &ranges::PRIVATE
         };
-        let listed = self.allow.iter().chain(&self.local);
-        ranges::UNTOUCHABLE.iter().chain(private).chain(listed)
+        ranges::UNTOUCHABLE.iter().chain(private)
     }
 
     /// What is left of a sentence at `now` under these rules, which may be newer than it: nothing
@@ -214,8 +273,11 @@ impl Default for Policy {
             ipv4_prefix: 24,
             ipv4_prefix_unnamed: 32,
             ipv6_prefix: 64,
-            allow: Vec::new(),
-            local: Vec::new(),
+            greylists: true,
+            lists: Arc::default(),
+            deny: Refusing::Reject,
+            recipients: Arc::default(),
+            evidence: EvidenceRules::default(),
             content: ContentRules::default(),
             punish: Punish::default(),
             reputation: ReputationRules::default(),
@@ -232,7 +294,7 @@ mod tests {
     use crate::policy::{Offence, Persistence, Timestamp};
 
     use super::*;
-    use crate::policy::fixture::{OLD, T0};
+    use crate::policy::fixture::{OLD, T0, allowing, local};
 
     fn client(address: &str) -> SentencedClient {
         SentencedClient::of(address.parse::<IpAddr>().expect("an address"))
@@ -240,7 +302,7 @@ mod tests {
 
     fn listing(network: &str) -> Policy {
         Policy {
-            local: vec![network.parse().expect("a network")],
+            lists: local([network]),
             ..Policy::default()
         }
     }
@@ -287,7 +349,7 @@ mod tests {
         let mut policy = listing("192.0.2.0/24");
         assert_eq!(policy.uphold(earned, OLD, T0), None);
         assert_eq!(policy.uphold(ordered, OLD, T0), Some(ordered));
-        policy.local.clear();
+        policy.lists = Arc::default();
         policy.punish.action = Action::Observe;
         let observed = Sentence {
             level: SentenceLevel::Observe,
@@ -299,9 +361,7 @@ mod tests {
             policy.uphold_all(vec![earned, ordered], OLD, T0),
             [observed, ordered]
         );
-        policy
-            .allow
-            .push("192.0.2.25/32".parse().expect("a network"));
+        policy.lists = allowing(["192.0.2.25/32"]);
         assert_eq!(policy.uphold_all(vec![earned, ordered], OLD, T0), [ordered]);
     }
 
@@ -349,10 +409,9 @@ mod tests {
         ) {
             let address = |number| IpAddr::from(Ipv4Addr::from(0xc000_0200 + number * 16));
             let allow = allow.into_iter();
-            let mut policy = Policy {
-                allow: allow.map(|(number, bits)| IpNet::new_assert(address(number), bits).trunc()).collect(),
-                ..Policy::default()
-            };
+            let allow = allow.map(|(number, bits)| IpNet::new_assert(address(number), bits).trunc());
+            let lists = Lists { allow: allow.collect(), ..Lists::default() };
+            let mut policy = Policy { lists: Arc::new(lists), ..Policy::default() };
             if observes {
                 policy.punish.action = Action::Observe;
             }

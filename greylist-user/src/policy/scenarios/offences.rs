@@ -117,7 +117,7 @@ fn does_not_strike_on_the_word_of_another_host() {
 #[test]
 fn does_not_strike_a_local_host() {
     let policy = Policy {
-        local: vec!["2001:db8:1:2::25/128".parse().expect("a network")],
+        lists: crate::policy::fixture::local(["2001:db8:1:2::25/128"]),
         ..Policy::default()
     };
     let struck = |address: &str| {

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{Origin, Policy, ServerMark, Timestamp};
+use crate::policy::{Evidence, Origin, Policy, ServerMark, Timestamp};
 
 const SEED: Seed = seed(1);
 
@@ -30,6 +30,7 @@ fn attempt<'a>(client: &str, reverse_path: &'a str, recipient: &'a str) -> Attem
         server: ServerMark::UNKNOWN,
         authenticated: false,
         origin: Origin::ThisHost,
+        evidence: Evidence::default(),
     }
 }
 

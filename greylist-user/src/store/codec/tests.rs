@@ -105,7 +105,8 @@ fn time() -> impl Strategy<Value = Timestamp> {
     any::<u64>().prop_map(Timestamp::from_millis)
 }
 
-fn row() -> impl Strategy<Value = Row> {
+/// Any row of any kind that is known.
+pub(crate) fn row() -> impl Strategy<Value = Row> {
     let tuple = (
         any::<[u8; 16]>(),
         (time(), time(), 0..=u64::from(u32::MAX)),

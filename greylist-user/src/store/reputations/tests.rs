@@ -79,6 +79,8 @@ fn what_passes_without_having_waited_ends_the_watch_for_no_credit() {
         PassReason::ContentAgain,
         PassReason::Observed,
         PassReason::Unrecorded,
+        PassReason::Unsuspicious,
+        PassReason::Vouched,
     ] {
         let table = Reputations::growing(100, Arc::default());
         hear(&table, key(0), "s@a.example", NEW, T0);

@@ -41,7 +41,9 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     ),
     (
         "[lists]\nblue = 1\n",
-        &["f:2: [lists] has no key \"blue\"; its keys are allow, local"],
+        &[
+            "f:2: [lists] has no key \"blue\"; its keys are allow, allow_files, deny, deny_files, deny_action, local, never_trust, never_trust_files, no_retry, no_retry_files, live",
+        ],
     ),
     (
         "[graylist]\ndelay = \"3m\"\n",
@@ -75,7 +77,7 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     ),
     (
         "[greylist]\nipv6_prefix = 300\n",
-        &["f:2: [greylist] ipv6_prefix: 300 is out of range; write one from 0 to 255"],
+        &["f:2: [greylist] ipv6_prefix: 300 is out of range; write one from 16 to 128"],
     ),
     (
         "[greylist]\nmode = \"both\"\n",
@@ -96,6 +98,16 @@ const ILLEGAL: &[(&str, &[&str])] = &[
             "f:3: [content] contacts: 1 is out of range; write one from 2 to 255",
             "f:4: [content] repeat: \"25h\" is out of range; write one from \"0s\" to \"24h\"",
             "f:5: [content] hash_limit: -1 is out of range; write one from 0 to 18_446_744_073_709_551_615",
+        ],
+    ),
+    (
+        "[content]\ncontacts = 256\n",
+        &["f:2: [content] contacts: 256 is out of range; write one from 2 to 255"],
+    ),
+    (
+        "[punish]\nextra_delay_limit = \"5m\"\nhopping_delay = \"10m\"\n",
+        &[
+            "f:3: [punish] hopping_delay: 10m is more than the extra_delay_limit of 5m, which ends it; write at most that, or raise extra_delay_limit",
         ],
     ),
     (

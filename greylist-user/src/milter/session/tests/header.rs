@@ -68,6 +68,8 @@ fn header_names_the_key_and_how_long_it_took() {
         (PassReason::Local, [None, None]),
         (PassReason::Observed, [None, None]),
         (PassReason::Unrecorded, [None, None]),
+        (PassReason::Unsuspicious, [None, None]),
+        (PassReason::Vouched, [None, None]),
     ] {
         for (header_on, expected) in [HeaderOn::Delayed, HeaderOn::Passed]
             .into_iter()
