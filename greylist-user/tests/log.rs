@@ -4,14 +4,16 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 #[test]
 fn each_verdict_is_one_line_with_its_documented_fields() {
@@ -82,6 +84,21 @@ fn flood_of_strangers_is_bounded_and_the_operator_is_heard() {
     );
 }
 
+/// Lines go to the journal where there is one, and to standard error, with a word on it, where not.
+#[test]
+fn journal_that_is_not_there_is_told_and_standard_error_takes_its_place() {
+    let daemon = Daemon::start_with("to = \"journal\"\nformat = \"json\"");
+    let has_journal = Path::new("/run/systemd/journal/socket").exists();
+    let lines = daemon.lines();
+    let words: Vec<_> = lines.iter().map(|it| &it["event"]).collect();
+    if has_journal {
+        assert!(words.is_empty(), "{words:?}");
+    } else {
+        assert_eq!(words[0], "journal-missing");
+        assert!(words.contains(&&Value::from("listening")), "{words:?}");
+    }
+}
+
 const GREYGATE: &str = env!("CARGO_BIN_EXE_greygate");
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -92,15 +109,24 @@ struct Daemon {
 }
 
 impl Daemon {
+    /// A daemon that says on standard error where it listens.
     fn start(log: &str) -> Self {
+        let mut daemon = Self::start_with(log);
+        let endpoint = daemon.wait_for("listening", 1)[0]["endpoint"].clone();
+        let port = endpoint.as_str().and_then(|it| it.rsplit(':').next());
+        daemon.port = port.and_then(|it| it.parse().ok()).expect("a port");
+        daemon
+    }
+
+    fn start_with(log: &str) -> Self {
         let place = tempfile::tempdir().expect("a directory");
         let at = |name: &str| place.path().join(name);
         let text = format!(
             "[milter]\nlisten = [\"inet:127.0.0.1:0\"]\nworkers = 1\n\
-             [store]\ndirectory = {:?}\ncapacity = 1_000\n\
-             [admin]\nsocket = {:?}\n[metrics]\nlisten = \"off\"\n[log]\n{log}\n",
-            at("state"),
-            at("control.sock")
+             [store]\ndirectory = \"{}\"\ncapacity = 1_000\n\
+             [admin]\nsocket = \"{}\"\n[metrics]\nlisten = \"off\"\n[log]\n{log}\n",
+            at("state").display(),
+            at("control.sock").display()
         );
         fs::write(at("greygate.toml"), text).expect("the directory is ours");
         let process = Command::new(GREYGATE)
@@ -109,16 +135,17 @@ impl Daemon {
             .stderr(File::create(at("log")).expect("a file"))
             .spawn()
             .expect("the daemon starts");
-        let mut daemon = Self {
+        let daemon = Self {
             place,
             process,
             port: 0,
         };
-        let endpoint = daemon.wait_for("listening", 1)[0]["endpoint"].clone();
-        let port = endpoint.as_str().and_then(|it| it.rsplit(':').next());
-        daemon.port = port.and_then(|it| it.parse().ok()).expect("a port");
-        let socket = daemon.place.path().join("control.sock");
-        wait(|| socket.exists().then_some(())).expect("the daemon starts");
+        let mut status = Command::new(GREYGATE);
+        status.args(["status", "--check", "--socket"]);
+        status.arg(daemon.place.path().join("control.sock"));
+        status.stderr(Stdio::null());
+        let answers = || status.status().ok().filter(ExitStatus::success);
+        wait(answers).expect("the daemon answers, and all is well");
         daemon
     }
 

@@ -24,10 +24,10 @@ impl Watched {
         let place = tempfile::tempdir().expect("a directory");
         let text = format!(
             "[milter]\nlisten = [\"inet:127.0.0.1:0\"]\nworkers = 1\n\
-             [store]\ndirectory = {:?}\ncapacity = 1_000\n\
-             [admin]\nsocket = {:?}\n[metrics]\nlisten = \"127.0.0.1:0\"\n",
-            place.path().join("state"),
-            place.path().join("control.sock")
+             [store]\ndirectory = \"{}\"\ncapacity = 1_000\n\
+             [admin]\nsocket = \"{}\"\n[metrics]\nlisten = \"127.0.0.1:0\"\n",
+            place.path().join("state").display(),
+            place.path().join("control.sock").display()
         );
         let config = config::parse(Path::new("greygate.toml"), text.as_bytes()).expect("legal");
         let log = log::init(&config.log);

@@ -76,8 +76,8 @@ impl Limits {
             return true;
         };
         // A word that is not in the table is one's own mistake, which a test finds.
-        let place = WORDS.binary_search(&word).ok();
-        place.is_none_or(|place| self.0.buckets[place].admits(pace, now))
+        let index = WORDS.binary_search(&word).ok();
+        index.is_none_or(|index| self.0.buckets[index].admits(pace, now))
     }
 
     fn now(&self) -> u64 {
