@@ -265,7 +265,7 @@ mod tests {
     }
 
     /// Causes: the operator, the system, or a bug; or edges that a thread looks for once a second.
-    const FOR_OPERATORS: [&str; 24] = [
+    const FOR_OPERATORS: [&str; 26] = [
         "accept-failed", // at most every ten seconds
         "accept-panicked",
         "backlog-lost",
@@ -273,6 +273,8 @@ mod tests {
         "contents-have-room",
         "descriptors-short",
         "forgiven",
+        "handed-over-unnamed",
+        "handed-over-unusable",
         "listening",
         "open-directory",
         "open-seed",
