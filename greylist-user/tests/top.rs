@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{Termios, tcgetattr};
 use nix::unistd::{Pid, ttyname};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 #[test]
 fn draws_the_daemon_and_leaves_the_terminal_as_it_was() {
@@ -124,10 +125,10 @@ impl Daemon {
         let at = |name: &str| daemon.place.path().join(name);
         let text = format!(
             "[milter]\nlisten = [\"inet:127.0.0.1:0\"]\nworkers = 1\n\
-             [store]\ndirectory = {:?}\ncapacity = 1_000\n\
-             [admin]\nsocket = {:?}\n[metrics]\nlisten = \"off\"\n",
-            at("state"),
-            at("control.sock")
+             [store]\ndirectory = \"{}\"\ncapacity = 1_000\n\
+             [admin]\nsocket = \"{}\"\n[metrics]\nlisten = \"off\"\n",
+            at("state").display(),
+            at("control.sock").display()
         );
         fs::write(at("greygate.toml"), text).expect("the directory is ours");
         daemon.resume();
@@ -228,13 +229,11 @@ impl Terminal {
         let mut seen = self.seen.borrow_mut();
         while !seen.contains(text) {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.drawn.recv_timeout(left) {
-                Ok(bytes) => seen.push_str(&String::from_utf8_lossy(&bytes)),
-                Err(_) => {
-                    let from = seen.floor_char_boundary(seen.len().saturating_sub(1_000));
-                    panic!("{text:?} was not drawn: ...{:?}", &seen[from..])
-                }
-            }
+            let Ok(bytes) = self.drawn.recv_timeout(left) else {
+                let from = seen.floor_char_boundary(seen.len().saturating_sub(1_000));
+                panic!("{text:?} was not drawn: ...{:?}", &seen[from..]);
+            };
+            seen.push_str(&String::from_utf8_lossy(&bytes));
         }
         seen.clear();
     }

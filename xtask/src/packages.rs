@@ -36,6 +36,11 @@ impl Need {
         package: "miltertest",
     };
 
+    const PROMTOOL: Self = Self {
+        program: "promtool",
+        package: "prometheus",
+    };
+
     const XDP_FILTER: Self = Self {
         program: "xdp-filter",
         package: "xdp-tools",
@@ -87,6 +92,8 @@ impl Need {
         Self::DPKG_DEB,
         Self::NSPAWN,
     ];
+    /// What reads metrics and alert rules as Prometheus does.
+    pub(crate) const WATCH: [Self; 1] = [Self::PROMTOOL];
     /// What the lab's story is played on.
     pub(crate) const LAB: [Self; 2] = [Self::IP, Self::POSTFIX];
     /// What the kernel program is measured beside.
@@ -162,19 +169,24 @@ fn apt_install(needs: &[Need]) -> Result<(), Failure> {
         .args(["install", "--yes", "--no-install-recommends"])
         .args(needs.iter().map(|need| need.package))
         .capture()?;
-    if needs.contains(&Need::POSTFIX) {
-        // The package enables itself for the next boot.
-        let disable = ["systemctl", "update-rc.d"]
-            .into_iter()
-            .find(|tool| find(tool).is_some());
-        match disable {
-            Some("systemctl") => Run::new("systemctl")
-                .args(["disable", "postfix"])
-                .capture()?,
-            Some(tool) => Run::new(tool).args(["postfix", "disable"]).capture()?,
-            None => String::new(),
-        };
+    for (need, service) in [(Need::POSTFIX, "postfix"), (Need::PROMTOOL, "prometheus")] {
+        if needs.contains(&need) {
+            disable(service)?;
+        }
     }
+    Ok(())
+}
+
+/// Its package enables a service for the next boot.
+fn disable(service: &str) -> Result<(), Failure> {
+    let tool = ["systemctl", "update-rc.d"]
+        .into_iter()
+        .find(|tool| find(tool).is_some());
+    match tool {
+        Some("systemctl") => Run::new("systemctl").args(["disable", service]).capture()?,
+        Some(tool) => Run::new(tool).args([service, "disable"]).capture()?,
+        None => String::new(),
+    };
     Ok(())
 }
 

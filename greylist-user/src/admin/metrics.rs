@@ -193,9 +193,10 @@ impl Page {
             healthy: health.is_good(),
             complaints: &health.complaints,
         };
-        let status = match told.healthy {
-            true => StatusCode::OK,
-            false => StatusCode::SERVICE_UNAVAILABLE,
+        let status = if told.healthy {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
         };
         let body = serde_json::to_string(&told).expect("it is plain data") + "\n";
         let mut response = text(status, body);

@@ -22,7 +22,7 @@ pub struct Recent {
     pub dropped: u64,
     /// How long verdicts took.
     pub latency: LatencyFacts,
-    /// The same for those of which the MTA did not take the answer at once.
+    /// The same for those that waited for the DNS, or for the MTA to take the answer.
     pub latency_waited: LatencyFacts,
 }
 

@@ -76,8 +76,8 @@ impl Limits {
             return true;
         };
         // A word that is not in the table is one's own mistake, which a test finds.
-        let place = WORDS.binary_search(&word).ok();
-        place.is_none_or(|place| self.0.buckets[place].admits(pace, now))
+        let index = WORDS.binary_search(&word).ok();
+        index.is_none_or(|index| self.0.buckets[index].admits(pace, now))
     }
 
     fn now(&self) -> u64 {
@@ -265,7 +265,7 @@ mod tests {
     }
 
     /// Causes: the operator, the system, or a bug; or edges that a thread looks for once a second.
-    const FOR_OPERATORS: [&str; 24] = [
+    const FOR_OPERATORS: [&str; 26] = [
         "accept-failed", // at most every ten seconds
         "accept-panicked",
         "backlog-lost",
@@ -273,6 +273,8 @@ mod tests {
         "contents-have-room",
         "descriptors-short",
         "forgiven",
+        "handed-over-unnamed",
+        "handed-over-unusable",
         "listening",
         "open-directory",
         "open-seed",

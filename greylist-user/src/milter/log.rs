@@ -60,6 +60,7 @@ pub(super) fn judged_as(
             matches!(verdict, Verdict::Refuse(_)) || waited.is_some() && goes_through
         }
     };
+    let is_held = matches!(verdict, Verdict::Pass(_)) && !goes_through;
     macro_rules! tell {
         ($level:ident, $word:literal) => {
             tracing::$level!(
@@ -78,7 +79,7 @@ pub(super) fn judged_as(
                 helo_hops = grounds.helo_hops.then_some(true),
                 left = left.map(|left| left.as_secs()),
                 waited = waited.map(|waited| waited.as_secs()),
-                held = (!goes_through).then_some(true),
+                held = is_held.then_some(true),
                 $word
             )
         };

@@ -65,118 +65,56 @@ pub struct Metrics {
 impl Metrics {
     /// Registers everything under names that begin with `milter_`.
     pub fn register(&self, registry: &mut Registry) {
-        let Self {
-            accept_errors,
-            connections,
-            connections_open,
-            connections_limit,
-            contents_read,
-            deferrals,
-            ended,
-            funnel,
-            latency,
-            headers_added,
-            probes_quit,
-            questions,
-            questions_unanswered,
-            recipients_rejected,
-            recipients_unkept,
-            recipients_unread,
-            recipients_without_address,
-            refused,
-            refusals,
-            servers_unmarked,
-            turned_away,
-            workers_silent,
-        } = self.clone();
+        self.show_zeros();
         let registry = registry.sub_registry_with_prefix("milter");
-        registry.register(
-            "accept_errors",
-            "Errors of accept(2) at the milter's listeners",
-            accept_errors,
-        );
-        registry.register(
-            "connections",
-            "Milter connections served, one for each SMTP session",
-            connections,
-        );
-        registry.register("connections_open", "Connections open now", connections_open);
-        registry.register(
-            "connections_limit",
-            "Cap on open connections",
-            connections_limit,
-        );
-        registry.register("contents_read", "Messages read to their end", contents_read);
-        registry.register("deferrals", "Deferrals told, by stage", deferrals.by_stage);
-        registry.register("ended", "Connections ended, by reason", ended);
-        funnel.register(registry);
+        macro_rules! register {
+            ($($metric:ident $help:literal)*) => {
+                $(registry.register(stringify!($metric), $help, self.$metric.clone());)*
+            };
+        }
+        register! {
+            accept_errors "Errors of accept(2) at the milter's listeners"
+            connections "Milter connections served, one for each SMTP session"
+            connections_open "Connections open now"
+            connections_limit "Cap on open connections"
+            contents_read "Messages read to their end"
+            ended "Connections ended, by reason"
+            headers_added "Headers added"
+            probes_quit "Probe sessions that ended before DATA"
+            questions "Times that a session asked about its client"
+            questions_unanswered "Times that a session went on without any answer"
+            recipients_rejected "Recipients refused by the MTA"
+            recipients_unkept "Recipients of probe senders not judged, beyond what is kept"
+            recipients_unread "Recipients whose message should have been read, beyond what is kept"
+            recipients_without_address "Recipients of clients without an address, not judged"
+            refused "Milter connections of MTAs closed before the first byte, by reason; not to be confused with refusals of clients"
+            refusals "Replies 550 or 451 to clients of bad reputation"
+            servers_unmarked "Sessions at more addresses of this site than are told apart"
+            turned_away "SMTP sessions of sentenced clients, told 421"
+            workers_silent "Workers that did not answer when the watchdog asked last"
+        }
+        let deferrals = self.deferrals.by_stage.clone();
+        registry.register("deferrals", "Deferrals told, by stage", deferrals);
         registry.register_with_unit(
             "verdict",
-            "Time from a frame that wants a verdict, whole, to its answer, written; `waited`: the MTA did not take it at once",
+            "Time from a frame that wants a verdict, whole, to its answer, written; `waited`: for the DNS, or for the MTA to take it",
             Unit::Seconds,
-            latency,
+            self.latency.clone(),
         );
-        registry.register("headers_added", "Headers added", headers_added);
-        registry.register(
-            "probes_quit",
-            "Probe sessions that ended before DATA",
-            probes_quit,
-        );
-        registry.register(
-            "questions",
-            "Times that a session asked about its client",
-            questions,
-        );
-        registry.register(
-            "questions_unanswered",
-            "Times that a session went on without any answer",
-            questions_unanswered,
-        );
-        registry.register(
-            "recipients_rejected",
-            "Recipients refused by the MTA",
-            recipients_rejected,
-        );
-        registry.register(
-            "recipients_unkept",
-            "Recipients of probe senders not judged, beyond what is kept",
-            recipients_unkept,
-        );
-        registry.register(
-            "recipients_unread",
-            "Recipients whose message should have been read, beyond what is kept",
-            recipients_unread,
-        );
-        registry.register(
-            "recipients_without_address",
-            "Recipients of clients without an address, not judged",
-            recipients_without_address,
-        );
-        registry.register(
-            "refused",
-            "Milter connections of MTAs closed before the first byte, by reason; not to be confused with refusals of clients",
-            refused,
-        );
-        registry.register(
-            "refusals",
-            "Replies 550 or 451 to clients of bad reputation",
-            refusals,
-        );
-        registry.register(
-            "servers_unmarked",
-            "Sessions at more addresses of this site than are told apart",
-            servers_unmarked,
-        );
-        registry.register(
-            "turned_away",
-            "SMTP sessions of sentenced clients, told 421",
-            turned_away,
-        );
-        registry.register(
-            "workers_silent",
-            "Workers that did not answer when the watchdog asked last",
-            workers_silent,
-        );
+        self.funnel.register(registry);
+    }
+
+    /// A counter that is not there before it counts hides its first event from `increase`.
+    fn show_zeros(&self) {
+        for listener in LISTENERS {
+            drop(self.connections.get_or_create(&Listener { listener }));
+        }
+        for reason in ENDINGS {
+            drop(self.ended.get_or_create(&Reason { reason }));
+        }
+        for reason in REFUSALS {
+            drop(self.refused.get_or_create(&Reason { reason }));
+        }
     }
 
     /// Connections served so far, at all listeners.
@@ -185,7 +123,7 @@ impl Metrics {
             let served = self.connections.get(&Listener { listener });
             served.map_or(0, |served| served.get())
         };
-        ["inet", "unix"].into_iter().map(count).sum()
+        LISTENERS.into_iter().map(count).sum()
     }
 
     pub(super) fn count_ended(&self, reason: &'static str) {
@@ -270,3 +208,22 @@ pub struct Reason {
     /// One word.
     pub reason: &'static str,
 }
+
+const LISTENERS: [&str; 2] = ["inet", "unix"];
+/// Those that alarms are about, and the MTA's own ways.
+const ENDINGS: [&str; 7] = [
+    "drain",
+    "eof",
+    "frame_timeout",
+    "idle_timeout",
+    "panic",
+    "quit",
+    "write_timeout",
+];
+const REFUSALS: [&str; 5] = [
+    "connections",
+    "connections_per_peer",
+    "descriptors",
+    "peer",
+    "user",
+];

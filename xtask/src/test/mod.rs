@@ -30,6 +30,8 @@ pub(crate) enum Suite {
     Milter,
     /// Restarts, snapshots and what a crash may lose
     Store,
+    /// `greygate top` on a terminal; metrics, dashboard and alert rules before Prometheus' own tool
+    Watch,
     /// The kernel program under the kernel's own test run and in network namespaces (root)
     Kernel,
     /// A real Postfix, and miltertest as a second opinion (root)
@@ -211,6 +213,7 @@ impl Suite {
             Self::Milter | Self::Store => {
                 return artefacts.daemon.as_ref().map(drop).map_err(Clone::clone);
             }
+            Self::Watch => return prepare_to_watch(),
             Self::Kernel => &Need::KERNEL,
             Self::Mta => &Need::MTA,
             Self::Dist => &Need::DIST,
@@ -246,6 +249,7 @@ impl Suite {
             Self::Unit => &[&["--lib", "--bins"], &["--doc"]],
             Self::Milter => &[&["--test", "milter"]],
             Self::Store => &[&["--test", "store"]],
+            Self::Watch => &[&["--test", "watch"], &["--test", "log"], &["--test", "top"]],
             Self::Kernel => &[&["--test", "kernel"]],
             Self::Mta => &[&["--test", "mta"]],
             Self::Dist => &[&["--test", "dist"]],
@@ -257,11 +261,21 @@ impl Suite {
             Self::Unit => "unit",
             Self::Milter => "milter",
             Self::Store => "store",
+            Self::Watch => "watch",
             Self::Kernel => "kernel",
             Self::Mta => "mta",
             Self::Dist => "dist",
         }
     }
+}
+
+fn prepare_to_watch() -> Result<(), Obstacle> {
+    let missing = packages::ensure(&Need::WATCH);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let needs = format!("it needs {}", packages::names(&missing));
+    Err(Obstacle::Missing(needs))
 }
 
 fn run(arguments: &[&str], artefacts: &Artefacts) -> Result<Counts, Failure> {

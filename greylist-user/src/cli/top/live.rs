@@ -1,7 +1,7 @@
 //! The terminal: keys, signals, and leaving it as it was.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -90,7 +90,7 @@ fn show(terminal: &mut DefaultTerminal, view: &View) -> io::Result<()> {
 }
 
 /// Asks until nobody listens; a daemon that is gone is asked again.
-fn ask_on(socket: &PathBuf, every: Duration, order: &Mutex<ListOrder>, news: &Sender<News>) {
+fn ask_on(socket: &Path, every: Duration, order: &Mutex<ListOrder>, news: &Sender<News>) {
     let mut asker = Asker::new(socket);
     loop {
         let order = *order.lock().unwrap_or_else(PoisonError::into_inner);

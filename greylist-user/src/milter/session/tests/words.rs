@@ -25,25 +25,32 @@ fn message_that_was_read_is_told_by_its_name_and_each_recipient_with_its_reason(
             talk.says(b'E', b"x");
         }
     });
-    let of = |queue_id: &str, to: &str, reason: &str| {
+    let of = |queue_id: &str, to: &str, verdict: &str, reason: &str| {
         let from = "client=192.0.2.7 name=mx.client.example helo=helo.client.example";
         let paths = format!("reverse_path=a@x.example recipient={to}");
-        format!("{queue_id}{from} {paths} reason=\"{reason}\"")
+        format!("{queue_id}{from} {paths} verdict=\"{verdict}\" reason=\"{reason}\"")
     };
-    let read = |to| format!("DEBUG read {} attempts=1", of("", to, "roaming"));
+    let read = |to| format!("DEBUG read {} attempts=1", of("", to, "read", "roaming"));
     let id = "queue_id=4ABC ";
+    let passed = |to, reason| of(id, to, "passed", reason);
     let expected = [
         read("roams@1"),
         read("roams@2"),
         "DEBUG content queue_id=4ABC".to_owned(),
-        format!("DEBUG passed {} waited=300", of(id, "roams@1", "content")),
-        format!("DEBUG deferred {}", of(id, "roams@2", "content-new")),
+        format!(
+            " INFO passed {} waited=300 held=true",
+            passed("roams@1", "content")
+        ),
+        format!(
+            " INFO deferred {}",
+            of(id, "roams@2", "deferred", "content-new")
+        ),
         "DEBUG held queue_id=4ABC stage=\"end_of_message\"".to_owned(),
         read("roams@1"),
         read("roams@2"),
         "DEBUG content queue_id=4ABC".to_owned(),
-        format!(" INFO passed {} waited=300", of(id, "roams@1", "content")),
-        format!("DEBUG passed {}", of(id, "roams@2", "content-again")),
+        format!(" INFO passed {} waited=300", passed("roams@1", "content")),
+        format!(" INFO passed {}", passed("roams@2", "content-again")),
         "DEBUG delayed queue_id=4ABC waited=300".to_owned(),
     ];
     assert_eq!(lines, expected);
