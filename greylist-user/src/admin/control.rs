@@ -6,11 +6,10 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::forget::{Forget, Forgotten};
+use super::forgive::{ForgiveOrder, Forgiven};
 use super::list::{ListQuestion, Listing};
 use super::report::Report;
-use super::request::{
-    ForgiveOrder, Forgiven, Health, Punished, SnapshotWritten, Status, XdpStatus,
-};
+use super::request::{Health, Punished, SnapshotWritten, Status, XdpStatus};
 use super::why::{Why, WhyQuestion};
 use crate::policy::{Policy, SentenceLevel, SentencedClient};
 

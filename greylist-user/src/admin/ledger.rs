@@ -7,12 +7,11 @@ use std::time::Duration;
 use super::actions::{Actions, HistoryFacts};
 use super::control::{Control, ControlError};
 use super::forget::{Forget, Forgotten};
+use super::forgive::{ForgiveOrder, Forgiven};
 use super::funnel::FunnelFacts;
 use super::list::{ListQuestion, ListRows, Listing, PendingRow};
 use super::report::Report;
-use super::request::{
-    Census, ForgiveOrder, Forgiven, Health, Punished, SnapshotWritten, Status, XdpStatus,
-};
+use super::request::{Census, Health, Punished, SnapshotWritten, Status, XdpStatus};
 use super::why::{Why, WhyQuestion};
 use crate::kernel::FilterStatus;
 use crate::policy::{Policy, SentenceLevel, SentencedClient};

@@ -14,6 +14,7 @@ mod control;
 mod count;
 mod door;
 mod forget;
+mod forgive;
 mod funnel;
 #[cfg(test)]
 mod ledger;
@@ -31,6 +32,7 @@ pub use client::{CallError, call};
 pub use control::{Control, ControlError};
 pub use count::Metrics;
 pub use forget::{Forget, Forgotten, InvalidFingerprint, Removed, TrustOf, bits_of};
+pub use forgive::{ForgiveOrder, Forgiven};
 pub use funnel::{
     Amount, DroppedSyns, FateFact, FunnelCounts, FunnelFacts, GivenUp, KernelRefusals, Share,
 };
@@ -42,8 +44,8 @@ pub use metrics::{BoundMetrics, MetricsError, MetricsServer, counts};
 pub use order::{InvalidTarget, OrderedLevel, Refusal, Target};
 pub use report::{InvalidReport, Report, Reported};
 pub use request::{
-    Answer, Census, ForgiveOrder, Forgiven, Health, PunishOrder, Punished, Request, SentenceLine,
-    SnapshotWritten, Status, XdpStatus,
+    Answer, Census, Health, PunishOrder, Punished, Request, SentenceLine, SnapshotWritten, Status,
+    XdpStatus,
 };
 pub use settings::{MetricsListen, MetricsSettings, Settings};
 pub use socket::{BoundControl, ControlServer, SocketError};
