@@ -20,13 +20,17 @@ fn keeping() -> Fixture {
     fixture
 }
 
-fn list(fixture: &Fixture, store: &Store, question: ListQuestion) -> Listing {
+fn list(fixture: &Fixture, store: &Store, question: &ListQuestion) -> Listing {
     let (policy, now) = (fixture.policy.load(), fixture.clock.now());
-    Listing::of(store, &question, &policy, now)
+    Listing::of(store, question, &policy, now)
 }
 
 /// Client, sender and recipient of each tuple that waits.
-fn addresses(fixture: &Fixture, store: &Store, question: ListQuestion) -> Vec<[Option<String>; 3]> {
+fn addresses(
+    fixture: &Fixture,
+    store: &Store,
+    question: &ListQuestion,
+) -> Vec<[Option<String>; 3]> {
     match list(fixture, store, question).rows {
         ListRows::Pending(rows) => rows
             .into_iter()
@@ -143,14 +147,14 @@ fn kept_addresses_are_shown_and_filtered_by_and_survive_a_restart() {
             &of_attempt,
         ),
     ] {
-        let found = addresses(&fixture, &store, question.clone());
-        assert_eq!(found, [expected.clone()], "{question:?}");
+        let found = addresses(&fixture, &store, &question);
+        assert_eq!(found.iter().collect::<Vec<_>>(), [expected], "{question:?}");
     }
     let nobody = ListQuestion {
         network: "198.51.100.0/24".parse().ok(),
         ..ListQuestion::default()
     };
-    assert_eq!(addresses(&fixture, &store, nobody).len(), 0);
+    assert_eq!(addresses(&fixture, &store, &nobody).len(), 0);
 }
 
 #[test]
@@ -162,7 +166,8 @@ fn trust_is_kept_by_network_and_folded_sender() {
         ..ATTEMPT
     };
     pass_once(&fixture, &store, &mail);
-    let ListRows::Trusted(rows) = list(&fixture, &store, ListQuestion::of(ListTable::Trusted)).rows
+    let ListRows::Trusted(rows) =
+        list(&fixture, &store, &ListQuestion::of(ListTable::Trusted)).rows
     else {
         panic!("trust was asked for");
     };
@@ -235,7 +240,7 @@ fn switched_off_nothing_is_shown_and_nothing_stays_on_disk_after_the_next_snapsh
         passed: true,
         ..ListQuestion::default()
     };
-    assert_eq!(addresses(&fixture, &store, passed), [[None, None, None]]);
+    assert_eq!(addresses(&fixture, &store, &passed), [[None, None, None]]);
     let rows = fixture.rows(&store);
     assert!(!rows.iter().any(|row| matches!(row, Row::Kept(..))));
     assert_eq!(names_anybody(&fixture), [""; 0]);
@@ -259,12 +264,12 @@ fn switched_on_what_was_there_before_is_kept_from_its_next_attempt() {
     drop(store);
     fixture.settings.keep_addresses = true;
     let store = fixture.open();
-    let all = ListQuestion::default;
-    assert_eq!(addresses(&fixture, &store, all()), [[None, None, None]]);
+    let all = ListQuestion::default();
+    assert_eq!(addresses(&fixture, &store, &all), [[None, None, None]]);
     fixture.wait_seconds(60);
     fixture.judge(&store, &ATTEMPT);
     let expected = known("192.0.2.7", "s@sender.example", "r@here.example");
-    assert_eq!(addresses(&fixture, &store, all()), [expected]);
+    assert_eq!(addresses(&fixture, &store, &all), [expected]);
 }
 
 #[test]

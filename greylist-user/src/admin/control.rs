@@ -6,13 +6,12 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::forget::{Forget, Forgotten};
+use super::forgive::{ForgiveOrder, Forgiven};
 use super::import::{ImportBatch, ImportCounts};
 use super::list::{ListQuestion, Listing};
 use super::listing::{LiveChange, LiveEntries, LiveList, LiveOrder};
 use super::report::Report;
-use super::request::{
-    ForgiveOrder, Forgiven, Health, Punished, Reloaded, SnapshotWritten, Status, XdpStatus,
-};
+use super::request::{Health, Punished, Reloaded, SnapshotWritten, Status, XdpStatus};
 use super::why::{Why, WhyQuestion};
 use crate::config::Problem;
 use crate::policy::{Entry, Policy, SentenceLevel, SentencedClient};

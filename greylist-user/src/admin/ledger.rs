@@ -8,15 +8,14 @@ use super::actions::{Actions, HistoryFacts};
 use super::control::{Control, ControlError};
 use super::evidence::EvidenceFacts;
 use super::forget::{Forget, Forgotten};
+use super::forgive::{ForgiveOrder, Forgiven};
 use super::funnel::FunnelFacts;
 use super::import::{ImportBatch, ImportCounts};
 use super::list::{ListQuestion, ListRows, Listing, PendingRow};
 use super::listing::{LiveChange, LiveEntries, LiveList, LiveOrder};
 use super::recent::Recent;
 use super::report::Report;
-use super::request::{
-    Census, ForgiveOrder, Forgiven, Health, Punished, Reloaded, SnapshotWritten, Status, XdpStatus,
-};
+use super::request::{Census, Health, Punished, Reloaded, SnapshotWritten, Status, XdpStatus};
 use super::why::{Why, WhyQuestion};
 use crate::config::Problem;
 use crate::kernel::FilterStatus;

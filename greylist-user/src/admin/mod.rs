@@ -15,6 +15,7 @@ mod count;
 mod door;
 mod evidence;
 mod forget;
+mod forgive;
 mod funnel;
 mod import;
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub use control::{Control, ControlError};
 pub use count::Metrics;
 pub use evidence::{EvidenceFacts, SourceFact};
 pub use forget::{Forget, Forgotten, InvalidFingerprint, Removed, TrustOf, bits_of};
+pub use forgive::{ForgiveOrder, Forgiven};
 pub use funnel::{
     Amount, DroppedSyns, FateFact, FunnelCounts, FunnelFacts, GivenUp, KernelRefusals, Share,
 };
@@ -50,8 +52,8 @@ pub use order::{InvalidTarget, OrderedLevel, Refusal, Target};
 pub use recent::{LatencyFacts, Recent};
 pub use report::{InvalidReport, Report, Reported};
 pub use request::{
-    Answer, Census, ForgiveOrder, Forgiven, Health, PunishOrder, Punished, Reloaded, Request,
-    SentenceLine, SnapshotWritten, Status, XdpStatus,
+    Answer, Census, Health, PunishOrder, Punished, Reloaded, Request, SentenceLine,
+    SnapshotWritten, Status, XdpStatus,
 };
 pub use settings::{MetricsListen, MetricsSettings, Settings};
 pub use socket::{BoundControl, ControlServer, SocketError};

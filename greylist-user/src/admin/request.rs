@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::actions::{Actions, HistoryFacts};
 use super::evidence::EvidenceFacts;
 use super::forget::{Forget, Forgotten};
+use super::forgive::{ForgiveOrder, Forgiven};
 use super::funnel::FunnelFacts;
 use super::import::{ImportBatch, ImportCounts};
 use super::list::{ListQuestion, Listing};
@@ -18,7 +19,7 @@ use super::listing::{LiveChange, LiveEntries, LiveList, LiveOrder};
 use super::order::{OrderedLevel, Target};
 use super::recent::Recent;
 use super::report::{Report, Reported};
-use super::why::{Envelope, Why, WhyQuestion};
+use super::why::{Why, WhyQuestion};
 use crate::config::Problem;
 use crate::kernel::FilterStatus;
 use crate::policy::{Sentence, Timestamp};
@@ -135,31 +136,6 @@ impl Request {
             Self::Status => "status",
             Self::Why(_) => "why",
             Self::XdpStatus => "xdp-status",
-        }
-    }
-}
-
-/// Who is to be forgiven, and what of it that is not remembered by the client's address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ForgiveOrder {
-    /// Who.
-    pub target: Target,
-    /// Its HELO argument, to be forgotten; empty if none is to be.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub helo: String,
-    /// A mail of it that waits longer than others do, or has failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mail: Option<Envelope>,
-}
-
-impl ForgiveOrder {
-    /// The client or network, with all that is remembered by its address.
-    pub fn of(target: Target) -> Self {
-        Self {
-            target,
-            helo: String::new(),
-            mail: None,
         }
     }
 }
@@ -451,66 +427,6 @@ pub struct Punished {
     pub spared: Vec<String>,
 }
 
-/// What was undone.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Forgiven {
-    /// The forgiven address or network.
-    pub client: String,
-    /// Sentences that were lifted.
-    pub sentences: u64,
-    /// Strikes that count no more.
-    #[serde(default)]
-    pub strikes: u64,
-    /// Whose they were, the first thousand.
-    #[serde(default)]
-    pub lifted: Vec<String>,
-    /// Client networks of which bad counts are gone: what was said of them counts no more.
-    #[serde(default)]
-    pub reputations: u64,
-    /// Clients of which refused recipients are counted no more.
-    #[serde(default)]
-    pub rejections: u64,
-    /// Mails that wait no longer than others do.
-    #[serde(default)]
-    pub delays: u64,
-    /// Permanent failures that retries are not counted after any more.
-    #[serde(default)]
-    pub failures: u64,
-    /// Whether the HELO argument that was named had been remembered for relay hopping, and is not now.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub helo: bool,
-    /// What may be left, and how to undo it; one sentence each.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub left: Vec<String>,
-}
-
-impl Forgiven {
-    /// That these, and so many strikes, were undone when `target` was to be forgiven.
-    pub fn of(target: Target, lifted: &[Sentence], strikes: u64) -> Self {
-        let clients = lifted.iter().map(|sentence| sentence.client.to_string());
-        Self {
-            client: target.to_string(),
-            sentences: lifted.len() as u64,
-            strikes,
-            lifted: clients.take(LISTED).collect(),
-            ..Self::default()
-        }
-    }
-
-    /// Whether nothing was undone.
-    pub fn is_nothing(&self) -> bool {
-        let counts = [
-            self.sentences,
-            self.strikes,
-            self.reputations,
-            self.rejections,
-            self.delays,
-            self.failures,
-        ];
-        counts.iter().all(|count| *count == 0) && !self.helo
-    }
-}
-
 /// A configuration that was read again and is in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reloaded {
@@ -540,7 +456,7 @@ pub struct SnapshotWritten {
 }
 
 /// More than anybody reads; an answer stays below a megabyte.
-const LISTED: usize = 1_000;
+pub(super) const LISTED: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
@@ -549,6 +465,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::list::{ListOrder, ListTable};
+    use super::super::why::Envelope;
     use super::*;
     use crate::policy::{Persistence, SentenceLevel, SentenceReason};
 

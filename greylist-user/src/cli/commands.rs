@@ -132,7 +132,7 @@ fn obey(cli: &Cli) -> Result<(), Failure> {
         Command::Reload => ask(cli, &Request::Reload),
         Command::Report(command) => match reports::of(command) {
             Some(report) => ask(cli, &Request::Report(report)),
-            None => reports::run(io::stdin().lock(), &socket(cli), cli.json),
+            None => reports::from_lines(io::stdin().lock(), &socket(cli), cli.json, io::stderr()),
         },
         Command::Simulate(wanted) => simulate::run(cli, wanted),
         Command::Snapshot => ask(cli, &Request::Snapshot),
@@ -328,7 +328,7 @@ mod tests {
         assert!(why.kernel.idle.is_some(), "there is no kernel filter");
         let mut complaints = Vec::new();
         let lines = "# of today\n\nspam 192.0.2.7 -\nvirus 192.0.2.7\nham 0.0.0.0\n";
-        let told = reports::from_lines(lines.as_bytes(), &socket, &mut complaints);
+        let told = reports::from_lines(lines.as_bytes(), &socket, false, &mut complaints);
         let said = told.expect_err("two are no reports").for_people();
         assert_eq!(said, "greygate: 2 of 3 reports were not heard");
         let complaints = String::from_utf8(complaints).expect("text");

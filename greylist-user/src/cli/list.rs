@@ -194,8 +194,29 @@ fn pending(rows: &[PendingRow], are_kept: bool, now: Now, paper: &mut Paper) {
             known(row.recipient.as_deref()),
         ]
     });
-    let [a, b, c, d, e, f, g, h] = head;
-    let head = [a, b, c, d, e, f, g, h, "client", "sender", "recipient"];
+    let [
+        fingerprint,
+        standing,
+        first,
+        last,
+        attempts,
+        passes,
+        extra,
+        until,
+    ] = head;
+    let head = [
+        fingerprint,
+        standing,
+        first,
+        last,
+        attempts,
+        passes,
+        extra,
+        until,
+        "client",
+        "sender",
+        "recipient",
+    ];
     paper.table(head, &with_addresses.collect::<Vec<_>>());
 }
 
@@ -232,8 +253,17 @@ fn trusted(rows: &[TrustedRow], are_kept: bool, now: Now, paper: &mut Paper) {
             sender(row.sender.as_deref()),
         ]
     });
-    let [a, b, c, d, e, f] = head;
-    let head = [a, b, c, d, e, f, "network", "sender"];
+    let [fingerprint, standing, by, passes, last, until] = head;
+    let head = [
+        fingerprint,
+        standing,
+        by,
+        passes,
+        last,
+        until,
+        "network",
+        "sender",
+    ];
     paper.table(head, &with_addresses.collect::<Vec<_>>());
 }
 

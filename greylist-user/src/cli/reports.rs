@@ -36,17 +36,15 @@ pub(super) fn of(command: &ReportCommand) -> Option<Report> {
 /// Tells the daemon at `socket` what each line says, and `complaints` which lines it could not: a
 /// filter that keeps the pipe open shall not lose it over one bad line, whatever a stranger's sender
 /// address put into it, or over a restart.
+///
+/// With `json` it says at the end how many were heard.
 pub(super) fn from_lines(
     lines: impl BufRead,
     socket: &Path,
+    json: bool,
     complaints: impl Write,
 ) -> Result<(), Failure> {
-    tell_all(lines, socket, complaints)?.into_result()
-}
-
-/// The same for a command: with `json` it says at the end how many were heard.
-pub(super) fn run(lines: impl BufRead, socket: &Path, json: bool) -> Result<(), Failure> {
-    let told = tell_all(lines, socket, io::stderr())?;
+    let told = tell_all(lines, socket, complaints)?;
     if json {
         let Told { heard, unheard } = told;
         let document = serde_json::json!({"answer": "told", "heard": heard, "unheard": unheard});
@@ -145,7 +143,7 @@ mod tests {
         lines.extend(b"\n# a remark\nvirus 192.0.2.7 \x1b[2J\nspam 192.0.2.7");
         let mut complaints = Vec::new();
         let nobody = Path::new("/nonexistent/socket");
-        let told = from_lines(lines.as_slice(), nobody, &mut complaints);
+        let told = from_lines(lines.as_slice(), nobody, false, &mut complaints);
         assert!(told.is_err());
         let complaints = String::from_utf8(complaints).expect("text");
         let complaints: Vec<_> = complaints.lines().collect();

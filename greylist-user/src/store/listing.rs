@@ -141,7 +141,7 @@ impl Store {
             };
         };
         let mut best = Best::of(pick.limit);
-        self.visit_clients_within(network.trunc(), |key, client| {
+        self.visit_clients_within(network.trunc(), now, |key, client| {
             if let Some(record) = table.get(&key)
                 && (pick.wanted)(&key, &record)
             {
@@ -222,7 +222,12 @@ impl Store {
 
     /// Shows each client in `network` that can be found to `visit`, once, whether anything is
     /// remembered of it or not.
-    fn visit_clients_within(&self, network: IpNet, mut visit: impl FnMut(ClientKey, IpNet)) {
+    fn visit_clients_within(
+        &self,
+        network: IpNet,
+        now: Timestamp,
+        mut visit: impl FnMut(ClientKey, IpNet),
+    ) {
         let kept = self.kept.as_ref().map(|kept| &kept.clients);
         let mut copies = Vec::new();
         for aisle in 0..kept.map_or(0, Table::aisles) {
@@ -250,7 +255,8 @@ impl Store {
         }
         let itself = SentencedClient::try_from(network).ok();
         let mut sentenced = self.sentences.within(network);
-        sentenced.retain(|client| Some(*client) != itself);
+        sentenced
+            .retain(|client| Some(*client) != itself && self.sentences.of(*client, now).is_some());
         itself.into_iter().chain(sentenced).for_each(visit_unkept);
     }
 }

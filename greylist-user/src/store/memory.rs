@@ -79,8 +79,8 @@ mod tests {
     fn addresses_cost_nothing_unless_they_are_kept() {
         let keeping = |keep_addresses, capacity| {
             let settings = Settings {
-                keep_addresses,
                 capacity,
+                keep_addresses,
                 ..Settings::default()
             };
             settings.addresses_memory()

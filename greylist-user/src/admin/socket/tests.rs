@@ -13,11 +13,12 @@ use tempfile::TempDir;
 
 use super::super::client::{CallError, call};
 use super::super::forget::Forget;
+use super::super::forgive::ForgiveOrder;
 use super::super::ledger::Ledger;
 use super::super::list::{ListQuestion, ListTable};
 use super::super::order::OrderedLevel;
 use super::super::report::Report;
-use super::super::request::{ForgiveOrder, PunishOrder};
+use super::super::request::PunishOrder;
 use super::super::why::WhyQuestion;
 use super::*;
 use crate::transfer::Item;
