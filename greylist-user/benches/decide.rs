@@ -13,8 +13,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use divan::Bencher;
 use greygate::policy::{
-    self, Attempt, Circumstances, Judge as _, MessageHasher, Origin, Policy, ReadReason, Record,
-    ServerMark, Timestamp, Verdict,
+    self, Attempt, Circumstances, Judge as _, List, Listed, MessageHasher, Origin, Policy,
+    ReadReason, Record, ServerMark, Source, Timestamp, Verdict,
 };
 use greygate::store::{Metrics, Settings, Store};
 use tempfile::TempDir;
@@ -62,6 +62,22 @@ fn decide_amid(
 
 mod decision {
     use super::{Bencher, Circumstances, Policy, ReadReason, decide, decide_amid};
+
+    /// Asking a list of so many networks and as many names of whom it does not name.
+    #[divan::bench(args = [10, 100_000])]
+    fn list_asked(bencher: Bencher<'_, '_>, entries: u32) {
+        let source = || Source::File {
+            file: std::path::Path::new("bench.list").into(),
+            line: 1,
+        };
+        let networks = (0..entries).map(|it| Ipv4Addr::from(0x0b00_0000 + it).to_string());
+        let names = (0..entries).map(|it| format!(".h{it}.example.org"));
+        let list = List::of(networks.chain(names).map(|text| Listed {
+            entry: text.parse().expect("an entry"),
+            source: source(),
+        }));
+        bencher.bench_local(|| black_box(&list).find(black_box(&ATTEMPT)).is_some());
+    }
 
     #[divan::bench(sample_count = 1_000, sample_size = 1_000)]
     fn new(bencher: Bencher<'_, '_>) {

@@ -256,7 +256,7 @@ mod tests {
     use super::*;
     use crate::kernel::OnStatus;
 
-    fn counts(tallies: [Tally; Fate::COUNT]) -> FunnelCounts {
+    fn counts(tallies: &[Tally; Fate::COUNT]) -> FunnelCounts {
         let mut index = 0;
         FunnelCounts {
             since: 1_795_000_000,
@@ -276,7 +276,7 @@ mod tests {
         for &(fate, messages) in of {
             tallies[fate as usize] = Tally { messages, bytes: 0 };
         }
-        counts(tallies)
+        counts(&tallies)
     }
 
     /// As two sites counted in a month with content greylisting, a backup MX first.
@@ -348,7 +348,7 @@ mod tests {
             tallies in prop::array::uniform18((0_u64..1 << 40, 0_u64..1 << 50)),
         ) {
             let tallies = tallies.map(|(messages, bytes)| Tally { messages, bytes });
-            let facts = FunnelFacts::of(&counts(tallies));
+            let facts = FunnelFacts::of(&counts(&tallies));
             let places = [facts.refused, facts.deferred, facts.left, facts.passed];
             let sum = |of: fn(&Amount) -> u64| places.iter().map(of).sum::<u64>();
             prop_assert_eq!(facts.seen.messages, sum(|it| it.messages));

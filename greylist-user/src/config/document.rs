@@ -140,12 +140,12 @@ impl<'t> Document<'t> {
                 }
                 DeValue::Table(_) | DeValue::Array(_) if !self.has_key(name.get_ref()) => {
                     let sections = self.sections();
-                    let hint = match nearest(name.get_ref(), sections.iter().copied()) {
-                        Some(near) => format!("did you mean {}?", self.shown(near)),
-                        None => {
-                            let all: Vec<_> = sections.iter().map(|it| self.shown(it)).collect();
-                            format!("the sections are {}", all.join(" "))
-                        }
+                    let near = nearest(name.get_ref(), sections.iter().copied());
+                    let hint = if let Some(near) = near {
+                        format!("did you mean {}?", self.shown(near))
+                    } else {
+                        let all: Vec<_> = sections.iter().map(|it| self.shown(it)).collect();
+                        format!("the sections are {}", all.join(" "))
                     };
                     self.problem(name.span(), format!("unknown section [{name}]; {hint}"));
                 }

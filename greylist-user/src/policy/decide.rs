@@ -15,11 +15,11 @@
 //! 9. **Trusted for content**: the client address has earned it for the sender's domain, by a message
 //!    that came again. Not in envelope mode.
 //! 10. **Tuple**: what is remembered of the tuple says new, early, in the window, passed or late. In
-//!    content mode having waited is no proof, and only a tuple that passed before still passes.
+//!     content mode having waited is no proof, and only a tuple that passed before still passes.
 //! 11. **Content**: instead of being deferred on rung 10 the message is read, if [`reads`] gives a reason,
-//!    and passes at its end if it was read before and its delay is over.
+//!     and passes at its end if it was read before and its delay is over.
 //! 12. **Persistence**: a message that was read and would be deferred for its content passes when its
-//!    reverse-path and recipient have been tried often and long enough.
+//!     reverse-path and recipient have been tried often and long enough.
 //!
 //! Where content says nothing, the body being empty or there being no room to remember it, rung 10
 //! answers at end of message what it would have answered before, in content mode too.
