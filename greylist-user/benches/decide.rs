@@ -60,12 +60,13 @@ fn decide_amid(
     )
 }
 
-mod decision {
-    use super::{Bencher, Circumstances, Policy, ReadReason, decide, decide_amid};
+/// Whom a list does not name.
+mod lists {
+    use super::{ATTEMPT, Bencher, Ipv4Addr, List, Listed, Source, black_box};
 
     /// Asking a list of so many networks and as many names of whom it does not name.
     #[divan::bench(args = [10, 100_000])]
-    fn list_asked(bencher: Bencher<'_, '_>, entries: u32) {
+    fn asked(bencher: Bencher<'_, '_>, entries: u32) {
         let source = || Source::File {
             file: std::path::Path::new("bench.list").into(),
             line: 1,
@@ -78,6 +79,10 @@ mod decision {
         }));
         bencher.bench_local(|| black_box(&list).find(black_box(&ATTEMPT)).is_some());
     }
+}
+
+mod decision {
+    use super::{Bencher, Circumstances, Policy, ReadReason, decide, decide_amid};
 
     #[divan::bench(sample_count = 1_000, sample_size = 1_000)]
     fn new(bencher: Bencher<'_, '_>) {
