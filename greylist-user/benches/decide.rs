@@ -13,8 +13,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use divan::Bencher;
 use greygate::policy::{
-    self, Attempt, Circumstances, Evidence, Judge as _, MessageHasher, Origin, Policy, ReadReason,
-    Record, ServerMark, Spf, Timestamp, Verdict,
+    self, Attempt, Circumstances, Evidence, Judge as _, List, Listed, MessageHasher, Origin,
+    Policy, ReadReason, Record, ServerMark, Source, Spf, Timestamp, Verdict,
 };
 use greygate::store::{Metrics, Settings, Store};
 use tempfile::TempDir;
@@ -63,6 +63,27 @@ fn decide_amid(
         black_box(circumstances),
         black_box(T0.after(Duration::from_secs(seconds))),
     )
+}
+
+/// Whom a list does not name.
+mod lists {
+    use super::{ATTEMPT, Bencher, Ipv4Addr, List, Listed, Source, black_box};
+
+    /// Asking a list of so many networks and as many names of whom it does not name.
+    #[divan::bench(args = [10, 100_000])]
+    fn asked(bencher: Bencher<'_, '_>, entries: u32) {
+        let source = || Source::File {
+            file: std::path::Path::new("bench.list").into(),
+            line: 1,
+        };
+        let networks = (0..entries).map(|it| Ipv4Addr::from(0x0b00_0000 + it).to_string());
+        let names = (0..entries).map(|it| format!(".h{it}.example.org"));
+        let list = List::of(networks.chain(names).map(|text| Listed {
+            entry: text.parse().expect("an entry"),
+            source: source(),
+        }));
+        bencher.bench_local(|| black_box(&list).find(black_box(&ATTEMPT)).is_some());
+    }
 }
 
 mod decision {

@@ -157,7 +157,10 @@ pub(crate) fn pass_once(fixture: &Fixture, store: &Store, attempt: &Attempt<'_>)
 }
 
 /// Lists of these networks, and of nobody else.
-pub fn listing<const A: usize, const L: usize>(allow: [&str; A], local: [&str; L]) -> Arc<Lists> {
+pub(crate) fn listing<const A: usize, const L: usize>(
+    allow: [&str; A],
+    local: [&str; L],
+) -> Arc<Lists> {
     let list = |networks: &[&str]| -> List {
         let networks = networks.iter().map(|it| it.parse().expect("a network"));
         networks.collect::<Vec<IpNet>>().into_iter().collect()

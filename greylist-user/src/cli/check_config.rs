@@ -10,7 +10,7 @@ use super::args::Cli;
 use super::failure::Failure;
 use super::paper::{Paper, number, wants_colour};
 use crate::config::{self, Config, ConfigError, Override, Problem};
-use crate::policy::{Mode, Policy};
+use crate::policy::{Mode, Policy, RecipientPolicy, Source};
 
 /// Says whether `file`, under `overrides`, is legal, and what it amounts to.
 pub(super) fn run(cli: &Cli, file: &Path, overrides: &[Override]) -> Result<(), Failure> {
@@ -108,6 +108,12 @@ fn summary(file: &Path, config: &Config, paper: &mut Paper) {
             ),
         );
     }
+    if let Some(lists) = lists(&config.policy) {
+        paper.row("lists", lists);
+    }
+    for own in config.policy.recipients.policies() {
+        paper.row("recipients", recipients(own));
+    }
     let interfaces = &config.xdp.interfaces;
     if interfaces.is_empty() {
         paper.row("kernel", "no filter: [xdp] interfaces is empty");
@@ -127,6 +133,41 @@ fn summary(file: &Path, config: &Config, paper: &mut Paper) {
     for remark in remarks(config) {
         paper.row("note", remark);
     }
+}
+
+/// How many each list names, if the operator named any.
+fn lists(policy: &Policy) -> Option<String> {
+    let lists = &policy.lists;
+    let all = [
+        ("allow", &lists.allow),
+        ("deny", &lists.deny),
+        ("local", &lists.local),
+        ("never_trust", &lists.never_trust),
+        ("no_retry", &lists.no_retry),
+    ];
+    let is_ours = |source: &Source| matches!(source, Source::File { .. });
+    let named = all
+        .iter()
+        .filter(|(_, list)| list.entries().iter().any(|it| is_ours(&it.source)))
+        .map(|(name, list)| format!("{name} {}", number(list.entries().len() as u64)));
+    let named: Vec<_> = named.collect();
+    (!named.is_empty()).then(|| named.join(", "))
+}
+
+/// Whom a policy is for, and what it says.
+fn recipients(own: &RecipientPolicy) -> String {
+    let shown = own.recipients.iter().take(SHOWN).map(ToString::to_string);
+    let mut whom = shown.collect::<Vec<_>>().join(", ");
+    let others = own.recipients.len().saturating_sub(SHOWN);
+    if others > 0 {
+        whom = format!("{whom} and {others} more");
+    }
+    if !own.policy.greylists {
+        return format!("{whom}: not greylisted");
+    }
+    let delay = config::format_duration(own.policy.delay);
+    let mode = own.policy.mode.as_str();
+    format!("{whom}: greylisted by {mode}, after {delay}")
 }
 
 /// By what mail is told when it comes again, in a sentence.
@@ -168,6 +209,9 @@ fn remarks(config: &Config) -> Vec<String> {
     remarks
 }
 
+/// Recipients of a policy that are named in one line.
+const SHOWN: usize = 3;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,6 +238,23 @@ mod tests {
              clients       1,000,000 remembered, and as many networks: up to 465 MB as they come\n\
              kernel        no filter: [xdp] interfaces is empty\n"
         );
+    }
+
+    #[test]
+    fn lists_and_recipients_are_summed_up_where_there_are_any() {
+        let text = summed_up(
+            "[lists]\nallow = [\"192.0.2.7\", \"from @a.example\"]\ndeny = [\"helo ylmf-pc\"]\n\
+             [[recipients]]\nmatch = [\"out.example\"]\ngreylist = \"off\"\n\
+             [[recipients]]\nmatch = [\"a@q.example\", \"b@q.example\", \"c@q.example\", \"d@q.example\"]\n\
+             mode = \"envelope\"\ndelay = \"1m\"\n",
+        );
+        for row in [
+            "lists         allow 2, deny 1\n",
+            "recipients    @out.example: not greylisted\n",
+            "recipients    a@q.example, b@q.example, c@q.example and 1 more: greylisted by envelope, after 1m\n",
+        ] {
+            assert!(text.contains(row), "{text}");
+        }
     }
 
     #[test]

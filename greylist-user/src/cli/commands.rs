@@ -538,6 +538,53 @@ mod tests {
     }
 
     #[test]
+    fn list_files_are_read_again_by_a_reload_and_a_broken_one_changes_nothing() {
+        let place = TempDir::new().expect("there is room for a directory");
+        let (daemon, socket) = start_under(&place, &[]);
+        let at = |name: &str| place.path().join(name);
+        let write = |name: &str, text: &str| {
+            std::fs::write(at(name), text).expect("the directory is ours");
+        };
+        let before = std::fs::read_to_string(at("greygate.toml")).expect("it is there");
+        let names = format!(
+            "{before}[lists]\nallow_files = [{:?}]\n",
+            at("senders.list")
+        );
+        write("greygate.toml", &names);
+        let reload = || match call(&socket, &Request::Reload) {
+            Ok(Answer::Reloaded(_)) => Ok(()),
+            Ok(Answer::Unreloaded { problems }) => Err(ConfigError::Illegal(problems).to_string()),
+            other => panic!("{other:?}"),
+        };
+        let exempt = || {
+            let why = WhyQuestion {
+                address: [192, 0, 2, 7].into(),
+                name: None,
+                helo: String::new(),
+                mail: None,
+            };
+            match call(&socket, &Request::Why(why)) {
+                Ok(Answer::Why(why)) => why.exempt,
+                other => panic!("{other:?}"),
+            }
+        };
+        let missing = reload().expect_err("there is no list");
+        assert!(missing.contains("senders.list does not exist"), "{missing}");
+        assert_eq!(exempt(), None);
+        write("senders.list", "192.0.2.0/24 # ours\n");
+        assert_eq!(reload(), Ok(()));
+        assert_eq!(exempt().as_deref(), Some("allowed"));
+        write("senders.list", "198.51.100.0/24\nnonsense\n");
+        let wrong = reload().expect_err("one line is wrong");
+        assert!(wrong.contains("senders.list:2: \"nonsense\""), "{wrong}");
+        assert_eq!(exempt().as_deref(), Some("allowed"), "the old rules stay");
+        write("senders.list", "198.51.100.0/24\n");
+        assert_eq!(reload(), Ok(()));
+        assert_eq!(exempt(), None);
+        daemon.stop();
+    }
+
+    #[test]
     fn sentence_outlives_a_restart() {
         let place = TempDir::new().expect("there is room for a directory");
         let (daemon, socket) = start(&place);

@@ -216,12 +216,11 @@ impl<'t> Document<'t> {
 
     fn unknown_section(&self, name: &str) -> String {
         let sections = self.sections();
-        let hint = match nearest(name, sections.iter().copied()) {
-            Some(near) => format!("did you mean {}?", self.shown(near)),
-            None => {
-                let all: Vec<_> = sections.iter().map(|it| self.shown(it)).collect();
-                format!("the sections are {}", all.join(" "))
-            }
+        let hint = if let Some(near) = nearest(name, sections.iter().copied()) {
+            format!("did you mean {}?", self.shown(near))
+        } else {
+            let all: Vec<_> = sections.iter().map(|it| self.shown(it)).collect();
+            format!("the sections are {}", all.join(" "))
         };
         format!("unknown section [{name}]; {hint}")
     }

@@ -85,7 +85,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<ListLine>, Broken> {
         .map(|(line, error)| problem(line, error.to_string()))
         .collect();
     if let Some(last) = problems.last_mut().filter(|_| more > 0) {
-        last.text += &format!(" (and {more} more lines of this file)");
+        last.text = format!("{} (and {more} more lines of this file)", last.text);
     }
     Err(Broken::Lines(problems))
 }

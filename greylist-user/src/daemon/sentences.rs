@@ -143,7 +143,7 @@ mod tests {
     use super::*;
     use crate::kernel::Entry as KernelEntry;
     use crate::policy::fixture::networks_of as networks_of_texts;
-    use crate::policy::{Offence, Persistence, SentenceReason, SentencedClient};
+    use crate::policy::{Offence, Order, Persistence, SentenceReason, SentencedClient};
     use crate::store::Settings;
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -212,6 +212,39 @@ mod tests {
         ] {
             assert!(said.iter().any(|it| it == line), "{line} in {said:?}");
         }
+    }
+
+    #[test]
+    fn what_was_ordered_to_be_allowed_passes_in_the_kernel_and_a_name_or_sender_does_not() {
+        let (sentences, _directory) = sentences(true);
+        let order = Arc::new(Order {
+            at: NOW,
+            uid: 0,
+            until: None,
+            note: String::new(),
+        });
+        let ordered = ["192.0.2.0/24", ".example.org", "from @example.org"].map(|text| Listed {
+            entry: text.parse().expect("an entry"),
+            source: Source::Live(Arc::clone(&order)),
+        });
+        let policy = in_force(
+            &Policy::default(),
+            &Ordered {
+                allow: ordered.into(),
+                deny: Vec::new(),
+            },
+        );
+        assert_eq!(policy.lists.allow.entries().len(), 3);
+        sentences.policy.store(Arc::new(policy));
+        let told: Vec<_> = sentences
+            .allowances()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let ours = told.iter().filter(|it| it.ends_with("(greygate allow)"));
+        assert_eq!(ours.collect::<Vec<_>>(), ["192.0.2.0/24 (greygate allow)"]);
+        let network: IpNet = "192.0.2.0/24".parse().expect("a network");
+        assert!(sentences.allowed().contains(&network));
     }
 
     #[test]

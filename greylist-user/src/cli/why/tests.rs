@@ -4,8 +4,8 @@ use super::super::paper::Paper;
 use super::mail::{self, because};
 use super::*;
 use crate::admin::{
-    Actions, FailureFacts, HeloFact, HistoryFacts, KernelEntry, MailFacts, NextFacts, StrikeFact,
-    TupleFacts,
+    Actions, FailureFacts, HeloFact, HistoryFacts, KernelEntry, ListFact, MailFacts, NextFacts,
+    RecipientPolicyFact, StrikeFact, TupleFacts,
 };
 
 #[test]
@@ -370,4 +370,49 @@ fn says_what_looks_suspicious_and_that_nobody_was_asked() {
     let asks =
         "asks          allowlist, spf, before mail is deferred; nobody was asked for this answer\n";
     assert!(text.contains(asks), "{text}");
+}
+
+#[test]
+fn entries_are_told_with_where_they_stand_and_the_recipient_with_its_rules() {
+    let why = Why {
+        lists: vec![
+            ListFact {
+                list: "allow".to_owned(),
+                entry: "192.0.2.0/24".to_owned(),
+                source: "ordered by uid 0".to_owned(),
+                at: Some(NOW - 60),
+                until: Some(NOW + DAY),
+                note: "ticket 4711".to_owned(),
+            },
+            ListFact {
+                list: "deny".to_owned(),
+                entry: "from @example.org".to_owned(),
+                source: "/etc/greygate/deny.list:7".to_owned(),
+                ..ListFact::default()
+            },
+        ],
+        recipient_policy: Some(RecipientPolicyFact {
+            pattern: ".shop.example".to_owned(),
+            source: "/etc/greygate/greygate.toml:12".to_owned(),
+            greylist: "on".to_owned(),
+            mode: "envelope".to_owned(),
+            delay: 60,
+        }),
+        ..base()
+    };
+    let told = "listed        [lists] allow: 192.0.2.0/24, ordered by uid 0\n\
+                \x20             2026-11-22 01:40:01 UTC (1m ago), until 2026-11-23 01:41:01 UTC (in 24h)\n\
+                \x20             ticket 4711\n\
+                listed        [lists] deny: from @example.org, /etc/greygate/deny.list:7\n\
+                recipient     .shop.example (/etc/greygate/greygate.toml:12): greylisted by envelope, after 1m\n";
+    let text = on_paper(&why);
+    assert!(text.contains(told), "{text}");
+    let off = Why {
+        recipient_policy: why.recipient_policy.map(|own| RecipientPolicyFact {
+            greylist: "off".to_owned(),
+            ..own
+        }),
+        ..base()
+    };
+    assert!(on_paper(&off).contains("greygate.toml:12): not greylisted\n"));
 }

@@ -89,7 +89,8 @@ impl Session {
     /// Judges what was kept for now. `None` without a transaction.
     ///
     /// The first refusal is the message's: it is the client that is refused, not a recipient. Only where
-    /// a list allows one of them the message goes through, since one reply answers for all.
+    /// a list allows another of them it is deferred: one reply answers for all, and neither shall the one
+    /// be refused nor the other get through by naming it. A bounce has one recipient.
     pub(super) fn decide(&mut self, now: Timestamp) -> Option<Transaction> {
         let mut decided = self.transaction?;
         decided.is_decided = true;
@@ -116,8 +117,8 @@ impl Session {
             decided.refusal = refusal.or(decided.refusal);
             self.envelope.mark(marked, due);
         }
-        if decided.is_allowed {
-            decided.refusal = None;
+        if decided.is_allowed && decided.refusal.take().is_some() {
+            decided.is_held = true;
         }
         self.transaction = Some(decided);
         Some(decided)

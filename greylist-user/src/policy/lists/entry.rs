@@ -54,8 +54,9 @@ impl Entry {
         match self {
             Self::Client(IpNet::V4(network)) => network.prefix_len() < 8,
             Self::Client(IpNet::V6(network)) => network.prefix_len() < 16,
-            Self::Name(pattern) | Self::Helo(pattern) => pattern.is_wide(),
-            Self::From(AddressPattern::Domain(pattern))
+            Self::Name(pattern)
+            | Self::Helo(pattern)
+            | Self::From(AddressPattern::Domain(pattern))
             | Self::To(AddressPattern::Domain(pattern)) => pattern.is_wide(),
             Self::From(AddressPattern::Whole(_)) | Self::To(AddressPattern::Whole(_)) => false,
         }

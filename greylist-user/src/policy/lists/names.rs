@@ -112,7 +112,7 @@ fn lowered<'b>(name: &[u8], buffer: &'b mut [u8; LONGEST]) -> Option<&'b [u8]> {
 }
 
 fn labels(name: &[u8]) -> usize {
-    1 + name.iter().filter(|byte| **byte == b'.').count()
+    name.split(|byte| *byte == b'.').count()
 }
 
 /// The longest mail address (RFC 5321, 4.5.3.1): local part, at sign, domain.

@@ -174,13 +174,14 @@ fn denied_client_is_told_550_at_rcpt_and_one_allowed_recipient_among_others_pass
 }
 
 #[test]
-fn denied_probe_is_told_at_data_unless_a_recipient_is_allowed() {
+fn denied_probe_is_told_at_data_and_deferred_if_another_recipient_is_allowed() {
     for (recipients, told) in [
         (&["denied@y"][..], format!("y550 5.7.1 {DENIED}")),
         (&["denied@y", "known@y"], format!("y550 5.7.1 {DENIED}")),
-        (&["abuse@y", "denied@y"], "a".to_owned()),
-        (&["denied@y", "abuse@y"], "a".to_owned()),
-        (&["abuse@y", "sentenced@y"], "a".to_owned()),
+        (&["abuse@y"], "a".to_owned()),
+        (&["abuse@y", "denied@y"], DEFERRED.to_owned()),
+        (&["denied@y", "abuse@y"], DEFERRED.to_owned()),
+        (&["abuse@y", "sentenced@y"], DEFERRED.to_owned()),
     ] {
         let passes = [
             ("abuse@y", PassReason::Allowed),
