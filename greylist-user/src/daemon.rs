@@ -46,7 +46,7 @@ use crate::dns::{self, Dns};
 use crate::kernel::{self, FilterStatus, KernelFilter, Projector};
 use crate::log;
 use crate::milter::{self, Endpoint, Handed};
-use crate::policy::{Action, Timestamp};
+use crate::policy::{Action, Effect, Policy, Timestamp};
 use crate::store::{self, Keeper, Store};
 
 /// A running greygate.
@@ -112,29 +112,13 @@ impl Daemon {
     ) -> Result<Self, DaemonError> {
         let metrics = Metrics::default();
         let now = clock.now();
-        let asking = asking(&config, &config.dns);
-        let policy = Arc::new(ArcSwap::from_pointee(in_force(
-            &asking.policy,
-            &Ordered::default(),
-        )));
-        let (effects, received) = mpsc::channel(EFFECTS);
-        let (store, restored) = Store::open(
-            config.store.clone(),
-            Arc::clone(&policy),
+        let Judging {
+            policy,
+            store,
+            restored,
+            lists,
             effects,
-            Arc::clone(&metrics.store),
-            now,
-        )?;
-        tracing::info!(found = %restored, "restored");
-        // In the directory that is the store's, and locked by now.
-        let lists = LiveLists::open(
-            &asking,
-            Arc::clone(&policy),
-            Arc::clone(&metrics.lists),
-            now,
-        );
-        let lists = Arc::new(lists);
-        let store = Arc::new(store);
+        } = Judging::begin(&config, &metrics, now)?;
         let opened = {
             let config = config.clone();
             rights.lend(move || Opened::open(&config, handed))?
@@ -150,15 +134,10 @@ impl Daemon {
             opened.filter,
             Arc::clone(&sentences) as _,
             Arc::clone(&clock),
-            received,
+            effects,
             Arc::clone(&metrics.kernel),
         ));
-        let pulse = Arc::new(Pulse::new(
-            Arc::clone(&metrics.milter),
-            Arc::clone(&metrics.store),
-            Arc::clone(&metrics.kernel),
-            now,
-        ));
+        let pulse = Arc::new(metrics.pulse(now));
         let chore = {
             let (pulse, limits) = (Arc::clone(&pulse), log.limits());
             move |now| {
@@ -166,12 +145,12 @@ impl Daemon {
                 limits.tell();
             }
         };
-        let ender = {
+        let refresh = {
             let projector = Arc::clone(&projector);
-            let ended = move || projector.refresh();
-            Ender::start(Arc::clone(&lists), Arc::clone(&clock), ended)
-                .map_err(DaemonError::Thread)?
+            move || projector.refresh()
         };
+        let ender = Ender::start(Arc::clone(&lists), Arc::clone(&clock), refresh)
+            .map_err(DaemonError::Thread)?;
         let keeper = Keeper::start_with(Arc::clone(&store), Arc::clone(&clock), chore)
             .map_err(DaemonError::Thread)?;
         let dns = Arc::new(Dns::new(config.dns.clone(), metrics.dns.clone()));
@@ -202,7 +181,7 @@ impl Daemon {
             pulse,
             registry: Arc::clone(&registry),
             reloader: Arc::clone(&reloader),
-            restored: restored.to_string(),
+            restored,
             sentences,
             snapshot_interval,
             started: now,
@@ -285,6 +264,48 @@ impl Rooms {
         if let Some(projector) = Arc::into_inner(self.projector) {
             projector.stop();
         }
+    }
+}
+
+/// The store with its rules, before anybody is heard.
+struct Judging {
+    policy: Arc<ArcSwap<Policy>>,
+    store: Arc<Store>,
+    /// What it found on disk, in a sentence.
+    restored: String,
+    lists: Arc<LiveLists>,
+    /// What judging leads to, for the projector.
+    effects: mpsc::Receiver<Effect>,
+}
+
+impl Judging {
+    fn begin(config: &Config, metrics: &Metrics, now: Timestamp) -> Result<Self, DaemonError> {
+        let asking = asking(config, &config.dns);
+        let rules = in_force(&asking.policy, &Ordered::default());
+        let policy = Arc::new(ArcSwap::from_pointee(rules));
+        let (sender, effects) = mpsc::channel(EFFECTS);
+        let (store, restored) = Store::open(
+            config.store.clone(),
+            Arc::clone(&policy),
+            sender,
+            Arc::clone(&metrics.store),
+            now,
+        )?;
+        tracing::info!(found = %restored, "restored");
+        // In the directory that is the store's, and locked by now.
+        let lists = LiveLists::open(
+            &asking,
+            Arc::clone(&policy),
+            Arc::clone(&metrics.lists),
+            now,
+        );
+        Ok(Self {
+            policy,
+            store: Arc::new(store),
+            restored: restored.to_string(),
+            lists: Arc::new(lists),
+            effects,
+        })
     }
 }
 
@@ -410,6 +431,16 @@ impl Metrics {
         log.register(&mut registry);
         self.register(&mut registry);
         registry
+    }
+
+    /// What the last minute is told from.
+    fn pulse(&self, now: Timestamp) -> Pulse {
+        Pulse::new(
+            Arc::clone(&self.milter),
+            Arc::clone(&self.store),
+            Arc::clone(&self.kernel),
+            now,
+        )
     }
 
     fn register(&self, registry: &mut Registry) {

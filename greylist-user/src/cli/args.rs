@@ -1,5 +1,7 @@
 //! The arguments, with the help that teaches them.
 
+mod help;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +18,7 @@ use crate::transfer::{Format, Kind, Options};
 /// Keeps a busy MX standing: a greylisting milter for Postfix that drops hammering clients in the
 /// kernel.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "greygate", version, after_help = FIRST_STEPS, disable_help_subcommand = true)]
+#[command(name = "greygate", version, after_help = help::FIRST_STEPS, disable_help_subcommand = true)]
 pub struct Cli {
     /// The configuration file [default: /etc/greygate/greygate.toml]
     #[arg(long, global = true, value_name = "FILE", env = "GREYGATE_CONFIG")]
@@ -40,15 +42,15 @@ pub struct Cli {
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Let clients, senders or recipients pass, at once and until it is undone
-    #[command(subcommand, after_help = ALLOW_EXAMPLES)]
+    #[command(subcommand, after_help = help::ALLOW_EXAMPLES)]
     Allow(ListCommand),
 
     /// Turn clients, senders or recipients away, at once and until it is undone
-    #[command(subcommand, after_help = DENY_EXAMPLES)]
+    #[command(subcommand, after_help = help::DENY_EXAMPLES)]
     Deny(ListCommand),
 
     /// Run the daemon, in the foreground
-    #[command(after_help = SERVE_EXAMPLES)]
+    #[command(after_help = help::SERVE_EXAMPLES)]
     Serve {
         /// What is set above the file, now and at each reload.
         #[command(flatten)]
@@ -56,7 +58,7 @@ pub enum Command {
     },
 
     /// Say whether a configuration is legal, and what it amounts to in memory and load
-    #[command(after_help = CHECK_EXAMPLES)]
+    #[command(after_help = help::CHECK_EXAMPLES)]
     CheckConfig {
         /// The file [default: --config, or /etc/greygate/greygate.toml]
         file: Option<PathBuf>,
@@ -67,11 +69,11 @@ pub enum Command {
     },
 
     /// Print every setting with its default and its reason
-    #[command(after_help = DEFAULT_EXAMPLES)]
+    #[command(after_help = help::DEFAULT_EXAMPLES)]
     DefaultConfig,
 
     /// Say how the daemon is: its mode, what is enforced, how full it is, what it counted
-    #[command(after_help = STATUS_EXAMPLES)]
+    #[command(after_help = help::STATUS_EXAMPLES)]
     Status {
         /// Say only what wants an operator, and exit with 1 if anything does
         #[arg(long)]
@@ -79,7 +81,7 @@ pub enum Command {
     },
 
     /// Watch the daemon live: rates, latencies, the worst clients, the sentences with most drops
-    #[command(after_help = TOP_EXAMPLES)]
+    #[command(after_help = help::TOP_EXAMPLES)]
     Top {
         /// How often to ask, such as 1s or 500ms
         #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval)]
@@ -91,11 +93,11 @@ pub enum Command {
     },
 
     /// Look at the kernel filter, or switch it by hand
-    #[command(subcommand, after_help = XDP_EXAMPLES)]
+    #[command(subcommand, after_help = help::XDP_EXAMPLES)]
     Xdp(XdpCommand),
 
     /// Sentence a client in the kernel, as root or the daemon's user
-    #[command(after_help = PUNISH_EXAMPLES)]
+    #[command(after_help = help::PUNISH_EXAMPLES)]
     Punish {
         /// The client: an address, or a network /24, /64 or /128; an IPv6 address is its /64
         #[arg(value_name = "ADDRESS")]
@@ -116,7 +118,7 @@ pub enum Command {
     },
 
     /// Print all that the store holds as JSON lines, as root or the daemon's user
-    #[command(after_help = EXPORT_EXAMPLES)]
+    #[command(after_help = help::EXPORT_EXAMPLES)]
     Export {
         /// Only records of this kind; may be repeated
         #[arg(long, value_name = "KIND")]
@@ -128,7 +130,7 @@ pub enum Command {
     },
 
     /// Forget one record that `list` shows, or the trust of a sender, as root or the daemon's user
-    #[command(after_help = FORGET_EXAMPLES)]
+    #[command(after_help = help::FORGET_EXAMPLES)]
     Forget {
         /// The fingerprint of the record, as `list` shows it
         #[arg(required_unless_present = "trust", conflicts_with = "trust")]
@@ -142,7 +144,7 @@ pub enum Command {
 
     /// Undo every sentence that covers an address, its strikes and its bad name, as root or the
     /// daemon's user
-    #[command(after_help = FORGIVE_EXAMPLES)]
+    #[command(after_help = help::FORGIVE_EXAMPLES)]
     Forgive {
         /// An address, or a network as `xdp status` shows it
         #[arg(value_name = "ADDRESS")]
@@ -162,15 +164,15 @@ pub enum Command {
     },
 
     /// Take in an export, or what another greylister kept, as root or the daemon's user
-    #[command(after_help = IMPORT_EXAMPLES)]
+    #[command(after_help = help::IMPORT_EXAMPLES)]
     Import(ImportArgs),
 
     /// List what is remembered: pending, trusted, clients, sentences or fingerprints
-    #[command(after_help = LIST_EXAMPLES)]
+    #[command(after_help = help::LIST_EXAMPLES)]
     List(ListArgs),
 
     /// Say how a client stands, and what its next attempt would get and why; changes nothing
-    #[command(after_help = WHY_EXAMPLES)]
+    #[command(after_help = help::WHY_EXAMPLES)]
     Why {
         /// The client address
         address: IpAddr,
@@ -193,12 +195,12 @@ pub enum Command {
     },
 
     /// Read the configuration again, as root or the daemon's user: all of it, or nothing
-    #[command(after_help = RELOAD_EXAMPLES)]
+    #[command(after_help = help::RELOAD_EXAMPLES)]
     Reload,
 
     /// Tell what became of mail, so that the client's network is known for it; as root or the
     /// daemon's user
-    #[command(subcommand, after_help = REPORT_EXAMPLES)]
+    #[command(subcommand, after_help = help::REPORT_EXAMPLES)]
     Report(ReportCommand),
 
     /// Say what would have become of the mail of a log; changes nothing and needs no daemon
@@ -206,7 +208,7 @@ pub enum Command {
     Simulate(SimulateArgs),
 
     /// Write a snapshot of the store now, as root or the daemon's user
-    #[command(after_help = SNAPSHOT_EXAMPLES)]
+    #[command(after_help = help::SNAPSHOT_EXAMPLES)]
     Snapshot,
 }
 
@@ -305,15 +307,15 @@ pub enum ListCommand {
 #[derive(Clone, Debug, Subcommand)]
 pub enum ReportCommand {
     /// It was spam
-    #[command(after_help = SPAM_EXAMPLES)]
+    #[command(after_help = help::SPAM_EXAMPLES)]
     Spam(Reputed),
 
     /// It was wanted
-    #[command(after_help = HAM_EXAMPLES)]
+    #[command(after_help = help::HAM_EXAMPLES)]
     Ham(Reputed),
 
     /// It was refused for good (5yz) behind greygate
-    #[command(after_help = REJECT_EXAMPLES)]
+    #[command(after_help = help::REJECT_EXAMPLES)]
     Reject {
         /// The client that handed it over
         address: IpAddr,
@@ -330,7 +332,7 @@ pub enum ReportCommand {
     },
 
     /// Read reports from standard input, one a line, until it ends
-    #[command(after_help = LINES_HELP)]
+    #[command(after_help = help::LINES_HELP)]
     Lines,
 }
 
@@ -349,11 +351,11 @@ pub struct Reputed {
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum XdpCommand {
     /// Say what the filter does, and whom it blocks: the daemon's, or what is pinned without one
-    #[command(after_help = XDP_STATUS_EXAMPLES)]
+    #[command(after_help = help::XDP_STATUS_EXAMPLES)]
     Status,
 
     /// Attach the filter without a daemon, so that it outlives this command
-    #[command(after_help = LOAD_HELP)]
+    #[command(after_help = help::LOAD_HELP)]
     Load {
         /// Detach it again unless Enter is pressed within this time, such as 60s
         #[arg(long, value_name = "DURATION", value_parser = duration)]
@@ -361,11 +363,11 @@ pub enum XdpCommand {
     },
 
     /// Remove what a stopped daemon or `xdp load` left attached
-    #[command(after_help = UNLOAD_EXAMPLES)]
+    #[command(after_help = help::UNLOAD_EXAMPLES)]
     Unload,
 
     /// Take the filter off at once, and forbid attaching it again
-    #[command(after_help = PANIC_HELP)]
+    #[command(after_help = help::PANIC_HELP)]
     Panic,
 }
 
@@ -391,435 +393,5 @@ fn duration(text: &str) -> Result<Duration, InvalidDuration> {
     parse_duration(text)
 }
 
-const FIRST_STEPS: &str = "\
-First steps:
-  greygate default-config > /etc/greygate/greygate.toml
-  greygate check-config /etc/greygate/greygate.toml
-  systemctl start greygate
-  and in main.cf, in front of other milters:
-  smtpd_milters = { inet:127.0.0.1:8892, default_action=accept }
-
-What the command line says wins over GREYGATE_CONFIG and GREYGATE_SOCKET of the environment, they
-over the file, and the file over the defaults.
-
-Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
-Manuals: greygate(8), greygate.toml(5)";
-
-const ALLOW_EXAMPLES: &str = "\
-An entry is an address, a network, a verified reverse name, a domain of such names with a dot before it,
-or from, to or helo with what they say. It counts at once, outlives a restart, and needs no reload. What
-is named by network passes the kernel filter, too; only a network or a reverse name protects from a
-sentence.
-
-Examples:
-  greygate allow add 192.0.2.7 --for 7d --note 'ticket 4711'
-  greygate allow add .example.org
-  greygate allow add to postmaster@example.net
-  greygate allow remove 192.0.2.7
-  greygate allow list";
-
-const DENY_EXAMPLES: &str = "\
-Denied mail is refused as [lists] deny_action says. Who is allowed, local or authenticated is not denied.
-
-Examples:
-  greygate deny add 192.0.2.0/24 --for 1d
-  greygate deny add from @example.org --note 'bounces of a worm'
-  greygate deny add helo ylmf-pc
-  greygate deny remove from @example.org
-  greygate deny list";
-
-const SERVE_EXAMPLES: &str = "\
-Stops on SIGTERM or SIGINT, after the sessions under way and a last snapshot.
-
-Examples:
-  greygate serve
-  greygate serve --config /etc/greygate/test.toml
-  greygate serve --observe
-  greygate serve --set greylist.delay=5m --set xdp.rate=10";
-
-const CHECK_EXAMPLES: &str = "\
-Exits with 2 and FILE:LINE: what is wrong, when it is not legal. Run it as the daemon's user, so
-that paths are judged with its rights.
-
-Example:
-  greygate check-config /etc/greygate/greygate.toml && systemctl restart greygate
-  greygate check-config --set greylist.mode=content --json";
-
-const DEFAULT_EXAMPLES: &str = "\
-Example:
-  greygate default-config > /etc/greygate/greygate.toml";
-
-const STATUS_EXAMPLES: &str = "\
-Exits with 0 when the daemon answers, whatever it says, and with 1 when none does. With --check also
-with 1 when anything wants an operator.
-
-Examples:
-  greygate status
-  greygate status --check || mail-the-operator
-  greygate status --json | jq .store.tuples";
-
-const TOP_EXAMPLES: &str = "\
-q quits, p pauses, s sorts the sentences, ? helps. A daemon that is gone is asked again until it is back.
-
-Examples:
-  greygate top
-  greygate top --every 5s
-  greygate top --once
-  greygate top --json | jq --unbuffered .status.recent";
-
-const PUNISH_EXAMPLES: &str = "\
-Examples:
-  greygate punish 192.0.2.7
-  greygate punish 192.0.2.0/24 --level rate
-  greygate punish 2001:db8::/64 --for 1d";
-
-const EXPORT_EXAMPLES: &str = "\
-Writes a header, one record a line and an end. Asks the daemon for a snapshot and reads that; without a
-daemon, the last one it left. Keys are hashes that mean something only to a host with the same seed.
-
-Examples:
-  greygate export > greygate.jsonl
-  greygate export --kind tuple --kind trust | gzip > records.jsonl.gz";
-
-const IMPORT_EXAMPLES: &str = "\
-Reads every file whole before it takes in anything, and names what is wrong with FILE:LINE. Taken in is
-merged with what is there: twice is once, and no record gets worse. See docs/migrating.md.
-
-Examples:
-  greygate import greygate.jsonl
-  greygate import --dry-run --delay 5m --autowhite 3d /var/lib/milter-greylist/greylist.db
-  db_dump /var/lib/postgrey/postgrey.db > postgrey.txt && greygate import postgrey.txt
-  greygate import --zone +01:00 connect.csv from_awl.csv domain_awl.csv";
-
-const FORGET_EXAMPLES: &str = "\
-A tuple that is forgotten is new at its next attempt; trust has to be earned again; a message that was
-read is read again. A client loses its strikes, and the shield of its AUTH; `forgive` is kinder.
-
-Examples:
-  greygate list trusted --older 30d
-  greygate forget 9f1c2ab0d7e84563b1f0a2c49d5e7716
-  greygate forget --trust 192.0.2.7 sender@example.org
-  greygate forget --trust 192.0.2.7 list-you=example.net@lists.example.org you@example.net";
-
-const FORGIVE_EXAMPLES: &str = "\
-An address: its own sentence and that of the network around it, for all in that network. A network
-of any size: its own sentence and those of everybody in it, but none of a wider one.
-
-Examples:
-  greygate forgive 192.0.2.7
-  greygate forgive 198.51.0.0/16
-  greygate forgive 192.0.2.7 sender@example.org you@example.net --helo mail.example.org";
-
-const LIST_EXAMPLES: &str = "\
-Records are remembered by hashes: client, sender and recipient are shown only where [store]
-keep_addresses keeps them. Of a single mail, `greygate why ADDRESS SENDER RECIPIENT` tells all the same.
-
-Examples:
-  greygate list pending --older 1h --least-attempts 3
-  greygate list pending --recipient you@example.net
-  greygate list trusted --sort passes --limit 100
-  greygate list clients --network 192.0.2.0/24
-  greygate list sentences --least-drops 1000 --json | jq -r '.rows[].client'
-  greygate list fingerprints --passed --newer 1h";
-
-const SNAPSHOT_EXAMPLES: &str = "\
-Returns when it is on the disk. One is written every [store] snapshot_interval anyway.
-
-Examples:
-  greygate snapshot && cp /var/lib/greygate/snapshot /backup/
-  greygate snapshot --json | jq .bytes";
-
-const SPAM_EXAMPLES: &str = "\
-Examples:
-  greygate report spam 192.0.2.7 --name mail.example.org
-  greygate report spam 2001:db8::7";
-
-const HAM_EXAMPLES: &str = "\
-Examples:
-  greygate report ham 192.0.2.7 --name mail.example.org
-  greygate report ham 2001:db8::7";
-
-const REJECT_EXAMPLES: &str = "\
-Examples:
-  greygate report reject 192.0.2.7 sender@example.org you@example.net --size 48213
-  greygate report reject 192.0.2.7 '<>' you@example.net";
-
-const XDP_EXAMPLES: &str = "\
-Examples:
-  greygate xdp status
-  greygate xdp load --confirm-within 60s
-  greygate xdp panic";
-
-const XDP_STATUS_EXAMPLES: &str = "\
-Examples:
-  greygate xdp status
-  greygate xdp status --json | jq .filter";
-
-const UNLOAD_EXAMPLES: &str = "\
-Example:
-  systemctl stop greygate && greygate xdp unload";
-
-const RELOAD_EXAMPLES: &str = "\
-As SIGHUP, but it answers: what changed, which keys wait for a restart, or all that is wrong with
-FILE:LINE, and then the old configuration stays in force (exit code 2). What the daemon's command line
-sets with --set stays above the file.
-
-Examples:
-  greygate reload
-  greygate reload --json | jq -r '.restart[]'";
-
-const WHY_EXAMPLES: &str = "\
-Sender and recipient as the log shows them; a mail nobody has tried yet may be asked about, too. What
-its content will say is not known before: of an attempt that would be read, it says what passes then.
-
-Examples:
-  greygate why 192.0.2.7
-  greygate why 192.0.2.7 sender@example.org you@example.net
-  greygate why 192.0.2.7 '<>' you@example.net --name mail.example.org --helo mail.example.org";
-
-const REPORT_EXAMPLES: &str = "\
-Meant for the content filter behind greygate. A process for each mail costs more than it teaches on
-a busy host: keep one `greygate report lines` open and write to it.
-
-Examples:
-  greygate report spam 192.0.2.7 --name mail.example.org
-  greygate report reject 192.0.2.7 sender@example.org you@example.net --size 48213
-  learn-from-the-log | greygate report lines";
-
-const LINES_HELP: &str = "\
-Each line is one of
-  spam ADDRESS [REVERSE-NAME]
-  ham ADDRESS [REVERSE-NAME]
-  reject ADDRESS SENDER RECIPIENT [BYTES]
-with \"-\" for a client that has no reverse name and \"<>\" for the null reverse-path. An empty line and
-one that begins with \"#\" say nothing. A line that is no report is named on standard error, and the
-exit code is 1 at the end; nothing is printed of those that were heard, but with --json their count.
-
-Example:
-  learn-from-the-log | greygate report lines";
-
-const LOAD_HELP: &str = "\
-What is pinned already is taken over with its sentences: loading again swaps the program. Not while
-a daemon runs, which has done it.
-
-Examples:
-  greygate xdp load
-  greygate xdp load --confirm-within 60s";
-
-const PANIC_HELP: &str = "\
-Works as root without the daemon, and whatever the configuration says. Mail keeps flowing. The
-filter stays off until the file that this leaves behind is removed.
-
-Example:
-  greygate xdp panic";
-
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    #[test]
-    fn arguments_are_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    /// What an operator is to type is shown where it is asked for.
-    #[test]
-    fn every_command_has_examples_and_answers_in_json() {
-        fn check(command: &clap::Command, words: &str) {
-            let help = command.get_after_help().map(ToString::to_string);
-            let help = help.unwrap_or_default();
-            let (_, examples) = help
-                .split_once("Example")
-                .unwrap_or_else(|| panic!("{words} has no examples: {help:?}"));
-            let is_shown = examples.lines().any(|line| line.contains(words));
-            assert!(is_shown, "{words} is not in its examples: {examples}");
-            let mut options = command.get_arguments();
-            assert!(options.any(|it| it.get_long() == Some("json")), "{words}");
-            for below in command.get_subcommands() {
-                check(below, &format!("{words} {}", below.get_name()));
-            }
-        }
-        let mut whole = Cli::command();
-        whole.build();
-        for command in whole.get_subcommands() {
-            check(command, &format!("greygate {}", command.get_name()));
-        }
-    }
-
-    #[test]
-    fn record_is_forgotten_by_its_fingerprint_or_trust_by_whose_it_is() {
-        let forget =
-            |words: &[&str]| Cli::try_parse_from([&["greygate", "forget"], words].concat());
-        for legal in [
-            &["00ff00ff00ff00ff00ff00ff00ff00ff"][..],
-            &["--trust", "192.0.2.7", "s@a.example"],
-            &["--trust", "192.0.2.7", "<>", "r@b.example"],
-        ] {
-            assert!(forget(legal).is_ok(), "{legal:?}");
-        }
-        for wrong in [
-            &[][..],
-            &["--trust", "192.0.2.7"],
-            &["00ff", "--trust", "192.0.2.7", "s@a.example"],
-        ] {
-            assert!(forget(wrong).is_err(), "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn lists_are_named_and_filtered() {
-        let list = |words: &[&str]| Cli::try_parse_from([&["greygate", "list"], words].concat());
-        let asked = list(&[
-            "pending",
-            "--network",
-            "192.0.2.7",
-            "--older",
-            "1h",
-            "--sender",
-            "<>",
-        ]);
-        let Command::List(args) = asked.expect("legal").command else {
-            panic!("that was list");
-        };
-        let question = args.question();
-        assert_eq!(question.older, Some(3_600));
-        assert_eq!(question.sender.as_deref(), Some(""));
-        let network = question.network.map(|network| network.to_string());
-        assert_eq!(network.as_deref(), Some("192.0.2.7/32"));
-        for wrong in [
-            &[][..],
-            &["everything"],
-            &["pending", "--network", "example.org"],
-            &["pending", "--older", "1"],
-            &["pending", "--sort", "size"],
-        ] {
-            assert!(list(wrong).is_err(), "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn options_stand_before_or_after_the_command() {
-        for line in [
-            &["greygate", "--json", "--socket", "/s", "status"][..],
-            &["greygate", "status", "--json", "--socket", "/s"],
-        ] {
-            let cli = Cli::try_parse_from(line).expect("legal");
-            assert!(cli.json && cli.socket.is_some());
-        }
-    }
-
-    #[test]
-    fn durations_of_the_command_line_are_those_of_the_file() {
-        let punish = |duration: &str| {
-            Cli::try_parse_from(["greygate", "punish", "192.0.2.7", "--for", duration])
-        };
-        let Command::Punish { duration, .. } = punish("1h30m").expect("legal").command else {
-            panic!("that was punish");
-        };
-        assert_eq!(duration, Some(Duration::from_mins(90)));
-        let refused = punish("30").expect_err("a bare number").to_string();
-        assert!(refused.contains("30 has no unit"), "{refused}");
-    }
-
-    #[test]
-    fn overrides_name_a_key_and_the_last_of_them_wins() {
-        let serve = |words: &[&str]| Cli::try_parse_from([&["greygate", "serve"], words].concat());
-        let words = [
-            "--set",
-            "xdp.rate=9",
-            "--observe",
-            "--set",
-            "xdp.action=enforce",
-        ];
-        let Command::Serve { overrides } = serve(&words).expect("legal").command else {
-            panic!("that was serve");
-        };
-        let all: Vec<_> = overrides.all().iter().map(ToString::to_string).collect();
-        assert_eq!(all[0], "greylist.action=observe");
-        assert_eq!(all[all.len() - 2..], ["xdp.rate=9", "xdp.action=enforce"]);
-        assert!(serve(&["--set", "delay=5m"]).is_err());
-    }
-
-    #[test]
-    fn trial_has_a_time() {
-        let load =
-            |words: &[&str]| Cli::try_parse_from([&["greygate", "xdp", "load"], words].concat());
-        let Command::Xdp(XdpCommand::Load { confirm_within }) =
-            load(&["--confirm-within", "60s"]).expect("legal").command
-        else {
-            panic!("that was load");
-        };
-        assert_eq!(confirm_within, Some(Duration::from_mins(1)));
-        assert!(load(&[]).is_ok());
-        assert!(load(&["--confirm-within"]).is_err());
-    }
-
-    #[test]
-    fn mail_is_asked_about_with_both_its_ends_or_not_at_all() {
-        let why = |words: &[&str]| Cli::try_parse_from([&["greygate", "why"], words].concat());
-        let asked = why(&["2001:db8::7", "<>", "r@b.example", "--name", ""]).expect("legal");
-        let Command::Why { sender, name, .. } = asked.command else {
-            panic!("that was why");
-        };
-        assert_eq!(sender.as_deref(), Some("<>"));
-        assert_eq!(name.as_deref(), Some(""), "it has none");
-        assert!(why(&["192.0.2.7"]).is_ok());
-        assert!(why(&["192.0.2.7", "s@a.example"]).is_err());
-        assert!(why(&["192.0.2.0/24"]).is_err());
-        assert!(why(&[]).is_err());
-    }
-
-    #[test]
-    fn reports_name_a_client_and_what_became_of_its_mail() {
-        let report =
-            |words: &[&str]| Cli::try_parse_from([&["greygate", "report"], words].concat());
-        for legal in [
-            &["spam", "192.0.2.7"][..],
-            &["ham", "192.0.2.7", "--name", "mx.example"],
-            &["reject", "192.0.2.7", "<>", "r@b.example", "--size", "5000"],
-            &["lines"],
-        ] {
-            assert!(report(legal).is_ok(), "{legal:?}");
-        }
-        for wrong in [
-            &[][..],
-            &["spam"],
-            &["virus", "192.0.2.7"],
-            &["spam", "192.0.2.7", "mx.example"],
-            &["reject", "192.0.2.7", "s@a.example"],
-            &[
-                "reject",
-                "192.0.2.7",
-                "s@a.example",
-                "r@b.example",
-                "--size",
-                "big",
-            ],
-        ] {
-            assert!(report(wrong).is_err(), "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_address_is_wrong_usage() {
-        for line in [
-            &["greygate", "punish", "example.org"][..],
-            &["greygate", "forgive", "example.org"],
-            &["greygate", "punish"],
-            &["greygate"],
-            &["greygate", "halt"],
-        ] {
-            let refused = Cli::try_parse_from(line).expect_err("not legal");
-            assert_eq!(refused.exit_code(), 2, "{line:?}");
-        }
-    }
-
-    #[test]
-    fn asking_for_help_is_no_failure() {
-        let help = Cli::try_parse_from(["greygate", "--help"]).expect_err("help ends the run");
-        assert_eq!(help.exit_code(), 0);
-        assert!(help.to_string().contains("First steps:"), "{help}");
-    }
-}
+mod tests;

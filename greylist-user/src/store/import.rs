@@ -44,7 +44,7 @@ impl Store {
         let mut imported = Imported::default();
         for arrival in arrivals {
             match arrival {
-                Arrival::Kept(row) if dry_run => count(row, &policy, now, &mut imported.counts),
+                Arrival::Kept(row) if dry_run => count(&row, &policy, now, &mut imported.counts),
                 Arrival::Kept(row) => self.restore_row(row, &policy, now, &mut imported.counts),
                 Arrival::Foreign(fact) => {
                     let heard = self.hear(&fact, &policy, dry_run, now, &mut imported.counts);
@@ -123,7 +123,7 @@ fn note(has_room: bool, kept: &mut u64, over_capacity: &mut u64) {
 }
 
 /// Counts what would be taken in of `row`.
-fn count(row: Row, policy: &Policy, now: Timestamp, counts: &mut Restored) {
+fn count(row: &Row, policy: &Policy, now: Timestamp, counts: &mut Restored) {
     let (has_lapsed, kept) = match row {
         Row::Client(_, record) => (record.has_lapsed(policy, now), &mut counts.clients),
         Row::Content(_, record) => (record.has_lapsed(policy, now), &mut counts.contents),

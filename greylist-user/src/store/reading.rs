@@ -30,7 +30,7 @@ impl Store {
         let policy = policy.for_recipient(attempt.recipient);
         let keyed = Keyed::of(&self.seed, policy, attempt);
         let network = keyed.network;
-        let tuple_key = self.mail_keys(&policy, network, attempt, now).tuple;
+        let tuple_key = self.mail_keys(policy, network, attempt, now).tuple;
         let tuple = self.tuples.get(&tuple_key);
         let fingerprint = message.fingerprint(network, attempt);
         let standing = fingerprint.and_then(|fingerprint| {

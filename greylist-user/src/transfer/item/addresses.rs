@@ -26,19 +26,22 @@ pub struct AddressesItem {
 /// The kind of record that addresses are kept of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "they are named as the records are")]
 pub enum Owner {
+    /// Strikes and AUTH.
     Client,
+    /// Earned trust.
     Trust,
+    /// A tuple.
     Tuple,
 }
 
 /// A path: text where it is UTF-8, else its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-#[expect(missing_docs, reason = "the comment above says it")]
 pub enum Path {
+    /// UTF-8.
     Text(String),
+    /// Anything else.
     Bytes(Vec<u8>),
 }
 
