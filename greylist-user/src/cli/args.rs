@@ -274,6 +274,7 @@ pub struct Named<T>(pub Option<T>);
 #[derive(Clone, Debug, Subcommand)]
 pub enum ListCommand {
     /// Add an entry, as root or the daemon's user
+    #[command(after_help = help::ADD_EXAMPLES)]
     Add {
         /// The entry, as in a list file
         #[arg(required = true, num_args = 1..)]
@@ -293,9 +294,11 @@ pub enum ListCommand {
     },
 
     /// Show what was added, when, by whom and why
+    #[command(after_help = help::ADDED_EXAMPLES)]
     List,
 
     /// Take out an entry that was added, as root or the daemon's user
+    #[command(after_help = help::REMOVE_EXAMPLES)]
     Remove {
         /// The entry, as it was added
         #[arg(required = true, num_args = 1..)]

@@ -95,13 +95,14 @@ impl FromStr for Override {
 pub struct InvalidOverride;
 
 /// Every key that says whether a consequence is only observed.
-const OBSERVED: [(&str, &str); 7] = [
+const OBSERVED: [(&str, &str); 8] = [
     ("greylist", "action"),
     ("punish", "action"),
     ("punish", "strike_action"),
     ("punish", "extra_delay_action"),
     ("punish", "hopping_action"),
     ("reputation", "action"),
+    ("lists", "deny_action"),
     ("xdp", "action"),
 ];
 

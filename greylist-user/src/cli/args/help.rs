@@ -221,3 +221,20 @@ filter stays off until the file that this leaves behind is removed.
 
 Example:
   greygate xdp panic";
+
+pub(super) const ADD_EXAMPLES: &str = "\
+Examples:
+  greygate allow add 192.0.2.0/24 --note 'ticket 4711'
+  greygate allow add .partner.example --for 7d
+  greygate deny add from @spam.example
+  greygate deny add helo .spam.example --for 30d";
+
+pub(super) const ADDED_EXAMPLES: &str = "\
+Examples:
+  greygate allow list
+  greygate deny list --json | jq -r '.entries[].entry'";
+
+pub(super) const REMOVE_EXAMPLES: &str = "\
+Examples:
+  greygate allow remove 192.0.2.0/24
+  greygate deny remove from @spam.example";
