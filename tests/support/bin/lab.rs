@@ -5,6 +5,7 @@
 //! again, also when a scene fails or somebody presses Ctrl-C. The exit code is 0 when every line
 //! held. The times of the configuration are shortened, nothing else is different from a real MX.
 
+mod desk;
 mod lists;
 mod offences;
 mod pools;
@@ -170,8 +171,14 @@ fn tell(story: &mut Story, site: &mut Site) -> Result<(), Error> {
     story.scene("retries after a permanent failure", |scene| {
         offences::after_rejection(scene, site)
     })?;
+    story.scene("all of it on one screen", |scene| {
+        desk::one_screen(scene, site)
+    })?;
     story.scene("greygate is restarted", |scene| {
         scenes::restart(scene, site)
+    })?;
+    story.scene("the log of this lab, replayed", |scene| {
+        desk::rehearsal(scene, site)
     })
 }
 
