@@ -40,6 +40,7 @@ fn package_is_installed_used_upgraded_removed_and_leaves_nothing() -> Result<(),
     ))?;
 
     is_deferred_then_passes(&machine)?;
+    is_told(&machine)?;
     is_punished_and_forgiven(&machine)?;
     is_upgraded_without_a_loss(&machine)?;
     is_removed_and_mail_flows(&machine)?;
@@ -61,14 +62,26 @@ fn is_deferred_then_passes(machine: &Machine) -> Result<(), Error> {
     let second = machine.attempt(&message("known"))?;
     assert!(second.is_queued(), "{}", second.outcome());
     machine.wait_for_delivery("This is known.")?;
-    let status = machine.run("greygate status")?;
-    assert!(!status.is_empty());
     let unit = machine.run("systemctl show -P StatusText greygate")?;
     assert!(
         unit.contains("unix:/var/spool/postfix/greygate/milter.sock"),
         "{unit}"
     );
     assert!(unit.contains(INTERFACE), "{unit}");
+    Ok(())
+}
+
+/// What a postmaster looks at next: one screen, a list, and what the journal would have come to.
+fn is_told(machine: &Machine) -> Result<(), Error> {
+    let screen = machine.run("greygate top --once")?;
+    assert!(screen.contains("healthy"), "{screen}");
+    assert!(screen.contains("deferred"), "{screen}");
+    let passed = machine.run("greygate list pending --passed")?;
+    assert!(passed.contains("1 "), "{passed}");
+    let log = machine.run("journalctl -u greygate -o cat")?;
+    assert!(log.contains("deferred"), "{log}");
+    let report = machine.run("journalctl -o export | greygate simulate --log - --json")?;
+    assert!(report.contains("\"shows_greylisting\":true"), "{report}");
     Ok(())
 }
 
