@@ -41,6 +41,8 @@ use crate::store::ListName;
 pub(super) struct LiveLists {
     directory: PathBuf,
     policy: Arc<ArcSwap<Policy>>,
+    /// The same without any list, for whoever keeps it for long.
+    sessions: Arc<ArcSwap<Policy>>,
     metrics: Arc<Metrics>,
     state: Mutex<State>,
 }
@@ -92,11 +94,18 @@ impl LiveLists {
         let lists = Self {
             directory,
             policy,
+            sessions: Arc::new(ArcSwap::from_pointee(without_lists(&state.configured))),
             metrics,
             state: Mutex::new(state),
         };
         lists.put_in_force(&lists.state());
         lists
+    }
+
+    /// The rules that a session keeps from its beginning to its end. They have no lists, which only the
+    /// judge asks: each order makes all of these anew, and sessions last for hours.
+    pub(super) fn for_sessions(&self) -> Arc<ArcSwap<Policy>> {
+        Arc::clone(&self.sessions)
     }
 
     /// Takes the rules of another configuration. What was ordered stays.
@@ -105,6 +114,8 @@ impl LiveLists {
         state.configured = config.policy.clone();
         state.limit = config.lists.live;
         self.put_in_force(&state);
+        let for_sessions = without_lists(&state.configured);
+        self.sessions.store(Arc::new(for_sessions));
     }
 
     /// Lists `entry`. One that is listed already is listed anew, with what is said of it now.
@@ -374,6 +385,10 @@ impl Metrics {
         }
         self.limit.set(count(state.limit));
     }
+}
+
+fn without_lists(policy: &Policy) -> Policy {
+    policy.with_lists(&Arc::default())
 }
 
 /// Where else `entry` stands.

@@ -184,6 +184,35 @@ fn reload_takes_the_new_rules_and_keeps_what_was_ordered() {
 }
 
 #[test]
+fn open_session_keeps_no_lists_that_an_order_or_a_reload_has_replaced() {
+    let place = Place::new();
+    let config = place.config("[greylist]\ndelay = \"7m\"\n[lists]\nallow = [\"192.0.2.7\"]\n");
+    let lists = place.open("[lists]\nallow = [\"192.0.2.7\"]\n", T0);
+    let of_a_session = lists.for_sessions().load_full();
+    for change in [true, false] {
+        let in_force = Arc::downgrade(&lists.policy.load_full());
+        assert!(
+            in_force
+                .upgrade()
+                .is_some_and(|it| !it.lists.allow.entries().is_empty())
+        );
+        if change {
+            let added = lists.add(LiveList::Deny, &entry("198.51.100.7"), order(T0, None));
+            assert!(added.is_ok(), "{added:?}");
+        } else {
+            lists.reload(&config);
+        }
+        assert!(in_force.upgrade().is_none(), "nobody holds it");
+    }
+    assert_eq!(
+        of_a_session.delay,
+        Policy::default().delay,
+        "it keeps its rules"
+    );
+    assert_eq!(lists.for_sessions().load().delay, config.policy.delay);
+}
+
+#[test]
 fn damaged_file_is_set_aside_and_what_can_be_read_of_it_counts() {
     let place = Place::new();
     let file = place.file(LiveList::Allow);
