@@ -158,7 +158,7 @@ impl Daemon {
             dns.wake().map_err(DaemonError::Thread)?;
         }
         let milter = opened.milter.asking(Arc::clone(&dns) as _).serve(
-            Arc::clone(&policy),
+            lists.for_sessions(),
             Arc::clone(&store) as _,
             Arc::clone(&clock),
             Arc::clone(&metrics.milter),

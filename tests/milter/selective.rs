@@ -398,6 +398,38 @@ fn senders_with_dead_domains_do_not_take_spf_from_the_others() {
 }
 
 #[test]
+fn senders_with_silent_domains_do_not_keep_the_lists_from_being_asked() {
+    let server = DnsServer::start().expect("a server");
+    server.list(BLOCKLIST, &[("192.0.2.66", "127.0.0.4")]);
+    server.behave("dead.example", Manner::Silent);
+    let settings = Settings {
+        budget: Duration::from_millis(500),
+        timeout: Duration::from_secs(30),
+        in_flight: 4,
+        ..blocklisting(&server)
+    };
+    let mut policy = by_spf();
+    policy.evidence.who = Who::Suspicious;
+    let world = World::asking(policy, settings);
+    world.wait_for_source("spf", true);
+    world.wait_for_source("blocklist", true);
+    let mut robot = Mta::negotiate(world.inet(), support::mta::POSTFIX)
+        .expect("terms")
+        .0;
+    let address = IpAddr::from([198, 51, 100, 7]);
+    robot.client("unknown", address).expect("held");
+    robot.helo("robot").expect("held");
+    for number in 0..6 {
+        let from = format!("s@d{number}.dead.example");
+        assert!(tries(&mut robot, &from, "r@y.example").is_deferral());
+    }
+    assert_eq!(world.metric("dns_in_flight"), 2, "half, and no more");
+    assert_eq!(world.metric("dns_overflow_total"), 4);
+    assert!(comes(&world, "192.0.2.66", "s@s.example", "r@y.example").is_deferral());
+    robot.quit().expect("a clean end");
+}
+
+#[test]
 fn one_message_asks_once_for_all_its_recipients() {
     let server = DnsServer::start().expect("a server");
     server.list(ALLOWLIST, &[]);

@@ -17,6 +17,7 @@ mod probes;
 mod recipients;
 mod refusal;
 mod reload;
+mod selective;
 mod session;
 mod simulate;
 mod stage;

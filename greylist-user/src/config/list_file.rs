@@ -3,7 +3,7 @@
 //! Knows lines and how large such a file may be; leaves what an entry is to `policy`. Everything that is
 //! wrong is told, so that one look at the file mends it.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -117,11 +117,11 @@ fn bytes_of(path: &Path) -> Result<Vec<u8>, String> {
             _ => format!("cannot be read: {why}; mend that, or take it out"),
         }
     };
-    let file = File::open(path).map_err(cannot)?;
-    // A pipe would keep the daemon waiting.
-    if !file.metadata().map_err(cannot)?.is_file() {
+    // A pipe would keep the daemon waiting, and opening it does so already.
+    if !fs::metadata(path).map_err(cannot)?.is_file() {
         return Err("is no plain file; name another".to_owned());
     }
+    let file = File::open(path).map_err(cannot)?;
     let mut bytes = Vec::new();
     file.take(LARGEST_FILE + 1)
         .read_to_end(&mut bytes)

@@ -10,6 +10,7 @@
 //! Log words: `listed-no-more` (info, an entry has ended), `lists-set-aside` and
 //! `lists-unwritten` (warn).
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write as _};
@@ -40,6 +41,8 @@ use crate::store::ListName;
 pub(super) struct LiveLists {
     directory: PathBuf,
     policy: Arc<ArcSwap<Policy>>,
+    /// The same without any list, for whoever keeps it for long.
+    sessions: Arc<ArcSwap<Policy>>,
     metrics: Arc<Metrics>,
     state: Mutex<State>,
 }
@@ -91,11 +94,18 @@ impl LiveLists {
         let lists = Self {
             directory,
             policy,
+            sessions: Arc::new(ArcSwap::from_pointee(without_lists(&state.configured))),
             metrics,
             state: Mutex::new(state),
         };
         lists.put_in_force(&lists.state());
         lists
+    }
+
+    /// The rules that a session keeps from its beginning to its end. They have no lists, which only the
+    /// judge asks: each order makes all of these anew, and sessions last for hours.
+    pub(super) fn for_sessions(&self) -> Arc<ArcSwap<Policy>> {
+        Arc::clone(&self.sessions)
     }
 
     /// Takes the rules of another configuration. What was ordered stays.
@@ -104,6 +114,8 @@ impl LiveLists {
         state.configured = config.policy.clone();
         state.limit = config.lists.live;
         self.put_in_force(&state);
+        let for_sessions = without_lists(&state.configured);
+        self.sessions.store(Arc::new(for_sessions));
     }
 
     /// Lists `entry`. One that is listed already is listed anew, with what is said of it now.
@@ -191,10 +203,11 @@ impl LiveLists {
         let mut has_ended = false;
         for list in LiveList::ALL {
             let all = state.of(list);
-            let entries = alive(all, now);
-            if entries.len() == all.len() {
+            // Asked every second, of all of them.
+            if !all.iter().any(|it| has_ended_at(it, now)) {
                 continue;
             }
+            let entries = alive(all, now);
             has_ended = true;
             for ended in all.iter().filter(|it| has_ended_at(it, now)) {
                 tracing::info!(list = list.as_str(), entry = %ended.entry, "listed-no-more");
@@ -374,6 +387,10 @@ impl Metrics {
     }
 }
 
+fn without_lists(policy: &Policy) -> Policy {
+    policy.with_lists(&Arc::default())
+}
+
 /// Where else `entry` stands.
 fn configured(state: &State, list: LiveList, entry: &Entry) -> Option<String> {
     let listed = list.of(&state.configured).entries();
@@ -412,13 +429,18 @@ fn file_of(directory: &Path, list: LiveList) -> PathBuf {
 
 /// What the file holds that has not ended. One that is damaged is set aside.
 fn found(file: &Path, now: Timestamp) -> Vec<Listed> {
-    let (entries, wrong) = match text_of(file) {
-        Ok(text) => {
-            let (lines, wrong) = parse_list(&text);
-            let mut wrong: Vec<_> = wrong
-                .into_iter()
-                .map(|(line, why)| format!("line {line}: {why}"))
-                .collect();
+    let mut is_read = true;
+    let (entries, wrong) = match bytes_of(file) {
+        Ok(bytes) => {
+            // One bad byte is the fault of its line alone.
+            let text = String::from_utf8_lossy(&bytes);
+            let (lines, faults) = parse_list(&text);
+            let mut wrong = Vec::new();
+            if let Cow::Owned(_) = text {
+                wrong.push("not all of it is UTF-8 text".to_owned());
+            }
+            let told = |(line, why)| format!("line {line}: {why}");
+            wrong.extend(faults.into_iter().map(told));
             let mut entries = Vec::new();
             for line in lines {
                 match order_of(&line.comment) {
@@ -432,16 +454,24 @@ fn found(file: &Path, now: Timestamp) -> Vec<Listed> {
             (entries, wrong)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
-        Err(error) => (Vec::new(), vec![error.to_string()]),
+        Err(error) => {
+            is_read = false;
+            (Vec::new(), vec![error.to_string()])
+        }
     };
     if !wrong.is_empty() {
         let kept = file.with_extension("broken");
-        // What can be read of it stays in force, and is written anew by the next change.
-        let result = fs::copy(file, &kept);
+        // What can be read of it stays in force, and is written anew by the next change. What cannot be
+        // read cannot be copied either, and would be lost by that.
+        let result = if is_read {
+            fs::copy(file, &kept).map(drop)
+        } else {
+            fs::rename(file, &kept)
+        };
         tracing::warn!(
             file = %file.display(),
             kept = %kept.display(),
-            copied = result.is_ok(),
+            is_kept = result.is_ok(),
             entries = entries.len(),
             why = wrong.iter().take(TOLD).map(String::as_str).collect::<Vec<_>>().join("; "),
             "lists-set-aside"
@@ -450,10 +480,10 @@ fn found(file: &Path, now: Timestamp) -> Vec<Listed> {
     alive(&entries, now)
 }
 
-fn text_of(file: &Path) -> io::Result<String> {
+fn bytes_of(file: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(file)?.take(LARGEST).read_to_end(&mut bytes)?;
-    String::from_utf8(bytes).map_err(|_| io::Error::other("it is no UTF-8 text"))
+    Ok(bytes)
 }
 
 /// As it is written: `2026-11-22T07:20:00Z uid=0 until=2026-11-29T07:20:00Z note=ticket 4711`.

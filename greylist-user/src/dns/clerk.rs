@@ -58,6 +58,8 @@ pub(super) struct Clerk {
     resolver: RefCell<Option<Rc<Resolver>>>,
     cache: RefCell<Cache<Found>>,
     under_way: RefCell<HashMap<Key, Pending>>,
+    /// Those of them that are about SPF.
+    spf_under_way: Cell<usize>,
     /// Sessions that wait.
     sessions: Cell<usize>,
 }
@@ -100,6 +102,7 @@ impl Clerk {
             resolver: RefCell::new(None),
             cache: RefCell::new(Cache::new(settings.cache)),
             under_way: RefCell::default(),
+            spf_under_way: Cell::new(0),
             sessions: Cell::new(0),
             settings,
             metrics,
@@ -257,7 +260,10 @@ impl Clerk {
             Metrics::count(&self.metrics.joined, kind);
             return Waiting::Pending(pending.clone());
         }
-        if under_way.len() >= self.settings.in_flight {
+        // Strangers choose whose servers SPF waits for. They shall not keep the lists from being asked.
+        let spf_share = self.settings.in_flight.div_ceil(2);
+        let is_beyond_share = kind == Kind::Spf && self.spf_under_way.get() >= spf_share;
+        if is_beyond_share || under_way.len() >= self.settings.in_flight {
             self.metrics.overflow.inc();
             return Waiting::Known(Found::Nothing);
         }
@@ -267,6 +273,9 @@ impl Clerk {
         Metrics::count(&self.metrics.asked, kind);
         let (tell, pending) = watch::channel(None);
         under_way.insert(key, pending.clone());
+        if kind == Kind::Spf {
+            self.spf_under_way.set(self.spf_under_way.get() + 1);
+        }
         self.metrics.in_flight.inc();
         let unit = Unit::of(source, asked);
         let seat = Seat {
@@ -387,6 +396,10 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.clerk.under_way.borrow_mut().remove(&self.key);
+        if self.clerk.sources[self.place].kind == Kind::Spf {
+            let others = self.clerk.spf_under_way.get() - 1;
+            self.clerk.spf_under_way.set(others);
+        }
         self.clerk.metrics.in_flight.dec();
     }
 }

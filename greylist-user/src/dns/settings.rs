@@ -26,7 +26,8 @@ pub struct Settings {
     pub pause: Duration,
     /// Answers kept at most. Default 100,000, some 10 MB.
     pub cache: usize,
-    /// Questions under way at once. Default 256, each of which may hold a socket.
+    /// Questions under way at once, of which SPF has half at most. Default 256, each of which may hold a
+    /// socket.
     pub in_flight: usize,
 }
 

@@ -175,6 +175,12 @@ fn list_file_is_bounded_and_a_plain_one() {
     fs::remove_file(place.path("senders.list")).expect("it is there");
     fs::create_dir(place.path("senders.list")).expect("the directory is ours");
     assert!(refused("a directory").contains("no plain file"));
+    let pipe = place.path("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("the directory is ours");
+    let error = place
+        .read("allow_files = [\"DIR/pipe\"]")
+        .expect_err("nobody writes to it");
+    assert!(error.contains("no plain file"), "{error}");
     let hundred: String = (0..100).map(|_| "wrong\n").collect();
     fs::remove_dir(place.path("senders.list")).expect("it is empty");
     fs::write(place.path("senders.list"), hundred).expect("the directory is ours");

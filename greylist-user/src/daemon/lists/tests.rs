@@ -184,6 +184,35 @@ fn reload_takes_the_new_rules_and_keeps_what_was_ordered() {
 }
 
 #[test]
+fn open_session_keeps_no_lists_that_an_order_or_a_reload_has_replaced() {
+    let place = Place::new();
+    let config = place.config("[greylist]\ndelay = \"7m\"\n[lists]\nallow = [\"192.0.2.7\"]\n");
+    let lists = place.open("[lists]\nallow = [\"192.0.2.7\"]\n", T0);
+    let of_a_session = lists.for_sessions().load_full();
+    for change in [true, false] {
+        let in_force = Arc::downgrade(&lists.policy.load_full());
+        assert!(
+            in_force
+                .upgrade()
+                .is_some_and(|it| !it.lists.allow.entries().is_empty())
+        );
+        if change {
+            let added = lists.add(LiveList::Deny, &entry("198.51.100.7"), order(T0, None));
+            assert!(added.is_ok(), "{added:?}");
+        } else {
+            lists.reload(&config);
+        }
+        assert!(in_force.upgrade().is_none(), "nobody holds it");
+    }
+    assert_eq!(
+        of_a_session.delay,
+        Policy::default().delay,
+        "it keeps its rules"
+    );
+    assert_eq!(lists.for_sessions().load().delay, config.policy.delay);
+}
+
+#[test]
 fn damaged_file_is_set_aside_and_what_can_be_read_of_it_counts() {
     let place = Place::new();
     let file = place.file(LiveList::Allow);
@@ -197,6 +226,71 @@ fn damaged_file_is_set_aside_and_what_can_be_read_of_it_counts() {
     fs::write(&file, b"\xff\xfe").expect("the directory is ours");
     let lists = place.open("", T0);
     assert_eq!(entries(&lists, LiveList::Allow, T0), Vec::<String>::new());
+}
+
+#[test]
+fn byte_that_is_no_text_spoils_its_own_line_alone() {
+    let place = Place::new();
+    let file = place.file(LiveList::Allow);
+    let comment = b"  # 2023-11-14T22:13:20Z uid=0";
+    let lines = [
+        &b"192.0.2.7"[..],
+        comment,
+        b"\nmail\xff.example",
+        comment,
+        b"\n",
+    ]
+    .concat();
+    fs::write(&file, &lines).expect("the directory is ours");
+    let lists = place.open("", T0);
+    assert_eq!(entries(&lists, LiveList::Allow, T0), ["192.0.2.7"]);
+    let kept = fs::read(file.with_extension("broken")).expect("it is kept");
+    assert_eq!(kept, lines);
+}
+
+#[test]
+fn file_that_cannot_be_read_is_not_written_over() {
+    let place = Place::new();
+    let file = place.file(LiveList::Allow);
+    // Whoever runs this may read every file, but no directory.
+    fs::create_dir(&file).expect("the directory is ours");
+    let lists = place.open("", T0);
+    let added = lists.add(LiveList::Allow, &entry("192.0.2.7"), order(T0, None));
+    assert!(added.is_ok(), "{added:?}");
+    assert!(file.with_extension("broken").is_dir(), "it is kept");
+    let lists = place.open("", T0);
+    assert_eq!(entries(&lists, LiveList::Allow, T0), ["192.0.2.7"]);
+}
+
+#[test]
+fn every_entry_that_is_taken_outlives_a_restart() {
+    let place = Place::new();
+    let lists = place.open("", T0);
+    let all = [
+        "from <#a@example.org>",
+        "to a#b@example.org",
+        "from <>",
+        "helo [192.0.2.7]",
+    ];
+    for text in all {
+        let order = Order {
+            note: "# note=a uid=7".to_owned(),
+            ..order(T0, Some(1))
+        };
+        lists
+            .add(LiveList::Allow, &entry(text), order)
+            .expect("there is room");
+    }
+    let before = lists.show(LiveList::Allow, T0);
+    let after = place.open("", T0).show(LiveList::Allow, T0);
+    assert_eq!(after, before);
+    assert_eq!(after.entries.len(), all.len());
+    assert!(
+        !place
+            .file(LiveList::Allow)
+            .with_extension("broken")
+            .exists()
+    );
 }
 
 #[test]

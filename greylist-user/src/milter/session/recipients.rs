@@ -89,16 +89,15 @@ impl Session {
     /// Judges what was kept for now. `None` without a transaction.
     ///
     /// The first refusal is the message's: it is the client that is refused, not a recipient. Only where
-    /// a list allows another of them it is deferred: one reply answers for all, and neither shall the one
-    /// be refused nor the other get through by naming it. A bounce has one recipient.
+    /// a list allows another of them it is deferred, in whatever order they were named: one reply answers
+    /// for all, and neither shall the one be refused nor the other get through by naming it. A bounce has
+    /// one recipient. Who is sentenced is deferred by that already, and the rest is not judged.
     pub(super) fn decide(&mut self, now: Timestamp) -> Option<Transaction> {
         let mut decided = self.transaction?;
         decided.is_decided = true;
         let mut place = Place::FIRST;
-        let may_be_allowed = |it: &Transaction| {
-            it.refusal
-                .is_none_or(|why| it.is_allowed || matches!(why, RefuseReason::Denied { .. }))
-        };
+        let may_be_allowed =
+            |it: &Transaction| it.is_allowed || it.refusal != Some(RefuseReason::Sentenced);
         while may_be_allowed(&decided)
             && let Some(kept) = self.envelope.next_kept(Due::Judgement, place)
         {

@@ -125,6 +125,8 @@ impl fmt::Display for AddressPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Whole(address) if address.is_empty() => f.write_str("<>"),
+            // Behind a space it would begin a comment.
+            Self::Whole(address) if address.starts_with('#') => write!(f, "<{address}>"),
             Self::Whole(address) => f.write_str(address),
             Self::Domain(pattern) if pattern.below => pattern.fmt(f),
             Self::Domain(pattern) => write!(f, "@{pattern}"),
@@ -248,7 +250,8 @@ fn address(text: &str) -> Result<AddressPattern, InvalidEntry> {
     Ok(AddressPattern::Whole(format!("{local}@{}", pattern.name)))
 }
 
-/// A HELO argument may be anything without a space: robots say names without a dot.
+/// A HELO argument may be anything without a space: robots say names without a dot. One that begins
+/// with `#` would be a comment in a list file.
 fn helo(text: &str) -> Result<DomainPattern, InvalidEntry> {
     let is_odd = |byte: u8| !(b'!'..=b'~').contains(&byte) || byte == b'*';
     if text.starts_with('.') {
@@ -257,6 +260,7 @@ fn helo(text: &str) -> Result<DomainPattern, InvalidEntry> {
     let bare = text.strip_suffix('.').unwrap_or(text);
     if bare.is_empty()
         || bare.ends_with('.')
+        || bare.starts_with('#')
         || bare.bytes().any(is_odd)
         || bare.len() > LONGEST_NAME
     {

@@ -194,6 +194,7 @@ fn entry_that_names_nobody_is_refused_with_what_to_write() {
         ("from a b@example.org", "names nobody"),
         ("to <>", "mail has a recipient"),
         ("helo a b", "names nobody"),
+        ("helo #a", "names nobody"),
         ("frm @example.org", "is no entry"),
         ("mail.example.org other", "is no entry"),
     ] {
@@ -432,7 +433,7 @@ proptest! {
     }
 
     #[test]
-    fn entry_is_read_as_it_is_shown(text in "[a-zA-Z0-9.@:/ <>_-]{1,40}|(from|to|helo) [a-zA-Z.@]{1,20}") {
+    fn entry_is_read_as_it_is_shown(text in "[a-zA-Z0-9.@:/ <>_#-]{1,40}|(from|to|helo) [a-zA-Z.@#]{1,20}") {
         if let Ok(entry) = text.parse::<Entry>() {
             let shown = entry.to_string();
             prop_assert_eq!(shown.parse::<Entry>(), Ok(entry), "{}", shown);

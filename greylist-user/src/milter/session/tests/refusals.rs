@@ -145,7 +145,7 @@ fn probe_of_bad_reputation_is_refused_at_data_each_time_it_is_said() {
         assert_eq!(talk.says(b'T', b""), refused);
         assert_eq!(talk.rcpts("known@y"), "c");
         assert_eq!(talk.says(b'T', b""), refused);
-        assert_eq!(talk.asked().len(), 1, "judged once");
+        assert_eq!(talk.asked().len(), 2, "each is judged once");
     }
 }
 
@@ -174,7 +174,7 @@ fn denied_client_is_told_550_at_rcpt_and_one_allowed_recipient_among_others_pass
 }
 
 #[test]
-fn denied_probe_is_told_at_data_and_deferred_if_another_recipient_is_allowed() {
+fn refused_probe_is_told_at_data_and_deferred_if_another_recipient_is_allowed() {
     for (recipients, told) in [
         (&["denied@y"][..], format!("y550 5.7.1 {DENIED}")),
         (&["denied@y", "known@y"], format!("y550 5.7.1 {DENIED}")),
@@ -182,6 +182,10 @@ fn denied_probe_is_told_at_data_and_deferred_if_another_recipient_is_allowed() {
         (&["abuse@y", "denied@y"], DEFERRED.to_owned()),
         (&["denied@y", "abuse@y"], DEFERRED.to_owned()),
         (&["abuse@y", "sentenced@y"], DEFERRED.to_owned()),
+        (&["sentenced@y", "abuse@y"], TURNED_AWAY.to_owned()),
+        (&["abuse@y", "bad@y"], DEFERRED.to_owned()),
+        (&["bad@y", "abuse@y"], DEFERRED.to_owned()),
+        (&["bad@y", "known@y"], format!("y550 5.7.1 {REFUSED}")),
     ] {
         let passes = [
             ("abuse@y", PassReason::Allowed),
