@@ -52,6 +52,9 @@ pub struct ImportCounts {
     /// Records whose addresses are kept in clear.
     #[serde(default)]
     pub addresses: u64,
+    /// Not taken in: addresses in clear, which are not to be kept here.
+    #[serde(default)]
+    pub addresses_dropped: u64,
     /// Not taken in: lapsed.
     pub lapsed: u64,
     /// Not taken in: no room.
@@ -76,6 +79,7 @@ impl ImportCounts {
             contents: counts.contents,
             pairs: counts.pairs,
             addresses: counts.addresses,
+            addresses_dropped: counts.addresses_dropped,
             lapsed: counts.lapsed,
             over_capacity: counts.over_capacity,
             no_counterpart: none
@@ -95,6 +99,7 @@ impl ImportCounts {
         self.contents += other.contents;
         self.pairs += other.pairs;
         self.addresses += other.addresses;
+        self.addresses_dropped += other.addresses_dropped;
         self.lapsed += other.lapsed;
         self.over_capacity += other.over_capacity;
         for (what, count) in &other.no_counterpart {

@@ -95,6 +95,9 @@ impl Request {
         match self {
             Self::Forget { what } => what.subject(),
             Self::Forgive(order) => order.target.to_string(),
+            Self::Import(batch) if batch.dry_run => {
+                format!("{} records, dry run", batch.items.len())
+            }
             Self::Import(batch) => format!("{} records", batch.items.len()),
             Self::LiveAdd(order) => order.entry.clone(),
             Self::LiveRemove { entry, .. } => entry.clone(),

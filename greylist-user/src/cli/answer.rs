@@ -77,6 +77,11 @@ pub(super) fn imported(counts: &ImportCounts, paper: &mut Paper) {
     if counts.lapsed > 0 {
         paper.row("lapsed", format_args!("{} left out", number(counts.lapsed)));
     }
+    if counts.addresses_dropped > 0 {
+        let dropped = number(counts.addresses_dropped);
+        let why = format!("{dropped} in clear left out: [store] keep_addresses is off here");
+        paper.row("addresses", why);
+    }
     if counts.over_capacity > 0 {
         let why = format!(
             "{} found no room and are left out; raise [store] capacity, or what bounds their kind",

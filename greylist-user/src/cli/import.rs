@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use super::answer;
 use super::failure::Failure;
-use super::paper::{Paper, number, wants_colour};
+use super::paper::{Paper, harmless, number, wants_colour};
 use super::progress;
 use crate::admin::{self, Answer, CallError, ImportBatch, ImportCounts, Request};
 use crate::transfer::{Finding, Format, Header, Item, Kind, Lines, Options, Parsed};
@@ -68,7 +68,7 @@ impl Import<'_> {
         }
         // Before anything is sent, every file is known to be welcome.
         for file in &checked {
-            match send(socket, file.batch(self.dry_run)) {
+            match send(socket, file.batch(true)) {
                 Ok(_) => report.asked = true,
                 Err(CallError::NoDaemon(_)) if self.dry_run => {
                     for (kind, count) in &file.kinds {
@@ -117,6 +117,7 @@ impl Import<'_> {
                     report.bad_lines += 1;
                     named += 1;
                     if named <= FINDINGS {
+                        let text = harmless(&text);
                         writeln!(findings, "{}:{line}: {text}", path.display())?;
                     } else if named == FINDINGS + 1 {
                         writeln!(findings, "{}: and more that are like these", path.display())?;
@@ -145,6 +146,8 @@ impl Import<'_> {
             report.counts.add(&counts);
             Ok::<u64, Failure>(records)
         };
+        // Empty: the order as it is logged, and the length of the history.
+        deliver(file.batch(self.dry_run))?;
         self.each(file.path, file.format, |said| {
             let Ok(Parsed::Item(item)) = said else {
                 return Ok(());

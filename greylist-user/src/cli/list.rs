@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::answer::seconds;
 use super::moment::{Now, date};
-use super::paper::{Paper, number};
+use super::paper::{Paper, harmless, number};
 use crate::admin::{
     ClientRow, Envelope, FingerprintRow, ListOrder, ListQuestion, ListRows, ListTable, Listing,
     PendingRow, SentenceRow, TrustedRow,
@@ -356,18 +356,7 @@ fn fingerprints(rows: &[FingerprintRow], now: Now, paper: &mut Paper) {
 
 /// A text that a stranger may have chosen, or nothing.
 fn known(text: Option<&str>) -> String {
-    text.map_or_else(nothing, |text| {
-        text.chars()
-            .flat_map(|letter| {
-                let is_plain = !letter.is_control();
-                let escaped = (!is_plain).then(|| letter.escape_default());
-                is_plain
-                    .then_some(letter)
-                    .into_iter()
-                    .chain(escaped.into_iter().flatten())
-            })
-            .collect()
-    })
+    text.map_or_else(nothing, harmless)
 }
 
 /// A sender; the null reverse-path is told from one that is not known.

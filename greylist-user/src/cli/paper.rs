@@ -102,6 +102,23 @@ impl Display for Painted {
     }
 }
 
+/// A text that strangers may have chosen, without what steers a terminal or turns its lines around.
+pub(super) fn harmless(text: &str) -> String {
+    let is_harmful = |letter: char| {
+        letter.is_control()
+            || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut harmless = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if is_harmful(letter) {
+            harmless.extend(letter.escape_default());
+        } else {
+            harmless.push(letter);
+        }
+    }
+    harmless
+}
+
 /// A number with its digits in groups.
 pub(super) fn number(value: u64) -> String {
     let digits = value.to_string();

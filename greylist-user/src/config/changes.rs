@@ -8,6 +8,7 @@ use std::ops::RangeBounds;
 
 use super::model::{Config, Table, Visitor};
 use super::value::Setting;
+use crate::policy::Source;
 
 /// A key of the file, shown as `[section] key`; of all tables of one kind together, `[[section]]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +40,33 @@ impl Config {
         let pairs = ours.into_iter().zip(theirs);
         pairs
             .filter(|((name, ours), (_, theirs))| {
-                ours != theirs && !(is_seed_file(*name) && self.seeds_by_default(other))
+                let is_changed = ours != theirs || self.reads_otherwise(*name, other);
+                is_changed && !(is_seed_file(*name) && self.seeds_by_default(other))
             })
             .map(|((name, _), _)| name)
             .collect()
+    }
+
+    /// Whether the files that an unchanged key names say something else than they did.
+    fn reads_otherwise(&self, name: KeyName, other: &Self) -> bool {
+        let from_files = |config: &Self| {
+            let (lists, named) = (&config.policy.lists, &config.lists);
+            let (list, files) = match (name.section, name.key) {
+                ("lists", "allow_files") => (&lists.allow, &named.allow_files),
+                ("lists", "deny_files") => (&lists.deny, &named.deny_files),
+                ("lists", "never_trust_files") => (&lists.never_trust, &named.never_trust_files),
+                ("lists", "no_retry_files") => (&lists.no_retry, &named.no_retry_files),
+                _ => return None,
+            };
+            let is_of_them = |source: &Source| match source {
+                Source::File { file, .. } => files.items.iter().any(|(_, it)| **it == **file),
+                _ => false,
+            };
+            let listed = list.entries().iter();
+            let of_files = listed.filter(|it| is_of_them(&it.source));
+            Some(of_files.map(|it| it.entry.clone()).collect::<Vec<_>>())
+        };
+        from_files(self) != from_files(other)
     }
 
     /// Whether the seed is where it is in both because the directory is where it is.
@@ -144,7 +168,7 @@ const LIVE_KEYS: [(&str, &str); 3] = [
 mod tests {
     use std::path::Path;
 
-    use super::super::parse;
+    use super::super::{parse, read_under};
 
     fn changed(before: &str, after: &str) -> Vec<(String, bool)> {
         let config = |text: &str| parse(Path::new("f"), text.as_bytes()).expect("legal");
@@ -204,6 +228,34 @@ mod tests {
                 .collect();
             assert_eq!(changed("", text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn list_file_that_says_something_else_is_a_change_of_the_key_that_names_it() {
+        let place = tempfile::TempDir::new().expect("there is room for a directory");
+        let file = place.path().join("allow.list");
+        let text = format!("[lists]\nallow = [\"192.0.2.7\"]\nallow_files = [{file:?}]\n");
+        let configuration = place.path().join("greygate.toml");
+        std::fs::write(&configuration, text).expect("the directory is ours");
+        let config = |listed: &str| {
+            std::fs::write(&file, listed).expect("the directory is ours");
+            read_under(&configuration, &[]).expect("legal")
+        };
+        let before = config("198.51.100.0/24\n");
+        let names = |after| {
+            let differences = before.differences(&config(after));
+            differences
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            names("198.51.100.0/24\n203.0.113.7\n"),
+            ["[lists] allow_files"]
+        );
+        assert_eq!(names(""), ["[lists] allow_files"]);
+        let commented = names("# a comment moves lines, and changes nothing\n198.51.100.0/24\n");
+        assert_eq!(commented, Vec::<String>::new());
     }
 
     #[test]

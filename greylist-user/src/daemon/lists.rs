@@ -203,7 +203,7 @@ impl LiveLists {
         let mut has_ended = false;
         for list in LiveList::ALL {
             let all = state.of(list);
-            // Asked every second, of all of them.
+            // Each second, of what may be a hundred thousand: nothing is copied unless one has ended.
             if !all.iter().any(|it| has_ended_at(it, now)) {
                 continue;
             }

@@ -425,6 +425,22 @@ impl Weights {
     }
 }
 
+impl Reputation {
+    /// As it can have been by `now`: from the future it would neither fade nor count a new day.
+    #[must_use]
+    pub fn heard_by(self, now: Timestamp) -> Self {
+        let (second, today) = (Second::from(now), day_of(now));
+        Self {
+            updated: self.updated.min(second),
+            since: self.since.min(second),
+            day: self.day.min(today),
+            struck_day: self.struck_day.min(today),
+            refused_day: self.refused_day.min(today),
+            ..self
+        }
+    }
+}
+
 /// So many counts, in 256ths.
 fn counts(number: u32) -> u64 {
     u64::from(number) * u64::from(COUNT)

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use crate::policy::{Foreign, NoCounterpart, Policy, Timestamp, trust_heard};
+use crate::policy::{Foreign, NoCounterpart, Policy, Second, Sentence, Timestamp, trust_heard};
 
 use super::codec::Row;
 use super::restored::Restored;
@@ -44,8 +44,18 @@ impl Store {
         let mut imported = Imported::default();
         for arrival in arrivals {
             match arrival {
-                Arrival::Kept(row) if dry_run => count(&row, &policy, now, &mut imported.counts),
-                Arrival::Kept(row) => self.restore_row(row, &policy, now, &mut imported.counts),
+                // The files here hold none of them: nothing is to be wiped.
+                Arrival::Kept(Row::Kept(..)) if self.kept.is_none() => {
+                    imported.counts.addresses_dropped += 1;
+                }
+                Arrival::Kept(row) => {
+                    let row = heard_by(row, now);
+                    if dry_run {
+                        count(&row, &policy, now, &mut imported.counts);
+                    } else {
+                        self.restore_row(row, &policy, now, &mut imported.counts);
+                    }
+                }
                 Arrival::Foreign(fact) => {
                     let heard = self.hear(&fact, &policy, dry_run, now, &mut imported.counts);
                     if let Err(none) = heard {
@@ -120,6 +130,60 @@ impl Store {
 
 fn note(has_room: bool, kept: &mut u64, over_capacity: &mut u64) {
     *(if has_room { kept } else { over_capacity }) += 1;
+}
+
+/// The row as it can have been by `now`. A clock that was wrong there must not hold mail up here, let a
+/// sentence last for years, or a trust for ever.
+fn heard_by(row: Row, now: Timestamp) -> Row {
+    let second = Second::from(now);
+    match row {
+        Row::Client(key, mut it) => {
+            it.authenticated = it.authenticated.min(second);
+            for strike in it.latest.iter_mut().flatten() {
+                strike.at = strike.at.min(second);
+            }
+            Row::Client(key, it)
+        }
+        Row::Content(key, mut it) => {
+            it.first_seen = it.first_seen.min(now);
+            it.last_seen = it.last_seen.min(second);
+            it.passed = it.passed.min(second);
+            Row::Content(key, it)
+        }
+        Row::Helo(key, mut it) => {
+            it.since = it.since.min(second);
+            it.latest = it.latest.min(second);
+            Row::Helo(key, it)
+        }
+        Row::Neighbours(key, mut it) => {
+            for host in &mut it.hosts {
+                host.struck = host.struck.min(second);
+            }
+            Row::Neighbours(key, it)
+        }
+        Row::Pair(key, mut it) => {
+            it.first_seen = it.first_seen.min(second);
+            Row::Pair(key, it)
+        }
+        Row::Reputation(key, it) => Row::Reputation(key, it.heard_by(now)),
+        Row::Sentence(mut it) => {
+            it.since = it.since.min(now);
+            it.until = it.until.min(it.since.after(Sentence::LONGEST));
+            Row::Sentence(it)
+        }
+        Row::Trust(key, mut it) => {
+            it.counted = it.counted.min(now);
+            it.last_used = it.last_used.min(now);
+            Row::Trust(key, it)
+        }
+        Row::Tuple(key, mut it) => {
+            it.first_seen = it.first_seen.min(now);
+            it.last_seen = it.last_seen.min(now);
+            it.passed = it.passed.min(second);
+            Row::Tuple(key, it)
+        }
+        Row::Kept(..) | Row::Unknown => row,
+    }
 }
 
 /// Counts what would be taken in of `row`.

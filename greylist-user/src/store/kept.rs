@@ -37,10 +37,15 @@ pub enum KeptOf {
 pub struct Kept(Arc<[u8]>);
 
 impl Kept {
-    /// The client, sender and recipient; [`None`] if a path is longer than SMTP has any, or the
-    /// network's bits go beyond its prefix.
+    /// The client, sender and recipient; [`None`] if a path is longer than SMTP has any, if the
+    /// network's bits go beyond its prefix, or if it is IPv4 in the clothes of IPv6: what is kept is
+    /// written, and must be read again.
     pub fn of(client: IpNet, sender: &[u8], recipient: &[u8]) -> Option<Self> {
         if sender.len() > LONGEST || recipient.len() > LONGEST {
+            return None;
+        }
+        let is_written_plainly = client.addr().is_ipv4() || client.addr().to_canonical().is_ipv6();
+        if !is_written_plainly || client.trunc() != client {
             return None;
         }
         let mapped = match client.addr() {
@@ -274,6 +279,23 @@ mod tests {
             );
             let read = Kept::from_bytes(&[kept.as_bytes(), b"of the future"].concat());
             assert_eq!(read, Some(kept));
+        }
+    }
+
+    #[test]
+    fn what_is_kept_can_be_read_again() {
+        for client in [
+            "::ffff:192.0.2.7/128",
+            "::ffff:192.0.2.0/120",
+            "192.0.2.7/24",
+        ] {
+            let client: IpNet = client.parse().expect("a network");
+            assert_eq!(Kept::of(client, b"s@a", b"r@b"), None, "{client}");
+        }
+        for client in ["0.0.0.0/0", "192.0.2.7/32", "::/0", "2001:db8::7/128"] {
+            let client: IpNet = client.parse().expect("a network");
+            let kept = Kept::of(client, b"s@a", b"r@b").expect("it is a network");
+            assert_eq!(Kept::from_bytes(kept.as_bytes()), Some(kept), "{client}");
         }
     }
 

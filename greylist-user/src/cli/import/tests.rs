@@ -29,12 +29,17 @@ impl Site {
 
     /// A site whose seed is that of `other`, if one is given.
     fn with_seed(other: Option<&Self>, added: &str) -> Self {
+        Self::with_store(other, "", added)
+    }
+
+    /// The same, with these lines more in its `[store]`.
+    fn with_store(other: Option<&Self>, of_store: &str, added: &str) -> Self {
         let place = TempDir::new().expect("there is room for a directory");
         let at = |name: &str| place.path().join(name);
         let seed = other.map_or(at("seed"), |it| it.config.store.seed_file.clone());
         let text = format!(
             "[milter]\nlisten = [\"inet:127.0.0.1:0\"]\nworkers = 1\n\
-             [store]\ndirectory = {:?}\nseed_file = {seed:?}\ncapacity = 1_000\n\
+             [store]\ndirectory = {:?}\nseed_file = {seed:?}\ncapacity = 1_000\n{of_store}\
              [admin]\nsocket = {:?}\n\
              [metrics]\nlisten = \"off\"\n{added}",
             at("state"),
@@ -365,4 +370,117 @@ fn items(export: &str) -> Vec<String> {
     let mut items: Vec<_> = items.map(str::to_owned).collect();
     items.sort();
     items
+}
+
+#[test]
+fn what_no_clock_can_have_shown_holds_nobody_up_and_punishes_nobody_for_years() {
+    let there = Site::new("");
+    let order = PunishOrder {
+        target: "203.0.113.9".parse().expect("an address"),
+        seconds: None,
+        level: OrderedLevel(SentenceLevel::Rate),
+        force: false,
+    };
+    call(there.socket(), &Request::Punish(order)).expect("it is obeyed");
+    let export = there.export(&[]);
+    let far = 4_000_000_000_000_u64;
+    let header = export.lines().next().expect("a header");
+    let key = "07".repeat(16);
+    let text = format!(
+        "{header}\n\
+         {{\"kind\":\"sentence\",\"client\":\"203.0.113.9/32\",\"level\":\"block\",\
+         \"reason\":\"operator\",\"since\":{far},\"until\":{far}}}\n\
+         {{\"kind\":\"trust\",\"key\":\"{key}\",\"counted\":{far},\"last_used\":{far},\"passes\":65535,\
+         \"life\":1}}\n\
+         {{\"kind\":\"tuple\",\"key\":\"{key}\",\"first_seen\":{far},\"last_seen\":{far},\
+         \"passed_s\":4000000000,\"attempts\":65535,\"passes\":1,\"life\":1}}\n\
+         {{\"greygate\":\"end\",\"items\":3}}\n"
+    );
+    let here = Site::with_seed(Some(&there), "");
+    here.take_in(here.file("future.jsonl", &text));
+    let written = here.export(&[]);
+    assert!(!written.contains("4000000000"), "{written}");
+    assert!(written.contains("\"kind\":\"tuple\""), "{written}");
+}
+
+#[test]
+fn file_that_is_unwelcome_leaves_the_history_as_long_as_it_was() {
+    let (here, elsewhere) = (Site::new(""), Site::new(""));
+    let own = here.export(&[]);
+    let (begun, _) = own.split_once("history_begun\":").expect("it says so");
+    let begun = begun.len() + "history_begun\":".len();
+    let digits = own[begun..].find(|it: char| !it.is_ascii_digit());
+    let rest = &own[begun + digits.expect("something follows")..];
+    let older = format!("{}1000000000000{rest}", &own[..begun]);
+    let files = [
+        here.file("older.jsonl", &older),
+        here.file("strange.jsonl", &elsewhere.export(&[])),
+    ];
+    let import = |files: &[PathBuf]| {
+        let import = Import {
+            files,
+            format: None,
+            options: &Options::default(),
+            dry_run: false,
+            skip_bad: false,
+        };
+        import.run(here.socket(), Vec::new())
+    };
+    let refused = import(&files).expect_err("another seed made its keys");
+    assert!(
+        refused.for_people().contains("nothing was"),
+        "{}",
+        refused.for_people()
+    );
+    assert!(!here.export(&[]).contains("1000000000000"), "nothing was");
+    import(&files[..1]).expect("its own seed made its keys");
+    assert!(here.export(&[]).contains("1000000000000"));
+}
+
+#[test]
+fn addresses_in_clear_come_along_only_where_they_are_kept_and_the_answer_says_so() {
+    let there = Site::with_store(None, "keep_addresses = true\n", "");
+    let key = "07".repeat(16);
+    let export = there.export(&[]);
+    let header = export.lines().next().expect("a header");
+    let now = SystemClock.now().as_millis();
+    let text = format!(
+        "{header}\n\
+         {{\"kind\":\"tuple\",\"key\":\"{key}\",\"first_seen\":{now},\"last_seen\":{now},\"passed_s\":0,\
+         \"attempts\":1,\"passes\":0,\"life\":1}}\n\
+         {{\"kind\":\"addresses\",\"of\":\"tuple\",\"key\":\"{key}\",\"client\":\"192.0.2.7/32\",\
+         \"sender\":\"s@a.example\",\"recipient\":[255,64,98]}}\n\
+         {{\"greygate\":\"end\",\"items\":2}}\n"
+    );
+    let report = there.take_in(there.file("kept.jsonl", &text));
+    assert_eq!(
+        (report.counts.addresses, report.counts.addresses_dropped),
+        (1, 0)
+    );
+    let moved = there.export(&[]);
+    assert!(moved.contains("\"recipient\":[255,64,98]"), "{moved}");
+
+    let here = Site::with_seed(Some(&there), "");
+    for dry_run in [true, false] {
+        let file = here.file("moved.jsonl", &moved);
+        let (report, _) = here.import(file, |import| import.dry_run = dry_run);
+        let counts = report.expect("it is welcome").counts;
+        assert_eq!(
+            (counts.tuples, counts.addresses, counts.addresses_dropped),
+            (1, 0, 1)
+        );
+    }
+    assert!(!here.export(&[]).contains("192.0.2.7"));
+}
+
+#[test]
+fn what_a_file_says_of_itself_does_not_steer_a_terminal() {
+    let site = Site::new("");
+    let text =
+        "{\"greygate\":\"export\",\"format\":1}\n{\"kind\":\"\\u001b]0;owned\\u0007\\u009b31m\"}\n";
+    let (report, findings) = site.import(site.file("evil.jsonl", text), |_| ());
+    assert!(report.is_err());
+    assert!(findings.contains("owned"), "{findings}");
+    let lines = findings.lines().flat_map(str::chars);
+    assert!(lines.clone().all(|it| !it.is_control()), "{findings:?}");
 }

@@ -35,11 +35,11 @@ pub enum Owner {
     Tuple,
 }
 
-/// A path: text where it is UTF-8, else its bytes.
+/// A path: text where it is UTF-8 that can be shown, else its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Path {
-    /// UTF-8.
+    /// UTF-8 without control characters.
     Text(String),
     /// Anything else.
     Bytes(Vec<u8>),
@@ -69,8 +69,12 @@ impl AddressesItem {
             Owner::Tuple => KeptOf::Tuple(TupleKey::from_bytes(key)),
         };
         let (sender, recipient) = (self.sender.as_bytes(), self.recipient.as_bytes());
-        let kept = Kept::of(self.client, sender, recipient)
-            .ok_or_else(|| invalid("path as short as SMTP has them", self.key))?;
+        let kept = Kept::of(self.client, sender, recipient).ok_or_else(|| {
+            invalid(
+                "network with paths as SMTP has them",
+                self.client.to_string(),
+            )
+        })?;
         Ok(Row::Kept(of, kept))
     }
 }
@@ -78,8 +82,9 @@ impl AddressesItem {
 impl Path {
     fn of(path: &[u8]) -> Self {
         match str::from_utf8(path) {
-            Ok(text) => Self::Text(text.to_owned()),
-            Err(_) => Self::Bytes(path.to_owned()),
+            Ok(text) if !text.contains(char::is_control) => Self::Text(text.to_owned()),
+            // JSON lets some of what steers a terminal stand as it is.
+            _ => Self::Bytes(path.to_owned()),
         }
     }
 
@@ -88,5 +93,57 @@ impl Path {
             Self::Text(text) => text.as_bytes(),
             Self::Bytes(bytes) => bytes,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Arrival;
+    use crate::transfer::Item;
+
+    fn line(client: &str, sender: &str) -> String {
+        let key = "07".repeat(16);
+        format!(
+            r#"{{"kind":"addresses","of":"tuple","key":"{key}","client":"{client}","sender":{sender},"recipient":"r@b.example"}}"#
+        )
+    }
+
+    #[test]
+    fn path_of_any_bytes_comes_back_as_it_was() {
+        let key = TupleKey::from_bytes([7; 16]);
+        let client = "192.0.2.7/32".parse().expect("a network");
+        for sender in [
+            &b""[..],
+            b"s@a.example",
+            b"\xff\xfe\x1b[31m@a.example",
+            "\u{9b}31m\u{202e}@a.example".as_bytes(),
+            &[0x80; 320],
+        ] {
+            let kept = Kept::of(client, sender, b"r@b.example").expect("it is short");
+            let row = Row::Kept(KeptOf::Tuple(key), kept);
+            let item = Item::of(&row).expect("it is known");
+            let json = serde_json::to_string(&item).expect("plain data");
+            assert!(!json.contains(char::is_control), "{json}");
+            let read: Item = serde_json::from_str(&json).expect("what was written");
+            let arrived = read.into_arrival().expect("it was a record");
+            assert_eq!(arrived, Arrival::Kept(row));
+        }
+    }
+
+    #[test]
+    fn addresses_that_no_snapshot_could_give_back_are_refused() {
+        let long = format!("{:?}", "x".repeat(321));
+        for (client, sender) in [
+            ("::ffff:192.0.2.7/128", r#""s@a.example""#),
+            ("192.0.2.7/24", r#""s@a.example""#),
+            ("192.0.2.7/32", long.as_str()),
+        ] {
+            let item: Item =
+                serde_json::from_str(&line(client, sender)).expect("it is written well");
+            assert!(item.into_arrival().is_err(), "{client} {sender}");
+        }
+        let good: Item = serde_json::from_str(&line("192.0.2.7/32", "[115,64,97]")).expect("bytes");
+        assert!(good.into_arrival().is_ok());
     }
 }
