@@ -20,7 +20,7 @@ fn screen_of_80_by_24_shows_what_a_postmaster_asks() {
         "\ndeferred         60.0       1.5",
         "verdict in 12 µs (median), 95 µs (99 of 100)\n",
         "tuples     [###.......]  25 % of 4,000,000\n",
-        "kernel     off: no root\n",
+        "kernel     no filter: no root\n",
         "snapshot   1m30s ago\n",
         "10 messages since the start\n",
         "\n192.0.2.7                3 ",
