@@ -73,7 +73,9 @@ pub(super) fn run(cli: &Cli, wanted: &SimulateArgs) -> Result<(), Failure> {
         None => Ok(None),
         Some(text) => match parse_time(text, wanted.zone) {
             Some(time) => Ok(Some(time)),
-            None => Err(Failure::of(NoTime(text.clone()))),
+            None => Err(Failure::Usage(format!(
+                "{text:?} is no time; write 2026-11-02, or 2026-11-02T06:00:00+01:00"
+            ))),
         },
     };
     let options = Options {
@@ -163,11 +165,6 @@ fn write_whole(file: &Path, page: &str) -> io::Result<()> {
     written
 }
 
-/// A time that is none.
-#[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no time; write 2026-11-02, or 2026-11-02T06:00:00+01:00")]
-struct NoTime(String);
-
 /// The page could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {}", file.display())]
@@ -241,6 +238,29 @@ mod tests {
         assert_eq!(
             config::defaults_under(&[]).expect("legal"),
             Config::default()
+        );
+    }
+
+    #[test]
+    fn time_that_is_none_is_wrong_usage() {
+        use clap::Parser as _;
+        let asked = [
+            "greygate",
+            "simulate",
+            "--log",
+            "none",
+            "--since",
+            "yesterday",
+        ];
+        let cli = Cli::try_parse_from(asked).expect("its form is right");
+        let crate::cli::args::Command::Simulate(wanted) = &cli.command else {
+            panic!("{cli:?}");
+        };
+        let failure = run(&cli, wanted).expect_err("it is no time");
+        assert!(matches!(failure, Failure::Usage(_)), "{failure}");
+        assert!(
+            failure.for_people().contains("write 2026-11-02"),
+            "{failure}"
         );
     }
 
