@@ -85,6 +85,24 @@ fn daemon_that_was_restarted_has_no_rates_from_before() {
 }
 
 #[test]
+fn what_stands_still_says_nothing_that_has_passed() {
+    let now = Instant::now();
+    let mut view = View::default();
+    view.take(told(1, 1), now);
+    view.obey(key('p'));
+    view.obey(key('s'));
+    view.miss("no daemon answers".to_owned());
+    assert!(drawn(&view, 80, 24, now).contains("asking again"));
+    view.take(told(2, 2), now);
+    let text = drawn(&view, 80, 24, now);
+    assert!(!text.contains("asking again"), "it is back: {text}");
+    assert!(
+        text.contains("sentences by drops"),
+        "as its rows are: {text}"
+    );
+}
+
+#[test]
 fn keys_pause_sort_help_and_quit() {
     let now = Instant::now();
     let mut view = View::default();
