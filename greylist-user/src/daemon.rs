@@ -523,6 +523,35 @@ mod tests {
         assert!(invented.is_empty(), "{invented:?}");
     }
 
+    #[test]
+    fn manual_of_operations_explains_every_reason_of_a_verdict() {
+        let manual = include_str!("../../docs/operations.md");
+        let (_, section) = manual
+            .split_once("### The reasons of a verdict")
+            .expect("the manual has the section");
+        let (section, _) = section.split_once("\n## ").expect("it is not the last");
+        let rows = section.lines().filter_map(|line| line.strip_prefix("| "));
+        let explained: BTreeSet<_> = rows
+            .filter_map(|row| row.split(" | ").next().zip(row.split(" | ").nth(1)))
+            .flat_map(|(verdict, reasons)| reasons.split(", ").map(move |it| (verdict, it)))
+            .filter_map(|(verdict, reason)| {
+                let reason = reason.strip_prefix('`')?.strip_suffix('`')?;
+                Some(format!("{{verdict=\"{verdict}\",reason=\"{reason}\"}}"))
+            })
+            .collect();
+
+        let mut registry = Registry::default();
+        Metrics::default().register(&mut registry);
+        let mut page = String::new();
+        prometheus_client::encoding::text::encode(&mut page, &registry).expect("it is text");
+        let counted: BTreeSet<_> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("verdicts_total")?.strip_suffix(" 0"))
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(explained, counted);
+    }
+
     /// What is registered where the log begins, and for the process.
     const BEYOND: [&str; 5] = [
         "build_info",

@@ -33,6 +33,44 @@ fn draws_the_daemon_and_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
+fn struck_clients_and_sentences_fill_the_lists() {
+    let daemon = Daemon::start();
+    let ask = |arguments: &[&str]| daemon.ask(arguments);
+    let terminal = Terminal::new();
+    let mut top = terminal.run(&daemon.socket());
+    terminal.wait_for("nobody is sentenced");
+    ask(&["punish", "192.0.2.7", "--for", "1h"]);
+    ask(&["punish", "2001:db8::/64", "--for", "2h"]);
+    // A strike as another host remembers it: here nobody offends.
+    let export = ask(&["export"]);
+    let header = export.lines().next().expect("a header");
+    let now = std::time::UNIX_EPOCH.elapsed().expect("now").as_secs();
+    let client = format!(
+        "{{\"kind\":\"client\",\"key\":\"00112233445566778899aabbccddeeff\",\"authenticated_s\":0,\
+         \"strikes\":2,\"life\":1,\"latest\":[{{\"at_s\":{now},\"offence\":\"rapid-retries\"}}]}}"
+    );
+    let file = daemon.place.path().join("strikes.jsonl");
+    let end = "{\"greygate\":\"end\",\"items\":1}";
+    fs::write(&file, format!("{header}\n{client}\n{end}\n")).expect("the directory is ours");
+    ask(&["import", &file.display().to_string()]);
+
+    let shown = ask(&["top", "--once"]);
+    for row in [
+        "\n00112233445566778\u{2026}       2 ",
+        " 2001:db8::/64             0",
+        " 192.0.2.7                 0",
+    ] {
+        assert!(shown.contains(row), "{row:?} is not in\n{shown}");
+    }
+    // The lists are asked for every five seconds, or at once in another order.
+    top.key("s");
+    terminal.wait_for("2001:db8::/64");
+    top.key("q");
+    assert!(top.ended().success());
+    terminal.is_as_it_was();
+}
+
+#[test]
 fn size_that_changes_is_followed() {
     let daemon = Daemon::start();
     let terminal = Terminal::new();
@@ -156,6 +194,19 @@ impl Daemon {
 
     fn socket(&self) -> PathBuf {
         self.place.path().join("control.sock")
+    }
+
+    /// What a command says of the daemon.
+    fn ask(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(GREYGATE);
+        command
+            .arg("--config")
+            .arg(self.place.path().join("greygate.toml"));
+        let answer = command.args(arguments).stdin(Stdio::null()).output();
+        let answer = answer.expect("it runs");
+        let says = String::from_utf8_lossy(&answer.stderr);
+        assert!(answer.status.success(), "{arguments:?}: {says}");
+        String::from_utf8(answer.stdout).expect("text")
     }
 
     fn pid(&self) -> u32 {

@@ -15,6 +15,7 @@ pub mod dns;
 pub mod error;
 pub mod greygate;
 pub mod interrupt;
+pub mod links;
 pub mod load;
 pub mod mta;
 pub mod netns;

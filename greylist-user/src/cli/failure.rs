@@ -30,6 +30,9 @@ pub enum Failure {
     /// Something wants an operator.
     #[error("{0}")]
     Unhealthy(String),
+    /// What was asked cannot be asked so.
+    #[error("{0}")]
+    Usage(String),
     /// The filter was tried out, and nobody confirmed it.
     #[error("{0}: the filter is detached again, and nothing is left of it")]
     Unconfirmed(String),
@@ -47,7 +50,7 @@ impl Failure {
     /// 2 for what the operator must write differently, 1 for everything else.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Config(_) | Self::NoTerminal => 2,
+            Self::Config(_) | Self::NoTerminal | Self::Usage(_) => 2,
             _ => 1,
         })
     }

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::args::Cli;
+use super::args::{Cli, OverrideArgs};
 use super::failure::Failure;
 use super::paper::{Paper, wants_colour};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config, ConfigError, DEFAULT_FILE};
+use crate::config::{self, Config, ConfigError, DEFAULT_FILE, Override};
 use crate::simulate::maillog::{parse_time, zone};
 use crate::simulate::{self, Model, Options, Queues};
 
@@ -60,16 +60,22 @@ pub struct SimulateArgs {
     /// Write the report as a page with plots, too
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+
+    /// What is set above the file.
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
 }
 
 /// Rehearses, and prints the report.
 pub(super) fn run(cli: &Cli, wanted: &SimulateArgs) -> Result<(), Failure> {
-    let (config_file, config) = rules(cli)?;
+    let (config_file, config) = rules(cli.config.as_deref(), &wanted.overrides.all())?;
     let time = |text: &Option<String>| match text {
         None => Ok(None),
         Some(text) => match parse_time(text, wanted.zone) {
             Some(time) => Ok(Some(time)),
-            None => Err(Failure::of(NoTime(text.clone()))),
+            None => Err(Failure::Usage(format!(
+                "{text:?} is no time; write 2026-11-02, or 2026-11-02T06:00:00+01:00"
+            ))),
         },
     };
     let options = Options {
@@ -112,15 +118,17 @@ pub(super) fn run(cli: &Cli, wanted: &SimulateArgs) -> Result<(), Failure> {
 }
 
 /// The named file must be there; the default one only counts if it can be read.
-fn rules(cli: &Cli) -> Result<(Option<PathBuf>, Config), Failure> {
-    let file = Path::new(DEFAULT_FILE);
-    match &cli.config {
-        Some(file) => Ok((Some(file.clone()), config::read_anywhere(file)?)),
-        None => match config::read_anywhere(file) {
-            Ok(config) => Ok((Some(file.to_owned()), config)),
-            Err(ConfigError::Unreadable { .. }) => Ok((None, Config::default())),
-            Err(illegal) => Err(illegal.into()),
-        },
+fn rules(
+    named: Option<&Path>,
+    overrides: &[Override],
+) -> Result<(Option<PathBuf>, Config), Failure> {
+    let file = named.unwrap_or(Path::new(DEFAULT_FILE));
+    match config::read_rules_under(file, overrides) {
+        Ok(config) => Ok((Some(file.to_owned()), config)),
+        Err(ConfigError::Unreadable { .. }) if named.is_none() => {
+            Ok((None, config::defaults_under(overrides)?))
+        }
+        Err(wrong) => Err(wrong.into()),
     }
 }
 
@@ -157,11 +165,6 @@ fn write_whole(file: &Path, page: &str) -> io::Result<()> {
     written
 }
 
-/// A time that is none.
-#[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no time; write 2026-11-02, or 2026-11-02T06:00:00+01:00")]
-struct NoTime(String);
-
 /// The page could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {}", file.display())]
@@ -190,6 +193,7 @@ it. If a file cannot be read to its end there is no report.
 Examples:
   greygate simulate --log /var/log/mail.log
   greygate simulate --config test.toml --log /var/log/mail.log* --html report.html
+  greygate simulate --log mail.log --set greylist.delay=1m --set greylist.mode=content
   greygate simulate --log mail.log --retry-model postfix --no-retry 10-30 --json
   journalctl -u postfix@- -o export --since yesterday | greygate simulate --log -";
 
@@ -208,6 +212,56 @@ mod tests {
         }
         assert_eq!(seconds_ahead("-03:30"), Ok(-12_600));
         assert!(seconds_ahead("CET").is_err_and(|it| it.contains("+01:00")));
+    }
+
+    #[test]
+    fn rules_are_the_files_with_its_lists_under_what_is_set() {
+        let place = tempfile::tempdir().expect("there is room for a directory");
+        let file = place.path().join("test.toml");
+        let text = "[store]\ndirectory = \"/nowhere/at/all\"\n[greylist]\ndelay = \"5m\"\n\
+                    [lists]\nallow_files = [\"LIST\"]\n";
+        let list = place.path().join("allow.list");
+        let text = text.replace("LIST", &list.display().to_string());
+        fs::write(&file, text).expect("the directory is ours");
+        fs::write(&list, "192.0.2.7\n").expect("the directory is ours");
+        let set = ["greylist.delay=1m".parse().expect("an override")];
+        let (named, config) = rules(Some(&file), &set).expect("the daemon's paths are not ours");
+        assert_eq!(named, Some(file.clone()));
+        assert_eq!(config.policy.delay.as_secs(), 60);
+        assert_eq!(config.policy.lists.allow.entries().len(), 1);
+
+        fs::write(&list, "nonsense or worse\n").expect("the directory is ours");
+        assert!(rules(Some(&file), &[]).is_err(), "half a list is none");
+        assert!(rules(Some(&place.path().join("none")), &[]).is_err());
+        let wrong = ["greylist.dela=1m".parse().expect("an override")];
+        assert!(config::defaults_under(&wrong).is_err());
+        assert_eq!(
+            config::defaults_under(&[]).expect("legal"),
+            Config::default()
+        );
+    }
+
+    #[test]
+    fn time_that_is_none_is_wrong_usage() {
+        use clap::Parser as _;
+        let asked = [
+            "greygate",
+            "simulate",
+            "--log",
+            "none",
+            "--since",
+            "yesterday",
+        ];
+        let cli = Cli::try_parse_from(asked).expect("its form is right");
+        let crate::cli::args::Command::Simulate(wanted) = &cli.command else {
+            panic!("{cli:?}");
+        };
+        let failure = run(&cli, wanted).expect_err("it is no time");
+        assert!(matches!(failure, Failure::Usage(_)), "{failure}");
+        assert!(
+            failure.for_people().contains("write 2026-11-02"),
+            "{failure}"
+        );
     }
 
     #[test]

@@ -30,7 +30,9 @@ pub use error::{ConfigError, Problem};
 pub use list_file::{ListLine, parse as parse_list};
 pub use model::Config;
 pub use overrides::{InvalidOverride, Override};
-pub use read::{parse, read, read_anywhere, read_under, socket_of};
+pub use read::{
+    defaults_under, parse, read, read_anywhere, read_rules_under, read_under, socket_of,
+};
 
 /// Where the file is looked for when nobody names another.
 pub const DEFAULT_FILE: &str = "/etc/greygate/greygate.toml";

@@ -19,12 +19,23 @@ pub fn read(path: &Path) -> Result<Config, ConfigError> {
 
 /// Reads the file as [`read`] does, under what the command line sets.
 pub fn read_under(path: &Path, overrides: &[Override]) -> Result<Config, ConfigError> {
-    settings(path, &bytes_of(path)?, overrides, Around::Looked)
+    settings(path, &bytes_of(path)?, overrides, Around::Paths)
 }
 
 /// Reads the file for a process that is not the daemon, and need not be able to use its paths.
 pub fn read_anywhere(path: &Path) -> Result<Config, ConfigError> {
     parse(path, &bytes_of(path)?)
+}
+
+/// Reads the file and its lists, for a process that judges as the daemon would without being one:
+/// it need not be able to use the daemon's paths.
+pub fn read_rules_under(path: &Path, overrides: &[Override]) -> Result<Config, ConfigError> {
+    settings(path, &bytes_of(path)?, overrides, Around::Lists)
+}
+
+/// The defaults, under what the command line sets: rules without a file.
+pub fn defaults_under(overrides: &[Override]) -> Result<Config, ConfigError> {
+    settings(Path::new("(defaults)"), b"", overrides, Around::Lists)
 }
 
 /// Reads the bytes of a file that is called `path` in errors, and looks at nothing outside them.
@@ -37,8 +48,10 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<Config, ConfigError> {
 enum Around {
     /// Nothing more.
     Blind,
-    /// The lists that it names are read, and its paths are looked at.
-    Looked,
+    /// The lists that it names are read.
+    Lists,
+    /// They are, and its paths are looked at.
+    Paths,
 }
 
 /// Where the control socket is according to a file that may hold anything else that is wrong;
@@ -70,11 +83,11 @@ fn settings(
     config.milter.addresses = config.log.addresses;
     config.milter.verdicts = config.log.verdicts;
     follow_window(&mut config, &document);
-    lists::compile(&mut config, &mut document, around == Around::Looked);
+    lists::compile(&mut config, &mut document, around != Around::Blind);
     // Of a broken file, keys may be missing that the operator has set.
     if !document.is_broken() {
         check::across_keys(&config, &mut document);
-        if around == Around::Looked {
+        if around == Around::Paths {
             usable::check(&config, &mut document);
         }
     }

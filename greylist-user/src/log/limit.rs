@@ -264,6 +264,43 @@ mod tests {
         assert!(unlimited.is_empty(), "who causes these? {unlimited:?}");
     }
 
+    /// Each word of every room, and none that is gone.
+    #[test]
+    fn manual_of_operations_explains_every_word() {
+        let manual = include_str!("../../../docs/operations.md");
+        let (_, section) = manual
+            .split_once("## What the log says")
+            .expect("the manual has the section");
+        let (section, _) = section.split_once("\n#").expect("it is not the last");
+        let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+        let explained: BTreeSet<_> = rows
+            .filter_map(|row| row.split_once(" | "))
+            .flat_map(|(words, _)| words.split(", "))
+            .map(|word| word.trim_matches('`').to_owned())
+            .collect();
+
+        let mut said: BTreeSet<_> = WORDS.iter().map(|it| (*it).to_owned()).collect();
+        // It is put together by the macro that the verdicts are.
+        said.insert("read".to_owned());
+        for file in sources(&[""]) {
+            let text = fs::read_to_string(&file).expect("a source file");
+            let is_test =
+                file.ends_with("tests.rs") || file.components().any(|it| it.as_os_str() == "tests");
+            let text = text.split("#[cfg(test)]\nmod tests {").next();
+            for (_, event) in events(text.filter(|_| !is_test).unwrap_or_default()) {
+                said.extend(
+                    [last_literal(&event)]
+                        .into_iter()
+                        .filter(|it| !it.is_empty()),
+                );
+            }
+        }
+        let unexplained: Vec<_> = said.difference(&explained).collect();
+        assert!(unexplained.is_empty(), "{unexplained:?}");
+        let gone: Vec<_> = explained.difference(&said).collect();
+        assert!(gone.is_empty(), "{gone:?}");
+    }
+
     /// Causes: the operator, the system, or a bug; or edges that a thread looks for once a second.
     const FOR_OPERATORS: [&str; 26] = [
         "accept-failed", // at most every ten seconds

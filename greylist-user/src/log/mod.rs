@@ -4,7 +4,8 @@
 //! object; or an entry of the journal with a field for each value (`form`). Under systemd a line
 //! carries its priority and no time, since the journal keeps both; elsewhere it carries time and
 //! level. Knows the output (`sink`) and how much of it strangers may cause (`limit`); leaves what is
-//! worth a line to the rooms.
+//! worth a line to the rooms. What libraries say of themselves has no word, no limit and no form for
+//! addresses: it is written at *trace* alone.
 //!
 //! Levels: *error* is what an operator must mend, *warn* what they should look at, *info* what
 //! changed in the daemon or for a client, and each verdict, *debug* what led to it. Strangers that
@@ -25,8 +26,10 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::registry::Registry;
+use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::{FilterFn, filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -157,6 +160,7 @@ pub fn init(settings: &Settings) -> Writer {
     let result = tracing_subscriber::registry()
         .with(lines)
         .with(limits.clone())
+        .with(whose(settings.level))
         .with(LevelFilter::from(settings.level))
         .try_init();
     // The only error is that a subscriber is there already: then its owner decides.
@@ -169,6 +173,15 @@ pub fn init(settings: &Settings) -> Writer {
         limits,
         _guard: guard,
     }
+}
+
+/// Keeps out what is not ours: a resolver puts names that strangers chose into its warnings, as many as
+/// they like. Who asks for everything gets everything.
+fn whose(level: Level) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
+    filter_fn(move |event| {
+        let target = event.target();
+        level == Level::Trace || target == STRANGERS || target.starts_with(env!("CARGO_CRATE_NAME"))
+    })
 }
 
 /// The layer that writes lines in their form.
@@ -397,6 +410,34 @@ mod tests {
             limits.suppressed()
         );
         assert!(page.contains(&shown), "{page}");
+    }
+
+    #[test]
+    fn what_a_library_says_is_written_at_trace_alone() {
+        let said = |level| {
+            let written = Written::default();
+            let writer = written.clone();
+            let lines = tracing_subscriber::fmt::layer()
+                .with_ansi(false)
+                .with_writer(move || writer.clone());
+            let subscriber = tracing_subscriber::registry()
+                .with(lines)
+                .with(whose(level))
+                .with(LevelFilter::from(level));
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::warn!(target: "hickory_net::udp", "alice._spf.evil.example does not match");
+                tracing::info!(name: "struck", target: STRANGERS, "struck");
+                tracing::warn!("store-full");
+            });
+            let text = written.text();
+            assert!(
+                text.contains("struck") && text.contains("store-full"),
+                "{text}"
+            );
+            text.contains("alice")
+        };
+        assert!(!said(Level::Info) && !said(Level::Debug));
+        assert!(said(Level::Trace));
     }
 
     #[test]

@@ -257,8 +257,7 @@ impl Gather {
             refused: known.and_then(|it| it.refused.take()),
         };
         if self.flights.is_full() {
-            self.bounds.push(Bound::Flights);
-            self.bounds.dedup();
+            self.reach(Bound::Flights);
             if let Some(oldest) = self.flights.oldest() {
                 self.end_flight(oldest);
             }
@@ -388,8 +387,7 @@ impl Gather {
         while let Some(Reverse(first)) = self.ready.peek() {
             let is_crowded = self.ready.len() > MOST_READY;
             if is_crowded {
-                self.bounds.push(Bound::Flights);
-                self.bounds.dedup();
+                self.reach(Bound::Flights);
             } else if first.time > until {
                 break;
             }
@@ -399,13 +397,18 @@ impl Gather {
         }
     }
 
+    fn reach(&mut self, bound: Bound) {
+        if !self.bounds.contains(&bound) {
+            self.bounds.push(bound);
+        }
+    }
+
     fn bound_sessions(&mut self) {
         if self.sessions.is_full()
             && let Some(oldest) = self.sessions.oldest()
         {
             self.sessions.remove(oldest);
-            self.bounds.push(Bound::Sessions);
-            self.bounds.dedup();
+            self.reach(Bound::Sessions);
         }
     }
 }

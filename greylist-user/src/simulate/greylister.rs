@@ -30,11 +30,16 @@ impl Greylisters {
 }
 
 /// What they say, the more special first.
-const WORDS: [(&[u8], &str); 9] = [
+const WORDS: [(&[u8], &str); 10] = [
     (b"greylisted, see http", "Postgrey"),
     (b"greylisting in action", "milter-greylist"),
     (b"greylisted for ", "SQLgrey"),
     (b"greylisted, please try again later", "greygate"),
+    // What Postfix says for a milter that defers without words of its own.
+    (
+        b"service unavailable - try again later",
+        "a milter without words",
+    ),
     (b"try again later", "rspamd or another"),
     (b"greylist", "another greylister"),
     (b"graylist", "another greylister"),
@@ -63,6 +68,10 @@ mod tests {
                 Some("SQLgrey"),
             ),
             ("4.7.1 Try again later", Some("rspamd or another")),
+            (
+                "451 4.7.1 Service unavailable - try again later",
+                Some("a milter without words"),
+            ),
             (
                 "451 4.7.1 Greylisted, please try again later",
                 Some("greygate"),

@@ -337,7 +337,7 @@ fn limits(options: &Options, log: &LogFacts, seen: &Seen, shown: &Outcome) -> Ve
     let policy = &options.config.policy;
     let mut limits = vec![
         "The store began empty: who is known to a running greygate is new here, so that the first \
-         days defer more than later ones."
+         days defer more than later ones. Nor is anybody listed whom `greygate allow` or `deny` added."
             .to_owned(),
     ];
     let mut say = |text: &str| limits.push(text.to_owned());

@@ -21,9 +21,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::gather::{Fate, Mail};
 use super::model::{End, Model};
-use super::report::{
-    Bound, DELAY_CLASSES, GivenSentence, Hour, Outcome, Ranked, Ranking, Verdicts,
-};
+use super::report::{Bound, GivenSentence, Hour, Outcome, Ranked, Ranking, Verdicts};
 use super::tally::{Distribution, Share, Top};
 use crate::policy::{
     Attempt, Effect, Evidence, History, Judge as _, Judgement, MessageHasher, Origin, Policy, Seed,
@@ -198,7 +196,7 @@ impl Replay {
         let outcome = Outcome {
             verdicts: verdicts.collect(),
             delay: self.delays.delays(),
-            delay_classes: self.delays.by_edges(&DELAY_CLASSES),
+            delay_classes: self.delays.by_class(),
             delayed_domains: ranking(&self.domains, true, |key| harmless(key)),
             delayed_addresses: ranking(&self.addresses, true, |key| harmless(key)),
             deferred_clients: ranking(&self.clients, false, ToString::to_string),

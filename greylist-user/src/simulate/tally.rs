@@ -4,13 +4,16 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::Duration;
 
-use super::report::Delays;
+use super::report::{DELAY_CLASSES, Delays};
 
 /// Lengths of time in whole seconds, of which any share can be told within a thirtieth.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Distribution {
     /// How many lie in each bucket.
     buckets: Vec<u64>,
+    /// How many lie in each class. Counted apart, since the edges of classes are where queues come
+    /// again, and a bucket may reach over one.
+    classes: [u64; DELAY_CLASSES.len() + 1],
     count: u64,
     sum: u64,
     most: u64,
@@ -24,6 +27,8 @@ impl Distribution {
             self.buckets.resize(bucket + 1, 0);
         }
         self.buckets[bucket] += 1;
+        let class = DELAY_CLASSES.partition_point(|edge| *edge < seconds);
+        self.classes[class] += 1;
         self.count += 1;
         self.sum += seconds;
         self.most = self.most.max(seconds);
@@ -50,15 +55,9 @@ impl Distribution {
         })
     }
 
-    /// How many are at most each of `edges` long, and longer than the one before; and those above.
-    pub(super) fn by_edges(&self, edges: &[u64]) -> Vec<u64> {
-        let mut counts = vec![0; edges.len() + 1];
-        for (bucket, count) in self.buckets.iter().enumerate() {
-            let seconds = largest(bucket);
-            let at = edges.iter().position(|edge| seconds <= *edge);
-            counts[at.unwrap_or(edges.len())] += count;
-        }
-        counts
+    /// How many lie in each of [`DELAY_CLASSES`], and how many above.
+    pub(super) fn by_class(&self) -> Vec<u64> {
+        self.classes.to_vec()
     }
 }
 
@@ -178,8 +177,16 @@ mod tests {
             );
         }
         assert_eq!(Distribution::default().delays(), None);
-        let by_minutes = distribution.by_edges(&[63, 4_095]);
-        assert_eq!(by_minutes, [63, 4_032, 5_905]);
+    }
+
+    #[test]
+    fn wait_as_long_as_a_class_is_in_it() {
+        let mut distribution = Distribution::default();
+        for edge in DELAY_CLASSES {
+            distribution.add(Duration::from_secs(edge));
+            distribution.add(Duration::from_secs(edge + 1));
+        }
+        assert_eq!(distribution.by_class(), [1, 2, 2, 2, 2, 2, 1]);
     }
 
     #[test]

@@ -290,8 +290,8 @@ impl Store {
     }
 
     /// A store that lives in memory alone: it takes no lock, reads and writes no file, and has nothing
-    /// to restore. The bounds of `settings` hold, its paths are not looked at. It has watched since
-    /// `history` begins.
+    /// to restore. The bounds of `settings` hold, its paths are not looked at, and it takes the memory
+    /// of what it holds: nobody waits for a table that grows. It has watched since `history` begins.
     pub fn in_memory(
         settings: Settings,
         seed: Seed,
@@ -312,9 +312,20 @@ impl Store {
         history: History,
         lock: Option<Lock>,
     ) -> Self {
+        // Keys are scattered, so that few entries touch every page of a table that is reserved.
+        let (tuples, pairs) = match &lock {
+            Some(_) => (
+                Table::reserved(settings.capacity),
+                Pairs::reserved(settings.capacity),
+            ),
+            None => (
+                Table::growing(settings.capacity),
+                Pairs::growing(settings.capacity),
+            ),
+        };
         Self {
             seed,
-            tuples: Table::reserved(settings.capacity),
+            tuples,
             trust: Table::growing(settings.capacity),
             sentences: Sentences::growing(settings.sentences),
             clients: Clients::growing(settings.clients),
@@ -325,7 +336,7 @@ impl Store {
                 settings.contents_per_network,
                 metrics.contents_given_up.clone(),
             ),
-            pairs: Pairs::reserved(settings.capacity),
+            pairs,
             kept: settings
                 .keep_addresses
                 .then(|| KeptTables::growing(&settings, metrics.addresses_unkept.clone())),

@@ -24,6 +24,13 @@ impl Pairs {
         }
     }
 
+    /// An empty table for `capacity` pairs, which grows as they come.
+    pub(super) fn growing(capacity: usize) -> Self {
+        Self {
+            by_tag: Table::growing(capacity),
+        }
+    }
+
     /// Notes an attempt from `network` that did not pass; its tuple `is_new` or was known. Says
     /// whether it was a roaming retry.
     pub(super) fn note_contact(

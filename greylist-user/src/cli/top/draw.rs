@@ -182,7 +182,7 @@ fn filled(label: &str, held: u64, capacity: u64) -> Line<'static> {
 
 fn kernel(filter: &FilterStatus) -> String {
     match filter {
-        FilterStatus::Off { why } => format!("off: {}", safe(why)),
+        FilterStatus::Off { why } => format!("no filter: {}", safe(why)),
         FilterStatus::On(on) => {
             let interfaces = on.interfaces.iter();
             let modes: Vec<_> = interfaces

@@ -20,7 +20,7 @@ fn screen_of_80_by_24_shows_what_a_postmaster_asks() {
         "\ndeferred         60.0       1.5",
         "verdict in 12 µs (median), 95 µs (99 of 100)\n",
         "tuples     [###.......]  25 % of 4,000,000\n",
-        "kernel     off: no root\n",
+        "kernel     no filter: no root\n",
         "snapshot   1m30s ago\n",
         "10 messages since the start\n",
         "\n192.0.2.7                3 ",
@@ -82,6 +82,24 @@ fn daemon_that_was_restarted_has_no_rates_from_before() {
     restarted.status.started += 100;
     view.take(restarted, now + Duration::from_secs(1));
     assert_eq!(view.rates(), None);
+}
+
+#[test]
+fn what_stands_still_says_nothing_that_has_passed() {
+    let now = Instant::now();
+    let mut view = View::default();
+    view.take(told(1, 1), now);
+    view.obey(key('p'));
+    view.obey(key('s'));
+    view.miss("no daemon answers".to_owned());
+    assert!(drawn(&view, 80, 24, now).contains("asking again"));
+    view.take(told(2, 2), now);
+    let text = drawn(&view, 80, 24, now);
+    assert!(!text.contains("asking again"), "it is back: {text}");
+    assert!(
+        text.contains("sentences by drops"),
+        "as its rows are: {text}"
+    );
 }
 
 #[test]

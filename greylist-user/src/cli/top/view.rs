@@ -29,10 +29,11 @@ struct Latest {
 impl View {
     /// Takes an answer that came at `now`.
     pub(super) fn take(&mut self, told: Told, now: Instant) {
+        // It is back, whether or not that is drawn.
+        self.trouble = None;
         if self.is_paused {
             return;
         }
-        self.trouble = None;
         let counts = Counts::of(&told.status);
         let before = self.told.as_ref();
         // A daemon that was restarted counts from zero.
@@ -58,7 +59,8 @@ impl View {
             KeyCode::Char('c') if control => return false,
             KeyCode::Char('q') | KeyCode::Esc if !self.shows_help => return false,
             KeyCode::Char('p' | ' ') => self.is_paused = !self.is_paused,
-            KeyCode::Char('s') => self.order = (self.order + 1) % ORDERS.len(),
+            // Of what stands still the order is the one that it was asked in.
+            KeyCode::Char('s') if !self.is_paused => self.order = (self.order + 1) % ORDERS.len(),
             KeyCode::Char('h' | '?') => self.shows_help = !self.shows_help,
             KeyCode::Char('q') | KeyCode::Esc => self.shows_help = false,
             _ => {}

@@ -1,5 +1,5 @@
 use super::*;
-use crate::simulate::maillog::{Calendar, Line};
+use crate::simulate::maillog::{Calendar, Line, Program};
 
 /// What a log of these lines gives, in its order.
 fn gathered(log: &str) -> (Vec<Mail>, Gather) {
@@ -190,4 +190,33 @@ fn sessions_and_messages_under_way_are_bounded() {
         assert!(held.by_key.len() <= 3 && held.order.len() <= 7);
     }
     assert_eq!(held.oldest_time(), Some(Timestamp::from_millis(97)));
+}
+
+#[test]
+fn what_is_begun_and_never_ends_is_bounded_and_told_once() {
+    let mut gather = Gather::new(Greylisters::with([]));
+    let mut given = 0;
+    for number in 0..70_000_u32 {
+        let program = Program {
+            instance: b"postfix",
+            service: b"",
+            daemon: b"smtpd",
+            pid: number,
+        };
+        let queued = format!("{number:06X}: client=a.example[192.0.2.7]");
+        for message in ["connect from a.example[192.0.2.7]", &queued] {
+            let entry = Entry {
+                time: Timestamp::from_millis(1_800_000_000_000 + u64::from(number)),
+                host: b"mx",
+                program,
+                message: message.as_bytes(),
+            };
+            gather.take(&entry, &mut |_| given += 1);
+        }
+    }
+    assert_eq!(gather.bounds, [Bound::Sessions, Bound::Flights]);
+    assert_eq!(gather.sessions.by_key.len(), MOST_SESSIONS);
+    assert_eq!(gather.flights.by_key.len(), MOST_FLIGHTS);
+    let left_out = gather.left_out.recipients_unknown;
+    assert_eq!((given, left_out), (0, 70_000 - MOST_FLIGHTS as u64));
 }
