@@ -291,7 +291,7 @@ impl Judging {
             Arc::clone(&metrics.store),
             now,
         )?;
-        tracing::info!(found = %restored, "restored");
+        tracing::info!(found = restored.to_string(), "restored");
         // In the directory that is the store's, and locked by now.
         let lists = LiveLists::open(
             &asking,

@@ -28,7 +28,7 @@ pub(super) fn show(answer: &Answer, paper: &mut Paper) {
                 answer.client, answer.level
             ));
             if !answer.without_effect.is_empty() {
-                let but = format!("but nothing is dropped: {}", answer.without_effect);
+                let but = format!("but the kernel drops nothing: {}", answer.without_effect);
                 paper.line(paper.bad(&but));
             }
             if !answer.spared.is_empty() {

@@ -187,7 +187,7 @@ fn seconds_ahead(text: &str) -> Result<i32, String> {
 
 /// What it is asked for.
 pub(super) const EXAMPLES: &str = "\
-What the log shows and what is assumed stand apart in the report; docs/simulate.md says how to read
+What the log shows and what is assumed stand apart in the report; docs/simulate.md says how to read \
 it. If a file cannot be read to its end there is no report.
 
 Examples:

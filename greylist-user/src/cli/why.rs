@@ -210,7 +210,7 @@ fn kernel(kernel: &KernelFacts, now: Now, paper: &mut Paper) {
         paper.row("", format_args!("but it always passes: {passes}"));
     }
     if let Some(idle) = &kernel.idle {
-        paper.row("", format_args!("but nothing is dropped: {idle}"));
+        paper.row("", format_args!("but the kernel drops nothing: {idle}"));
     }
 }
 

@@ -28,7 +28,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::policy::{Identity, Timestamp, Who};
+use crate::policy::{Action, Identity, Timestamp, Who};
 
 pub use html::page;
 pub use model::{Model, Queues};
@@ -341,6 +341,12 @@ fn limits(options: &Options, log: &LogFacts, seen: &Seen, shown: &Outcome) -> Ve
             .to_owned(),
     ];
     let mut say = |text: &str| limits.push(text.to_owned());
+    if policy.action == Action::Observe {
+        say(
+            "[greylist] action is observe: nobody is deferred here, either, and what would have been is \
+             passed with reason observed. Name a --config with enforce to see what deferring does.",
+        );
+    }
     if !log.shows_greylisting {
         say(
             "The log shows no greylisting, so it does not show who comes again, and when: every such \

@@ -135,7 +135,7 @@ fn sentence_without_effect_says_so() {
     assert_eq!(
         text,
         "192.0.2.7 is sentenced for 30m, at level block\n\
-         but nothing is dropped: the kernel filter is off\n"
+         but the kernel drops nothing: the kernel filter is off\n"
     );
 }
 

@@ -2,22 +2,24 @@
 
 pub(super) const FIRST_STEPS: &str = "\
 First steps:
-  greygate default-config > /etc/greygate/greygate.toml
-  greygate check-config /etc/greygate/greygate.toml
-  systemctl start greygate
-  and in main.cf, in front of other milters:
-  smtpd_milters = { inet:127.0.0.1:8892, default_action=accept }
+  apt install ./greygate_*.deb
+  postconf -e 'smtpd_milters = { unix:greygate/milter.sock, default_action=accept }'
+  postfix reload
+  greygate status
+  greygate why 192.0.2.7 sender@example.org you@example.net
+After a change of /etc/greygate/greygate.toml (`greygate default-config` prints every key):
+  greygate check-config && greygate reload
 
-What the command line says wins over GREYGATE_CONFIG and GREYGATE_SOCKET of the environment, they
+What the command line says wins over GREYGATE_CONFIG and GREYGATE_SOCKET of the environment, they \
 over the file, and the file over the defaults.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 Manuals: greygate(8), greygate.toml(5)";
 
 pub(super) const ALLOW_EXAMPLES: &str = "\
-An entry is an address, a network, a verified reverse name, a domain of such names with a dot before it,
-or from, to or helo with what they say. It counts at once, outlives a restart, and needs no reload. What
-is named by network passes the kernel filter, too; only a network or a reverse name protects from a
+An entry is an address, a network, a verified reverse name, a domain of such names with a dot before it, \
+or from, to or helo with what they say. It counts at once, outlives a restart, and needs no reload. What \
+is named by network passes the kernel filter, too; only a network or a reverse name protects from a \
 sentence.
 
 Examples:
@@ -47,7 +49,7 @@ Examples:
   greygate serve --set greylist.delay=5m --set xdp.rate=10";
 
 pub(super) const CHECK_EXAMPLES: &str = "\
-Exits with 2 and FILE:LINE: what is wrong, when it is not legal. Run it as the daemon's user, so
+Exits with 2 and FILE:LINE: what is wrong, when it is not legal. Run it as the daemon's user, so \
 that paths are judged with its rights.
 
 Example:
@@ -55,11 +57,12 @@ Example:
   greygate check-config --set greylist.mode=content --json";
 
 pub(super) const DEFAULT_EXAMPLES: &str = "\
-Example:
-  greygate default-config > /etc/greygate/greygate.toml";
+Examples:
+  greygate default-config | less
+  greygate default-config > test.toml && greygate check-config test.toml";
 
 pub(super) const STATUS_EXAMPLES: &str = "\
-Exits with 0 when the daemon answers, whatever it says, and with 1 when none does. With --check also
+Exits with 0 when the daemon answers, whatever it says, and with 1 when none does. With --check also \
 with 1 when anything wants an operator.
 
 Examples:
@@ -83,7 +86,7 @@ Examples:
   greygate punish 2001:db8::/64 --for 1d";
 
 pub(super) const EXPORT_EXAMPLES: &str = "\
-Writes a header, one record a line and an end. Asks the daemon for a snapshot and reads that; without a
+Writes a header, one record a line and an end. Asks the daemon for a snapshot and reads that; without a \
 daemon, the last one it left. Keys are hashes that mean something only to a host with the same seed.
 
 Examples:
@@ -91,7 +94,7 @@ Examples:
   greygate export --kind tuple --kind trust | gzip > records.jsonl.gz";
 
 pub(super) const IMPORT_EXAMPLES: &str = "\
-Reads every file whole before it takes in anything, and names what is wrong with FILE:LINE. Taken in is
+Reads every file whole before it takes in anything, and names what is wrong with FILE:LINE. Taken in is \
 merged with what is there: twice is once, and no record gets worse. See docs/migrating.md.
 
 Examples:
@@ -101,7 +104,7 @@ Examples:
   greygate import --zone +01:00 connect.csv from_awl.csv domain_awl.csv";
 
 pub(super) const FORGET_EXAMPLES: &str = "\
-A tuple that is forgotten is new at its next attempt; trust has to be earned again; a message that was
+A tuple that is forgotten is new at its next attempt; trust has to be earned again; a message that was \
 read is read again. A client loses its strikes, and the shield of its AUTH; `forgive` is kinder.
 
 Examples:
@@ -111,7 +114,7 @@ Examples:
   greygate forget --trust 192.0.2.7 list-you=example.net@lists.example.org you@example.net";
 
 pub(super) const FORGIVE_EXAMPLES: &str = "\
-An address: its own sentence and that of the network around it, for all in that network. A network
+An address: its own sentence and that of the network around it, for all in that network. A network \
 of any size: its own sentence and those of everybody in it, but none of a wider one.
 
 Examples:
@@ -120,7 +123,7 @@ Examples:
   greygate forgive 192.0.2.7 sender@example.org you@example.net --helo mail.example.org";
 
 pub(super) const LIST_EXAMPLES: &str = "\
-Records are remembered by hashes: client, sender and recipient are shown only where [store]
+Records are remembered by hashes: client, sender and recipient are shown only where [store] \
 keep_addresses keeps them. Of a single mail, `greygate why ADDRESS SENDER RECIPIENT` tells all the same.
 
 Examples:
@@ -169,8 +172,8 @@ Example:
   systemctl stop greygate && greygate xdp unload";
 
 pub(super) const RELOAD_EXAMPLES: &str = "\
-As SIGHUP, but it answers: what changed, which keys wait for a restart, or all that is wrong with
-FILE:LINE, and then the old configuration stays in force (exit code 2). What the daemon's command line
+As SIGHUP, but it answers: what changed, which keys wait for a restart, or all that is wrong with \
+FILE:LINE, and then the old configuration stays in force (exit code 2). What the daemon's command line \
 sets with --set stays above the file.
 
 Examples:
@@ -178,7 +181,7 @@ Examples:
   greygate reload --json | jq -r '.restart[]'";
 
 pub(super) const WHY_EXAMPLES: &str = "\
-Sender and recipient as the log shows them; a mail nobody has tried yet may be asked about, too. What
+Sender and recipient as the log shows them; a mail nobody has tried yet may be asked about, too. What \
 its content will say is not known before: of an attempt that would be read, it says what passes then.
 
 Examples:
@@ -187,7 +190,7 @@ Examples:
   greygate why 192.0.2.7 '<>' you@example.net --name mail.example.org --helo mail.example.org";
 
 pub(super) const REPORT_EXAMPLES: &str = "\
-Meant for the content filter behind greygate. A process for each mail costs more than it teaches on
+Meant for the content filter behind greygate. A process for each mail costs more than it teaches on \
 a busy host: keep one `greygate report lines` open and write to it.
 
 Examples:
@@ -200,15 +203,15 @@ Each line is one of
   spam ADDRESS [REVERSE-NAME]
   ham ADDRESS [REVERSE-NAME]
   reject ADDRESS SENDER RECIPIENT [BYTES]
-with \"-\" for a client that has no reverse name and \"<>\" for the null reverse-path. An empty line and
-one that begins with \"#\" say nothing. A line that is no report is named on standard error, and the
+with \"-\" for a client that has no reverse name and \"<>\" for the null reverse-path. An empty line and \
+one that begins with \"#\" say nothing. A line that is no report is named on standard error, and the \
 exit code is 1 at the end; nothing is printed of those that were heard, but with --json their count.
 
 Example:
   learn-from-the-log | greygate report lines";
 
 pub(super) const LOAD_HELP: &str = "\
-What is pinned already is taken over with its sentences: loading again swaps the program. Not while
+What is pinned already is taken over with its sentences: loading again swaps the program. Not while \
 a daemon runs, which has done it.
 
 Examples:
@@ -216,7 +219,7 @@ Examples:
   greygate xdp load --confirm-within 60s";
 
 pub(super) const PANIC_HELP: &str = "\
-Works as root without the daemon, and whatever the configuration says. Mail keeps flowing. The
+Works as root without the daemon, and whatever the configuration says. Mail keeps flowing. The \
 filter stays off until the file that this leaves behind is removed.
 
 Example:

@@ -201,7 +201,7 @@ fn kernel_that_holds_an_entry_and_drops_nothing_says_why() {
         "{text}"
     );
     assert!(
-        text.contains("but nothing is dropped: [xdp] action is observe\n"),
+        text.contains("but the kernel drops nothing: [xdp] action is observe\n"),
         "{text}"
     );
 }

@@ -148,11 +148,12 @@ pub fn parse_time(text: &str, ahead: i32) -> Option<Timestamp> {
     told(format!("{whole} ")).or_else(|| told(format!("{whole}{zone} ")))
 }
 
-/// `Z`, or `+01:00`, in seconds before UTC.
+/// `Z`, `+01:00`, or `+0100` as `journalctl -o short-iso` writes it, in seconds before UTC.
 pub fn zone(text: &[u8]) -> Option<i32> {
     match text {
         b"Z" | b"z" => Some(0),
-        [sign @ (b'+' | b'-'), hour_ten, hour, b':', ten, minute] => {
+        [sign @ (b'+' | b'-'), hour_ten, hour, b':', ten, minute]
+        | [sign @ (b'+' | b'-'), hour_ten, hour, ten, minute] => {
             let hours = number(&[*hour_ten, *hour])?;
             let minutes = number(&[*ten, *minute])?;
             let is_zone = hours <= 18 && minutes < 60;
@@ -263,6 +264,7 @@ mod tests {
         assert_eq!(seconds("2026-11-02", -5_400), Some(1_793_583_000));
         assert_eq!(seconds("2026-11-02T06:25:01Z", 3_600), Some(1_793_600_701));
         assert_eq!(seconds("2026-11-02 06:25:01", 0), Some(1_793_600_701));
+        assert_eq!(seconds("2026-11-02T07:25:01+0100", 0), Some(1_793_600_701));
         for wrong in ["yesterday", "2026-11", "2026-11-02T06", "", "2026-11-31"] {
             assert_eq!(seconds(wrong, 0), None, "{wrong}");
         }
