@@ -3,6 +3,10 @@
 //! An event that strangers can bring about carries the target [`STRANGERS`] and its word as its name.
 //! What is for the operator carries neither, and always gets through; so does all that is asked for
 //! at debug, which the bounded queue of the writer keeps from piling up.
+//!
+//! What the DNS library says itself is written at no level. A warning for each forged datagram would be as
+//! many lines as anybody sends, and the names in them hold subscribers' keys and what `[log] addresses`
+//! hides. The `dns` room tells in its own words what an operator can mend.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +23,9 @@ use tracing_subscriber::layer::{Context, Layer};
 
 /// The target of events that strangers can bring about as often as they like.
 pub const STRANGERS: &str = "strangers";
+
+/// How the targets of events begin that are not written.
+const SILENCED: [&str; 2] = ["hickory_", "mail_auth"];
 
 /// The limit on each word. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -88,6 +95,9 @@ impl Limits {
 impl<S: Subscriber> Layer<S> for Limits {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let metadata = event.metadata();
+        if is_silenced(metadata.target()) {
+            return false;
+        }
         metadata.target() != STRANGERS
             || *metadata.level() > Level::INFO
             || self.admits(metadata.name(), self.now())
@@ -105,6 +115,10 @@ impl Collector for Limits {
         }
         Ok(())
     }
+}
+
+fn is_silenced(target: &str) -> bool {
+    SILENCED.iter().any(|library| target.starts_with(library))
 }
 
 /// How fast a bucket fills, and how full it may be.

@@ -400,6 +400,19 @@ mod tests {
     }
 
     #[test]
+    fn whoever_sends_forged_datagrams_writes_no_line() {
+        let written = Written::default();
+        written.limited(&Limits::new(10), || {
+            tracing::warn!(target: "hickory_net::udp::udp_client_stream", "wrong message id");
+            tracing::error!(target: "hickory_resolver::name_server_pool", "rejecting response");
+            tracing::warn!("dns-down");
+        });
+        let text = written.text();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.contains("dns-down"), "{text}");
+    }
+
+    #[test]
     fn suppressed_lines_are_told_in_one_line_now_and_then() {
         let written = Written::default();
         let limits = Limits::new(1);
