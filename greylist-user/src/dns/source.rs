@@ -190,6 +190,7 @@ impl Source {
     }
 
     fn tell_down(&self, why: String, board: &Board) {
+        let why = self.without_key(why);
         if self.told.borrow().is_none() {
             let zone = self.shown();
             tracing::warn!(source = self.kind.word(), zone, why, "dns-down");
@@ -198,6 +199,14 @@ impl Source {
         let standing = &mut board.lock()[self.place];
         standing.is_up = false;
         standing.why = why;
+    }
+
+    /// `why` without a subscriber's key: what the library says of an error may name the question.
+    fn without_key(&self, why: String) -> String {
+        match &self.zone {
+            Some(zone) => why.replace(zone.as_str(), &zone.shown()),
+            None => why,
+        }
     }
 
     fn shown(&self) -> Option<String> {
@@ -256,3 +265,39 @@ const FAILURES: u32 = 5;
 /// What every list has, and none (RFC 5782, 5). An allowlist need not.
 const LISTED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const UNLISTED: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+#[cfg(test)]
+mod tests {
+    use hickory_resolver::net::{DnsError, NetError, NoRecords};
+    use hickory_resolver::proto::op::{Query, ResponseCode};
+    use hickory_resolver::proto::rr::{Name, RecordType};
+
+    use super::*;
+
+    #[test]
+    fn error_that_names_the_question_does_not_tell_the_key_of_a_subscriber() {
+        let key = "abcdefghijklmnopqrstuvwxyz";
+        let settings = Settings {
+            blocklists: vec![format!("{key}.zen.example").parse().expect("a zone")],
+            ..Settings::default()
+        };
+        let board = Board::of(&settings);
+        let [list, _] = &Source::all(&settings)[..] else {
+            panic!("a list, and the servers");
+        };
+        let name = zone::name_in(&settings.blocklists[0], IpAddr::V4(LISTED));
+        let name = Name::from_ascii(name).expect("a name");
+        let query = Query::query(name, RecordType::A);
+        let none = NoRecords::new(query, ResponseCode::ServFail);
+        let failure = Failure::from(NetError::from(DnsError::NoRecordsFound(none)));
+        assert!(failure.told().contains(key), "{}", failure.told());
+        list.goes_down(failure.told(), &board);
+        let standing = board.standings().remove(0);
+        let complaint = standing.complaint().expect("it is down");
+        assert!(
+            complaint.contains("zen.example cannot be asked"),
+            "{complaint}"
+        );
+        assert!(!complaint.contains(key), "{complaint}");
+    }
+}
