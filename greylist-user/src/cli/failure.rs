@@ -33,6 +33,9 @@ pub enum Failure {
     /// The filter was tried out, and nobody confirmed it.
     #[error("{0}: the filter is detached again, and nothing is left of it")]
     Unconfirmed(String),
+    /// It cannot be asked for like that.
+    #[error(transparent)]
+    Usage(Box<dyn Error + Send + Sync>),
     /// The answer could not be written.
     #[error("the answer cannot be written")]
     Write(#[from] io::Error),
@@ -44,10 +47,15 @@ impl Failure {
         Self::Failed(Box::new(error))
     }
 
+    /// What was asked for is not to be had, whatever the daemon would say.
+    pub(super) fn usage(error: impl Error + Send + Sync + 'static) -> Self {
+        Self::Usage(Box::new(error))
+    }
+
     /// 2 for what the operator must write differently, 1 for everything else.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Config(_) | Self::NoTerminal => 2,
+            Self::Config(_) | Self::NoTerminal | Self::Usage(_) => 2,
             _ => 1,
         })
     }
