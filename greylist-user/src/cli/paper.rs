@@ -105,7 +105,7 @@ impl Display for Painted {
 /// A text that strangers may have chosen, without what steers a terminal or turns its lines around.
 pub(super) fn harmless(text: &str) -> String {
     without_harm(text, |letter, harmless| {
-        harmless.extend(letter.escape_default())
+        harmless.extend(letter.escape_default());
     })
 }
 
