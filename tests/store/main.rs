@@ -13,6 +13,7 @@ mod failures;
 mod fixture;
 mod funnel;
 mod hopping;
+mod import;
 mod keeper;
 mod kept;
 mod ladder;

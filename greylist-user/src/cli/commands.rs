@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::args::{Cli, Command, ImportArgs, XdpCommand};
 use super::failure::Failure;
 use super::import::Import;
-use super::paper::{Paper, wants_colour};
+use super::paper::{Paper, harmless_json, wants_colour};
 use super::{answer, check_config, export, listing, reports, simulate, top, xdp};
 use crate::admin::{
     self, Answer, CallError, Envelope, Forget, ForgiveOrder, Health, LiveList, OrderedLevel,
@@ -47,7 +47,11 @@ fn obey(cli: &Cli) -> Result<(), Failure> {
             helo: helo.clone().unwrap_or_default(),
             mail: envelope(sender.as_deref(), recipient.as_deref()),
         }),
-        Command::List(args) => Request::List(Box::new(args.question())),
+        Command::List(args) => {
+            let question = args.question();
+            question.check().map_err(Failure::usage)?;
+            Request::List(Box::new(question))
+        }
         Command::Punish {
             target,
             duration,
@@ -157,12 +161,14 @@ fn envelope(sender: Option<&str>, recipient: Option<&str>) -> Option<Envelope> {
 fn forget(fingerprint: Option<&str>, trust: &[String]) -> Result<Forget, Failure> {
     let (Some(address), Some(sender)) = (trust.first(), trust.get(1)) else {
         let fingerprint = fingerprint.unwrap_or_default();
-        return Ok(Forget::Fingerprint(fingerprint.to_owned()));
+        let what = Forget::Fingerprint(fingerprint.to_owned());
+        what.check().map_err(Failure::usage)?;
+        return Ok(what);
     };
     let recipient = trust.get(2).map_or("", String::as_str);
     let address = address.parse().map_err(|_| {
         let what = format!("{address:?} is no address; write ADDRESS SENDER after --trust");
-        Failure::of(io::Error::other(what))
+        Failure::usage(io::Error::other(what))
     })?;
     Ok(Forget::trust(address, sender, recipient))
 }
@@ -200,7 +206,7 @@ fn ask(cli: &Cli, request: &Request) -> Result<(), Failure> {
     }
     if cli.json {
         let json = serde_json::to_string(&answer).expect("answers are plain data");
-        writeln!(io::stdout(), "{json}")?;
+        writeln!(io::stdout(), "{}", harmless_json(&json))?;
     } else {
         let mut paper = Paper::new(wants_colour(&io::stdout()));
         answer::show(&answer, &mut paper);

@@ -36,6 +36,9 @@ pub enum Failure {
     /// The filter was tried out, and nobody confirmed it.
     #[error("{0}: the filter is detached again, and nothing is left of it")]
     Unconfirmed(String),
+    /// It cannot be asked for like that.
+    #[error(transparent)]
+    Usage(Box<dyn Error + Send + Sync>),
     /// The answer could not be written.
     #[error("the answer cannot be written")]
     Write(#[from] io::Error),
@@ -45,6 +48,11 @@ impl Failure {
     /// A failure of some other room.
     pub(super) fn of(error: impl Error + Send + Sync + 'static) -> Self {
         Self::Failed(Box::new(error))
+    }
+
+    /// What was asked for is not to be had, whatever the daemon would say.
+    pub(super) fn usage(error: impl Error + Send + Sync + 'static) -> Self {
+        Self::Usage(Box::new(error))
     }
 
     /// 2 for what the operator must write differently, 1 for everything else.

@@ -104,6 +104,19 @@ impl Display for Painted {
 
 /// A text that strangers may have chosen, without what steers a terminal or turns its lines around.
 pub(super) fn harmless(text: &str) -> String {
+    without_harm(text, |letter, harmless| {
+        harmless.extend(letter.escape_default());
+    })
+}
+
+/// The same of JSON, in which such letters stand in strings alone.
+pub(super) fn harmless_json(json: &str) -> String {
+    without_harm(json, |letter, harmless| {
+        write!(harmless, "\\u{:04x}", u32::from(letter)).expect(CANNOT_FAIL);
+    })
+}
+
+fn without_harm(text: &str, escape: impl Fn(char, &mut String)) -> String {
     let is_harmful = |letter: char| {
         letter.is_control()
             || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -111,7 +124,7 @@ pub(super) fn harmless(text: &str) -> String {
     let mut harmless = String::with_capacity(text.len());
     for letter in text.chars() {
         if is_harmful(letter) {
-            harmless.extend(letter.escape_default());
+            escape(letter, &mut harmless);
         } else {
             harmless.push(letter);
         }
@@ -227,6 +240,24 @@ mod tests {
             assert!(lines[1].starts_with("              six"), "{text}");
             assert!(text.ends_with("short\n"), "{text}");
         }
+    }
+
+    #[test]
+    fn what_strangers_chose_steers_no_terminal() {
+        let evil = "a\u{1b}[31m\u{9b}31m\u{202e}b\u{2066}\u{7f}\n\u{e4}";
+        let told = harmless(evil);
+        assert_eq!(
+            told,
+            r"a\u{1b}[31m\u{9b}31m\u{202e}b\u{2066}\u{7f}\n".to_owned() + "\u{e4}"
+        );
+        let json = harmless_json(&serde_json::to_string(evil).expect("plain data"));
+        let harmful = ['\u{9b}', '\u{202e}', '\u{2066}', '\u{7f}'];
+        assert!(
+            !json.contains(char::is_control) && !json.contains(harmful),
+            "{json}"
+        );
+        let read: String = serde_json::from_str(&json).expect("it is JSON still");
+        assert_eq!(read, evil);
     }
 
     #[test]

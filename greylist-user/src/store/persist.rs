@@ -121,7 +121,13 @@ impl Store {
                 if $record.has_lapsed(policy, now) {
                     (true, &mut counts.lapsed)
                 } else {
-                    let merged = |prior: Option<&_>| match prior {
+                    let merged = |prior: Option<&_>| match of_its_kind(&$record, prior) {
+                        // Void: an attempt, too, would begin anew.
+                        Some(prior)
+                            if prior.has_lapsed(policy, now) && prior.life <= $record.life =>
+                        {
+                            $record
+                        }
                         Some(&$prior) => {
                             let $it = $record;
                             $merged
@@ -202,6 +208,11 @@ impl Store {
             kept.clear();
         }
     }
+}
+
+/// Tells the compiler what `prior` is of.
+fn of_its_kind<'p, T>(_record: &T, prior: Option<&'p T>) -> Option<&'p T> {
+    prior
 }
 
 /// Hands the rows of `table` to `take`, aisle by aisle.
