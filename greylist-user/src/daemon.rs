@@ -129,7 +129,10 @@ impl Daemon {
             policy: Arc::clone(&policy),
             drops: config.xdp.action == Action::Enforce,
         });
-        let dropped_before = DroppedSyns::of(&opened.filter.status());
+        let found = opened.filter.status();
+        let dropped_before = DroppedSyns::of(&found);
+        // Before the first beat: what an earlier daemon's filter dropped is not of the last minute.
+        metrics.kernel.follow(&found);
         let projector = Arc::new(Projector::start(
             opened.filter,
             Arc::clone(&sentences) as _,

@@ -22,6 +22,9 @@ fn daemon_that_does_not_start_is_given_up_and_mail_is_not_held_up() -> Result<()
     );
 
     machine.run("echo 'no = [' >>/etc/greygate/greygate.toml")?;
+    let reloaded = machine.tell("systemctl reload greygate");
+    assert!(reloaded.contains("failed"), "{reloaded}");
+    machine.run("systemctl is-active greygate.service && greygate status")?;
     let restarted = machine.tell("systemctl restart greygate");
     assert!(restarted.contains("failed"), "{restarted}");
     let log = machine.tell("journalctl -u greygate --no-pager -n 20");

@@ -127,7 +127,7 @@ impl Metrics {
     }
 
     /// Takes over what the filter says of itself.
-    pub(super) fn follow(&self, status: &FilterStatus) {
+    pub(crate) fn follow(&self, status: &FilterStatus) {
         self.attached.clear();
         self.pinned.clear();
         let FilterStatus::On(status) = status else {
