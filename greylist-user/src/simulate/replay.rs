@@ -8,6 +8,8 @@
 //! long as its sender and recipient wait; what was taken in is told from other mail by its
 //! Message-ID.
 
+mod attempt;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -17,7 +19,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
-use xxhash_rust::xxh3::Xxh3;
+
+use attempt::{Envelope, Retry, attempt, greeting, pair, sender};
 
 use super::gather::{Fate, Mail};
 use super::model::{End, Model};
@@ -25,7 +28,7 @@ use super::report::{Bound, GivenSentence, Hour, Outcome, Ranked, Ranking, Verdic
 use super::tally::{Distribution, Share, Top};
 use crate::policy::{
     Attempt, Effect, Evidence, History, Judge as _, Judgement, MessageHasher, Origin, Policy, Seed,
-    Sentence, SentencedClient, ServerMark, Timestamp, Verdict, verified_name,
+    Sentence, SentencedClient, ServerMark, Timestamp, Verdict,
 };
 use crate::store::{Metrics, Settings, Store, Sweeper};
 
@@ -70,27 +73,6 @@ struct Waiting {
     identity: u64,
     /// It passed here, while the log's own greylister had it wait on.
     has_passed: bool,
-}
-
-/// An attempt that is assumed.
-struct Retry {
-    at: Timestamp,
-    serial: u64,
-    first: Timestamp,
-    number: u32,
-    identity: u64,
-    envelope: Arc<Envelope>,
-}
-
-/// What it is made with.
-struct Envelope {
-    client: IpAddr,
-    name: Box<[u8]>,
-    helo: Box<[u8]>,
-    reverse_path: Box<[u8]>,
-    recipient: Box<[u8]>,
-    /// Whose queue it is in.
-    sender: Vec<u8>,
 }
 
 struct Given {
@@ -535,55 +517,6 @@ impl Given {
     }
 }
 
-fn attempt(mail: &Mail, recipient: usize) -> Attempt<'_> {
-    Attempt {
-        client: mail.client,
-        client_name: &mail.name,
-        helo: greeting(&mail.helo, &mail.name),
-        reverse_path: &mail.reverse_path,
-        recipient: &mail.recipients[recipient].address,
-        // Postfix logs no SIZE=, and what it says of the size in the queue is another.
-        announced_size: 0,
-        connected: mail.connected,
-        server: ServerMark::UNKNOWN,
-        authenticated: mail.authenticated,
-        origin: Origin::ThisHost,
-        evidence: Evidence::default(),
-    }
-}
-
-/// The HELO argument; where the log does not tell it, the client's own name, which is held against
-/// nobody.
-fn greeting<'a>(helo: &'a [u8], name: &'a [u8]) -> &'a [u8] {
-    if helo.is_empty() {
-        verified_name(name)
-    } else {
-        helo
-    }
-}
-
-/// Whose queue a message is in: one of the sender's domain in its network.
-fn sender(mail: &Mail) -> Vec<u8> {
-    let mut sender = match mail.client {
-        IpAddr::V4(address) => address.octets()[..3].to_vec(),
-        IpAddr::V6(address) => address.octets()[..8].to_vec(),
-    };
-    let path = &mail.reverse_path;
-    let domain = path.iter().rposition(|&byte| byte == b'@').unwrap_or(0);
-    sender.extend(path[domain..].to_ascii_lowercase());
-    sender
-}
-
-/// What a message is awaited by, from whatever network.
-fn pair(attempt: &Attempt<'_>) -> u64 {
-    let mut hasher = Xxh3::new();
-    for part in [attempt.reverse_path, attempt.recipient] {
-        hasher.update(&part.len().to_le_bytes());
-        hasher.update(&part.to_ascii_lowercase());
-    }
-    hasher.digest()
-}
-
 /// A stranger's text, without what a terminal or a reader could be led astray by.
 fn harmless(text: &[u8]) -> String {
     let is_harmful = |it: char| {
@@ -627,26 +560,6 @@ fn ranking<K: Clone + Eq + std::hash::Hash + Ord>(
 fn seed() -> [u8; Seed::LENGTH] {
     std::array::from_fn(|at| at.to_le_bytes()[0].wrapping_mul(151).wrapping_add(43))
 }
-
-impl Ord for Retry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.serial).cmp(&(other.at, other.serial))
-    }
-}
-
-impl PartialOrd for Retry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Retry {
-    fn eq(&self, other: &Self) -> bool {
-        self.serial == other.serial
-    }
-}
-
-impl Eq for Retry {}
 
 /// The keys are hashes.
 #[derive(Default)]
