@@ -30,9 +30,6 @@ pub enum Failure {
     /// Something wants an operator.
     #[error("{0}")]
     Unhealthy(String),
-    /// What was asked cannot be asked so.
-    #[error("{0}")]
-    Usage(String),
     /// The filter was tried out, and nobody confirmed it.
     #[error("{0}: the filter is detached again, and nothing is left of it")]
     Unconfirmed(String),

@@ -181,7 +181,9 @@ fn pending(rows: &[PendingRow], are_kept: bool, now: Now, paper: &mut Paper) {
             until,
         ] = cells;
         [
-            fingerprint,
+            known(row.client.as_deref()),
+            sender(row.sender.as_deref()),
+            known(row.recipient.as_deref()),
             standing,
             first,
             last,
@@ -189,9 +191,7 @@ fn pending(rows: &[PendingRow], are_kept: bool, now: Now, paper: &mut Paper) {
             passes,
             extra,
             until,
-            known(row.client.as_deref()),
-            sender(row.sender.as_deref()),
-            known(row.recipient.as_deref()),
+            fingerprint,
         ]
     });
     let [
@@ -205,7 +205,9 @@ fn pending(rows: &[PendingRow], are_kept: bool, now: Now, paper: &mut Paper) {
         until,
     ] = head;
     let head = [
-        fingerprint,
+        "client",
+        "sender",
+        "recipient",
         standing,
         first,
         last,
@@ -213,9 +215,7 @@ fn pending(rows: &[PendingRow], are_kept: bool, now: Now, paper: &mut Paper) {
         passes,
         extra,
         until,
-        "client",
-        "sender",
-        "recipient",
+        fingerprint,
     ];
     paper.table(head, &with_addresses.collect::<Vec<_>>());
 }
@@ -243,26 +243,26 @@ fn trusted(rows: &[TrustedRow], are_kept: bool, now: Now, paper: &mut Paper) {
     let with_addresses = told.zip(rows).map(|(cells, row)| {
         let [fingerprint, standing, by, passes, last, until] = cells;
         [
-            fingerprint,
+            known(row.network.as_deref()),
+            sender(row.sender.as_deref()),
             standing,
             by,
             passes,
             last,
             until,
-            known(row.network.as_deref()),
-            sender(row.sender.as_deref()),
+            fingerprint,
         ]
     });
     let [fingerprint, standing, by, passes, last, until] = head;
     let head = [
-        fingerprint,
+        "network",
+        "sender",
         standing,
         by,
         passes,
         last,
         until,
-        "network",
-        "sender",
+        fingerprint,
     ];
     paper.table(head, &with_addresses.collect::<Vec<_>>());
 }
@@ -449,8 +449,8 @@ mod tests {
             ..Listing::default()
         });
         let line = text.lines().nth(1).expect("a row");
-        let tail = r"192.0.2.7  <>      r\u{1b}[2J\n@here.example";
-        assert!(line.ends_with(tail), "{line}");
+        let head = r"192.0.2.7  <>      r\u{1b}[2J\n@here.example";
+        assert!(line.starts_with(head), "{line}");
     }
 
     #[test]

@@ -73,9 +73,9 @@ pub(super) fn run(cli: &Cli, wanted: &SimulateArgs) -> Result<(), Failure> {
         None => Ok(None),
         Some(text) => match parse_time(text, wanted.zone) {
             Some(time) => Ok(Some(time)),
-            None => Err(Failure::Usage(format!(
+            None => Err(Failure::usage(io::Error::other(format!(
                 "{text:?} is no time; write 2026-11-02, or 2026-11-02T06:00:00+01:00"
-            ))),
+            )))),
         },
     };
     let options = Options {

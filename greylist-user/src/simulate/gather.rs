@@ -51,7 +51,8 @@ pub(super) struct Recipient {
 pub(super) enum Fate {
     /// Taken in.
     Accepted,
-    /// Deferred by a greylister, so that the log shows when it comes again.
+    /// Deferred by a greylister, or refused by a greygate before this one, so that the log shows when it
+    /// comes again.
     Greylisted,
     /// Refused by somebody behind greygate: a content filter, mostly.
     RefusedBehind,
@@ -341,6 +342,9 @@ impl Gather {
                 Some((_, count)) => *count += 1,
                 None => self.greylisted.push((name, 1)),
             }
+            return Some(Fate::Greylisted);
+        }
+        if refusal.by_milter && self.greylisters.refuses(refusal.text) {
             return Some(Fate::Greylisted);
         }
         if refusal.by_milter || matches!(refusal.stage, Stage::Data | Stage::EndOfMessage) {

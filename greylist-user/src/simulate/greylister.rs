@@ -5,6 +5,8 @@
 pub(super) struct Greylisters {
     /// What this site says, in lower case.
     own: Vec<Vec<u8>>,
+    /// How its own refusals begin, of whom it has sentenced, or denied: greygate said so itself.
+    refusals: Vec<Vec<u8>>,
 }
 
 impl Greylisters {
@@ -14,7 +16,25 @@ impl Greylisters {
         let own = own.filter(|text| !text.is_empty());
         Self {
             own: own.map(String::into_bytes).collect(),
+            refusals: Vec::new(),
         }
+    }
+
+    /// Knows how greygate itself refuses, too.
+    pub(super) fn refusing(self, beginnings: impl IntoIterator<Item = String>) -> Self {
+        let beginnings = beginnings.into_iter().map(|it| it.to_ascii_lowercase());
+        let beginnings = beginnings.filter(|it| !it.is_empty());
+        Self {
+            refusals: beginnings.map(String::into_bytes).collect(),
+            ..self
+        }
+    }
+
+    /// Whether greygate itself refused so: what it would say now is asked anew.
+    pub(super) fn refuses(&self, text: &[u8]) -> bool {
+        let text = text.to_ascii_lowercase();
+        let says = |words: &[u8]| text.windows(words.len()).any(|it| it == words);
+        self.refusals.iter().any(|words| says(words))
     }
 
     /// Whose `text`, a reply 4yz, is; [`None`] if it is no greylister's.
@@ -89,5 +109,15 @@ mod tests {
         ] {
             assert_eq!(known.name(text.as_bytes()), name, "{text}");
         }
+    }
+
+    #[test]
+    fn refusals_of_greygate_itself_are_told_from_those_of_a_filter_behind() {
+        let known = Greylisters::with([]).refusing([
+            "Your host is limited for a while; contact ".to_owned(),
+            String::new(),
+        ]);
+        assert!(known.refuses(b"421 4.7.0 Your host is limited for a while; contact x@y"));
+        assert!(!known.refuses(b"550 5.7.1 This is spam"));
     }
 }

@@ -108,7 +108,15 @@ pub fn run(options: &Options, mut progress: impl FnMut(u64)) -> Result<Report, S
     let own = options.config.milter.reply.as_str().to_owned();
     let own = own.splitn(3, ' ').nth(2).unwrap_or_default().to_owned();
     let texts = options.greylist_texts.iter().cloned().chain([own]);
-    let mut gather = Gather::new(Greylisters::with(texts));
+    let milter = &options.config.milter;
+    let refusals = [
+        &milter.reply_sentenced,
+        &milter.reply_refused,
+        &milter.reply_denied,
+    ];
+    // Up to where the contact stands, which is another on another host.
+    let refusals = refusals.map(|it| it.as_str().split('{').next().unwrap_or_default().to_owned());
+    let mut gather = Gather::new(Greylisters::with(texts).refusing(refusals));
     let mut stage = Stage::new(options);
     let mut log = LogFacts::default();
     let taken = Arc::new(AtomicU64::new(0));
