@@ -11,8 +11,9 @@ use super::import::{ImportBatch, ImportCounts};
 use super::list::{ListQuestion, Listing};
 use super::listing::{LiveChange, LiveEntries, LiveList, LiveOrder};
 use super::report::Report;
-use super::request::{Health, Punished, Reloaded, SnapshotWritten, Status, XdpStatus};
+use super::request::{Health, Punished, Reloaded, SnapshotWritten, Status};
 use super::why::{Why, WhyQuestion};
+use super::xdp_status::XdpStatus;
 use crate::config::Problem;
 use crate::policy::{Entry, Policy, SentenceLevel, SentencedClient};
 

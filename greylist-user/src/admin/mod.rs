@@ -30,6 +30,7 @@ mod request;
 mod settings;
 mod socket;
 mod why;
+mod xdp_status;
 
 pub use actions::{Actions, HistoryFacts};
 pub use client::{CallError, call};
@@ -52,8 +53,7 @@ pub use order::{InvalidTarget, OrderedLevel, Refusal, Target};
 pub use recent::{LatencyFacts, Recent};
 pub use report::{InvalidReport, Report, Reported};
 pub use request::{
-    Answer, Census, Health, PunishOrder, Punished, Reloaded, Request, SentenceLine,
-    SnapshotWritten, Status, XdpStatus,
+    Answer, Census, Health, PunishOrder, Punished, Reloaded, Request, SnapshotWritten, Status,
 };
 pub use settings::{MetricsListen, MetricsSettings, Settings};
 pub use socket::{BoundControl, ControlServer, SocketError};
@@ -62,3 +62,4 @@ pub use why::{
     MailFacts, NetworkFacts, NextFacts, PairFacts, RecipientPolicyFact, ReputationFacts,
     SentenceFact, StrikeFact, TrustFacts, TupleFacts, Why, WhyQuestion,
 };
+pub use xdp_status::{SentenceLine, XdpStatus};

@@ -17,7 +17,8 @@ use crate::policy::{
 };
 
 use super::Store;
-use super::judge::{judgement_of, never_trusts};
+use super::judge::judgement_of;
+use super::trust::never_trusts;
 
 /// Of whom, and of what, an explanation is wanted.
 #[derive(Clone, Copy, Debug)]

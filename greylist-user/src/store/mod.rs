@@ -39,6 +39,7 @@ mod snapshot;
 mod strikes;
 mod sweep;
 mod table;
+mod trust;
 mod watch;
 
 use std::io;

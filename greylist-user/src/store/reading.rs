@@ -15,7 +15,8 @@ use crate::policy::{
 
 use super::Store;
 use super::contents::{NoRoom, PassOrder};
-use super::judge::{Keyed, never_trusts};
+use super::judge::Keyed;
+use super::trust::never_trusts;
 
 impl Store {
     /// Records the message of an attempt and says what it deserves. A deferral is counted here; a
