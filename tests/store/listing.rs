@@ -448,7 +448,7 @@ fn messages_that_were_read_are_told_and_can_be_forgotten() {
 
 /// How long a walk takes: `cargo test -p greylist-tests --test store measures_a_walk -- --ignored --nocapture`.
 #[test]
-#[ignore = "a measurement, of TUPLES tuples or a million"]
+#[ignore = "run by hand: a measurement, of TUPLES tuples or a million"]
 fn measures_a_walk() {
     let tuples = std::env::var("TUPLES").map_or(1_000_000, |it| it.parse().expect("a number"));
     let mut fixture = Fixture::new();
