@@ -40,9 +40,12 @@ fn rehearsal_of_postfix_own_log_agrees_with_what_greygate_did() -> Result<(), Er
     let deferrals = rounds.len() as u64 - 1;
     let explain = || format!("{told:#}\n{}", site.postfix().log());
     assert_eq!(told["log"]["shows_greylisting"], true, "{}", explain());
+    // The stamps of the log are of whole seconds: by them the window may open up to a second sooner, and
+    // what the log shows until then is not tried in the rehearsal.
+    let sooner = number("/shown/not_repeated").unwrap_or(0);
     assert_eq!(
         number("/shown/deferrals"),
-        Some(deferrals + 2),
+        Some(deferrals + 2 - sooner),
         "{}",
         explain()
     );
@@ -57,7 +60,6 @@ fn rehearsal_of_postfix_own_log_agrees_with_what_greygate_did() -> Result<(), Er
         explain()
     );
     assert!(told["assumed"].is_null(), "{}", explain());
-    // The stamps of the log are of whole seconds.
     let waited = number("/shown/delay/max").unwrap_or(0);
     assert!((2..=15).contains(&waited), "{}", explain());
 
@@ -85,7 +87,9 @@ fn rehearsal_of_postfix_own_log_agrees_with_what_greygate_did() -> Result<(), Er
             is_verdict && labels.iter().all(|it| line.contains(it))
         });
         let did = row.and_then(|row| row.rsplit(' ').next()?.parse().ok());
-        let would = counted(verdict, reason);
+        let not_tried = if reason == "early" { sooner } else { 0 };
+        let would =
+            counted(verdict, reason) + f64::from(u32::try_from(not_tried).unwrap_or(u32::MAX));
         assert_eq!(
             did,
             Some(would),
