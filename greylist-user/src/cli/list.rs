@@ -170,53 +170,14 @@ fn pending(rows: &[PendingRow], are_kept: bool, now: Now, paper: &mut Paper) {
         return;
     }
     let with_addresses = told.zip(rows).map(|(cells, row)| {
-        let [
-            fingerprint,
-            standing,
-            first,
-            last,
-            attempts,
-            passes,
-            extra,
-            until,
-        ] = cells;
-        [
+        let who = [
             known(row.client.as_deref()),
             sender(row.sender.as_deref()),
             known(row.recipient.as_deref()),
-            standing,
-            first,
-            last,
-            attempts,
-            passes,
-            extra,
-            until,
-            fingerprint,
-        ]
+        ];
+        who_first::<_, 3, 8, 11>(who, cells)
     });
-    let [
-        fingerprint,
-        standing,
-        first,
-        last,
-        attempts,
-        passes,
-        extra,
-        until,
-    ] = head;
-    let head = [
-        "client",
-        "sender",
-        "recipient",
-        standing,
-        first,
-        last,
-        attempts,
-        passes,
-        extra,
-        until,
-        fingerprint,
-    ];
+    let head = who_first(["client", "sender", "recipient"], head);
     paper.table(head, &with_addresses.collect::<Vec<_>>());
 }
 
@@ -241,30 +202,23 @@ fn trusted(rows: &[TrustedRow], are_kept: bool, now: Now, paper: &mut Paper) {
         return;
     }
     let with_addresses = told.zip(rows).map(|(cells, row)| {
-        let [fingerprint, standing, by, passes, last, until] = cells;
-        [
-            known(row.network.as_deref()),
-            sender(row.sender.as_deref()),
-            standing,
-            by,
-            passes,
-            last,
-            until,
-            fingerprint,
-        ]
+        let who = [known(row.network.as_deref()), sender(row.sender.as_deref())];
+        who_first::<_, 2, 6, 8>(who, cells)
     });
-    let [fingerprint, standing, by, passes, last, until] = head;
-    let head = [
-        "network",
-        "sender",
-        standing,
-        by,
-        passes,
-        last,
-        until,
-        fingerprint,
-    ];
+    let head = who_first(["network", "sender"], head);
     paper.table(head, &with_addresses.collect::<Vec<_>>());
+}
+
+/// A row that begins with who it is about, and ends with its fingerprint, which is the first of `cells`.
+fn who_first<T, const WHO: usize, const CELLS: usize, const ALL: usize>(
+    who: [T; WHO],
+    cells: [T; CELLS],
+) -> [T; ALL] {
+    const { assert!(WHO + CELLS == ALL) };
+    let mut cells = cells.into_iter();
+    let fingerprint = cells.next();
+    let mut row = who.into_iter().chain(cells).chain(fingerprint);
+    std::array::from_fn(|_| row.next().expect("as many as go in"))
 }
 
 fn clients(rows: &[ClientRow], now: Now, paper: &mut Paper) {
