@@ -43,8 +43,7 @@ use super::{
 pub(super) struct Connection<S> {
     stream: S,
     session: Session,
-    clock: Arc<dyn Clock>,
-    limits: Limits,
+    service: Arc<Service>,
     /// The beginning of a frame whose end has not come.
     partial: Vec<u8>,
     /// Bytes that are still to come of a body chunk whose beginning has been handed on.
@@ -62,7 +61,14 @@ pub(super) struct Connection<S> {
     deciding: Option<Instant>,
     /// Told to whoever drains.
     is_idle: Arc<AtomicBool>,
-    latency: Latency,
+}
+
+/// What all connections of a worker go by. Of the worker alone, so that no other core counts who
+/// holds it.
+pub(super) struct Service {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) limits: Limits,
+    pub(super) latency: Latency,
 }
 
 /// How long a connection may take.
@@ -134,16 +140,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(super) fn new(
         stream: S,
         session: Session,
-        clock: Arc<dyn Clock>,
-        limits: Limits,
+        service: Arc<Service>,
         is_idle: Arc<AtomicBool>,
-        latency: Latency,
     ) -> Self {
         Self {
             stream,
             session,
-            clock,
-            limits,
+            service,
             partial: Vec::new(),
             body_left: 0,
             unsent: Vec::new(),
@@ -152,12 +155,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             asking: None,
             deciding: None,
             is_idle,
-            latency,
         }
     }
 
     /// Serves until the end.
-    pub(super) async fn serve(mut self) -> End {
+    pub(super) async fn serve(&mut self) -> End {
         let mut alarm = pin!(sleep_until(self.deadline()));
         loop {
             let turn = poll_fn(|cx| match self.poll_turn(cx) {
@@ -219,7 +221,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Answers every whole frame in what has come so far.
     fn answer(&mut self, read: &[u8], out: &mut Vec<u8>) -> Result<(), End> {
-        let now = self.clock.now();
+        let now = self.service.clock.now();
         let mut bytes = read;
         let mut has_ended = false;
         if self.body_left > 0 {
@@ -341,7 +343,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.deciding = Some(begun);
         } else if self.session.has_decided() {
             if self.unsent.is_empty() {
-                self.latency.count(turn, begun.elapsed());
+                self.service.latency.count(turn, begun.elapsed());
             } else {
                 self.deciding = Some(begun);
             }
@@ -361,7 +363,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if self.asking.is_none()
                 && let Some(begun) = self.deciding.take()
             {
-                self.latency.count(Turn::Waited, begun.elapsed());
+                self.service.latency.count(Turn::Waited, begun.elapsed());
             }
             self.wait_for(self.between_writes());
         }
@@ -374,8 +376,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         self.since
             + match self.wait {
-                Wait::Frame | Wait::Write => self.limits.frame,
-                Wait::Silence => self.limits.idle,
+                Wait::Frame | Wait::Write => self.service.limits.frame,
+                Wait::Silence => self.service.limits.idle,
             }
     }
 }

@@ -18,6 +18,7 @@ impl Envelope {
     /// A new client: everything begins anew.
     pub(super) fn set_client_name(&mut self, name: &[u8]) {
         self.text.clear();
+        self.text.reserve(USUAL_LENGTH);
         self.text.extend_from_slice(name);
         self.name_end = self.text.len();
         self.helo_end = self.name_end;
@@ -167,6 +168,8 @@ impl Place {
 const PREFIX: usize = 3;
 /// Bytes of recipients kept for one message: Postfix's 1,000 at 64 bytes each.
 const KEPT_LIMIT: usize = 64 * 1024;
+/// Room for the texts of an ordinary session, so that they are not moved as each comes.
+const USUAL_LENGTH: usize = 192;
 /// What an idle session may hold on to; longer texts give their memory back.
 const IDLE_CAPACITY: usize = 512;
 

@@ -17,7 +17,7 @@ pub struct Metrics {
     /// Errors of accept(2) itself.
     pub accept_errors: Counter,
     /// Connections served, by listener: `inet` or `unix`.
-    pub connections: Family<Listener, Counter>,
+    pub connections: Connections,
     /// Connections open now.
     pub connections_open: Gauge,
     /// The cap on open connections.
@@ -28,7 +28,7 @@ pub struct Metrics {
     pub deferrals: Deferrals,
     /// Connections ended, by reason: `quit` and `eof` are the MTA's way, everything else is a
     /// trouble with a name.
-    pub ended: Family<Reason, Counter>,
+    pub ended: Endings,
     /// What became of each message.
     pub funnel: Funnel,
     /// How long turns with a verdict took.
@@ -74,11 +74,9 @@ impl Metrics {
         }
         register! {
             accept_errors "Errors of accept(2) at the milter's listeners"
-            connections "Milter connections served, one for each SMTP session"
             connections_open "Connections open now"
             connections_limit "Cap on open connections"
             contents_read "Messages read to their end"
-            ended "Connections ended, by reason"
             headers_added "Headers added"
             probes_quit "Probe sessions that ended before DATA"
             questions "Times that a session asked about its client"
@@ -93,6 +91,11 @@ impl Metrics {
             turned_away "SMTP sessions of sentenced clients, told 421"
             workers_silent "Workers that did not answer when the watchdog asked last"
         }
+        let connections = self.connections.by_listener.clone();
+        let help = "Milter connections served, one for each SMTP session";
+        registry.register("connections", help, connections);
+        let ended = self.ended.by_reason.clone();
+        registry.register("ended", "Connections ended, by reason", ended);
         let deferrals = self.deferrals.by_stage.clone();
         registry.register("deferrals", "Deferrals told, by stage", deferrals);
         registry.register_with_unit(
@@ -106,11 +109,8 @@ impl Metrics {
 
     /// A counter that is not there before it counts hides its first event from `increase`.
     fn show_zeros(&self) {
-        for listener in LISTENERS {
-            drop(self.connections.get_or_create(&Listener { listener }));
-        }
         for reason in ENDINGS {
-            drop(self.ended.get_or_create(&Reason { reason }));
+            drop(self.ended.by_reason.get_or_create(&Reason { reason }));
         }
         for reason in REFUSALS {
             drop(self.refused.get_or_create(&Reason { reason }));
@@ -119,15 +119,14 @@ impl Metrics {
 
     /// Connections served so far, at all listeners.
     pub fn connections_served(&self) -> u64 {
-        let count = |listener| {
-            let served = self.connections.get(&Listener { listener });
-            served.map_or(0, |served| served.get())
-        };
-        LISTENERS.into_iter().map(count).sum()
+        self.connections.inet.get() + self.connections.unix.get()
     }
 
     pub(super) fn count_ended(&self, reason: &'static str) {
-        self.ended.get_or_create(&Reason { reason }).inc();
+        match reason {
+            QUIT => self.ended.quit.inc(),
+            reason => self.ended.by_reason.get_or_create(&Reason { reason }).inc(),
+        };
     }
 
     pub(super) fn count_refused(&self, reason: &'static str) {
@@ -135,11 +134,49 @@ impl Metrics {
     }
 }
 
-/// Which kind of listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Listener {
-    /// `inet` or `unix`.
-    pub listener: &'static str,
+/// Connections served, by listener: `inet` or `unix`. The counters are kept beside their family,
+/// since finding one in it takes a lock and a hash.
+#[derive(Clone, Debug)]
+pub struct Connections {
+    by_listener: Family<Listener, Counter>,
+    /// Over TCP.
+    pub inet: Counter,
+    /// Over a Unix socket.
+    pub unix: Counter,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        let by_listener = Family::<Listener, Counter>::default();
+        let counter = |listener| by_listener.get_or_create_owned(&Listener { listener });
+        Self {
+            inet: counter("inet"),
+            unix: counter("unix"),
+            by_listener,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Listener {
+    listener: &'static str,
+}
+
+/// Connections ended, by reason. That of nearly all of them is kept beside its family.
+#[derive(Clone, Debug)]
+pub struct Endings {
+    by_reason: Family<Reason, Counter>,
+    quit: Counter,
+}
+
+impl Default for Endings {
+    fn default() -> Self {
+        let by_reason = Family::<Reason, Counter>::default();
+        Self {
+            quit: by_reason.get_or_create_owned(&Reason { reason: QUIT }),
+            by_reason,
+        }
+    }
 }
 
 /// Deferrals told, by stage. The counters are kept beside their family: one is raised for each
@@ -209,7 +246,8 @@ pub struct Reason {
     pub reason: &'static str,
 }
 
-const LISTENERS: [&str; 2] = ["inet", "unix"];
+/// The MTA said good-bye.
+const QUIT: &str = "quit";
 /// Those that alarms are about, and the MTA's own ways.
 const ENDINGS: [&str; 7] = [
     "drain",

@@ -3,8 +3,8 @@
 //! From the wire inward: `frame` (where a message begins and ends), `command` and `macros` (what
 //! it says), `negotiate` (what both sides agreed on), `session` (what follows from it), `funnel` (what
 //! became of each message), `latency` (how long verdicts take), `ledger`, `reply`, `refusal` and `passed` (what is said back). These do no
-//! I/O. Around them: `connection` (bytes and deadlines), `worker` (accepting and draining), `admission`
-//! (who may come in), `listener` (sockets) and `server`, which plugs them together.
+//! I/O. Around them: `connection` (bytes and deadlines), `worker` (accepting and draining), `seats`
+//! (which connections are open), `admission` (who may come in), `listener` (sockets) and `server`, which plugs them together.
 
 mod admission;
 mod command;
@@ -27,6 +27,7 @@ mod passed;
 mod pulse;
 mod refusal;
 mod reply;
+mod seats;
 mod server;
 mod servers;
 mod session;
@@ -43,7 +44,7 @@ pub use latency::{Latency, LatencyTally, Turn};
 pub use ledger::LedgerError;
 pub use listener::ListenError;
 pub use macros::Macros;
-pub use metrics::{Listener, Metrics};
+pub use metrics::{Connections, Endings, Metrics};
 pub use negotiate::{MacroStage, Needs, NegotiationError, Offer, Terms, action, step};
 pub use pulse::Pulse;
 pub use refusal::RefusalText;

@@ -5,13 +5,13 @@
 //! `connection` and who may come in to `admission`.
 
 use std::{
-    collections::HashMap,
     fs::File,
     future::poll_fn,
     io,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     task::Poll,
     thread,
@@ -25,7 +25,6 @@ use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     runtime::{Builder, Runtime},
     sync::{Notify, watch},
-    task::AbortHandle,
     time::{Instant, sleep, timeout_at},
 };
 
@@ -38,11 +37,12 @@ use crate::{
 use super::{
     admission::{Admission, Peer, Permit},
     complaint::Complaint,
-    connection::{Connection, End, Limits},
+    connection::{Connection, End, Limits, Service},
     context::Context,
     listener::{self, Backlog},
-    metrics::{self, Metrics},
+    metrics::Metrics,
     pulse::Answerer,
+    seats::{Seated, Seats},
     session::Session,
 };
 
@@ -74,9 +74,14 @@ pub(super) fn start(
             .map(|(listener, backlog)| Ok((Listener::try_from(listener)?, backlog)))
             .collect::<io::Result<Vec<_>>>()?
     };
+    let service = Service {
+        clock: Arc::clone(&shared.clock),
+        limits: shared.limits,
+        latency: shared.metrics.latency.clone(),
+    };
     let worker = Arc::new(Worker {
         shared,
-        next_seat: AtomicU64::new(0),
+        service: Arc::new(service),
         seats: Mutex::default(),
         left: Notify::new(),
     });
@@ -124,10 +129,11 @@ async fn accept(
     mut stop: watch::Receiver<()>,
 ) {
     let mut reserve = Reserve::new();
+    let mut stopping = pin!(stop.changed());
     loop {
         let accepted = tokio::select! {
             biased;
-            _ = stop.changed() => break,
+            _ = &mut stopping => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -146,62 +152,53 @@ async fn accept(
 
 struct Worker {
     shared: Arc<Shared>,
-    next_seat: AtomicU64,
+    service: Arc<Service>,
     /// The open connections. Of this thread alone; a mutex because tasks must be `Send`.
-    seats: Mutex<HashMap<u64, Seated>>,
+    seats: Mutex<Seats>,
     /// The last connection has gone.
     left: Notify,
-}
-
-/// What is known of an open connection from outside.
-struct Seated {
-    task: AbortHandle,
-    is_idle: Arc<AtomicBool>,
 }
 
 impl Worker {
     /// Serves a connection, or closes it at once when it may not come in.
     fn take(self: &Arc<Self>, incoming: Incoming) {
-        let listener = incoming.listener();
         let Some(peer) = incoming.peer() else {
             return; // It was gone before it was looked at.
         };
         let Ok(permit) = self.shared.admission.admit(peer) else {
             return;
         };
-        let label = metrics::Listener { listener };
-        self.shared.metrics.connections.get_or_create(&label).inc();
+        let served = &self.shared.metrics.connections;
         match incoming {
             Incoming::Inet(stream, _) => {
+                served.inet.inc();
                 let origin = peer.origin(|| stream.local_addr().ok());
                 self.seat(stream, peer, permit, origin);
             }
-            Incoming::Unix(stream) => self.seat(stream, peer, permit, Origin::ThisHost),
+            Incoming::Unix(stream) => {
+                served.unix.inc();
+                self.seat(stream, peer, permit, Origin::ThisHost);
+            }
         }
     }
 
+    /// The connection lies in a box, since a task is moved several times as it begins and ends.
     fn seat<S>(self: &Arc<Self>, stream: S, peer: Peer, permit: Permit, origin: Origin)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Shared {
-            context,
-            policy,
-            clock,
-            limits,
-            ..
+            context, policy, ..
         } = &*self.shared;
         let is_idle = Arc::new(AtomicBool::new(true));
         let session = Session::new(Arc::clone(context), policy.load_full(), origin);
-        let connection = Connection::new(
+        let mut connection = Box::new(Connection::new(
             stream,
             session,
-            Arc::clone(clock),
-            *limits,
+            Arc::clone(&self.service),
             Arc::clone(&is_idle),
-            self.shared.metrics.latency.clone(),
-        );
-        let number = self.next_seat.fetch_add(1, Ordering::Relaxed);
+        ));
+        let number = self.seats().next();
         let seat = Seat {
             worker: Arc::clone(self),
             number,
@@ -209,9 +206,13 @@ impl Worker {
             end: None,
             _permit: permit,
         };
-        let task = tokio::spawn(async move { seat.leave(connection.serve().await) });
+        let task = tokio::spawn(async move {
+            let end = connection.serve().await;
+            drop(connection);
+            seat.leave(end);
+        });
         let task = task.abort_handle();
-        self.seats().insert(number, Seated { task, is_idle });
+        self.seats().take(number, Seated { task, is_idle });
     }
 
     /// No error of accept(2) ends a worker.
@@ -255,12 +256,12 @@ impl Worker {
     }
 
     fn close(&self, choose: impl Fn(&Seated) -> bool) {
-        for seated in self.seats().values().filter(|seated| choose(seated)) {
+        for seated in self.seats().taken().filter(|seated| choose(seated)) {
             seated.task.abort();
         }
     }
 
-    fn seats(&self) -> MutexGuard<'_, HashMap<u64, Seated>> {
+    fn seats(&self) -> MutexGuard<'_, Seats> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -268,7 +269,7 @@ impl Worker {
 /// The place of a connection in its worker, given back however its task ends.
 struct Seat {
     worker: Arc<Worker>,
-    number: u64,
+    number: usize,
     peer: Peer,
     end: Option<End>,
     _permit: Permit,
@@ -299,7 +300,7 @@ impl Drop for Seat {
             }
         }
         let mut seats = self.worker.seats();
-        seats.remove(&self.number);
+        seats.leave(self.number);
         if seats.is_empty() {
             self.worker.left.notify_one();
         }
@@ -437,13 +438,6 @@ enum Incoming {
 }
 
 impl Incoming {
-    fn listener(&self) -> &'static str {
-        match self {
-            Self::Inet(..) => "inet",
-            Self::Unix(_) => "unix",
-        }
-    }
-
     fn peer(&self) -> Option<Peer> {
         match self {
             Self::Inet(_, peer) => Some(*peer),

@@ -113,7 +113,8 @@ impl Sighting {
             return None;
         }
         let domain = registered_domain(name);
-        if let (Some(domain), Some(owner)) = (domain, registered_domain(helo))
+        if let Some(domain) = domain
+            && let Some(owner) = registered_domain(helo)
             && domain.eq_ignore_ascii_case(owner)
         {
             return None;
@@ -237,7 +238,10 @@ impl Sightings {
     /// Those of one HELO argument and recipient that lie in the window, with their places.
     fn counting(&self, key: HopKey, window: Window) -> impl Iterator<Item = (usize, &Sighting)> {
         let wanted = tag(key);
-        let tags = self.tags.iter().enumerate();
+        // Most look for what is not there, and that is told at once.
+        let is_here = self.tags.contains(&wanted);
+        let tags = self.tags.iter().take(if is_here { Self::MOST } else { 0 });
+        let tags = tags.enumerate();
         tags.filter(move |(_, tag)| **tag == wanted)
             .map(|(place, _)| (place, &self.whole[place]))
             .filter(move |(_, it)| it.key == key && window.holds(it.at))

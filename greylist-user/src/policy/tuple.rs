@@ -238,9 +238,7 @@ impl Seed {
 
     /// A hasher whose input begins with `kind`, so that no two kinds of key can be equal.
     fn hasher(&self, kind: u8) -> KeyHasher<'_> {
-        let mut hasher = KeyHasher::new(&self.0);
-        hasher.raw(&[kind]);
-        hasher
+        KeyHasher::begun(&self.0, kind)
     }
 }
 
@@ -373,11 +371,14 @@ struct KeyHasher<'s> {
 }
 
 impl<'s> KeyHasher<'s> {
-    fn new(secret: &'s [u8; Seed::LENGTH]) -> Self {
+    /// Made where it will lie: moving it would cost more than hashing does.
+    fn begun(secret: &'s [u8; Seed::LENGTH], kind: u8) -> Self {
+        let mut input = [0; AT_ONCE];
+        input[0] = kind;
         Self {
             secret,
-            input: [0; AT_ONCE],
-            length: 0,
+            input,
+            length: 1,
             stream: None,
         }
     }
@@ -416,8 +417,14 @@ impl<'s> KeyHasher<'s> {
     fn mailbox(&mut self, path: &[u8]) {
         self.raw(&(path.len() as u64).to_le_bytes());
         let (local_part, domain) = fold::split(path);
-        self.raw(local_part);
-        self.lower_case(domain);
+        let begin = self.length + local_part.len();
+        if self.stream.is_none() && begin + domain.len() <= AT_ONCE {
+            self.raw(path);
+            self.input[begin..self.length].make_ascii_lowercase();
+        } else {
+            self.raw(local_part);
+            self.lower_case(domain);
+        }
     }
 
     fn finish(&self) -> [u8; 16] {

@@ -95,15 +95,13 @@ fn connection_asking(asks_for: &'static [&'static [u8]]) -> Connection<Join<Empt
         frame: Duration::from_secs(5),
         idle: Duration::from_hours(3),
     };
-    let stream = join(empty(), sink());
-    Connection::new(
-        stream,
-        session,
-        judge,
+    let service = Service {
+        clock: judge,
         limits,
-        Arc::default(),
-        Latency::default(),
-    )
+        latency: Latency::default(),
+    };
+    let stream = join(empty(), sink());
+    Connection::new(stream, session, Arc::new(service), Arc::default())
 }
 
 /// The body of the message that is read.
@@ -259,7 +257,7 @@ fn session_that_waits_holds_no_more_than_came_and_is_not_late() {
     connection.answer(&bytes, &mut out).expect("in order");
     assert!(connection.asking.is_some() && connection.partial.len() < bytes.len());
     // Nobody is there to be asked: the time of the question is up at once, that of a frame is not.
-    assert!(connection.deadline() < connection.since + connection.limits.frame);
+    assert!(connection.deadline() < connection.since + connection.service.limits.frame);
     assert!(connection.waits_for_answer());
     let end = connection.go_on(Evidence::default(), &mut out);
     assert!(matches!(end, Err(End::Quit)));
