@@ -392,6 +392,13 @@ impl Config {
             Duration::from_secs(1)..=Duration::from_hours(24),
             "Time between snapshots: a crash loses at most this.",
         );
+        v.key(
+            "snapshot_rate",
+            &mut store.snapshot_rate,
+            "Bytes a second that a periodic snapshot is written at, so that the mail queue has the rest of \
+             the disk; 0 is no limit. The last one at the end, and one that an operator waits for, take \
+             what they get.",
+        );
         v.bounded(
             "sweep_messages",
             &mut store.sweep_messages,

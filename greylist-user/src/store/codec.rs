@@ -176,6 +176,8 @@ pub struct Reader<R> {
     from: R,
     header: Header,
     at: u64,
+    /// Of the blocks so far.
+    rows: u64,
 }
 
 impl<R: Read> Reader<R> {
@@ -216,6 +218,7 @@ impl<R: Read> Reader<R> {
             from,
             header,
             at: bytes.len() as u64,
+            rows: 0,
         })
     }
 
@@ -227,45 +230,55 @@ impl<R: Read> Reader<R> {
     /// Hands every row to `sink`. An error means that the snapshot is damaged, though the rows
     /// before were right.
     pub fn for_each(mut self, mut sink: impl FnMut(Row)) -> Result<(), Damage> {
-        let mut block = Vec::new();
-        let mut rows = 0;
-        loop {
-            let at = self.at;
-            let (kind, row_length) = self.read_block(&mut block)?;
-            let payload = &sealed(&block, at)?[BLOCK_FRONT..];
-            if kind == END {
-                return if Fields(payload).u64() == rows && self.is_at_end()? {
-                    Ok(())
-                } else {
-                    Err(Damage::Nonsense { at })
-                };
+        let mut block = Block::default();
+        while self.next_block(&mut block)? {
+            for row in block.rows()? {
+                sink(row?);
             }
-            for row in payload.chunks_exact(row_length) {
-                sink(decode(kind, row).ok_or(Damage::Nonsense { at })?);
-                rows += 1;
-            }
+        }
+        Ok(())
+    }
+
+    /// Reads the next block into `block`, which may be checked elsewhere. None is left when the end was
+    /// reached and counts as many rows as there were.
+    pub(super) fn next_block(&mut self, block: &mut Block) -> Result<bool, Damage> {
+        self.read_block(block)?;
+        if block.kind != END {
+            self.rows += block.count;
+            return Ok(true);
+        }
+        if Fields(block.payload()?).u64() == self.rows && self.is_at_end()? {
+            Ok(false)
+        } else {
+            Err(Damage::Nonsense { at: block.at })
         }
     }
 
-    /// Reads a block with its checksum, unchecked, and says its kind and the length of its rows.
-    fn read_block(&mut self, block: &mut Vec<u8>) -> Result<(u8, usize), Damage> {
+    /// Reads a block with its checksum, unchecked.
+    fn read_block(&mut self, block: &mut Block) -> Result<(), Damage> {
         let at = self.at;
-        block.clear();
-        block.resize(BLOCK_FRONT, 0);
-        fill(&mut self.from, block, at)?;
-        let mut fields = Fields(block);
+        let bytes = &mut block.bytes;
+        bytes.clear();
+        bytes.resize(BLOCK_FRONT, 0);
+        fill(&mut self.from, bytes, at)?;
+        let mut fields = Fields(bytes);
         let kind = fields.u8();
         let _reserved = fields.u8();
-        let row_length = usize::from(fields.u16());
-        let payload = u64::from(fields.u32()) * row_length as u64;
+        let row_length = fields.u16();
+        let count = u64::from(fields.u32());
+        let payload = count * u64::from(row_length);
         if payload == 0 || payload > LARGEST_PAYLOAD {
             return Err(Damage::Nonsense { at });
         }
         let length = BLOCK_FRONT + usize::try_from(payload).unwrap_or(usize::MAX) + CHECKSUM;
-        block.resize(length, 0);
-        fill(&mut self.from, &mut block[BLOCK_FRONT..], at)?;
+        bytes.resize(length, 0);
+        fill(&mut self.from, &mut bytes[BLOCK_FRONT..], at)?;
         self.at += length as u64;
-        Ok((kind, row_length))
+        block.at = at;
+        block.kind = kind;
+        block.row_length = row_length.into();
+        block.count = count;
+        Ok(())
     }
 
     fn is_at_end(&mut self) -> Result<bool, Damage> {
@@ -275,6 +288,43 @@ impl<R: Read> Reader<R> {
             Err(Damage::Truncated { .. }) => Ok(true),
             Err(other) => Err(other),
         }
+    }
+}
+
+/// Rows of one kind as they stand in the file, their checksum not looked at yet.
+#[derive(Debug, Default)]
+pub(super) struct Block {
+    at: u64,
+    kind: u8,
+    row_length: usize,
+    count: u64,
+    bytes: Vec<u8>,
+}
+
+impl Block {
+    /// The letter of what it holds.
+    pub(super) fn kind(&self) -> u8 {
+        self.kind
+    }
+
+    /// Where it begins in its file.
+    pub(super) fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// Its bytes, checksum included.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Its rows, if its checksum is right.
+    pub(super) fn rows(&self) -> Result<impl Iterator<Item = Result<Row, Damage>>, Damage> {
+        let rows = self.payload()?.chunks_exact(self.row_length);
+        Ok(rows.map(|row| decode(self.kind, row).ok_or(Damage::Nonsense { at: self.at })))
+    }
+
+    fn payload(&self) -> Result<&[u8], Damage> {
+        Ok(&sealed(&self.bytes, self.at)?[BLOCK_FRONT..])
     }
 }
 

@@ -1,7 +1,8 @@
-//! The keeper: a thread that takes snapshots and sweeps while others judge.
+//! The keeper: a thread that orders snapshots and sweeps while others judge.
 //!
 //! It looks at the clock and at the number of judged attempts once a second, so the milter path
-//! wakes nobody and takes no lock for it.
+//! wakes nobody and takes no lock for it. Periodic snapshots are the `scribe`'s, who takes his time;
+//! the last one is the keeper's own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::policy::Timestamp;
 
+use super::scribe::Scribe;
 use super::sweep::Sweeper;
 use super::{SnapshotError, SnapshotReport, Store};
 
@@ -32,8 +34,7 @@ impl Keeper {
         Self::start_with(store, clock, |_| ())
     }
 
-    /// Starts the thread, which also does `chore` on each of its rounds, one a second but for the time
-    /// that a snapshot takes. It must be short.
+    /// Starts the thread, which also does `chore` on each of its rounds, one a second. It must be short.
     ///
     /// # Errors
     ///
@@ -44,7 +45,7 @@ impl Keeper {
         chore: impl FnMut(Timestamp) + Send + 'static,
     ) -> std::io::Result<Self> {
         let stopping = Arc::new(AtomicBool::new(false));
-        let rounds = Rounds::new(store, clock, Box::new(chore));
+        let rounds = Rounds::new(store, clock, Box::new(chore))?;
         let thread = thread::Builder::new().name("keeper".to_owned()).spawn({
             let stopping = Arc::clone(&stopping);
             move || rounds.until(&stopping)
@@ -55,7 +56,7 @@ impl Keeper {
         })
     }
 
-    /// Ends the thread with a last snapshot.
+    /// Ends the thread with a last snapshot, for which a periodic one under way is given up.
     ///
     /// # Panics
     ///
@@ -88,6 +89,7 @@ struct Rounds {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
     sweeper: Sweeper,
+    scribe: Scribe,
     snapshot_due_from: Timestamp,
     tuples: Room,
     contents: Room,
@@ -98,9 +100,10 @@ struct Rounds {
 type Chore = Box<dyn FnMut(Timestamp) + Send>;
 
 impl Rounds {
-    fn new(store: Arc<Store>, clock: Arc<dyn Clock>, chore: Chore) -> Self {
+    fn new(store: Arc<Store>, clock: Arc<dyn Clock>, chore: Chore) -> std::io::Result<Self> {
         let now = clock.now();
-        Self {
+        Ok(Self {
+            scribe: Scribe::start(Arc::clone(&store), Arc::clone(&clock))?,
             sweeper: Sweeper::new(&store, now),
             snapshot_due_from: now,
             tuples: Room::default(),
@@ -108,7 +111,7 @@ impl Rounds {
             chore,
             store,
             clock,
-        }
+        })
     }
 
     fn until(mut self, stopping: &AtomicBool) -> Result<SnapshotReport, SnapshotError> {
@@ -116,7 +119,8 @@ impl Rounds {
             self.round();
             thread::park_timeout(ROUND);
         }
-        self.snapshot()
+        self.scribe.stop();
+        self.store.snapshot(self.clock.now())
     }
 
     fn round(&mut self) {
@@ -126,9 +130,11 @@ impl Rounds {
         self.sweeper.round(&self.store, now);
         self.store.show_sizes();
         let since = now.since(self.snapshot_due_from);
-        if since >= self.store.settings.snapshot_interval || now < self.snapshot_due_from {
+        let is_due =
+            since >= self.store.settings.snapshot_interval || now < self.snapshot_due_from;
+        // One that is still being written when the next is due is followed by that.
+        if is_due && self.scribe.order() {
             self.snapshot_due_from = now;
-            let _logged = self.snapshot();
         }
     }
 
@@ -150,15 +156,6 @@ impl Rounds {
             Some(RoomChange::HasRoom) => tracing::info!(percent, "contents-have-room"),
             None => {}
         }
-    }
-
-    fn snapshot(&self) -> Result<SnapshotReport, SnapshotError> {
-        let begun = self.clock.now();
-        let result = self.store.snapshot(begun);
-        let took = self.clock.now().since(begun);
-        let millis = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
-        self.store.metrics.snapshot_duration.set(millis);
-        result
     }
 }
 
