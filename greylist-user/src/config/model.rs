@@ -400,6 +400,13 @@ impl Config {
             "Time between snapshots. A start reads the latest and the journals since: the longer, the \
              more of them. Without a journal a crash loses at most this.",
         );
+        v.key(
+            "snapshot_rate",
+            &mut store.snapshot_rate,
+            "Bytes a second that a periodic snapshot is written at, so that the mail queue has the rest of \
+             the disk; 0 is no limit. The last one at the end, and one that an operator waits for, take \
+             what they get.",
+        );
         v.bounded(
             "sweep_messages",
             &mut store.sweep_messages,

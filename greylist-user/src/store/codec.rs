@@ -200,6 +200,8 @@ pub struct Reader<R> {
     from: R,
     header: Header,
     at: u64,
+    /// Of the blocks so far.
+    rows: u64,
 }
 
 impl<R: Read> Reader<R> {
@@ -241,6 +243,7 @@ impl<R: Read> Reader<R> {
             from,
             header,
             at: bytes.len() as u64,
+            rows: 0,
         })
     }
 
@@ -252,25 +255,35 @@ impl<R: Read> Reader<R> {
     /// Hands every row to `sink`. An error means that the snapshot is damaged, though the rows
     /// before were right.
     pub fn for_each(mut self, mut sink: impl FnMut(Row)) -> Result<(), Damage> {
-        let mut block = Vec::new();
-        let mut rows = 0;
-        loop {
-            let at = self.at;
-            let (kind, row_length) = read_block(&mut self.from, at, &mut block)?;
-            self.at += block.len() as u64;
-            let payload = &sealed(&block, at)?[BLOCK_FRONT..];
-            if kind == END {
-                return if Fields(payload).u64() == rows && self.is_at_end()? {
-                    Ok(())
-                } else {
-                    Err(Damage::Nonsense { at })
-                };
-            }
-            for row in payload.chunks_exact(row_length) {
-                sink(decode(kind, row).ok_or(Damage::Nonsense { at })?);
-                rows += 1;
+        let mut block = Block::default();
+        while self.next_block(&mut block)? {
+            for row in block.rows()? {
+                sink(row?);
             }
         }
+        Ok(())
+    }
+
+    /// Reads the next block into `block`, which may be checked elsewhere. None is left when the end was
+    /// reached and counts as many rows as there were.
+    pub(super) fn next_block(&mut self, block: &mut Block) -> Result<bool, Damage> {
+        self.read_block(block)?;
+        if block.kind != END {
+            self.rows += block.count;
+            return Ok(true);
+        }
+        if Fields(block.payload()?).u64() == self.rows && self.is_at_end()? {
+            Ok(false)
+        } else {
+            Err(Damage::Nonsense { at: block.at })
+        }
+    }
+
+    /// Reads a block with its checksum, unchecked.
+    fn read_block(&mut self, block: &mut Block) -> Result<(), Damage> {
+        block.read(&mut self.from, self.at)?;
+        self.at += block.len();
+        Ok(())
     }
 
     fn is_at_end(&mut self) -> Result<bool, Damage> {
@@ -283,28 +296,67 @@ impl<R: Read> Reader<R> {
     }
 }
 
-/// Reads the block that begins at `at` with its checksum, unchecked, and says its kind and the length of
-/// its rows.
-pub(super) fn read_block(
-    from: &mut impl Read,
+/// Rows of one kind as they stand in the file, their checksum not looked at yet.
+#[derive(Debug, Default)]
+pub(super) struct Block {
     at: u64,
-    block: &mut Vec<u8>,
-) -> Result<(u8, usize), Damage> {
-    block.clear();
-    block.resize(BLOCK_FRONT, 0);
-    fill(from, block, at)?;
-    let mut fields = Fields(block);
-    let kind = fields.u8();
-    let _reserved = fields.u8();
-    let row_length = usize::from(fields.u16());
-    let payload = u64::from(fields.u32()) * row_length as u64;
-    if payload == 0 || payload > LARGEST_PAYLOAD {
-        return Err(Damage::Nonsense { at });
+    kind: u8,
+    row_length: usize,
+    count: u64,
+    bytes: Vec<u8>,
+}
+
+impl Block {
+    /// Reads the block that begins at `at` with its checksum, unchecked.
+    pub(super) fn read(&mut self, from: &mut impl Read, at: u64) -> Result<(), Damage> {
+        let bytes = &mut self.bytes;
+        bytes.clear();
+        bytes.resize(BLOCK_FRONT, 0);
+        fill(from, bytes, at)?;
+        let mut fields = Fields(bytes);
+        let kind = fields.u8();
+        let _reserved = fields.u8();
+        let row_length = fields.u16();
+        let count = u64::from(fields.u32());
+        let payload = count * u64::from(row_length);
+        if payload == 0 || payload > LARGEST_PAYLOAD {
+            return Err(Damage::Nonsense { at });
+        }
+        let length = BLOCK_FRONT + usize::try_from(payload).unwrap_or(usize::MAX) + CHECKSUM;
+        bytes.resize(length, 0);
+        fill(from, &mut bytes[BLOCK_FRONT..], at)?;
+        self.at = at;
+        self.kind = kind;
+        self.row_length = row_length.into();
+        self.count = count;
+        Ok(())
     }
-    let length = BLOCK_FRONT + usize::try_from(payload).unwrap_or(usize::MAX) + CHECKSUM;
-    block.resize(length, 0);
-    fill(from, &mut block[BLOCK_FRONT..], at)?;
-    Ok((kind, row_length))
+
+    /// The letter of what it holds.
+    pub(super) fn kind(&self) -> u8 {
+        self.kind
+    }
+
+    /// Where it begins in its file.
+    pub(super) fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// How many bytes it has, checksum included.
+    pub(super) fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// Its rows, if its checksum is right.
+    pub(super) fn rows(&self) -> Result<impl Iterator<Item = Result<Row, Damage>>, Damage> {
+        let rows = self.payload()?.chunks_exact(self.row_length);
+        Ok(rows.map(|row| decode(self.kind, row).ok_or(Damage::Nonsense { at: self.at })))
+    }
+
+    /// The bytes of its rows, if its checksum is right.
+    pub(super) fn payload(&self) -> Result<&[u8], Damage> {
+        Ok(&sealed(&self.bytes, self.at)?[BLOCK_FRONT..])
+    }
 }
 
 /// Appends the checksum of what is there.

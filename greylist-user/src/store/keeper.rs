@@ -1,8 +1,9 @@
-//! The keeper: a thread that takes snapshots and sweeps while others judge, beside the one that writes
+//! The keeper: a thread that orders snapshots and sweeps while others judge, beside the one that writes
 //! the journal.
 //!
 //! It looks at the clock and at the number of judged attempts once a second, so the milter path
-//! wakes nobody and takes no lock for it.
+//! wakes nobody and takes no lock for it. Periodic snapshots are the `scribe`'s, who takes his time;
+//! the last one is the keeper's own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,8 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::policy::Timestamp;
 
-use super::journal::Scribe;
+use super::journal::JournalWriter;
+use super::scribe::Scribe;
 use super::sweep::Sweeper;
 use super::{SnapshotError, SnapshotReport, Store};
 
@@ -21,7 +23,7 @@ use super::{SnapshotError, SnapshotReport, Store};
 #[derive(Debug)]
 pub struct Keeper {
     stopping: Arc<AtomicBool>,
-    scribe: Option<Scribe>,
+    journal: Option<JournalWriter>,
     thread: Option<JoinHandle<Result<SnapshotReport, SnapshotError>>>,
 }
 
@@ -35,8 +37,7 @@ impl Keeper {
         Self::start_with(store, clock, |_| ())
     }
 
-    /// Starts the thread, which also does `chore` on each of its rounds, one a second but for the time
-    /// that a snapshot takes. It must be short.
+    /// Starts the thread, which also does `chore` on each of its rounds, one a second. It must be short.
     ///
     /// # Errors
     ///
@@ -47,20 +48,21 @@ impl Keeper {
         chore: impl FnMut(Timestamp) + Send + 'static,
     ) -> std::io::Result<Self> {
         let stopping = Arc::new(AtomicBool::new(false));
-        let scribe = Scribe::start(&store, &clock)?;
-        let rounds = Rounds::new(store, clock, Box::new(chore));
+        let journal = JournalWriter::start(&store, &clock)?;
+        let rounds = Rounds::new(store, clock, Box::new(chore))?;
         let thread = thread::Builder::new().name("keeper".to_owned()).spawn({
             let stopping = Arc::clone(&stopping);
             move || rounds.until(&stopping)
         })?;
         Ok(Self {
             stopping,
-            scribe,
+            journal,
             thread: Some(thread),
         })
     }
 
-    /// Ends the threads with a last group of the journal and a last snapshot.
+    /// Ends the threads with a last group of the journal and a last snapshot, for which a periodic one
+    /// under way is given up.
     ///
     /// # Panics
     ///
@@ -72,8 +74,8 @@ impl Keeper {
     fn end(&mut self) -> Option<Result<SnapshotReport, SnapshotError>> {
         let thread = self.thread.take()?;
         // What it writes is on the disk, should the last snapshot fail.
-        if let Some(scribe) = self.scribe.take() {
-            scribe.stop();
+        if let Some(journal) = self.journal.take() {
+            journal.stop();
         }
         self.stopping.store(true, Ordering::Release);
         thread.thread().unpark();
@@ -97,6 +99,7 @@ struct Rounds {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
     sweeper: Sweeper,
+    scribe: Scribe,
     snapshot_due_from: Timestamp,
     tuples: Room,
     contents: Room,
@@ -107,9 +110,10 @@ struct Rounds {
 type Chore = Box<dyn FnMut(Timestamp) + Send>;
 
 impl Rounds {
-    fn new(store: Arc<Store>, clock: Arc<dyn Clock>, chore: Chore) -> Self {
+    fn new(store: Arc<Store>, clock: Arc<dyn Clock>, chore: Chore) -> std::io::Result<Self> {
         let now = clock.now();
-        Self {
+        Ok(Self {
+            scribe: Scribe::start(Arc::clone(&store), Arc::clone(&clock))?,
             sweeper: Sweeper::new(&store, now),
             snapshot_due_from: now,
             tuples: Room::default(),
@@ -117,7 +121,7 @@ impl Rounds {
             chore,
             store,
             clock,
-        }
+        })
     }
 
     fn until(mut self, stopping: &AtomicBool) -> Result<SnapshotReport, SnapshotError> {
@@ -125,7 +129,8 @@ impl Rounds {
             self.round();
             thread::park_timeout(ROUND);
         }
-        self.snapshot()
+        self.scribe.stop();
+        self.store.snapshot(self.clock.now())
     }
 
     fn round(&mut self) {
@@ -138,9 +143,10 @@ impl Rounds {
         let interval = self.store.settings.snapshot_interval;
         // The journal alone would not do.
         let is_wanted = self.store.wants_snapshot() && since >= interval.min(ASKED_INTERVAL);
-        if since >= interval || is_wanted || now < self.snapshot_due_from {
+        let is_due = since >= interval || is_wanted || now < self.snapshot_due_from;
+        // One that is still being written when the next is due is followed by that.
+        if is_due && self.scribe.order() {
             self.snapshot_due_from = now;
-            let _logged = self.snapshot();
         }
     }
 
@@ -162,15 +168,6 @@ impl Rounds {
             Some(RoomChange::HasRoom) => tracing::info!(percent, "contents-have-room"),
             None => {}
         }
-    }
-
-    fn snapshot(&self) -> Result<SnapshotReport, SnapshotError> {
-        let begun = self.clock.now();
-        let result = self.store.snapshot(begun);
-        let took = self.clock.now().since(begun);
-        let millis = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
-        self.store.metrics.snapshot_duration.set(millis);
-        result
     }
 }
 

@@ -6,12 +6,14 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
 use crate::policy::{
     Action, DeferReason, Mode, Offence, Outcome, PassReason, Policy, ReadReason, Record,
     RefuseReason, Verdict,
 };
+
+use super::waits::LockWaits;
 
 /// The store's counters and gauges. Cloning shares them.
 #[derive(Clone, Debug)]
@@ -203,6 +205,12 @@ impl Metrics {
             snapshots "Snapshots written"
             snapshot_failures "Snapshots that could not be written"
         }
+        registry.register_with_unit(
+            "store_lock_wait",
+            "How long who judges waited for the lock of a record; most do not wait at all",
+            Unit::Seconds,
+            LockWaits,
+        );
         registry.register(
             "journal_written_bytes",
             "Bytes written to the journal",

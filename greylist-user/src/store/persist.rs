@@ -3,7 +3,6 @@
 //! Knows which table a row belongs to and what has lapsed meanwhile (`policy`'s word); leaves the
 //! layout to `codec` and files to `snapshot`.
 
-use std::cell::RefCell;
 use std::io;
 use std::sync::atomic::Ordering;
 
@@ -21,19 +20,18 @@ impl Store {
     /// Takes back what the best snapshot holds, and gives what it says of itself.
     pub(super) fn restore(&self, now: Timestamp) -> Result<(Restored, Option<Header>), OpenError> {
         let policy = self.policy.load();
-        let mut restored = Restored::default();
-        let counts = RefCell::new(&mut restored);
         let found = snapshot::read(
             &self.settings.directory,
             self.seed.fingerprint(),
             now,
-            |row| self.restore_row(row, &policy, now, &mut counts.borrow_mut()),
-            || {
-                self.clear();
-                **counts.borrow_mut() = Restored::default();
-            },
+            |row, counts| self.restore_row(row, &policy, now, counts),
+            || self.clear(),
         )
         .map_err(|Forbidden { path, source }| OpenError::Snapshot { path, source })?;
+        let mut restored = Restored::default();
+        for counts in &found.counts {
+            restored.add(counts);
+        }
         for set_aside in &found.set_aside {
             set_aside.log();
         }
@@ -101,6 +99,7 @@ impl Store {
         })
     }
 
+    /// Puts one row in. Several threads may, as long as rows of addresses come after their records.
     pub(super) fn restore_row(
         &self,
         row: Row,

@@ -42,6 +42,43 @@ pub struct Restored {
     pub journal: Replayed,
 }
 
+impl Restored {
+    /// Counts what `other` counted, too.
+    pub(super) fn add(&mut self, other: &Self) {
+        let Self {
+            tuples,
+            trusted,
+            sentences,
+            clients,
+            reputations,
+            helos,
+            contents,
+            pairs,
+            addresses,
+            addresses_dropped,
+            lapsed,
+            over_capacity,
+            unknown,
+            age: _,
+            set_aside: _,
+            journal: _,
+        } = other;
+        self.tuples += tuples;
+        self.trusted += trusted;
+        self.sentences += sentences;
+        self.clients += clients;
+        self.reputations += reputations;
+        self.helos += helos;
+        self.contents += contents;
+        self.pairs += pairs;
+        self.addresses += addresses;
+        self.addresses_dropped += addresses_dropped;
+        self.lapsed += lapsed;
+        self.over_capacity += over_capacity;
+        self.unknown += unknown;
+    }
+}
+
 impl std::fmt::Display for Restored {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.age {

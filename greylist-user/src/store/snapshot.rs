@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use crate::policy::Timestamp;
 
 use super::codec::{Damage, Header, Reader, Row, Writer};
+use super::loading;
+use super::pace::{GaveWay, Pace, PacedFile};
 
 /// A snapshot was written.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -33,6 +35,13 @@ pub struct SnapshotError {
     doing: &'static str,
     path: PathBuf,
     source: io::Error,
+}
+
+impl SnapshotError {
+    /// Whether it was given up for one that somebody waits for.
+    pub(super) fn gave_way(&self) -> bool {
+        self.source.get_ref().is_some_and(|it| it.is::<GaveWay>())
+    }
 }
 
 /// A snapshot that was not used, and where it is now.
@@ -60,9 +69,11 @@ impl SetAside {
 
 /// What reading the snapshots came to.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct Found<C> {
     /// What the snapshot that was used says of itself, if there was one.
     pub(super) header: Option<Header>,
+    /// What was counted of its rows, by each thread that took some.
+    pub(super) counts: Vec<C>,
     /// Snapshots that were not used.
     pub(super) set_aside: Vec<SetAside>,
 }
@@ -98,13 +109,14 @@ pub(super) fn write(
     directory: &Path,
     header: &Header,
     keeps_previous: bool,
-    give: impl FnOnce(&mut Writer<BufWriter<File>>) -> io::Result<()>,
+    pace: Pace<'_>,
+    give: impl FnOnce(&mut Writer<BufWriter<PacedFile<'_>>>) -> io::Result<()>,
 ) -> Result<SnapshotReport, SnapshotError> {
     let new = directory.join(NEW);
     let latest = directory.join(LATEST);
     let previous = directory.join(PREVIOUS);
 
-    let (records, bytes) = write_file(&new, header, give).map_err(|error| {
+    let (records, bytes) = write_file(&new, header, pace, give).map_err(|error| {
         // On a full disk, what there is of it is room that others need.
         let _ = fs::remove_file(&new);
         failed("write", &new)(error)
@@ -133,25 +145,30 @@ pub(super) fn write(
     })
 }
 
-/// Hands the rows of the best snapshot to `sink`, `forget` being called when rows that were handed
-/// over turn out to be of a damaged one. Snapshots that cannot be used are set aside.
+/// Hands the rows of the best snapshot to `take`, from several threads, `forget` being called when rows
+/// that were handed over turn out to be of a damaged one. Snapshots that cannot be used are set aside.
 ///
 /// # Errors
 ///
 /// One that this process may not open: it may be whole, and is left alone.
-pub(super) fn read(
+pub(super) fn read<C: Default + Send>(
     directory: &Path,
     seed: [u8; 16],
     now: Timestamp,
-    mut sink: impl FnMut(Row),
+    take: impl Fn(Row, &mut C) + Sync,
     mut forget: impl FnMut(),
-) -> Result<Found, Forbidden> {
-    let mut found = Found::default();
+) -> Result<Found<C>, Forbidden> {
+    let mut found = Found {
+        header: None,
+        counts: Vec::new(),
+        set_aside: Vec::new(),
+    };
     for name in [LATEST, PREVIOUS] {
         let path = directory.join(name);
-        match read_file(&path, seed, &mut sink) {
-            Ok(header) => {
+        match read_file(&path, seed, &take) {
+            Ok((header, counts)) => {
                 found.header = Some(header);
+                found.counts = counts;
                 break;
             }
             Err(Unusable::Absent) => {}
@@ -185,19 +202,24 @@ enum Unusable {
     OtherSeed,
 }
 
-fn read_file(path: &Path, seed: [u8; 16], sink: impl FnMut(Row)) -> Result<Header, Unusable> {
+fn read_file<C: Default + Send>(
+    path: &Path,
+    seed: [u8; 16],
+    take: impl Fn(Row, &mut C) + Sync,
+) -> Result<(Header, Vec<C>), Unusable> {
     let file = File::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Unusable::Absent,
         io::ErrorKind::PermissionDenied => Unusable::Forbidden(error),
         _ => Unusable::Damaged(Damage::Io(error)),
     })?;
+    let bytes = file.metadata().map_or(0, |it| it.len());
     let reader = Reader::begin(BufReader::with_capacity(BUFFER, file))?;
     let header = *reader.header();
     if header.seed != seed {
         return Err(Unusable::OtherSeed);
     }
-    reader.for_each(sink)?;
-    Ok(header)
+    let counts = loading::load(reader, bytes, take)?;
+    Ok((header, counts))
 }
 
 fn set_aside(found: PathBuf, why: &Unusable, now: Timestamp) -> SetAside {
@@ -218,7 +240,8 @@ fn set_aside(found: PathBuf, why: &Unusable, now: Timestamp) -> SetAside {
 fn write_file(
     path: &Path,
     header: &Header,
-    give: impl FnOnce(&mut Writer<BufWriter<File>>) -> io::Result<()>,
+    pace: Pace<'_>,
+    give: impl FnOnce(&mut Writer<BufWriter<PacedFile<'_>>>) -> io::Result<()>,
 ) -> io::Result<(u64, u64)> {
     // One that was left behind by a crash may have another owner or mode.
     match fs::remove_file(path) {
@@ -230,10 +253,15 @@ fn write_file(
         .create_new(true)
         .mode(0o600)
         .open(path)?;
-    let mut writer = Writer::begin(BufWriter::with_capacity(BUFFER, file), header)?;
+    let file = BufWriter::with_capacity(BUFFER, PacedFile::new(file, pace));
+    let mut writer = Writer::begin(file, header)?;
     give(&mut writer)?;
     let (buffer, rows, bytes) = writer.end()?;
-    buffer.into_inner()?.sync_all()?;
+    // What is left of it is the file's end.
+    let file = buffer
+        .into_inner()
+        .map_err(io::IntoInnerError::into_error)?;
+    file.end()?;
     Ok((rows, bytes))
 }
 
@@ -258,6 +286,7 @@ const BUFFER: usize = 256 << 10;
 #[cfg(test)]
 mod tests {
     use std::fs::Permissions;
+    use std::sync::Mutex;
 
     use nix::unistd::{Uid, setfsuid};
 
@@ -283,19 +312,25 @@ mod tests {
             history: History { begun: at(millis) },
             journal: 0,
         };
-        write(directory, &header, true, |writer| writer.push(&row(millis))).expect("it is writable")
+        write(directory, &header, true, Pace::Free, |writer| {
+            writer.push(&row(millis))
+        })
+        .expect("it is writable")
     }
 
-    fn restore(directory: &Path, seed: [u8; 16]) -> (Found, Vec<Row>) {
-        let rows = std::cell::RefCell::new(Vec::new());
+    fn restore(directory: &Path, seed: [u8; 16]) -> (Found<()>, Vec<Row>) {
+        let rows = Mutex::new(Vec::new());
         let found = read(
             directory,
             seed,
             at(9),
-            |row| rows.borrow_mut().push(row),
-            || rows.borrow_mut().clear(),
+            |row, ()| rows.lock().expect("nobody panicked").push(row),
+            || rows.lock().expect("nobody panicked").clear(),
         );
-        (found.expect("it is ours"), rows.into_inner())
+        let rows = rows.into_inner().expect("nobody panicked");
+        let mut found = found.expect("it is ours");
+        found.counts.clear();
+        (found, rows)
     }
 
     #[test]
@@ -367,7 +402,7 @@ mod tests {
         fs::set_permissions(&latest, Permissions::from_mode(0o000)).expect("it is ours");
         // Root may read anything; this thread is somebody else to the file system for a moment.
         let us = setfsuid(Uid::from_raw(65_534));
-        let refused = read(directory.path(), SEED, at(9), |_| {}, || {});
+        let refused = read(directory.path(), SEED, at(9), |_, (): &mut ()| {}, || {});
         setfsuid(us);
         let error = refused.expect_err("it may not be opened");
         assert_eq!(error.source.kind(), io::ErrorKind::PermissionDenied);
@@ -411,7 +446,7 @@ mod tests {
             history: History { begun: at(3) },
             journal: 0,
         };
-        let only = write(directory.path(), &header, false, |writer| {
+        let only = write(directory.path(), &header, false, Pace::Free, |writer| {
             writer.push(&row(3))
         });
         only.expect("it is writable");
@@ -429,7 +464,7 @@ mod tests {
             history: History { begun: at(2) },
             journal: 0,
         };
-        let error = write(directory.path(), &header, true, |_| {
+        let error = write(directory.path(), &header, true, Pace::Free, |_| {
             Err(io::Error::from(io::ErrorKind::StorageFull))
         })
         .expect_err("the disk is full");

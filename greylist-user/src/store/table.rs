@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use dashmap::try_result::TryResult;
 
 use crate::policy::{
     ClientKey, FailureKey, Fingerprint, HeloKey, HopKey, NetworkKey, PairKey, PairTag, TrustKey,
@@ -22,6 +23,7 @@ use crate::policy::{
 };
 
 use super::journal::{Bell, Marks};
+use super::waits;
 
 /// A bounded concurrent map.
 pub(super) struct Table<K, V> {
@@ -103,7 +105,12 @@ impl<K: Key, V: Clone> Table<K, V> {
         key: K,
         change: impl FnOnce(Option<&V>) -> (V, R),
     ) -> Result<R, Full> {
-        let result = match self.aisle(&key).entry(key) {
+        waits::count();
+        let aisle = self.aisle(&key);
+        let entry = aisle
+            .try_entry(key)
+            .unwrap_or_else(|| waits::waited(|| aisle.entry(key)));
+        let result = match entry {
             Entry::Occupied(mut entry) => {
                 let (next, result) = change(Some(entry.get()));
                 entry.insert(next);
@@ -125,17 +132,38 @@ impl<K: Key, V: Clone> Table<K, V> {
 
     /// The entry of `key` as it is now. Other look-ups of its shard need not wait meanwhile.
     pub(super) fn get(&self, key: &K) -> Option<V> {
-        self.aisle(key).get(key).map(|entry| entry.clone())
+        waits::count();
+        let aisle = self.aisle(key);
+        let found = match aisle.try_get(key) {
+            TryResult::Present(entry) => Some(entry),
+            TryResult::Absent => None,
+            TryResult::Locked => waits::waited(|| aisle.get(key)),
+        };
+        found.map(|entry| entry.clone())
     }
 
     /// Whether there is an entry of `key`.
     pub(super) fn contains(&self, key: &K) -> bool {
-        self.aisle(key).contains_key(key)
+        waits::count();
+        let aisle = self.aisle(key);
+        match aisle.try_get(key) {
+            TryResult::Present(_) => true,
+            TryResult::Absent => false,
+            TryResult::Locked => waits::waited(|| aisle.contains_key(key)),
+        }
     }
 
     /// Changes the entry of `key` in one step, if there is one.
     pub(super) fn alter<R>(&self, key: &K, change: impl FnOnce(&mut V) -> R) -> Option<R> {
-        let result = change(&mut *self.aisle(key).get_mut(key)?);
+        waits::count();
+        let aisle = self.aisle(key);
+        let mut entry = match aisle.try_get_mut(key) {
+            TryResult::Present(entry) => entry,
+            TryResult::Absent => return None,
+            TryResult::Locked => waits::waited(|| aisle.get_mut(key))?,
+        };
+        let result = change(&mut entry);
+        drop(entry);
         self.note(*key);
         Some(result)
     }
@@ -150,11 +178,10 @@ impl<K: Key, V: Clone> Table<K, V> {
 
     /// The same of an entry that nobody has to hear of: it goes with another that is told of, or lapses.
     pub(super) fn discard(&self, key: &K) -> Option<V> {
-        let aisle = self.aisle(key);
-        if !aisle.contains_key(key) {
+        if !self.contains(key) {
             return None;
         }
-        let (_, value) = aisle.remove(key)?;
+        let (_, value) = self.aisle(key).remove(key)?;
         self.len.fetch_sub(1, Ordering::Relaxed);
         Some(value)
     }

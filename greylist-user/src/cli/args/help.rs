@@ -135,7 +135,8 @@ Examples:
   greygate list fingerprints --passed --newer 1h";
 
 pub(super) const SNAPSHOT_EXAMPLES: &str = "\
-Returns when it is on the disk. One is written every [store] snapshot_interval anyway.
+Returns when it is on the disk, as fast as that takes it: a periodic one (every [store] snapshot_interval, \
+at snapshot_rate) that is being written is given up for it.
 
 Examples:
   greygate snapshot && cp /var/lib/greygate/snapshot /backup/

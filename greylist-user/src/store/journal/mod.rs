@@ -20,9 +20,9 @@ mod batch;
 mod file;
 mod marks;
 mod replay;
-mod scribe;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::io;
 use std::path::PathBuf;
@@ -44,7 +44,7 @@ pub use file::Wrote;
 use file::{AfterFailure, JournalHeader, OpenJournal};
 pub(super) use marks::{Bell, Marks};
 pub use replay::{Cut, Replayed};
-pub(super) use scribe::Scribe;
+pub(super) use writer::JournalWriter;
 
 /// When changes are written to the journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

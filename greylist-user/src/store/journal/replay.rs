@@ -13,7 +13,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use crate::policy::Timestamp;
-use crate::store::codec::{BLOCK_FRONT, Damage, Header, Row, decode, read_block, sealed};
+use crate::store::codec::{Block, Damage, Header, Row};
 use crate::store::snapshot::{Forbidden, SetAside};
 
 use super::file::{self, GroupEnd, JournalHeader};
@@ -249,7 +249,7 @@ impl Journal {
         replayed: &mut Replayed,
         mut sink: impl FnMut(Row),
     ) -> Result<(), (Damage, Torn)> {
-        let mut block = Vec::new();
+        let mut block = Block::default();
         let mut groups = 0;
         while self.at < self.length {
             match self.read_block(&mut block, replayed, &mut groups, &mut sink) {
@@ -270,30 +270,28 @@ impl Journal {
 
     fn read_block(
         &mut self,
-        block: &mut Vec<u8>,
+        block: &mut Block,
         replayed: &mut Replayed,
         groups: &mut u64,
         sink: &mut impl FnMut(Row),
     ) -> Result<(), Damage> {
         let at = self.at;
-        let (kind, row_length) = read_block(&mut self.from, at, block)?;
-        let rows = &sealed(block, at)?[BLOCK_FRONT..];
-        if kind == GroupEnd::KIND {
-            let end = GroupEnd::of_row(rows);
+        block.read(&mut self.from, at)?;
+        if block.kind() == GroupEnd::KIND {
+            let end = GroupEnd::of_row(block.payload()?);
             *groups = end.number;
             replayed.until = Some(end.written.as_millis());
         } else {
             // All or nothing: a row without a meaning is found before any is handed out.
-            let rows = rows.chunks_exact(row_length);
-            if rows.clone().any(|row| decode(kind, row).is_none()) {
-                return Err(Damage::Nonsense { at });
+            if let Some(Err(damage)) = block.rows()?.find(Result::is_err) {
+                return Err(damage);
             }
-            for row in rows {
-                sink(decode(kind, row).unwrap_or(Row::Unknown));
+            for row in block.rows()?.flatten() {
+                sink(row);
                 replayed.rows += 1;
             }
         }
-        self.at += block.len() as u64;
+        self.at += block.len();
         Ok(())
     }
 

@@ -12,12 +12,12 @@ use super::JournalMode;
 
 /// The running thread.
 #[derive(Debug)]
-pub(in crate::store) struct Scribe {
+pub(in crate::store) struct JournalWriter {
     stopping: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
-impl Scribe {
+impl JournalWriter {
     /// Starts the thread; [`None`] for a store that keeps no journal.
     pub(in crate::store) fn start(
         store: &Arc<Store>,

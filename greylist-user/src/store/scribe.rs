@@ -1,0 +1,86 @@
+//! The scribe: writes the periodic snapshots while the keeper goes on with its rounds.
+//!
+//! A paced snapshot takes as long as its rate has it take, a minute of a large store. The thread steps
+//! back behind those who answer mail. Knows the order and the clock; what a snapshot is, and for whom
+//! it gives way, is the store's matter.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use crate::clock::Clock;
+
+use super::Store;
+
+/// The running thread.
+#[derive(Debug)]
+pub(super) struct Scribe {
+    store: Arc<Store>,
+    orders: SyncSender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Scribe {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// The system has no thread to give.
+    pub(super) fn start(store: Arc<Store>, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
+        // An order is taken by hand: there is none in between.
+        let (orders, taken) = sync_channel(0);
+        let thread = thread::Builder::new().name("snapshot".to_owned()).spawn({
+            let store = Arc::clone(&store);
+            move || write(&store, &*clock, &taken)
+        })?;
+        Ok(Self {
+            store,
+            orders,
+            thread,
+        })
+    }
+
+    /// Orders a snapshot. Says whether one is begun: it is not while another is being written.
+    pub(super) fn order(&self) -> bool {
+        self.orders.try_send(()).is_ok()
+    }
+
+    /// Ends the thread. A snapshot that it writes is given up.
+    pub(super) fn stop(self) {
+        let Self {
+            store,
+            orders,
+            thread,
+        } = self;
+        let _urgent = store.urgency.call();
+        drop(orders);
+        if let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+fn write(store: &Store, clock: &dyn Clock, orders: &Receiver<()>) {
+    step_back();
+    while orders.recv().is_ok() {
+        let begun = clock.now();
+        if store.paced_snapshot(begun).is_ok() {
+            let took = clock.now().since(begun);
+            let millis = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
+            store.metrics.snapshot_duration.set(millis);
+        }
+    }
+}
+
+/// Has this thread wait for a core behind others. On Linux a process id that is a thread's means the
+/// thread.
+fn step_back() {
+    let this = rustix::thread::gettid();
+    if let Err(error) = rustix::process::setpriority_process(Some(this), NICENESS) {
+        tracing::debug!(%error, "unniced");
+    }
+}
+
+/// A tenth of a core where others want it, and still not nothing: it holds the lock of a shard while
+/// it copies it.
+const NICENESS: i32 = 10;
