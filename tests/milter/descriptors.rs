@@ -49,7 +49,8 @@ fn limited_server() -> Guard {
     Guard(child)
 }
 
-fn endpoint_of(child: &mut Child) -> Endpoint {
+/// Where it says that it listens.
+pub(crate) fn endpoint_of(child: &mut Child) -> Endpoint {
     let output = child.stdout.take().expect("it is piped");
     let mut line = String::new();
     BufReader::new(output)
@@ -58,7 +59,8 @@ fn endpoint_of(child: &mut Child) -> Endpoint {
     line.trim().parse().expect("an endpoint")
 }
 
-struct Guard(Child);
+/// Ends the process with the test.
+pub(crate) struct Guard(pub(crate) Child);
 
 impl Drop for Guard {
     fn drop(&mut self) {

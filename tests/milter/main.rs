@@ -9,6 +9,7 @@ mod drain;
 mod funnel;
 mod handed;
 mod hybrid;
+mod idle;
 mod limits;
 mod pulse;
 mod refusals;

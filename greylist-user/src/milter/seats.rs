@@ -23,7 +23,7 @@ pub(super) struct Seated {
 
 impl Seats {
     /// The number of a seat for whoever comes next, who has to [take](Self::take) it.
-    pub(super) fn next(&mut self) -> usize {
+    pub(super) fn vacant(&mut self) -> usize {
         self.free.pop().unwrap_or_else(|| {
             self.places.push(None);
             self.places.len() - 1
@@ -61,7 +61,7 @@ mod tests {
         let mut seats = Seats::default();
         assert!(seats.is_empty());
         let sit = |seats: &mut Seats| {
-            let number = seats.next();
+            let number = seats.vacant();
             let task = tokio::spawn(async {}).abort_handle();
             let is_idle = Arc::default();
             seats.take(number, Seated { task, is_idle });

@@ -198,7 +198,7 @@ impl Worker {
             Arc::clone(&self.service),
             Arc::clone(&is_idle),
         ));
-        let number = self.seats().next();
+        let number = self.seats().vacant();
         let seat = Seat {
             worker: Arc::clone(self),
             number,

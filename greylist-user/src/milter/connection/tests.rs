@@ -1,6 +1,8 @@
 //! The connection without a socket: bytes in, bytes out, at every split.
 
 use proptest::prelude::*;
+use std::{collections::VecDeque, task::Waker};
+
 use tokio::io::{Empty, Join, Sink, empty, join, sink};
 
 use super::*;
@@ -84,6 +86,13 @@ fn connection() -> Connection<Join<Empty, Sink>> {
 }
 
 fn connection_asking(asks_for: &'static [&'static [u8]]) -> Connection<Join<Empty, Sink>> {
+    connection_over(join(empty(), sink()), asks_for)
+}
+
+fn connection_over<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    asks_for: &'static [&'static [u8]],
+) -> Connection<S> {
     let metrics = Arc::<Metrics>::default();
     let judge = Arc::new(Fixed { asks_for });
     let context = Context::new(&Settings::default(), Arc::clone(&judge) as _, metrics);
@@ -100,7 +109,6 @@ fn connection_asking(asks_for: &'static [&'static [u8]]) -> Connection<Join<Empt
         limits,
         latency: Latency::default(),
     };
-    let stream = join(empty(), sink());
     Connection::new(stream, session, Arc::new(service), Arc::default())
 }
 
@@ -290,6 +298,87 @@ fn every_split_gives_the_same_replies() {
         assert_eq!(replies([head, tail]), whole, "split at {split}");
     }
     assert_eq!(replies(bytes.chunks(1)), whole, "byte by byte");
+}
+
+/// What Postfix writes at once lies there at once: that is a system call to read it, and one to answer
+/// all that is owed. Where nothing is owed nothing is written.
+#[test]
+fn round_trip_is_one_read_and_one_write() {
+    let bursts: [(&[&[u8]], u32); 6] = [
+        (&[b"O\0\0\0\x06\0\0\x01\xff\0\x1f\xff\xff"], 1),
+        (
+            &[
+                b"DC",
+                b"Cmx.client.example\x004\x30\x39192.0.2.7\0",
+                b"Hhelo.client.example\0",
+                b"DM",
+                b"M<a@x.example>\0SIZE=42\0",
+                b"DR{rcpt_mailer}\0local\0",
+                b"R<new@y.example>\0",
+            ],
+            1,
+        ),
+        (&[b"DR{rcpt_mailer}\0local\0", b"R<read@y.example>\0"], 1),
+        (&[b"DTi\x004ABC\0", b"T"], 1),
+        (
+            &[b"LSubject\0Again\0", b"BHello.\r\n", b"DEi\x004ABC\0", b"E"],
+            1,
+        ),
+        (&[b"A", b"A"], 0),
+    ];
+    let mut connection = connection_over(Counted::default(), &[]);
+    let mut cx = TaskContext::from_waker(Waker::noop());
+    for (frames, writes) in bursts {
+        connection.stream = Counted::default();
+        connection.stream.to_read.push_back(wire(frames));
+        while let Poll::Ready(turn) = connection.poll_turn(&mut cx) {
+            turn.expect("in order");
+        }
+        let calls = (connection.stream.reads, connection.stream.writes);
+        assert_eq!(calls, (1, writes), "{frames:?}");
+    }
+}
+
+/// A stream that counts what would be system calls: the runtime makes none where nothing lies ready.
+#[derive(Default)]
+struct Counted {
+    to_read: VecDeque<Vec<u8>>,
+    reads: u32,
+    writes: u32,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut TaskContext<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Some(bytes) = self.to_read.pop_front() else {
+            return Poll::Pending;
+        };
+        self.reads += 1;
+        buffer.put_slice(&bytes);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut TaskContext<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.writes += 1;
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
 }
 
 #[test]
