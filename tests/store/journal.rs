@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use greygate::clock::Clock as _;
 use greygate::policy::{
-    Attempt, DeferReason, PassReason, Persistence, Sentence, SentenceLevel, SentenceReason,
-    SentencedClient, Verdict,
+    Attempt, DeferReason, Judge as _, Mode, PassReason, Persistence, Policy, Sentence,
+    SentenceLevel, SentenceReason, SentencedClient, Verdict,
 };
 use greygate::store::journal::Replayed;
 use greygate::store::{JournalMode, Restored, Store};
@@ -102,22 +102,25 @@ fn what_was_not_synced_is_deferred_once_more() {
 
 #[test]
 fn every_kind_of_record_survives() {
-    let mut fixture = Fixture::with_policy(greygate::policy::Policy {
-        mode: greygate::policy::Mode::Hybrid,
+    let mut fixture = Fixture::with_policy(Policy {
+        mode: Mode::Hybrid,
         trust_after: 1,
-        ..Default::default()
+        ..Policy::default()
     });
     fixture.settings.keep_addresses = true;
     let store = fixture.open();
     snapshot(&fixture, &store);
     fixture.warm_up();
     pass_once(&fixture, &store, &ATTEMPT);
-    fixture.judge(&store, &to("other@here.example"));
+    let other = |recipient| Attempt {
+        reverse_path: b"other@sender.example",
+        ..to(recipient)
+    };
+    fixture.judge(&store, &other("other@here.example"));
     let mut message = store.message_hasher();
     message.body(b"Hello.\r\n");
-    use greygate::policy::Judge as _;
-    store.judge_content(&to("third@here.example"), &message, fixture.clock.now());
-    store.note_rejected(&to("nobody@here.example"), fixture.clock.now());
+    store.judge_content(&other("third@here.example"), &message, fixture.clock.now());
+    store.note_rejected(&other("nobody@here.example"), fixture.clock.now());
     let authenticated = Attempt {
         authenticated: true,
         ..ATTEMPT
@@ -452,11 +455,11 @@ fn clock_set_back_between_runs_loses_nothing() {
     fixture.judge(&store, &ATTEMPT);
     snapshot(&fixture, &store);
     drop(store);
-    fixture.clock.set_back(Duration::from_hours(2));
+    fixture.clock.set_back(Duration::from_mins(5));
     let store = fixture.open();
     fixture.judge(&store, &to("second@here.example"));
     sync(&fixture, &store);
-    fixture.clock.set_back(Duration::from_hours(2));
+    fixture.clock.set_back(Duration::from_mins(5));
     let (store, restored) = reopened(&fixture, store);
     assert_eq!((restored.tuples, restored.journal.files), (2, 1));
     // Told apart by number, not by time.

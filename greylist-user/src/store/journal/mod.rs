@@ -13,8 +13,7 @@
 //! Nobody who judges waits for any of this. When the disk is full, what has changed stays marked, up
 //! to a bound; beyond that a snapshot is asked for.
 //!
-//! Log words: `journal-cut`, `journal-works` (info), `journal-failing`, `journal-incomplete` and
-//! `journal-missing` (warn).
+//! Log words: `journal-cut`, `journal-works` (info), `journal-failing`, `journal-missing` (warn).
 
 mod batch;
 mod file;
