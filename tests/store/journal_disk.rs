@@ -39,7 +39,8 @@ fn where_room_is_short(directory: &Path, test: impl FnOnce() + Send) {
             mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("this is root");
             let size = format!("size={}", PAGES * PAGE);
             let none = MsFlags::empty();
-            mount(Some("none"), directory, Some("tmpfs"), none, Some(&*size)).expect("this is root");
+            mount(Some("none"), directory, Some("tmpfs"), none, Some(&*size))
+                .expect("this is root");
             test();
         });
         ended.join().expect("no panic");
@@ -80,7 +81,11 @@ fn full_disk_loses_nothing_that_is_written_once_there_is_room() {
         assert_eq!(fixture.metrics.journal_failing.get(), 1);
         assert_eq!(fixture.metrics.journal_groups.get(), groups);
         let standing = store.journal_standing().expect("it has a directory");
-        assert!(standing.trouble.is_some_and(|it| it.contains("No space left")));
+        assert!(
+            standing
+                .trouble
+                .is_some_and(|it| it.contains("No space left"))
+        );
 
         fs::remove_file(&ballast).expect("it exists");
         store.sync_journal(now).expect("there is room");
@@ -89,7 +94,10 @@ fn full_disk_loses_nothing_that_is_written_once_there_is_room() {
         let (_, restored) = fixture.try_open().expect("it is whole");
         assert_eq!(restored.tuples, 10 + 300);
         assert_eq!(restored.set_aside, [], "no torn part hides what came after");
-        assert_eq!((restored.journal.cut, restored.journal.missing), (None, vec![]));
+        assert_eq!(
+            (restored.journal.cut, restored.journal.missing),
+            (None, vec![])
+        );
     });
 }
 
