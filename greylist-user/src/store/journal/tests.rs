@@ -516,7 +516,7 @@ fn sentence_that_is_heeded_is_written_once() {
         persistence: Persistence::default(),
     };
     store.punish(sentence);
-    let mut wrote = || {
+    let wrote = || {
         store
             .sync_journal(T0)
             .expect("the directory is writable")
