@@ -6,15 +6,16 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use greygate::clock::Clock as _;
 use greygate::policy::{
-    Attempt, DeferReason, PassReason, Persistence, Sentence, SentenceLevel, SentenceReason,
-    SentencedClient, Verdict,
+    Attempt, DeferReason, Judge as _, Mode, PassReason, Persistence, Policy, Sentence,
+    SentenceLevel, SentenceReason, SentencedClient, Verdict,
 };
 use greygate::store::journal::Replayed;
-use greygate::store::{JournalMode, Restored, Store};
+use greygate::store::{JournalMode, Keeper, Restored, Store};
 
 use crate::fixture::{ATTEMPT, Fixture, pass_once};
 
@@ -102,22 +103,25 @@ fn what_was_not_synced_is_deferred_once_more() {
 
 #[test]
 fn every_kind_of_record_survives() {
-    let mut fixture = Fixture::with_policy(greygate::policy::Policy {
-        mode: greygate::policy::Mode::Hybrid,
+    let mut fixture = Fixture::with_policy(Policy {
+        mode: Mode::Hybrid,
         trust_after: 1,
-        ..Default::default()
+        ..Policy::default()
     });
     fixture.settings.keep_addresses = true;
     let store = fixture.open();
     snapshot(&fixture, &store);
     fixture.warm_up();
     pass_once(&fixture, &store, &ATTEMPT);
-    fixture.judge(&store, &to("other@here.example"));
+    let other = |recipient| Attempt {
+        reverse_path: b"other@sender.example",
+        ..to(recipient)
+    };
+    fixture.judge(&store, &other("other@here.example"));
     let mut message = store.message_hasher();
     message.body(b"Hello.\r\n");
-    use greygate::policy::Judge as _;
-    store.judge_content(&to("third@here.example"), &message, fixture.clock.now());
-    store.note_rejected(&to("nobody@here.example"), fixture.clock.now());
+    store.judge_content(&other("third@here.example"), &message, fixture.clock.now());
+    store.note_rejected(&other("nobody@here.example"), fixture.clock.now());
     let authenticated = Attempt {
         authenticated: true,
         ..ATTEMPT
@@ -445,25 +449,79 @@ fn never_writes_none_and_replays_what_is_newer_than_the_snapshot() {
     assert_eq!((restored.tuples, restored.journal.files), (3, 1));
 }
 
+/// Journals are told apart by number, not by time. (A tuple from the future is void wherever it is
+/// read, so sentences show it.)
 #[test]
 fn clock_set_back_between_runs_loses_nothing() {
     let fixture = Fixture::new();
     let store = fixture.open();
-    fixture.judge(&store, &ATTEMPT);
+    let first = sentence(&fixture);
+    store.punish(first);
     snapshot(&fixture, &store);
     drop(store);
-    fixture.clock.set_back(Duration::from_hours(2));
+    fixture.clock.set_back(Duration::from_mins(5));
     let store = fixture.open();
-    fixture.judge(&store, &to("second@here.example"));
+    let second = Sentence {
+        client: SentencedClient::of("2001:db8::7".parse().expect("an address")),
+        ..sentence(&fixture)
+    };
+    store.punish(second);
     sync(&fixture, &store);
-    fixture.clock.set_back(Duration::from_hours(2));
+    fixture.clock.set_back(Duration::from_mins(5));
     let (store, restored) = reopened(&fixture, store);
-    assert_eq!((restored.tuples, restored.journal.files), (2, 1));
-    // Told apart by number, not by time.
-    fixture.judge(&store, &to("third@here.example"));
+    assert_eq!((restored.sentences, restored.journal.files), (2, 1));
     snapshot(&fixture, &store);
     let (_, restored) = reopened(&fixture, store);
-    assert_eq!((restored.tuples, restored.journal.files), (3, 0));
+    assert_eq!((restored.sentences, restored.journal.files), (2, 0));
+}
+
+fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what} within 20 s");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn its_thread_writes_without_being_asked() {
+    for mode in [JournalMode::Second, JournalMode::Each] {
+        let mut fixture = Fixture::new();
+        fixture.settings.journal = mode;
+        let store = Arc::new(fixture.open());
+        let clock = Arc::clone(&fixture.clock) as _;
+        let keeper = Keeper::start(Arc::clone(&store), clock).expect("a thread can be had");
+        fixture.judge(&store, &ATTEMPT);
+        // The tuple and its pair.
+        await_that("a group", || fixture.metrics.journal_rows.get() >= 2);
+        // What a power cut would leave at this moment.
+        let mut after = Fixture::new();
+        fs::create_dir(&after.settings.directory).expect("it is writable");
+        for name in ["seed", "journal-0000000001"] {
+            let [from, to] = [&fixture, &after].map(|it| it.settings.directory.join(name));
+            fs::copy(from, to).expect("it is there");
+        }
+        after.clock = Arc::clone(&fixture.clock);
+        let (_, restored) = after.try_open().expect("it is whole");
+        assert_eq!((restored.tuples, restored.pairs), (1, 1), "{mode:?}");
+        keeper.stop().expect("it is writable");
+    }
+}
+
+#[test]
+fn stop_whose_snapshot_fails_loses_nothing() {
+    let fixture = Fixture::new();
+    let store = Arc::new(fixture.open());
+    let clock = Arc::clone(&fixture.clock) as _;
+    let keeper = Keeper::start(Arc::clone(&store), clock).expect("a thread can be had");
+    // In the way of the snapshot, and of nothing else.
+    let in_the_way = fixture.settings.directory.join("snapshot.new");
+    fs::create_dir(&in_the_way).expect("it is writable");
+    fixture.judge(&store, &ATTEMPT);
+    keeper.stop().expect_err("a directory is in the way");
+    drop(store);
+    let (_, restored) = fixture.try_open().expect("it is whole");
+    assert_eq!((restored.tuples, restored.age), (1, None));
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod funnel;
 mod hopping;
 mod import;
 mod journal;
+mod journal_disk;
 mod keeper;
 mod kept;
 mod ladder;

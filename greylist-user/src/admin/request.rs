@@ -327,8 +327,29 @@ pub struct Census {
     /// Seconds since the last snapshot was written; none yet is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_age: Option<u64>,
+    /// How the journal stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal: Option<JournalStatus>,
     /// What was restored at the start, in a sentence.
     pub restored: String,
+}
+
+/// How the journal stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalStatus {
+    /// When changes are written: `second`, `each` or `never`.
+    pub mode: String,
+    /// Milliseconds since the oldest change that may not be on the disk yet.
+    pub lag: u64,
+    /// Seconds since the latest group was synced; none since the start is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub synced_age: Option<u64>,
+    /// Why it cannot be written; absent when it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// Whether more has changed than it could take, until the next snapshot.
+    #[serde(default)]
+    pub incomplete: bool,
 }
 
 /// A sentence that was given.

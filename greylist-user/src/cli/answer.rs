@@ -9,8 +9,8 @@ use super::paper::{Paper, number};
 use super::recent::recent;
 use super::{list, why};
 use crate::admin::{
-    Answer, EvidenceFacts, Forgiven, Forgotten, Health, HistoryFacts, ImportCounts, Reloaded,
-    SentenceLine, Status, XdpStatus,
+    Answer, EvidenceFacts, Forgiven, Forgotten, Health, HistoryFacts, ImportCounts, JournalStatus,
+    Reloaded, SentenceLine, Status, XdpStatus,
 };
 use crate::config::format_duration;
 use crate::kernel::{Counter, FilterStatus, OnStatus};
@@ -249,11 +249,36 @@ fn status(status: &Status, paper: &mut Paper) {
         Some(age) => paper.row("snapshot", format_args!("{} ago", seconds(age))),
         None => paper.row("snapshot", "none written yet"),
     }
+    if let Some(it) = &store.journal {
+        paper.row("journal", journal(it, paper));
+    }
     paper.row("restored", &store.restored);
     filter(&status.xdp, paper);
     funnel(&status.funnel, paper);
     paper.fold(TERMINAL);
     counters(&status.counters, paper);
+}
+
+/// How the journal stands.
+fn journal(journal: &JournalStatus, paper: &Paper) -> String {
+    let synced = match journal.synced_age {
+        Some(age) => format!("synced {} ago", seconds(age)),
+        None => "nothing to sync since the start".to_owned(),
+    };
+    let lag = journal.lag;
+    let each = match journal.mode.as_str() {
+        "never" => {
+            return "never written: a crash loses what the snapshot does not have".to_owned();
+        }
+        "each" => "each change",
+        _ => "each second",
+    };
+    let trouble = match &journal.trouble {
+        Some(why) => format!("; {}", paper.bad(why)),
+        None if journal.incomplete => "; a snapshot is wanted".to_owned(),
+        None => String::new(),
+    };
+    format!("{each}, {lag} ms behind, {synced}{trouble}")
 }
 
 /// Whom greylisting spares, where it spares anybody, and who is asked.

@@ -16,9 +16,9 @@ use super::turns::Turns;
 use crate::admin::{
     self, Actions, Census, Control, ControlError, DroppedSyns, EvidenceFacts, Forget, ForgiveOrder,
     Forgiven, Forgotten, FunnelCounts, FunnelFacts, Health, HistoryFacts, ImportBatch,
-    ImportCounts, KernelEntry, KernelFacts, ListQuestion, Listing, LiveChange, LiveEntries,
-    LiveList, LiveOrder, Punished, Reloaded, Removed, Report, SnapshotWritten, Status, Target, Why,
-    WhyQuestion, XdpStatus,
+    ImportCounts, JournalStatus, KernelEntry, KernelFacts, ListQuestion, Listing, LiveChange,
+    LiveEntries, LiveList, LiveOrder, Punished, Reloaded, Removed, Report, SnapshotWritten, Status,
+    Target, Why, WhyQuestion, XdpStatus,
 };
 use crate::chain::chain;
 use crate::clock::Clock;
@@ -30,7 +30,7 @@ use crate::policy::{
     Action, Entry, Order, Persistence, Policy, Sentence, SentenceLevel, SentenceReason,
     SentencedClient, Timestamp,
 };
-use crate::store::{self, ForgivenMail, Store};
+use crate::store::{self, ForgivenMail, JournalStanding, Store};
 use crate::transfer::Item;
 
 /// Answers for all rooms.
@@ -192,6 +192,7 @@ impl Control for Desk {
                     .to_owned(),
             );
         }
+        complaints.extend(self.store.journal_standing().as_ref().and_then(behind));
         let taken = census.last_snapshot.map(Timestamp::from_millis);
         let since = taken.max(Some(self.started)).unwrap_or_default();
         complaints.extend(overdue(
@@ -486,6 +487,13 @@ impl Desk {
             content_capacity: census.content_capacity as u64,
             pairs: census.pairs as u64,
             snapshot_age: census.last_snapshot.map(age),
+            journal: self.store.journal_standing().map(|it| JournalStatus {
+                mode: it.mode.as_str().to_owned(),
+                lag: u64::try_from(it.lag.as_millis()).unwrap_or(u64::MAX),
+                synced_age: it.synced.map(age),
+                trouble: it.trouble,
+                incomplete: it.incomplete,
+            }),
             restored: self.restored.clone(),
         }
     }
@@ -496,6 +504,20 @@ fn overdue(age: Duration, interval: Duration) -> Option<String> {
     (age > interval * MISSED + LONG_WRITE).then(|| {
         let age = format_duration(Duration::from_secs(age.as_secs()));
         format!("no snapshot was written for {age}: a crash would lose what is new; see snapshot-failed in the log")
+    })
+}
+
+/// What there is to say of a journal that does not keep up.
+fn behind(journal: &JournalStanding) -> Option<String> {
+    if let Some(why) = &journal.trouble {
+        let since = format_duration(Duration::from_secs(journal.lag.as_secs()));
+        return Some(format!(
+            "the journal cannot be written: a crash would lose what is new, of {since} now; {why}"
+        ));
+    }
+    (journal.lag > LONG_WRITE).then(|| {
+        let since = format_duration(Duration::from_secs(journal.lag.as_secs()));
+        format!("the journal is {since} behind: the disk is slow, or its thread has ended")
     })
 }
 

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::admin::{
-    Actions, Census, EvidenceFacts, FunnelFacts, Punished, Recent, Removed, SourceFact,
+    Actions, Census, EvidenceFacts, FunnelFacts, JournalStatus, Punished, Recent, Removed,
+    SourceFact,
 };
 use crate::kernel::{InterfaceStatus, ObtainedMode};
 
@@ -29,6 +30,7 @@ fn status_reads_top_down() {
          reputation    of 2,300 client networks\n\
          HELO          3 arguments remembered for relay hopping\n\
          snapshot      1m30s ago\n\
+         journal       each second, 320 ms behind, synced 1s ago\n\
          restored      nothing: the first start\n\
          kernel        eth0 native\n\
          ports         25\n\
@@ -366,6 +368,12 @@ pub(in crate::cli) fn daemon() -> Status {
             content_capacity: 1_000_000,
             pairs: 80_000,
             snapshot_age: Some(90),
+            journal: Some(JournalStatus {
+                mode: "second".to_owned(),
+                lag: 320,
+                synced_age: Some(1),
+                ..JournalStatus::default()
+            }),
             restored: "nothing: the first start".to_owned(),
         },
         xdp: FilterStatus::On(OnStatus {

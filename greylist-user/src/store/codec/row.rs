@@ -387,20 +387,19 @@ fn decode_content(fields: &mut Fields<'_>) -> Option<Row> {
 
 /// Addresses whose record is of a kind that a newer greygate knows are nobody's.
 fn decode_kept(fields: &mut Fields<'_>) -> Option<Row> {
-    let of = decode_owner(fields)?;
+    let [letter] = fields.array()?;
+    let key = fields.array()?;
     let kept = Kept::from_bytes(fields.0)?;
-    Some(of.map_or(Row::Unknown, |of| Row::Kept(of, kept)))
+    Some(owner(letter, key).map_or(Row::Unknown, |of| Row::Kept(of, kept)))
 }
 
 /// Whose addresses they are, if that is known here.
-fn decode_owner(fields: &mut Fields<'_>) -> Option<Option<KeptOf>> {
-    let [letter] = fields.array()?;
-    let key = fields.array()?;
+fn owner(letter: u8, key: [u8; 16]) -> Option<KeptOf> {
     Some(match letter {
-        CLIENT => Some(KeptOf::Client(ClientKey::from_bytes(key))),
-        TRUST => Some(KeptOf::Trust(TrustKey::from_bytes(key))),
-        TUPLE => Some(KeptOf::Tuple(TupleKey::from_bytes(key))),
-        _ => None,
+        CLIENT => KeptOf::Client(ClientKey::from_bytes(key)),
+        TRUST => KeptOf::Trust(TrustKey::from_bytes(key)),
+        TUPLE => KeptOf::Tuple(TupleKey::from_bytes(key)),
+        _ => return None,
     })
 }
 
@@ -410,10 +409,13 @@ fn decode_gone(fields: &mut Fields<'_>) -> Option<Row> {
         CLIENT => Gone::Client(ClientKey::from_bytes(fields.array()?)),
         CONTENT => Gone::Content(Fingerprint::from_bytes(fields.array()?)),
         HELO => Gone::Helo(HeloKey::from_bytes(fields.array()?)),
-        KEPT => match decode_owner(fields)? {
-            Some(of) => Gone::Kept(of),
-            None => return Some(Row::Unknown),
-        },
+        KEPT => {
+            let [letter] = fields.array()?;
+            match owner(letter, fields.array()?) {
+                Some(of) => Gone::Kept(of),
+                None => return Some(Row::Unknown),
+            }
+        }
         NEIGHBOURS => Gone::Neighbours(ClientKey::from_bytes(fields.array()?)),
         PAIR => Gone::Pair(PairTag::from_bytes(fields.array()?)),
         REPUTATION => Gone::Reputation(NetworkKey::from_bytes(fields.array()?)),

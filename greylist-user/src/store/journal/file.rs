@@ -320,6 +320,17 @@ const FULL_SHEET: usize = 1 << 20;
 mod tests {
     use super::*;
 
+    impl OpenJournal {
+        /// The same, on a device that takes nothing.
+        pub(in super::super) fn on_a_full_disk(self) -> Self {
+            let full = OpenOptions::new().write(true).open("/dev/full");
+            Self {
+                file: full.expect("every Linux has it"),
+                ..self
+            }
+        }
+    }
+
     #[test]
     fn only_names_of_journals_are_numbers() {
         for (name, number) in [

@@ -13,8 +13,7 @@
 //! Nobody who judges waits for any of this. When the disk is full, what has changed stays marked, up
 //! to a bound; beyond that a snapshot is asked for.
 //!
-//! Log words: `journal-cut`, `journal-works` (info), `journal-failing`, `journal-incomplete` and
-//! `journal-missing` (warn).
+//! Log words: `journal-cut`, `journal-works` (info), `journal-failing`, `journal-missing` (warn).
 
 mod batch;
 mod file;
@@ -355,29 +354,28 @@ impl Store {
     fn write_batch(&self, pen: &mut Pen, now: Timestamp) -> Result<Wrote, JournalError> {
         let directory = &self.settings.directory;
         let failed = |path: PathBuf| move |source| JournalError { path, source };
-        let mut open = match pen.open.take() {
-            Some(open) => open,
-            None => {
-                let header = JournalHeader {
-                    seed: self.seed.fingerprint(),
-                    number: pen.next,
-                    begun: now,
-                    follows: pen.follows,
-                    history: self.history(),
-                };
-                let open = match OpenJournal::begin(directory, &header) {
-                    Ok(open) => open,
-                    Err(source) => {
-                        if source.kind() == io::ErrorKind::AlreadyExists {
-                            // Left by somebody who could not be removed.
-                            pen.next += 1;
-                        }
-                        return Err(failed(file::path(directory, header.number))(source));
+        let mut open = if let Some(open) = pen.open.take() {
+            open
+        } else {
+            let header = JournalHeader {
+                seed: self.seed.fingerprint(),
+                number: pen.next,
+                begun: now,
+                follows: pen.follows,
+                history: self.history(),
+            };
+            let open = match OpenJournal::begin(directory, &header) {
+                Ok(open) => open,
+                Err(source) => {
+                    if source.kind() == io::ErrorKind::AlreadyExists {
+                        // Left by somebody who could not be removed.
+                        pen.next += 1;
                     }
-                };
-                pen.next += 1;
-                open
-            }
+                    return Err(failed(file::path(directory, header.number))(source));
+                }
+            };
+            pen.next += 1;
+            open
         };
         let path = open.path().to_owned();
         let batch = &pen.batch;

@@ -1,1 +1,563 @@
+//! What only the inside can show: what a journal that is cut anywhere still says, and that no
+//! interleaving of changes, groups, snapshots and crashes loses what was synced.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use arc_swap::ArcSwap;
+use nix::unistd::{Uid, setfsuid};
+use proptest::prelude::*;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::policy::fixture::{ATTEMPT, T0};
+use crate::policy::{
+    Attempt, History, Judge as _, Persistence, Policy, Record, Sentence, SentenceLevel,
+    SentenceReason, SentencedClient, TupleKey,
+};
+use crate::store::codec::tests::row;
+use crate::store::codec::{BLOCK_FRONT, Gone, Row, read_block};
+use crate::store::kept::KeptOf;
+use crate::store::{Settings, snapshot};
+
+const SEED: [u8; 16] = [7; 16];
+
+fn header(number: u64) -> JournalHeader {
+    JournalHeader {
+        seed: SEED,
+        number,
+        begun: T0,
+        follows: Timestamp::NEVER,
+        history: History { begun: T0 },
+    }
+}
+
+/// Any row that a journal has.
+fn any_row() -> impl Strategy<Value = Row> {
+    let gone = row().prop_filter_map("what it is may be gone", |row| {
+        Some(Row::Gone(match row {
+            Row::Client(key, _) => Gone::Client(key),
+            Row::Content(key, _) => Gone::Content(key),
+            Row::Helo(key, _) => Gone::Helo(key),
+            Row::Kept(of, _) => Gone::Kept(of),
+            Row::Neighbours(key, _) => Gone::Neighbours(key),
+            Row::Pair(key, _) => Gone::Pair(key),
+            Row::Reputation(key, _) => Gone::Reputation(key),
+            Row::Sentence(it) => Gone::Sentence(it.client),
+            Row::Trust(key, _) => Gone::Trust(key),
+            Row::Tuple(key, _) => Gone::Tuple(key),
+            Row::Gone(_) | Row::Unknown => return None,
+        }))
+    });
+    prop_oneof![3 => row(), 1 => gone]
+}
+
+fn any_groups() -> impl Strategy<Value = Vec<Vec<Row>>> {
+    let group = proptest::collection::vec(any_row(), 1..6);
+    proptest::collection::vec(group, 1..4)
+}
+
+fn written(directory: &Path, number: u64, groups: &[Vec<Row>]) -> OpenJournal {
+    let mut open = OpenJournal::begin(directory, &header(number)).expect("it is writable");
+    let mut sheet = Vec::new();
+    for group in groups {
+        let wrote = open.write_group(&mut sheet, T0, |writer| {
+            group.iter().try_for_each(|row| writer.push(row))
+        });
+        assert_eq!(wrote.expect("it is writable").rows, group.len() as u64);
+    }
+    open
+}
+
+fn read(directory: &Path) -> (replay::Found, Vec<Row>) {
+    let mut rows = Vec::new();
+    let found = replay::read(directory, SEED, None, T0, |row| rows.push(row));
+    (found.expect("it may be read"), rows)
+}
+
+/// Where each block of the journal ends, and how many rows there are by then.
+fn ends(bytes: &[u8]) -> Vec<(usize, usize)> {
+    let mut from = bytes;
+    let (_, begin) = JournalHeader::read(&mut from).expect("it is whole");
+    let mut ends = vec![(usize::try_from(begin).expect("it is short"), 0)];
+    let mut block = Vec::new();
+    while let Some(&(end, rows)) = ends.last()
+        && end < bytes.len()
+    {
+        let (kind, length) = read_block(&mut from, 0, &mut block).expect("it is whole");
+        let of_block = (block.len() - BLOCK_FRONT - 4) / length;
+        let counts = usize::from(kind != file::GroupEnd::KIND);
+        ends.push((end + block.len(), rows + of_block * counts));
+    }
+    ends
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn reads_what_was_written(groups in any_groups()) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        written(directory.path(), 3, &groups);
+        let (found, rows) = read(directory.path());
+        prop_assert_eq!(rows, groups.concat());
+        prop_assert_eq!((found.first, found.next), (Some(3), 4));
+        prop_assert_eq!(&found.set_aside, &[]);
+        prop_assert_eq!(found.replayed.cut, None);
+    }
+
+    /// What was whole before the cut is read, and nothing else; and a second look finds a whole file.
+    #[test]
+    fn journal_cut_at_any_byte_says_what_was_whole_before(groups in any_groups()) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = written(directory.path(), 1, &groups).path().to_owned();
+        let whole = fs::read(&path).expect("it was written");
+        let ends = ends(&whole);
+        let all = groups.concat();
+        for cut in 0..=whole.len() {
+            fs::write(&path, &whole[..cut]).expect("it is writable");
+            let (found, rows) = read(directory.path());
+            let (end, count) = *ends.iter().rfind(|it| it.0 <= cut).unwrap_or(&(0, 0));
+            prop_assert_eq!(&rows[..], &all[..count], "cut at {}", cut);
+            prop_assert_eq!(&found.set_aside, &[], "cut at {}", cut);
+            let torn = found.replayed.cut.map_or(0, |it| it.bytes);
+            prop_assert_eq!(torn, (cut - end) as u64);
+            let left = fs::metadata(&path).map_or(0, |it| it.len());
+            prop_assert_eq!(left, end as u64);
+        }
+    }
+
+    /// Whatever byte is changed, no row is taken that was not written, and the later file is used.
+    #[test]
+    fn changed_byte_hides_no_later_file(
+        groups in any_groups(),
+        at in any::<prop::sample::Index>(),
+        bit in 0..8_u32,
+    ) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = written(directory.path(), 1, &groups).path().to_owned();
+        let later = Row::Tuple(TupleKey::from_bytes([1; 16]), Record::begun(1, T0));
+        written(directory.path(), 2, &[vec![later.clone()]]);
+        let mut bytes = fs::read(&path).expect("it was written");
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        fs::write(&path, bytes).expect("it is writable");
+        let (found, mut rows) = read(directory.path());
+        prop_assert_eq!(rows.pop(), Some(later));
+        prop_assert!(groups.concat().starts_with(&rows));
+        prop_assert_eq!(found.set_aside.len(), 1);
+        prop_assert!(found.set_aside[0].kept.exists());
+    }
+
+    #[test]
+    fn random_bytes_are_no_journal(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        fs::write(file::path(directory.path(), 1), bytes).expect("it is writable");
+        let (_, rows) = read(directory.path());
+        prop_assert_eq!(rows, []);
+    }
+}
+
+#[test]
+fn journal_of_another_user_is_left_alone() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = written(directory.path(), 1, &[]).path().to_owned();
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("it is ours");
+    fs::set_permissions(&path, Permissions::from_mode(0o000)).expect("it is ours");
+    // Root may read anything; this thread is somebody else to the file system for a moment.
+    let us = setfsuid(Uid::from_raw(65_534));
+    let refused = replay::read(directory.path(), SEED, None, T0, |_| {});
+    setfsuid(us);
+    let error = refused.expect_err("it may not be opened");
+    assert_eq!(error.source.kind(), io::ErrorKind::PermissionDenied);
+    assert_eq!(error.path, path);
+    assert!(path.exists(), "it is not set aside");
+}
+
+/// A row with a field more, and a kind of its own, as a newer greygate appends them.
+#[test]
+fn rows_of_a_newer_greygate_are_read_as_far_as_they_are_known() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let known = Row::Tuple(TupleKey::from_bytes([1; 16]), Record::begun(1, T0));
+    let path = written(directory.path(), 1, &[vec![known.clone()]])
+        .path()
+        .to_owned();
+    let bytes = fs::read(&path).expect("it was written");
+    let (begin, _) = ends(&bytes)[0];
+    let mut from = &bytes[begin..];
+    let mut block = Vec::new();
+    let (kind, length) = read_block(&mut from, 0, &mut block).expect("it is whole");
+    let row = &block[BLOCK_FRONT..BLOCK_FRONT + length];
+    let mut newer = bytes[..begin].to_vec();
+    for (kind, row) in [(kind, [row, b"later"].concat()), (b'?', b"what".to_vec())] {
+        let mut block = vec![kind, 0];
+        block.extend(u16::try_from(row.len()).expect("it is short").to_le_bytes());
+        block.extend(1_u32.to_le_bytes());
+        block.extend(row);
+        super::super::codec::seal(&mut block);
+        newer.extend(block);
+    }
+    fs::write(&path, newer).expect("it is writable");
+    let (found, rows) = read(directory.path());
+    assert_eq!(rows, [known, Row::Unknown]);
+    assert_eq!(found.set_aside, []);
+}
+
+/// A store that can be crashed.
+struct Site {
+    directory: TempDir,
+    settings: Settings,
+}
+
+impl Site {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let settings = Settings {
+            directory: directory.path().to_owned(),
+            seed_file: directory.path().join("seed"),
+            capacity: 1_000,
+            ..Settings::default()
+        };
+        Self {
+            directory,
+            settings,
+        }
+    }
+
+    fn open(&self) -> (Store, Restored) {
+        let (effects, _closed) = mpsc::channel(1);
+        let policy: Arc<ArcSwap<Policy>> = Arc::default();
+        Store::open(self.settings.clone(), policy, effects, Arc::default(), T0)
+            .expect("the directory is writable")
+    }
+}
+
+/// What may happen to a store.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Change(u8),
+    Take(u8),
+    Sync,
+    /// A snapshot, which may fail at its end, or be followed by a crash before anything else.
+    Snapshot(Ending),
+    /// A crash that leaves so many bytes of a group that was being written.
+    Crash(u8),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Done,
+    Failed,
+    Crashed,
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        6 => (0..6_u8).prop_map(Event::Change),
+        2 => (0..6_u8).prop_map(Event::Take),
+        3 => Just(Event::Sync),
+        1 => Just(Event::Snapshot(Ending::Done)),
+        1 => Just(Event::Snapshot(Ending::Failed)),
+        1 => Just(Event::Snapshot(Ending::Crashed)),
+        1 => (0..60_u8).prop_map(Event::Crash),
+    ]
+}
+
+/// All that the six records have been, and from where on the disk must know better.
+struct Model {
+    states: Vec<[Option<Record>; KEYS]>,
+    synced: usize,
+}
+
+const KEYS: usize = 6;
+
+impl Model {
+    fn change(&mut self, key: u8, to: Option<Record>) {
+        let mut next = *self.states.last().expect("it begins with one");
+        next[usize::from(key)] = to;
+        self.states.push(next);
+    }
+
+    fn sync(&mut self) {
+        self.synced = self.states.len() - 1;
+    }
+}
+
+fn key(number: u8) -> TupleKey {
+    TupleKey::from_bytes([number + 1; 16])
+}
+
+fn held(store: &Store) -> [Option<Record>; KEYS] {
+    std::array::from_fn(|number| store.tuples.get(&key(u8::try_from(number).expect("a few"))))
+}
+
+fn do_one(store: &Store, model: &mut Model, number: usize, event: Event) {
+    match event {
+        Event::Change(of) => {
+            let now = T0.after(Duration::from_millis(number as u64 + 1));
+            let record = Record::begun(1, now);
+            store
+                .tuples
+                .update(key(of), |_| (record, ()))
+                .expect("there is room");
+            model.change(of, Some(record));
+        }
+        Event::Take(of) => {
+            store.tuples.take(&key(of));
+            model.change(of, None);
+        }
+        Event::Sync => {
+            store.sync_journal(T0).expect("the directory is writable");
+            model.sync();
+        }
+        Event::Snapshot(_) | Event::Crash(_) => {}
+    }
+}
+
+/// A snapshot, in the middle of which `meanwhile` happens.
+fn snapshot_while(
+    store: &Store,
+    model: &mut Model,
+    ending: Ending,
+    mut meanwhile: impl Iterator<Item = (usize, Event)>,
+) {
+    let fence = store.begin_fence(T0);
+    model.sync();
+    let header = Header {
+        seed: store.seed.fingerprint(),
+        taken: T0,
+        history: store.history(),
+        journal: fence.as_ref().map_or(0, |it| it.first),
+    };
+    let mut step = |model: &mut Model, store: &Store| {
+        if let Some((number, event)) = meanwhile.next() {
+            do_one(store, model, number, event);
+        }
+    };
+    let written = snapshot::write(&store.settings.directory, &header, true, |writer| {
+        step(model, store);
+        store.give_rows(T0, |row| {
+            step(model, store);
+            writer.push(&row)
+        })?;
+        step(model, store);
+        if ending == Ending::Failed {
+            return Err(io::Error::other("the disk is full"));
+        }
+        store.close_fence(fence.as_ref(), T0)?;
+        model.sync();
+        Ok(())
+    });
+    match ending {
+        Ending::Done => store.settle_fence(fence, T0, false),
+        Ending::Failed => store.abandon_fence(fence),
+        Ending::Crashed => {}
+    }
+    assert_eq!(written.is_err(), ending == Ending::Failed);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// Nothing that was in a synced group is lost, nor anything else put in its place: each record is
+    /// as it was when it was synced, or as it was later.
+    #[test]
+    fn no_interleaving_loses_what_was_synced(
+        events in proptest::collection::vec(any_event(), 1..60),
+    ) {
+        let site = Site::new();
+        let (mut store, _) = site.open();
+        let mut model = Model {
+            states: vec![[None; KEYS]],
+            synced: 0,
+        };
+        let mut events = events.into_iter().enumerate().collect::<Vec<_>>().into_iter();
+        while let Some((number, event)) = events.next() {
+            let left = match event {
+                Event::Snapshot(ending) => {
+                    let meanwhile = events.by_ref().take(8);
+                    snapshot_while(&store, &mut model, ending, meanwhile);
+                    (ending == Ending::Crashed).then_some(0)
+                }
+                Event::Crash(left) => Some(left),
+                other => {
+                    do_one(&store, &mut model, number, other);
+                    None
+                }
+            };
+            let Some(left) = left else { continue };
+            drop(store);
+            if left > 0 {
+                tear(&site, left);
+            }
+            let (again, restored) = site.open();
+            store = again;
+            prop_assert_eq!(&restored.set_aside, &[]);
+            prop_assert_eq!(&restored.journal.missing, &[] as &[u64]);
+            let found = held(&store);
+            for of in 0..KEYS {
+                let mut may_be = model.states[model.synced..].iter().map(|it| it[of]);
+                prop_assert!(may_be.any(|it| it == found[of]), "record {} is {:?}", of, found[of]);
+            }
+            model = Model { states: vec![found], synced: 0 };
+        }
+    }
+}
+
+/// Leaves the beginning of a group at the end of the last journal, if there is one.
+fn tear(site: &Site, left: u8) {
+    use std::io::Write as _;
+    let directory = site.directory.path();
+    let numbers = file::list(directory).expect("it can be listed");
+    let Some(last) = numbers.last() else { return };
+    let file = fs::OpenOptions::new()
+        .append(true)
+        .open(file::path(directory, *last));
+    let group = [b'T', 0, 76, 0, 1, 0, 0, 0];
+    let torn: Vec<u8> = group
+        .into_iter()
+        .chain([7; 100])
+        .take(left.into())
+        .collect();
+    file.and_then(|mut file| file.write_all(&torn))
+        .expect("it is writable");
+}
+
+/// A journal that cannot be written does not keep the snapshot from being whole without it.
+#[test]
+fn snapshot_is_whole_where_no_journal_can_be_written() {
+    let site = Site::new();
+    let (store, _) = site.open();
+    let judge = |number: usize| {
+        let recipient = format!("r{number}@here.example");
+        let attempt = Attempt {
+            recipient: recipient.as_bytes(),
+            ..ATTEMPT
+        };
+        store.judge(&attempt, T0);
+    };
+    judge(0);
+    store.sync_journal(T0).expect("the directory is writable");
+    judge(1);
+    {
+        let journal = store.journal.as_ref().expect("it has a directory");
+        let mut pen = journal.pen();
+        let open = pen.open.take().expect("a group was written");
+        pen.open = Some(open.on_a_full_disk());
+    }
+    store.snapshot(T0).expect("the directory is writable");
+    assert_eq!(store.metrics.journal_failures.get(), 1);
+    assert_eq!(store.metrics.journal_failing.get(), 1);
+    judge(2);
+    store.sync_journal(T0).expect("a new journal is begun");
+    assert_eq!(store.metrics.journal_failing.get(), 0);
+    drop(store);
+    let (_, restored) = site.open();
+    assert_eq!((restored.tuples, restored.journal.files), (3, 1));
+    assert_eq!(restored.set_aside, []);
+}
+
+#[test]
+fn snapshot_that_was_asked_for_and_fails_is_asked_for_again() {
+    let site = Site::new();
+    let (store, _) = site.open();
+    let journal = store.journal.as_ref().expect("it has a directory");
+    journal.bell.overflow();
+    assert!(store.wants_snapshot());
+    fs::remove_dir_all(site.directory.path()).expect("it exists");
+    store.snapshot(T0).expect_err("there is no directory");
+    assert!(store.wants_snapshot());
+    fs::create_dir(site.directory.path()).expect("it was there");
+    store.snapshot(T0).expect("the directory is writable");
+    assert!(!store.wants_snapshot());
+}
+
+/// The share of each network is what it holds, however often its rows are put in their places.
+#[test]
+fn shares_of_messages_are_counted_once() {
+    let site = Site::new();
+    let (store, _) = site.open();
+    let mut message = store.message_hasher();
+    message.body(b"Hello.\r\n");
+    let policy = store.policy.load_full();
+    let network = crate::policy::ClientNetwork::of(&policy, &ATTEMPT);
+    let fingerprint = message
+        .fingerprint(network, &ATTEMPT)
+        .expect("it has a body");
+    let mark = store.seed.network_key(network).mark();
+    for _ in 0..3 {
+        let noted = store.contents.note_read(&policy, fingerprint, mark, T0);
+        noted.expect("there is room");
+        store.sync_journal(T0).expect("the directory is writable");
+    }
+    drop(store);
+    let (store, restored) = site.open();
+    assert_eq!((restored.contents, restored.journal.rows), (1, 3));
+    // Given back twice, the share would wrap around, and the network would have no room at all.
+    assert!(store.contents.forget(&fingerprint));
+    let noted = store.contents.note_read(&policy, fingerprint, mark, T0);
+    noted.expect("there is room");
+}
+
+/// What the kernel counts is noted if it is news.
+#[test]
+fn sentence_that_is_heeded_is_written_once() {
+    let site = Site::new();
+    let (store, _) = site.open();
+    let client = SentencedClient::of(ATTEMPT.client);
+    let sentence = Sentence {
+        client,
+        level: SentenceLevel::Block,
+        reason: SentenceReason::Operator,
+        since: T0,
+        until: T0.after(Duration::from_hours(1)),
+        persistence: Persistence::default(),
+    };
+    store.punish(sentence);
+    let wrote = || {
+        store
+            .sync_journal(T0)
+            .expect("the directory is writable")
+            .rows
+    };
+    assert_eq!(wrote(), 1);
+    store.heed([(client, 7)], true, T0);
+    assert_eq!(wrote(), 1);
+    store.heed([(client, 7)], true, T0);
+    assert_eq!(wrote(), 0, "nothing has changed");
+    let before = store.sentences(T0);
+    drop(store);
+    assert_eq!(site.open().0.sentences(T0), before);
+}
+
+/// Addresses go with the record that is gone, and come back with one that is not.
+#[test]
+fn addresses_follow_their_records() {
+    let mut site = Site::new();
+    site.settings.keep_addresses = true;
+    let (store, _) = site.open();
+    store.judge(&ATTEMPT, T0);
+    store.sync_journal(T0).expect("the directory is writable");
+    let mut rows = Vec::new();
+    store
+        .give_rows(T0, |row| {
+            rows.push(row);
+            Ok(())
+        })
+        .expect("nothing fails");
+    let key = rows.iter().find_map(|row| match row {
+        Row::Kept(KeptOf::Tuple(key), _) => Some(*key),
+        _ => None,
+    });
+    drop(store);
+    let (store, restored) = site.open();
+    assert_eq!((restored.tuples, restored.addresses), (1, 1));
+    store.forget(key.expect("they are kept").to_bytes());
+    store.sync_journal(T0).expect("the directory is writable");
+    drop(store);
+    let (store, restored) = site.open();
+    assert_eq!((restored.tuples, restored.addresses), (0, 0));
+    assert_eq!(store.census().address_bytes, 0);
+}
