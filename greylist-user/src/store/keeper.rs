@@ -130,8 +130,7 @@ impl Rounds {
         self.sweeper.round(&self.store, now);
         self.store.show_sizes();
         let since = now.since(self.snapshot_due_from);
-        let is_due =
-            since >= self.store.settings.snapshot_interval || now < self.snapshot_due_from;
+        let is_due = since >= self.store.settings.snapshot_interval || now < self.snapshot_due_from;
         // One that is still being written when the next is due is followed by that.
         if is_due && self.scribe.order() {
             self.snapshot_due_from = now;

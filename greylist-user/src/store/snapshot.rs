@@ -299,7 +299,10 @@ mod tests {
             taken: at(millis),
             history: History { begun: at(millis) },
         };
-        write(directory, &header, true, Pace::Free, |writer| writer.push(&row(millis))).expect("it is writable")
+        write(directory, &header, true, Pace::Free, |writer| {
+            writer.push(&row(millis))
+        })
+        .expect("it is writable")
     }
 
     fn restore(directory: &Path, seed: [u8; 16]) -> (Found<()>, Vec<Row>) {

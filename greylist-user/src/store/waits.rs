@@ -133,12 +133,7 @@ impl EncodeMetric for LockWaits {
         counts[0] += tally.acquired - tally.waited();
         let bounds = BOUNDS.iter().map(|nanos| seconds(*nanos));
         let buckets: Vec<_> = bounds.chain([f64::MAX]).zip(counts).collect();
-        encoder.encode_histogram::<NoLabelSet>(
-            seconds(tally.nanos),
-            tally.acquired,
-            &buckets,
-            None,
-        )
+        encoder.encode_histogram::<NoLabelSet>(seconds(tally.nanos), tally.acquired, &buckets, None)
     }
 
     fn metric_type(&self) -> MetricType {
