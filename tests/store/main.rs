@@ -22,6 +22,7 @@ mod layouts;
 mod listing;
 mod lists;
 mod message;
+mod paced;
 mod pools;
 mod reading;
 mod reputation;
