@@ -325,11 +325,11 @@ impl Store {
         history: History,
         lock: Option<Lock>,
     ) -> Self {
-        // What lives in memory alone is a replay of some past, which seldom comes to its bounds.
+        // Keys are scattered, so that few entries touch every page of a table that is reserved.
         let (tuples, pairs) = match &lock {
             Some(_) => (
-                Table::sized(settings.capacity),
-                Pairs::sized(settings.capacity),
+                Table::reserved(settings.capacity),
+                Pairs::reserved(settings.capacity),
             ),
             None => (
                 Table::growing(settings.capacity),

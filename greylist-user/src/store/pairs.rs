@@ -16,11 +16,11 @@ pub(super) struct Pairs {
 }
 
 impl Pairs {
-    /// An empty table for `capacity` pairs, as many shards as the tuples have, so that a full one is not
-    /// left half empty by its last growth.
-    pub(super) fn sized(capacity: usize) -> Self {
+    /// An empty table for `capacity` pairs, with room for all of them as the tuples have, so that a
+    /// full one is not left half empty by its last growth. What is not used yet is hardly resident.
+    pub(super) fn reserved(capacity: usize) -> Self {
         Self {
-            by_tag: Table::sized(capacity),
+            by_tag: Table::reserved(capacity),
         }
     }
 

@@ -7,8 +7,7 @@
 //! A table is a row of aisles, each a [`DashMap`] of eight shards, at least 1,024 shards in all. A
 //! sweep or a snapshot goes aisle by aisle and can stop after each, and locks one shard at a time.
 //! Their number is chosen so that a full table fills its buckets instead of stopping right after
-//! they doubled, which is what keeps an entry under 80 bytes: see [`Room`]. Shards grow as entries come:
-//! keys are scattered, so that a few would touch every page of a room that was taken for all.
+//! they doubled, which is what keeps an entry under 80 bytes: see [`Room`].
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,6 +29,8 @@ pub(super) struct Table<K, V> {
     /// Entries held or about to be. Kept here since asking every shard would lock them all.
     len: AtomicUsize,
     capacity: usize,
+    /// Entries that each aisle was made for; more means that a shard had to grow.
+    reserved: usize,
 }
 
 type Aisle<K, V> = DashMap<K, V, BuildHasherDefault<KeyIsHash>>;
@@ -54,29 +55,31 @@ pub(super) struct Walked {
 }
 
 impl<K: Key, V: Clone> Table<K, V> {
-    /// A table of at most `capacity` entries, of which so many are expected in the end: a full one has
-    /// no bucket too many.
-    pub(super) fn sized(capacity: usize) -> Self {
-        Self::with_aisles(capacity, Room::for_entries(capacity).aisles)
+    /// A table of at most `capacity` entries, with room for all of them. What is not used yet is
+    /// not resident either.
+    pub(super) fn reserved(capacity: usize) -> Self {
+        Self::with_room(capacity, Room::for_entries(capacity))
     }
 
-    /// A table of at most `capacity` entries, of which fewer are expected.
+    /// A table of at most `capacity` entries that grows shard by shard as they come.
     pub(super) fn growing(capacity: usize) -> Self {
-        Self::with_aisles(capacity, Room::FEWEST_AISLES)
+        Self::with_room(capacity, Room::NONE)
     }
 
-    fn with_aisles(capacity: usize, aisles: usize) -> Self {
+    fn with_room(capacity: usize, room: Room) -> Self {
+        let reserved = room.entries_per_shard * SHARDS_PER_AISLE;
         let aisle = || {
             Aisle::with_capacity_and_hasher_and_shard_amount(
-                0,
+                reserved,
                 BuildHasherDefault::default(),
                 SHARDS_PER_AISLE,
             )
         };
         Self {
-            aisles: std::iter::repeat_with(aisle).take(aisles).collect(),
+            aisles: std::iter::repeat_with(aisle).take(room.aisles).collect(),
             len: AtomicUsize::new(0),
             capacity,
+            reserved,
         }
     }
 
@@ -213,7 +216,12 @@ impl<K: Key, V: Clone> Table<K, V> {
         });
         self.len.fetch_sub(walked.removed, Ordering::Relaxed);
         let left = walked.seen - walked.removed;
-        if walked.removed > 0 && aisle.capacity() > 4 * left {
+        let needed = if self.reserved == 0 {
+            4 * left
+        } else {
+            self.reserved
+        };
+        if walked.removed > 0 && aisle.capacity() > needed {
             aisle.shrink_to_fit();
         }
         walked
@@ -264,7 +272,7 @@ fn last_four<const N: usize>(bytes: [u8; N]) -> u32 {
     u32::from_le_bytes([a, b, c, d])
 }
 
-/// How many aisles, and most entries that each of their shards is to hold.
+/// How many aisles, and entries to make room for in each of their shards.
 ///
 /// A shard holds 7/8 of a power of two of entries before it doubles, which copies it while its lock
 /// is held and leaves it half empty. So the power of two is fixed first, and the number of shards
@@ -276,12 +284,16 @@ struct Room {
 }
 
 impl Room {
-    const FEWEST_AISLES: usize = MIN_SHARDS / SHARDS_PER_AISLE;
+    /// The fewest aisles, and no room.
+    const NONE: Self = Self {
+        aisles: MIN_SHARDS / SHARDS_PER_AISLE,
+        entries_per_shard: 0,
+    };
 
     fn for_entries(entries: usize) -> Self {
         let mut limit = SMALLEST_SHARD;
         let mut room = Self {
-            aisles: Self::FEWEST_AISLES,
+            aisles: Self::NONE.aisles,
             entries_per_shard: limit,
         };
         loop {
@@ -298,9 +310,9 @@ impl Room {
     }
 }
 
-/// Bytes that the places of a full [`sized`](Table::sized) table take that is made for `capacity` entries
+/// Bytes that the places of a [`reserved`](Table::reserved) table take that is made for `capacity` entries
 /// of this type: an eighth of the places stays empty at least, and each has a byte beside it.
-pub(super) fn full_bytes<Entry>(capacity: usize) -> u64 {
+pub(super) fn reserved_bytes<Entry>(capacity: usize) -> u64 {
     let room = Room::for_entries(capacity);
     let places = room.aisles * SHARDS_PER_AISLE * room.entries_per_shard * 8 / 7;
     (places as u64).saturating_mul((size_of::<Entry>() + 1) as u64)
@@ -366,7 +378,7 @@ mod tests {
     /// Whoever judges waits for a list no longer than for the sweep: one shard's share, counted.
     #[test]
     fn copy_of_an_aisle_locks_one_shard_at_a_time() {
-        let table = Table::sized(100_000);
+        let table = Table::reserved(100_000);
         for number in 0..100_000 {
             count(&table, number).expect("there is room");
         }
@@ -415,7 +427,7 @@ mod tests {
 
     #[test]
     fn updates_in_one_step_from_many_threads() {
-        let table = Table::sized(100);
+        let table = Table::reserved(100);
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
@@ -431,7 +443,7 @@ mod tests {
 
     #[test]
     fn never_holds_more_than_its_capacity() {
-        let table = Table::sized(100);
+        let table = Table::reserved(100);
         let refused = (0..150)
             .filter(|&number| count(&table, number) == Err(Full))
             .count();
@@ -441,7 +453,7 @@ mod tests {
 
     #[test]
     fn removes_and_makes_room() {
-        let table = Table::sized(100);
+        let table = Table::reserved(100);
         for number in 0..100 {
             count(&table, number).expect("there is room");
         }
@@ -488,39 +500,15 @@ mod tests {
     }
 
     #[test]
-    fn full_table_has_no_bucket_too_many() {
-        let table = Table::sized(200_000);
+    fn full_table_fits_the_room_it_reserved() {
+        let table = Table::reserved(200_000);
+        let reserved: usize = table.aisles.iter().map(DashMap::capacity).sum();
         for number in 0..200_000 {
             count(&table, number).expect("there is room");
         }
-        let room = Room::for_entries(200_000);
-        let taken: usize = table.aisles.iter().map(DashMap::capacity).sum();
-        let most = room.aisles * SHARDS_PER_AISLE * room.entries_per_shard;
-        // Chance leaves some shards below their last doubling, and none beyond it.
-        assert!((most * 9 / 10..=most).contains(&taken), "{taken} of {most}");
+        let used: usize = table.aisles.iter().map(DashMap::capacity).sum();
+        assert_eq!(used, reserved, "no shard had to grow");
         assert!(table.aisles() * SHARDS_PER_AISLE >= MIN_SHARDS);
-    }
-
-    /// Memory follows what is held, up and down.
-    #[test]
-    fn table_that_is_hardly_filled_takes_room_for_what_it_holds() {
-        let table = Table::sized(200_000);
-        let taken = || table.aisles.iter().map(DashMap::capacity).sum::<usize>();
-        assert_eq!(taken(), 0);
-        for number in 0..200_000 {
-            count(&table, number).expect("there is room");
-            // Of few entries a shard rounds up.
-            let held = usize::try_from(number).expect("a small number") + 1;
-            assert!(held < 20_000 || number % 1_000 != 0 || taken() < 3 * held);
-        }
-        for aisle in 0..table.aisles() {
-            let kept = std::cell::Cell::new(0_u32);
-            table.retain_in_aisle(aisle, |_| {
-                kept.set(kept.get() + 1);
-                kept.get() % 10 == 0
-            });
-        }
-        assert!(taken() < 3 * 20_000, "{}", taken());
     }
 
     /// Of what the place of an entry is made of: its aisle, its shard, its bucket and the tag in it.
@@ -595,7 +583,7 @@ mod tests {
             let shards = room.aisles * SHARDS_PER_AISLE;
             assert!(shards >= MIN_SHARDS);
             assert!(shards * room.entries_per_shard >= entries);
-            let each = full_bytes::<[u8; 56]>(entries) / entries as u64;
+            let each = reserved_bytes::<[u8; 56]>(entries) / entries as u64;
             assert!(
                 entries < 1_000_000 || each <= 96,
                 "{entries} entries have {each} bytes each"
