@@ -17,7 +17,10 @@ mod vitals;
 mod watchdog;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Arc, mpsc as std_mpsc};
+use std::thread;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
@@ -287,13 +290,15 @@ impl Judging {
         let rules = in_force(&asking.policy, &Ordered::default());
         let policy = Arc::new(ArcSwap::from_pointee(rules));
         let (sender, effects) = mpsc::channel(EFFECTS);
-        let (store, restored) = Store::open(
-            config.store.clone(),
-            Arc::clone(&policy),
-            sender,
-            Arc::clone(&metrics.store),
-            now,
-        )?;
+        let (store, restored) = patiently(|| {
+            Store::open(
+                config.store.clone(),
+                Arc::clone(&policy),
+                sender,
+                Arc::clone(&metrics.store),
+                now,
+            )
+        })?;
         tracing::info!(found = restored.to_string(), "restored");
         // In the directory that is the store's, and locked by now.
         let lists = LiveLists::open(
@@ -476,6 +481,33 @@ fn tell_systemd(states: &[NotifyState<'_>]) {
         tracing::debug!(%error, "unnotified");
     }
 }
+
+/// Does `work`, for which systemd is to wait longer than the unit says, if it takes long.
+fn patiently<T>(work: impl FnOnce() -> T) -> T {
+    let (done, is_done) = std_mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            for _ in 0..EXTENSIONS {
+                if is_done.recv_timeout(EXTEND_EVERY) != Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
+                let more = u32::try_from((2 * EXTEND_EVERY).as_micros()).unwrap_or(u32::MAX);
+                tell_systemd(&[
+                    NotifyState::ExtendTimeoutUsec(more),
+                    NotifyState::Status("reads the snapshot"),
+                ]);
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
+}
+
+/// From one word to systemd to the next while a large snapshot is read from a slow disk.
+const EXTEND_EVERY: Duration = Duration::from_secs(15);
+/// A quarter of an hour: a disk that takes longer has another fault.
+const EXTENSIONS: u32 = 60;
 
 /// Effects that may wait for the projector, which takes them within milliseconds. More are lost,
 /// counted, and repaired by its next comparison.

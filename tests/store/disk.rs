@@ -135,6 +135,37 @@ fn damaged_snapshot_is_set_aside_for_the_previous_one() {
     assert!(file.exists());
 }
 
+/// Thousands of its rows were in before the damage was found.
+#[test]
+fn nothing_of_a_large_damaged_snapshot_is_left() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    fixture.judge(&store, &ATTEMPT);
+    snapshot(&fixture, &store);
+    for number in 0..50_000 {
+        let recipient = format!("r{number}@here.example");
+        let attempt = greygate::policy::Attempt {
+            recipient: recipient.as_bytes(),
+            ..ATTEMPT
+        };
+        fixture.judge(&store, &attempt);
+    }
+    snapshot(&fixture, &store);
+    drop(store);
+    let file = fixture.snapshot_file();
+    let mut bytes = fs::read(&file).expect("it was written");
+    let close_to_its_end = bytes.len() - 1_000;
+    bytes[close_to_its_end] ^= 1;
+    fs::write(&file, bytes).expect("it is writable");
+
+    let (store, restored) = fixture.try_open().expect("damage is no error");
+    assert_eq!(restored.set_aside.len(), 1);
+    assert_eq!((restored.tuples, restored.pairs), (1, 1));
+    let census = store.census();
+    assert_eq!((census.tuples, census.pairs), (1, 1));
+    assert_eq!((census.reputations, census.clients), (0, 0));
+}
+
 #[test]
 fn begins_empty_when_no_snapshot_can_be_read() {
     let fixture = Fixture::new();

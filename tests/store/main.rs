@@ -24,6 +24,7 @@ mod layouts;
 mod listing;
 mod lists;
 mod message;
+mod paced;
 mod pools;
 mod reading;
 mod reputation;

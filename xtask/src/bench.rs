@@ -21,6 +21,8 @@ pub(crate) enum Subject {
     Kernel,
     /// A session of the whole daemon, beside filters that do as little as can be done
     Milter,
+    /// The store alone: memory, snapshots, starts and sweeps, and decisions beside them
+    Store,
 }
 
 /// Returns only when the benchmark could not be started.
@@ -28,6 +30,7 @@ pub(crate) fn perform(subject: Subject, rounds: u32, json: bool) -> Result<(), F
     match subject {
         Subject::Kernel => kernel(rounds, json),
         Subject::Milter => milter(rounds, json),
+        Subject::Store => Err(store(rounds, json)),
     }
 }
 
@@ -53,6 +56,14 @@ fn milter(rounds: u32, json: bool) -> Result<(), Failure> {
         .env("GREYGATE_BIN", daemon)
         .env("GREYGATE_PEERS", peers);
     Err(become_it(benchmark, "milter-bench"))
+}
+
+/// Needs no rights. Its snapshots are written where everything that is built is.
+fn store(rounds: u32, json: bool) -> Failure {
+    let benchmark = benchmark("store-bench", rounds, json)
+        .arg("--directory")
+        .arg(workspace::target());
+    become_it(benchmark, "store-bench")
 }
 
 fn everything_of(needs: &[Need]) -> Result<(), Failure> {

@@ -302,7 +302,7 @@ mod tests {
     }
 
     /// Causes: the operator, the system, or a bug; or edges that a thread looks for once a second.
-    const FOR_OPERATORS: [&str; 26] = [
+    const FOR_OPERATORS: [&str; 27] = [
         "accept-failed", // at most every ten seconds
         "accept-panicked",
         "backlog-lost",
@@ -317,6 +317,7 @@ mod tests {
         "open-seed",
         "ordered",
         "panicked",
+        "restoring", // at most every five seconds of a start
         "session-panicked",
         "set-aside",
         "snapshot-failed",

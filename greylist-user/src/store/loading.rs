@@ -9,7 +9,7 @@
 
 use std::io::Read;
 use std::num::NonZero;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -34,7 +34,8 @@ fn load_with<C: Default + Send>(
     bytes: u64,
     take: impl Fn(Row, &mut C) + Sync,
 ) -> Result<Vec<C>, Damage> {
-    let (to_do, queue) = sync_channel(threads);
+    // Bounded by what the foreman lets out, so that he never waits for one who is gone.
+    let (to_do, queue) = channel();
     let (done, returned) = channel();
     let queue = Mutex::new(queue);
     thread::scope(|scope| {
@@ -52,6 +53,7 @@ fn load_with<C: Default + Send>(
             most_out: 2 * threads,
             spare: Vec::new(),
             damage: None,
+            is_alone: false,
         };
         // It ends with the queue, and so do they.
         let read = foreman.read(reader, &mut Progress::of(bytes));
@@ -115,7 +117,7 @@ impl Drop for Batch<'_> {
 
 /// Who reads and hands out.
 struct Foreman {
-    to_do: SyncSender<Vec<Block>>,
+    to_do: Sender<Vec<Block>>,
     returned: Receiver<Returned>,
     /// Batches that have not come back.
     out: usize,
@@ -125,6 +127,8 @@ struct Foreman {
     spare: Vec<Block>,
     /// The first in the file that was found so far.
     damage: Option<(u64, Damage)>,
+    /// All workers have panicked, which is told when they are joined.
+    is_alone: bool,
 }
 
 impl Foreman {
@@ -151,7 +155,7 @@ impl Foreman {
         let mut kind = None;
         let mut length = 0;
         let mut block = Block::default();
-        while self.damage.is_none() && reader.next_block(&mut block)? {
+        while self.damage.is_none() && !self.is_alone && reader.next_block(&mut block)? {
             if kind != Some(block.kind()) {
                 self.send(&mut batch);
                 self.await_all();
@@ -180,7 +184,6 @@ impl Foreman {
         while self.out >= self.most_out {
             self.await_one();
         }
-        // A worker that is gone has panicked, which is told when it is joined.
         if self.to_do.send(std::mem::take(batch)).is_ok() {
             self.out += 1;
         }
@@ -194,6 +197,7 @@ impl Foreman {
 
     fn await_one(&mut self) {
         let Ok((mut blocks, damage)) = self.returned.recv() else {
+            self.is_alone = true;
             self.out = 0;
             return;
         };

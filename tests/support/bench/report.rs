@@ -65,6 +65,14 @@ pub enum Unit {
     RoundTrips,
     /// So many times something that was measured beside it.
     Times,
+    /// Millions of bytes.
+    Megabytes,
+    /// Microseconds by the clock.
+    Micros,
+    /// Milliseconds.
+    Millis,
+    /// Nanoseconds by the clock.
+    Nanos,
 }
 
 /// What is to be reached.
@@ -239,9 +247,11 @@ impl Unit {
 impl fmt::Display for Unit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NanosAFrame => "ns",
+            Self::Megabytes => "MB",
+            Self::Millis => "ms",
+            Self::NanosAFrame | Self::Nanos => "ns",
             Self::MegaframesASecond => "M/s",
-            Self::MicrosAChange | Self::MicrosASession => "µs",
+            Self::Micros | Self::MicrosAChange | Self::MicrosASession => "µs",
             Self::Seconds => "s",
             Self::Bytes => "B",
             Self::SessionsASecond => "/s",
@@ -314,7 +324,7 @@ fn shown(figure: &Figure, unit: Unit) -> String {
         Ok(samples) => {
             let figures = [samples.best(unit), samples.median(), samples.worst(unit)];
             let [best, median, worst] = figures.map(|it| match unit {
-                Unit::SessionsASecond => format!("{it:.0}"),
+                Unit::Megabytes | Unit::SessionsASecond => format!("{it:.0}"),
                 Unit::NanosAFrame | Unit::Bytes | Unit::MicrosASession => format!("{it:.1}"),
                 _ => format!("{it:.2}"),
             });
