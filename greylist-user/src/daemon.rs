@@ -507,23 +507,86 @@ mod tests {
         let plain = explained.iter().filter(|it| !it.contains('{'));
         let plain: BTreeSet<_> = plain.filter_map(|it| name(it)).collect();
 
+        let shown = shown();
+        let unexplained: Vec<_> = shown.difference(&all).collect();
+        assert!(unexplained.is_empty(), "{unexplained:?}");
+        let invented: Vec<_> = plain.difference(&shown).collect();
+        assert!(invented.is_empty(), "{invented:?}");
+    }
+
+    /// Each row of the page names metrics that there are, and each metric that tells of a limit, by what
+    /// such metrics are called, has its row.
+    #[test]
+    fn page_of_limits_has_a_metric_for_each_and_leaves_none_out() {
+        let manual = include_str!("../../docs/limits.md");
+        let (_, table) = manual
+            .split_once("| --- | --- | --- | --- |\n")
+            .expect("the page has its table");
+        let (table, _) = table.split_once("\n\n").expect("it has an end");
+        let mut told = BTreeSet::new();
+        for row in table.lines() {
+            let (_, metrics) = row
+                .trim_end_matches(" |")
+                .rsplit_once(" | ")
+                .expect("four columns");
+            assert!(!metrics.is_empty(), "{row}");
+            told.extend(
+                metrics
+                    .split(", ")
+                    .map(|it| it.trim_matches('`').to_owned()),
+            );
+        }
+        let shown = shown();
+        let invented: Vec<_> = told.difference(&shown).collect();
+        assert!(invented.is_empty(), "{invented:?}");
+        let tells_of_a_limit = |name: &&String| {
+            let name = name.strip_suffix("_total").unwrap_or(name);
+            let ends = TELL_OF_A_LIMIT.iter().any(|it| name.ends_with(it));
+            ends && !NO_LIMIT.contains(&name)
+        };
+        let left_out: Vec<_> = shown.difference(&told).filter(tells_of_a_limit).collect();
+        assert!(left_out.is_empty(), "{left_out:?}");
+    }
+
+    const TELL_OF_A_LIMIT: [&str; 20] = [
+        "_accept_errors",
+        "_beyond_share",
+        "_capacity",
+        "_crowded_out",
+        "_displaced",
+        "_limit",
+        "_live_refused",
+        "_lost",
+        "_overflow",
+        "_replaced",
+        "_retried",
+        "_shed",
+        "_suppressed",
+        "_turned_away",
+        "_unkept",
+        "_unread",
+        "_unrecorded",
+        "_unwatched",
+        "milter_ended",
+        "milter_refused",
+    ];
+    /// Sessions of sentenced clients.
+    const NO_LIMIT: [&str; 1] = ["milter_turned_away"];
+
+    /// The metrics that there are.
+    fn shown() -> BTreeSet<String> {
         let mut registry = Registry::default();
         Metrics::default().register(&mut registry);
         let mut page = String::new();
         prometheus_client::encoding::text::encode(&mut page, &registry).expect("it is text");
-        let shown: BTreeSet<_> = page
-            .lines()
+        page.lines()
             .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
             .map(|(name, kind)| match kind {
                 "counter" => format!("{name}_total"),
                 _ => name.to_owned(),
             })
             .chain(BEYOND.map(str::to_owned))
-            .collect();
-        let unexplained: Vec<_> = shown.difference(&all).collect();
-        assert!(unexplained.is_empty(), "{unexplained:?}");
-        let invented: Vec<_> = plain.difference(&shown).collect();
-        assert!(invented.is_empty(), "{invented:?}");
+            .collect()
     }
 
     #[test]

@@ -164,7 +164,7 @@ fn nanos(time: Duration) -> u64 {
 }
 
 /// The words that strangers can have written at info or above, in the order of their letters.
-const WORDS: [&str; 17] = [
+const WORDS: [&str; 18] = [
     "bad-input",
     "bad-reputation",
     "caught",
@@ -176,6 +176,7 @@ const WORDS: [&str; 17] = [
     "punished",
     "refused",
     "session-cut",
+    "session-panicked",
     "struck",
     "turned-away",
     "unpermitted",
@@ -302,7 +303,7 @@ mod tests {
     }
 
     /// Causes: the operator, the system, or a bug; or edges that a thread looks for once a second.
-    const FOR_OPERATORS: [&str; 26] = [
+    const FOR_OPERATORS: [&str; 25] = [
         "accept-failed", // at most every ten seconds
         "accept-panicked",
         "backlog-lost",
@@ -317,7 +318,6 @@ mod tests {
         "open-seed",
         "ordered",
         "panicked",
-        "session-panicked",
         "set-aside",
         "snapshot-failed",
         "socket-file-left",
