@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use greygate::clock::Clock as _;
-use greygate::policy::{Attempt, DeferReason, Judge as _, PassReason, Policy, Verdict};
+use greygate::policy::{Attempt, DeferReason, Judge as _, Policy, Verdict};
 use greygate::store::Shed;
 use greygate::store::codec::Row;
 

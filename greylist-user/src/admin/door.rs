@@ -160,7 +160,7 @@ mod tests {
 
     use super::*;
 
-    /// accept(2) fails so and so often, and then there are clients.
+    /// accept(2) fails so and so often, and then there is one client.
     struct Failing {
         errors: Vec<Errno>,
         asked: AtomicUsize,
@@ -173,7 +173,8 @@ mod tests {
             let asked = self.asked.fetch_add(1, Ordering::Relaxed);
             match self.errors.get(asked) {
                 Some(error) => Err(io::Error::from_raw_os_error(*error as i32)),
-                None => Ok(asked),
+                None if asked == self.errors.len() => Ok(asked),
+                None => std::future::pending().await,
             }
         }
     }
