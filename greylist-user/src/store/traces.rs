@@ -151,10 +151,10 @@ impl Trace {
     }
 
     fn from_bits(bits: u64) -> Self {
-        let [a, b, c, d, e, f, g, h] = bits.to_le_bytes();
+        let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or_default();
         Self {
-            tells: u32::from_le_bytes([a, b, c, d]),
-            begun: u32::from_le_bytes([e, f, g, h]),
+            tells: half(bits),
+            begun: half(bits >> 32),
         }
     }
 
