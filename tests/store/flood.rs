@@ -77,13 +77,15 @@ fn record_is_kept_for_four_hours_of_flood_and_makes_way_when_they_are_over() {
     };
     let mut number = 0;
     let mut rage = |fixture: &Fixture, seconds: u32| {
-        for _ in 0..seconds {
+        for second in 0..seconds {
             for _ in 0..10 {
                 assert!(is_deferred(flood.tries(fixture, &store, number)));
                 number += 1;
             }
             fixture.wait_seconds(1);
-            sweeper.round(&store, fixture.clock.now());
+            if second % 10 == 0 {
+                sweeper.round(&store, fixture.clock.now());
+            }
             assert!(store.census().tuples <= 4_000);
         }
     };
