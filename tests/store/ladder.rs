@@ -293,16 +293,25 @@ fn full_channel_loses_the_effect_and_keeps_the_sentence() {
 }
 
 #[test]
-fn full_store_passes_without_a_record() {
+fn full_store_knows_a_retry_by_its_trace() {
     let mut fixture = Fixture::new();
     fixture.settings.capacity = 1;
     let store = fixture.open();
     fixture.judge(&store, &ATTEMPT);
-    let unrecorded = Verdict::Pass(PassReason::Unrecorded);
-    assert_eq!(fixture.judge(&store, &to_another(&ATTEMPT)), unrecorded);
-    assert_eq!(fixture.metrics.count_of(unrecorded), 1);
-    fixture.wait_minutes(5);
+    let new = Verdict::Defer(DeferReason::New);
+    assert_eq!(fixture.judge(&store, &to_another(&ATTEMPT)), new);
+    assert_eq!(store.census().tuples, 1);
+    fixture.wait_minutes(2);
+    let early = fixture.judge(&store, &to_another(&ATTEMPT));
+    assert!(
+        matches!(early, Verdict::Defer(DeferReason::Early { .. })),
+        "{early:?}"
+    );
+    fixture.wait_minutes(3);
     let waited = Duration::from_mins(5);
+    let passed = Verdict::Pass(PassReason::Waited { waited });
+    assert_eq!(fixture.judge(&store, &to_another(&ATTEMPT)), passed);
+    assert_eq!(fixture.metrics.traces_retried.get(), 1);
     assert_eq!(
         fixture.judge(&store, &ATTEMPT),
         Verdict::Pass(PassReason::Waited { waited }),

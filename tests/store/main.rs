@@ -11,6 +11,7 @@ mod evidence;
 mod explain;
 mod failures;
 mod fixture;
+mod flood;
 mod funnel;
 mod hopping;
 mod import;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -47,7 +48,7 @@ impl Door {
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
-                runtime.block_on(accept(name, &metrics, listener, serve, stopped));
+                runtime.block_on(accept(name, &metrics, listener, BACK_OFF, serve, stopped));
                 runtime.shutdown_timeout(LAST_WORK);
             })?;
         Ok(Self {
@@ -98,6 +99,7 @@ async fn accept<L, S, F>(
     name: &'static str,
     metrics: &Metrics,
     listener: L,
+    back_off: Duration,
     serve: S,
     mut stopped: oneshot::Receiver<()>,
 ) where
@@ -123,16 +125,89 @@ async fn accept<L, S, F>(
             (Ok(_), Err(_)) => metrics.turned_away(name),
             (Err(error), _) => {
                 metrics.accept_error(name);
-                // Out of descriptors, most likely: waiting is all that helps.
-                tracing::warn!(%error, door = name, "unaccepted");
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                // Who hung up before being accepted keeps nobody else waiting.
+                if !has_gone(&error) {
+                    // Out of descriptors, most likely: waiting is all that helps.
+                    tracing::warn!(%error, door = name, "unaccepted");
+                    tokio::time::sleep(back_off).await;
+                }
             }
         }
     }
 }
+
+/// Whether the error of accept(2) is only the client's.
+fn has_gone(error: &io::Error) -> bool {
+    let error = error.raw_os_error().map(Errno::from_raw);
+    matches!(
+        error,
+        Some(Errno::ECONNABORTED | Errno::EINTR | Errno::EPROTO)
+    )
+}
+
+/// How long accept(2) is left alone after it failed for want of something.
+const BACK_OFF: Duration = Duration::from_secs(1);
 
 /// Operators and their scripts, or monitoring, at once.
 const CONNECTIONS: usize = 16;
 
 /// Time for an order under way, such as a snapshot, when the door closes.
 const LAST_WORK: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// accept(2) fails so and so often, and then there is one client.
+    struct Failing {
+        errors: Vec<Errno>,
+        asked: AtomicUsize,
+    }
+
+    impl Listener for Failing {
+        type Stream = usize;
+
+        async fn next(&self) -> io::Result<usize> {
+            let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+            match self.errors.get(asked) {
+                Some(error) => Err(io::Error::from_raw_os_error(*error as i32)),
+                None if asked == self.errors.len() => Ok(asked),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn no_error_of_accept_closes_the_door() {
+        let short = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
+        let gone = [Errno::ECONNABORTED, Errno::EPROTO];
+        let listener = Failing {
+            errors: short.into_iter().chain(gone).collect(),
+            asked: AtomicUsize::new(0),
+        };
+        let (stop, stopped) = oneshot::channel();
+        let (served, mut has_served) = tokio::sync::mpsc::channel(1);
+        let metrics = Metrics::default();
+        let serve = move |stream| {
+            let served = served.clone();
+            async move { served.send(stream).await.unwrap_or_default() }
+        };
+        let open = accept(
+            "control",
+            &metrics,
+            listener,
+            Duration::ZERO,
+            serve,
+            stopped,
+        );
+        let first = async {
+            let first = has_served.recv().await;
+            drop(stop);
+            first
+        };
+        let ((), first) = tokio::join!(open, first);
+        assert_eq!(first, Some(6), "who came after six errors is served");
+    }
+}

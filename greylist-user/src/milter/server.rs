@@ -60,7 +60,8 @@ impl Server {
         mut handed: Vec<Handed>,
     ) -> Result<BoundServer, ListenError> {
         settings.check()?;
-        make_room(settings.connections);
+        let mut settings = settings.clone();
+        settings.connections = make_room(settings.connections);
         let workers = worker_count(settings.workers);
         let mut bound = settings
             .listen
@@ -78,7 +79,7 @@ impl Server {
             bound.push(Bound::take_over(unnamed, workers)?);
         }
         Ok(BoundServer {
-            settings: settings.clone(),
+            settings,
             bound,
             workers,
             witness: None,
@@ -208,23 +209,48 @@ fn worker_count(wanted: usize) -> usize {
     }
 }
 
-/// Raises the limit of descriptors as far as the connections need and the system allows.
-fn make_room(connections: u32) {
+/// Raises the limit of descriptors as far as the connections need and the system allows, and says how
+/// many connections fit: no more than leave the daemon its own descriptors, so that no flood of
+/// connections keeps a snapshot from being written or an operator from being answered.
+fn make_room(connections: u32) -> u32 {
     let wanted = u64::from(connections) + OTHER_DESCRIPTORS;
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
-        return;
+        return connections;
     };
-    if soft >= wanted {
-        return;
+    let mut limit = soft;
+    if soft < wanted {
+        limit = wanted.min(hard);
+        if let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, limit, hard) {
+            limit = soft;
+            tracing::warn!(%error, "descriptors-short");
+        }
     }
-    let raised = wanted.min(hard);
-    if let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, raised, hard) {
-        tracing::warn!(%error, "descriptors-short");
-    } else if raised < wanted {
-        tracing::warn!(limit = raised, wanted, "descriptors-short");
+    let fitting = fitting(connections, limit);
+    if limit < wanted {
+        tracing::warn!(limit, wanted, connections = fitting, "descriptors-short");
     }
+    fitting
+}
+
+/// How many of so many connections are served under a limit of descriptors: where it is very low, half
+/// of them are the daemon's own.
+fn fitting(connections: u32, limit: u64) -> u32 {
+    let own = OTHER_DESCRIPTORS.min(limit / 2);
+    u32::try_from(limit - own).map_or(connections, |rest| connections.min(rest))
 }
 
 /// Descriptors beside the connections: listeners, runtimes, files, the kernel's maps, and a socket for
 /// each question to the DNS.
 const OTHER_DESCRIPTORS: u64 = 256 + 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn daemon_keeps_descriptors_of_its_own() {
+        let fits = [1_000_000, 10_000, 1_024, 40, 0].map(|limit| fitting(8_000, limit));
+        assert_eq!(fits, [8_000, 8_000, 512, 20, 0]);
+        assert_eq!(fitting(100, 1_024), 100);
+    }
+}

@@ -292,7 +292,7 @@ impl Drop for Seat {
             }
             None if thread::panicking() => {
                 metrics.count_ended("panic");
-                tracing::error!(%peer, "session-panicked");
+                tracing::error!(name: "session-panicked", target: STRANGERS, %peer, "session-panicked");
             }
             None => {
                 metrics.count_ended("drain");

@@ -264,7 +264,7 @@ impl Store {
         let content_trust_key = self.seed.content_trust_key(policy.content.trust, attempt);
         let pair = self.pairs.get(self.seed.pair_key(attempt).tag());
         let known = MailStanding {
-            tuple: self.tuples.get(&tuple_key),
+            tuple: self.find_tuple(&tuple_key, now),
             trust,
             trusted: may_trust && trust.is_some_and(|it| it.is_trusted(policy, repute, now)),
             content_trust: content_trust_key.and_then(|it| self.trust.get(&it)),
@@ -313,9 +313,6 @@ impl Store {
         }
         if let Some(reason) = policy::excused(policy, &said(attempt)) {
             return gets(Verdict::Pass(reason));
-        }
-        if known.tuple.is_none() && self.tuples.len() >= self.tuples.capacity() {
-            return gets(Verdict::Pass(PassReason::Unrecorded));
         }
         let mark = self.seed.network_key(network).mark();
         let is_new = known.tuple.is_none();

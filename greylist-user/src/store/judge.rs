@@ -10,11 +10,12 @@ use crate::log::STRANGERS;
 use crate::policy::{
     self, Attempt, Circumstances, ClientNetwork, Decision, DeferReason, Fingerprint, Grounds,
     Judge, Judgement, MessageHasher, NetworkKey, Offence, PairKey, PassReason, Policy, ReadReason,
-    RefuseReason, Repute, Seed, SentencedClient, Standing, Timestamp, TrustKey, TupleKey, Verdict,
-    Wanted,
+    Record, RefuseReason, Repute, Seed, SentencedClient, Standing, Timestamp, TrustKey, TupleKey,
+    Verdict, Wanted,
 };
 
 use super::Store;
+use super::shed::Decided;
 use super::trust::never_trusts;
 
 impl Judge for Store {
@@ -257,14 +258,10 @@ impl Store {
             after_failure: failed.wants_content,
             reads: policy::reads(policy, attempt, false),
         };
-        let decided = self.tuples.update(tuple_key, |prior| {
-            let decision = policy::decide(policy, prior, attempt, circumstances, now);
-            if let Some(prior) = prior.filter(|it| it.life != decision.next.life) {
-                self.metrics.note_lapsed_tuple(policy, prior);
-            }
-            (decision.next, decision)
-        });
-        if let (Ok(decision), Some(kept)) = (&decided, &self.kept) {
+        let decide =
+            |prior: Option<&Record>| policy::decide(policy, prior, attempt, circumstances, now);
+        let decided = self.decide_tuple(policy, attempt, tuple_key, decide, now);
+        if let (Decided::Recorded(decision), Some(kept)) = (&decided, &self.kept) {
             kept.note_tuple(tuple_key, attempt, decision.next.attempts == 1);
             // Removed at the same moment: what nobody would remove stays for ever.
             if !self.tuples.contains(&tuple_key) {
@@ -272,14 +269,19 @@ impl Store {
             }
         }
         // What came of a failure stands, whether or not there is room for the tuple.
-        let early = decided.as_ref().ok().and_then(|it| it.offence);
+        let early = match &decided {
+            Decided::Recorded(decision) => decision.offence,
+            Decided::Shed(_) | Decided::Nowhere => None,
+        };
         for offence in early.into_iter().chain(failed.offence) {
             self.strike(policy, attempt, offence, now);
         }
-        let Ok(decision) = decided else {
-            return Verdict::Pass(PassReason::Unrecorded).into();
+        let (decision, is_recorded) = match decided {
+            Decided::Recorded(decision) => (decision, true),
+            Decided::Shed(decision) => (decision, false),
+            Decided::Nowhere => return Verdict::Pass(PassReason::Unrecorded).into(),
         };
-        let roams = self.note_pair(policy, keyed, decision.verdict, now);
+        let roams = self.note_pair(policy, keyed, decision.verdict, is_recorded, now);
         let decision = decision.roaming(policy, attempt, roams);
         let judgement = judgement_of(&decision, circumstances, policy);
         if !judgement.grounds.would_wait.is_zero() {
@@ -312,7 +314,7 @@ impl Store {
                 return false;
             }
         }
-        let tuple = self.tuples.get(&self.seed.tuple_key(network, attempt));
+        let tuple = self.find_tuple(&self.seed.tuple_key(network, attempt), now);
         match tuple.map(|it| it.standing(policy, now)) {
             None | Some(Standing::Early { .. } | Standing::Lapsed) => true,
             Some(Standing::InWindow { .. }) => {
@@ -347,7 +349,7 @@ impl Store {
             trust: Some(self.seed.domain_trust_key(domain, attempt)),
         };
         let has_begun = |key| {
-            let tuple = self.tuples.get(key);
+            let tuple = self.find_tuple(key, now);
             tuple.is_some_and(|it| it.standing(policy, now) != Standing::Lapsed)
         };
         if has_begun(&by_network.tuple) && !has_begun(&by_domain.tuple) {
@@ -358,13 +360,14 @@ impl Store {
     }
 
     /// Notes what `verdict`, which the tuple gave, means to reverse-path and recipient. They are asked
-    /// after the tuple, and only if it has something to tell them. Says whether the attempt was a
-    /// roaming retry.
+    /// after the tuple, and only if it has something to tell them. Where the tuple was not recorded for
+    /// want of room, none is begun either. Says whether the attempt was a roaming retry.
     fn note_pair(
         &self,
         policy: &Policy,
         keyed: &Keyed<'_>,
         verdict: Verdict,
+        may_begin: bool,
         now: Timestamp,
     ) -> bool {
         if !policy.mode.reads() {
@@ -375,8 +378,12 @@ impl Store {
             Verdict::Defer(_) | Verdict::Read(_) => {
                 let mark = keyed.network_key.mark();
                 let is_new = verdict == Verdict::Defer(DeferReason::New);
-                self.pairs
-                    .note_contact(policy, tag, mark, is_new, &self.metrics, now)
+                if may_begin {
+                    self.pairs
+                        .note_contact(policy, tag, mark, is_new, &self.metrics, now)
+                } else {
+                    self.pairs.note_known(policy, tag, mark, is_new, now)
+                }
             }
             Verdict::Pass(PassReason::Waited { .. }) => {
                 self.pairs.end(policy, tag, now);

@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::policy::Timestamp;
 
 use super::journal::JournalWriter;
+use super::metrics::Shed;
 use super::scribe::Scribe;
 use super::sweep::Sweeper;
 use super::{SnapshotError, SnapshotReport, Store};
@@ -102,6 +103,8 @@ struct Rounds {
     scribe: Scribe,
     snapshot_due_from: Timestamp,
     tuples: Room,
+    /// Tuples that had found no place when it was last looked.
+    shed: u64,
     contents: Room,
     chore: Chore,
 }
@@ -117,6 +120,7 @@ impl Rounds {
             sweeper: Sweeper::new(&store, now),
             snapshot_due_from: now,
             tuples: Room::default(),
+            shed: 0,
             contents: Room::default(),
             chore,
             store,
@@ -153,7 +157,12 @@ impl Rounds {
     /// Says when the store becomes full, and when it has room again.
     fn watch_room(&mut self) {
         let percent = self.store.percent_full();
-        match self.tuples.change(percent) {
+        let shed = [Shed::Full, Shed::Share].map(|it| self.store.metrics.count_of_shed(it));
+        let shed = shed.into_iter().sum();
+        let sheds = std::mem::replace(&mut self.shed, shed) != shed;
+        // The last room is kept back for networks that hold little: to the others it is full.
+        let is_full = sheds && percent >= Sweeper::ROOMY;
+        match self.tuples.change(if is_full { 100 } else { percent }) {
             Some(RoomChange::Full) => {
                 tracing::warn!(capacity = self.store.settings.capacity, "store-full");
             }

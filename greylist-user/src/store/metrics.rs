@@ -38,6 +38,13 @@ pub struct Metrics {
     pub tuples: Gauge,
     /// Tuples that may be held.
     pub tuple_capacity: Gauge,
+    tuples_shed: Family<ShedLabels, Counter>,
+    /// The members of `tuples_shed`.
+    by_cause: [Counter; Shed::ALL.len()],
+    /// Retries that were known by a trace alone, and passed.
+    pub traces_retried: Counter,
+    /// Traces that made way for newer ones before their time.
+    pub traces_replaced: Counter,
     /// Tuples of which the retry window closed before they passed, where waiting has them pass.
     pub tuples_given_up: Counter,
     /// Records of trust held.
@@ -160,6 +167,9 @@ impl Metrics {
             would_wait "Attempts that passed, and would have waited on if the extra delay were enforced"
             tuples "Tuples held"
             tuple_capacity "Tuples that may be held"
+            tuples_shed "Tuples that found no place or made way since room was short, by cause"
+            traces_retried "Retries of tuples without a place that passed, known by their trace"
+            traces_replaced "Traces of tuples without a place that made way for newer ones within four hours"
             tuples_given_up "Tuples whose retry window closed before they passed: they never came back"
             trusted "Senders that have earned trust or are earning it"
             contents "Fingerprints of messages held"
@@ -253,6 +263,16 @@ impl Metrics {
         self.by_outcome[offence as usize][outcome as usize].inc();
     }
 
+    /// Counts a tuple that is shed.
+    pub(super) fn shed(&self, cause: Shed) {
+        self.by_cause[cause as usize].inc();
+    }
+
+    /// How many tuples were shed for `cause`.
+    pub fn count_of_shed(&self, cause: Shed) -> u64 {
+        self.by_cause[cause as usize].get()
+    }
+
     /// How often `offence` came to `outcome`.
     pub fn count_of_offence(&self, offence: Offence, outcome: Outcome) -> u64 {
         self.by_outcome[offence as usize][outcome as usize].get()
@@ -308,9 +328,19 @@ impl Default for Metrics {
                 })
             })
         });
+        let tuples_shed = Family::<ShedLabels, Counter>::default();
+        let by_cause = Shed::ALL.map(|cause| {
+            tuples_shed.get_or_create_owned(&ShedLabels {
+                cause: cause.as_str(),
+            })
+        });
         Self {
             verdicts,
             by_place,
+            tuples_shed,
+            by_cause,
+            traces_retried: Counter::default(),
+            traces_replaced: Counter::default(),
             offences,
             by_outcome,
             clients: Gauge::default(),
@@ -372,6 +402,34 @@ impl Default for Metrics {
             snapshot_size: Gauge::default(),
         }
     }
+}
+
+/// Why a tuple is shed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shed {
+    /// It never came again for hours, and room was short: its record was removed.
+    Age,
+    /// There was no room for its record: it left a trace.
+    Full,
+    /// Its network had its share of what room there was: it left a trace.
+    Share,
+}
+
+impl Shed {
+    const ALL: [Self; 3] = [Self::Age, Self::Full, Self::Share];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Age => "age",
+            Self::Full => "full",
+            Self::Share => "share",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShedLabels {
+    cause: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -6,7 +6,8 @@
 //! of sentences through a channel that may lose them.
 //!
 //! The milter path takes one or two shard locks for well under a microsecond each and never waits
-//! for the disk, the kernel or a walk through the tables. When there is no room, mail passes.
+//! for the disk, the kernel or a walk through the tables. What happens where there is no room, `shed`
+//! says of tuples, and each table of itself.
 //!
 //! What changes is in a journal on the disk within a second, see `journal`.
 //!
@@ -41,10 +42,13 @@ mod restored;
 mod scribe;
 mod seed;
 mod sentences;
+mod shares;
+mod shed;
 mod snapshot;
 mod strikes;
 mod sweep;
 mod table;
+mod traces;
 mod trust;
 mod waits;
 mod watch;
@@ -81,17 +85,19 @@ use kept::KeptTables;
 pub use kept::{Kept, KeptOf};
 pub use listing::{Listed, ListedClient, ListedRecord, Pick};
 use lock::{Lock, Locked};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, Shed};
 use pace::{Pace, Urgency};
 use pairs::Pairs;
 use reputations::Reputations;
 pub use restored::Restored;
 pub use seed::SeedError;
 use sentences::{Given, Sentences};
+use shares::Shares;
 pub use snapshot::{SetAside, SnapshotError, SnapshotReport, latest as latest_snapshot};
 pub use strikes::Forgiven;
 pub use sweep::Sweeper;
 use table::Table;
+use traces::Traces;
 pub use waits::{LockTally, LockWaits};
 
 /// Where the store keeps its files, and how much it holds.
@@ -164,6 +170,10 @@ pub struct Store {
     policy: Arc<ArcSwap<Policy>>,
     seed: Seed,
     tuples: Table<TupleKey, Record>,
+    /// Who began the newest tuples, while room is short.
+    shares: Shares,
+    /// What is left of tuples that found no room.
+    traces: Traces,
     trust: Table<TrustKey, TrustRecord>,
     sentences: Sentences,
     clients: Clients,
@@ -359,6 +369,8 @@ impl Store {
         Self {
             seed,
             tuples,
+            shares: Shares::new(),
+            traces: Traces::new(metrics.traces_replaced.clone()),
             trust: Table::growing(settings.capacity),
             sentences: Sentences::growing(settings.sentences),
             clients: Clients::growing(settings.clients),

@@ -43,13 +43,28 @@ impl Pairs {
         now: Timestamp,
     ) -> bool {
         let noted = self.by_tag.update(tag, |prior| {
-            let roamed = prior.is_some_and(|it| it.roams(policy, network, is_new, now));
-            let next = PairRecord::contacted(prior, policy, network, now);
-            (if roamed { next.roamed() } else { next }, roamed)
+            after_contact(prior, policy, network, is_new, now)
         });
         if noted.is_err() {
             metrics.pairs_unrecorded.inc();
         }
+        noted.unwrap_or(false)
+    }
+
+    /// Notes the attempt if the pair is known already. Says whether it was a roaming retry.
+    pub(super) fn note_known(
+        &self,
+        policy: &Policy,
+        tag: PairTag,
+        network: NetworkMark,
+        is_new: bool,
+        now: Timestamp,
+    ) -> bool {
+        let noted = self.by_tag.alter(&tag, |record| {
+            let (next, roamed) = after_contact(Some(record), policy, network, is_new, now);
+            *record = next;
+            roamed
+        });
         noted.unwrap_or(false)
     }
 
@@ -76,4 +91,17 @@ impl Pairs {
             self.by_tag.take(&tag);
         }
     }
+}
+
+/// The record after an attempt from `network` that did not pass, and whether that was a roaming retry.
+fn after_contact(
+    prior: Option<&PairRecord>,
+    policy: &Policy,
+    network: NetworkMark,
+    is_new: bool,
+    now: Timestamp,
+) -> (PairRecord, bool) {
+    let roamed = prior.is_some_and(|it| it.roams(policy, network, is_new, now));
+    let next = PairRecord::contacted(prior, policy, network, now);
+    (if roamed { next.roamed() } else { next }, roamed)
 }

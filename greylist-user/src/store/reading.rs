@@ -32,7 +32,7 @@ impl Store {
         let keyed = Keyed::of(&self.seed, policy, attempt);
         let network = keyed.network;
         let tuple_key = self.mail_keys(policy, network, attempt, now).tuple;
-        let tuple = self.tuples.get(&tuple_key);
+        let tuple = self.find_tuple(&tuple_key, now);
         let fingerprint = message.fingerprint(network, attempt);
         let standing = fingerprint.and_then(|fingerprint| {
             self.note_evidence(policy, &tuple_key, attempt, fingerprint, now);
@@ -84,7 +84,7 @@ impl Store {
         let policy = policy.for_recipient(attempt.recipient);
         let keyed = Keyed::of(&self.seed, policy, attempt);
         let keys = self.mail_keys(policy, keyed.network, attempt, now);
-        let tuple = self.tuples.get(&keys.tuple);
+        let tuple = self.find_tuple(&keys.tuple, now);
         let fingerprint = message.fingerprint(keyed.network, attempt);
         let standing = fingerprint.and_then(|it| self.known(policy, &it, now));
         let said = self.said(policy, &keyed, tuple, fingerprint, standing, now);

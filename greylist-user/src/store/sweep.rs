@@ -2,7 +2,8 @@
 //!
 //! What has lapsed is `policy`'s word, the same that a look-up goes by; no decision relies on the
 //! sweep having been here. A slice looks at a bounded number of records, about a millisecond's
-//! work, and locks a shard at a time. Sentences are swept all at once, but seldom: a million take
+//! work, and locks a shard at a time. While room is short it also takes what never came again for
+//! hours, see `shed`. Sentences are swept all at once, but seldom: a million take
 //! some 30 ms.
 //!
 //! Fingerprints are swept by the clock, whether or not mail comes: each of their aisles once an
@@ -10,9 +11,11 @@
 
 use std::time::Duration;
 
-use crate::policy::Timestamp;
+use crate::policy::{ClientRecord, Record, Timestamp, TrustRecord};
 
 use super::Store;
+use super::metrics::Shed;
+use super::shed;
 use super::table::Walked;
 
 /// Returns memory in rounds. The keeper makes one a second; who replays the past makes them by the
@@ -45,6 +48,9 @@ impl Sweeper {
     /// Sweeps the slices that are due. A store that is nearly full does not wait for its trigger.
     pub fn round(&mut self, store: &Store, now: Timestamp) {
         let due = self.trigger.is_due(store.judged(), now);
+        if store.percent_full() >= Self::ROOMY {
+            store.traces.prepare();
+        }
         if due || store.percent_full() >= Self::ROOMY {
             self.sweep.slice(store, now);
         }
@@ -86,6 +92,10 @@ impl Sweep {
         let policy = store.policy.load();
         let policy = &**policy;
         let kept = store.kept.as_ref();
+        let pairs = &store.pairs.by_tag;
+        let is_short = |len, capacity| percent(len, capacity) >= Sweeper::ROOMY;
+        let tuples_short = is_short(store.tuples.len(), store.tuples.capacity());
+        let pairs_short = is_short(pairs.len(), pairs.capacity());
         macro_rules! hall {
             ($table:expr) => {
                 Hall {
@@ -95,23 +105,17 @@ impl Sweep {
                     },
                 }
             };
-            ($table:expr, with $kept:ident) => {
-                hall!($table, with $kept, |_lapsed| {})
-            };
-            ($table:expr, with $kept:ident, $note:expr) => {
+            ($table:expr, with $kept:ident, $goes:expr) => {
                 Hall {
                     aisles: $table.aisles(),
                     sweep: &|aisle| {
                         let mut gone = Vec::new();
                         let walked = $table.retain_keys_in_aisle(aisle, |key, record| {
-                            let has_lapsed = record.has_lapsed(policy, now);
-                            if has_lapsed {
-                                $note(record);
-                                if kept.is_some() {
-                                    gone.push(*key);
-                                }
+                            let goes = $goes(record);
+                            if goes && kept.is_some() {
+                                gone.push(*key);
                             }
-                            !has_lapsed
+                            !goes
                         });
                         if let Some(kept) = kept {
                             kept.forget(&kept.$kept, &gone);
@@ -122,11 +126,20 @@ impl Sweep {
             };
         }
         let halls = [
-            hall!(store.tuples, with tuples, |lapsed| {
-                store.metrics.note_lapsed_tuple(policy, lapsed);
+            hall!(store.tuples, with tuples, |record: &Record| {
+                if record.has_lapsed(policy, now) {
+                    store.metrics.note_lapsed_tuple(policy, record);
+                    return true;
+                }
+                let makes_way = tuples_short && shed::makes_way(record, now);
+                if makes_way {
+                    store.metrics.shed(Shed::Age);
+                }
+                makes_way
             }),
-            hall!(store.trust, with trust),
-            hall!(store.clients.by_address, with clients),
+            hall!(store.trust, with trust, |it: &TrustRecord| it.has_lapsed(policy, now)),
+            hall!(store.clients.by_address, with clients, |it: &ClientRecord| it
+                .has_lapsed(policy, now)),
             hall!(store.clients.by_network),
             Hall {
                 aisles: store.reputations.aisles(),
@@ -135,7 +148,15 @@ impl Sweep {
             hall!(store.failures.by_message),
             hall!(store.failures.by_client),
             hall!(store.hops.helos),
-            hall!(store.pairs.by_tag),
+            Hall {
+                aisles: pairs.aisles(),
+                sweep: &|aisle| {
+                    pairs.retain_in_aisle(aisle, |record| {
+                        let makes_way = pairs_short && shed::pair_makes_way(record, now);
+                        !makes_way && !record.has_lapsed(policy, now)
+                    })
+                },
+            },
         ];
         let aisles = halls.iter().map(|hall| hall.aisles).sum();
         let mut slice = Walked::default();

@@ -15,10 +15,10 @@ use super::sweep::{ContentSweep, Sweep};
 use super::table::Walked;
 use super::*;
 
-/// A store of `tuples` pending tuples, first seen at [`T0`].
+/// A store of `tuples` pending tuples of one network, first seen at [`T0`].
 fn store_of(tuples: usize) -> (Arc<Store>, TempDir) {
     let (effects, _closed) = mpsc::channel(1);
-    let (store, directory) = empty_store(tuples, effects);
+    let (store, directory) = empty_store(2 * tuples, effects);
     for number in 0..tuples {
         judge(&store, number);
     }

@@ -18,8 +18,9 @@ use crate::policy::{
     SentenceReason, SentencedClient, TupleKey,
 };
 use crate::store::codec::tests::row;
-use crate::store::codec::{BLOCK_FRONT, Gone, Row, read_block};
+use crate::store::codec::{Block, Gone, Row};
 use crate::store::kept::KeptOf;
+use crate::store::pace::Pace;
 use crate::store::{Settings, snapshot};
 
 const SEED: [u8; 16] = [7; 16];
@@ -82,14 +83,15 @@ fn ends(bytes: &[u8]) -> Vec<(usize, usize)> {
     let mut from = bytes;
     let (_, begin) = JournalHeader::read(&mut from).expect("it is whole");
     let mut ends = vec![(usize::try_from(begin).expect("it is short"), 0)];
-    let mut block = Vec::new();
+    let mut block = Block::default();
     while let Some(&(end, rows)) = ends.last()
         && end < bytes.len()
     {
-        let (kind, length) = read_block(&mut from, 0, &mut block).expect("it is whole");
-        let of_block = (block.len() - BLOCK_FRONT - 4) / length;
-        let counts = usize::from(kind != file::GroupEnd::KIND);
-        ends.push((end + block.len(), rows + of_block * counts));
+        block.read(&mut from, 0).expect("it is whole");
+        let of_block = block.rows().expect("it is whole").count();
+        let counts = usize::from(block.kind() != file::GroupEnd::KIND);
+        let length = usize::try_from(block.len()).expect("it is short");
+        ends.push((end + length, rows + of_block * counts));
     }
     ends
 }
@@ -187,9 +189,10 @@ fn rows_of_a_newer_greygate_are_read_as_far_as_they_are_known() {
     let bytes = fs::read(&path).expect("it was written");
     let (begin, _) = ends(&bytes)[0];
     let mut from = &bytes[begin..];
-    let mut block = Vec::new();
-    let (kind, length) = read_block(&mut from, 0, &mut block).expect("it is whole");
-    let row = &block[BLOCK_FRONT..BLOCK_FRONT + length];
+    let kind = from[0];
+    let mut block = Block::default();
+    block.read(&mut from, 0).expect("it is whole");
+    let row = block.payload().expect("it is whole");
     let mut newer = bytes[..begin].to_vec();
     for (kind, row) in [(kind, [row, b"later"].concat()), (b'?', b"what".to_vec())] {
         let mut block = vec![kind, 0];
@@ -336,7 +339,8 @@ fn snapshot_while(
             do_one(store, model, number, event);
         }
     };
-    let written = snapshot::write(&store.settings.directory, &header, true, |writer| {
+    let directory = &store.settings.directory;
+    let written = snapshot::write(directory, &header, true, Pace::Free, |writer| {
         step(model, store);
         store.give_rows(T0, |row| {
             step(model, store);
