@@ -545,7 +545,11 @@ mod tests {
         });
         let text = report.to_string();
         let line = |name: &str| text.lines().find(|line| line.starts_with(name));
-        let end = |name, part: &str| line(name).and_then(|line| line.find(part)).map(|at| at + part.len());
+        let end = |name, part: &str| {
+            line(name)
+                .and_then(|line| line.find(part))
+                .map(|at| at + part.len())
+        };
         assert_eq!(end("latency", "p50"), end("greygate", "80"), "{text}");
     }
 }

@@ -15,9 +15,7 @@ use std::{
 use arc_swap::ArcSwap;
 use greygate::{
     clock::{Clock as _, SystemClock},
-    policy::{
-        Attempt, Evidence, Judge as _, Mode, Origin, Policy, ServerMark, Spf, Timestamp,
-    },
+    policy::{Attempt, Evidence, Judge as _, Mode, Origin, Policy, ServerMark, Spf, Timestamp},
     store::{Metrics, Settings, Store},
 };
 use support::{Error, interrupt};

@@ -45,9 +45,10 @@ pub(crate) fn milter_greylist(
     let Some(program) = named.or_else(|| find("milter-greylist")) else {
         return Ok(Err(Absent {
             what: MILTER_GREYLIST.to_owned(),
-            why: "no such program; --milter-greylist PATH names one.\n    On 2026-11-21, 4.6.2 took \
+            why:
+                "no such program; --milter-greylist PATH names one.\n    On 2026-11-21, 4.6.2 took \
                   366 µs a session on a machine of this kind (docs/benchmarks.md)"
-                .to_owned(),
+                    .to_owned(),
         }));
     };
     let directory = below(directory, "milter-greylist")?;

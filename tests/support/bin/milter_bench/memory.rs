@@ -24,7 +24,11 @@ pub(crate) fn hold(server: &Server, connections: u32) -> Result<Held, Error> {
         let open = |count| {
             server
                 .namespace
-                .run(|| (0..count).map(|_| open(server, part)).collect::<io::Result<Vec<_>>>())
+                .run(|| {
+                    (0..count)
+                        .map(|_| open(server, part))
+                        .collect::<io::Result<Vec<_>>>()
+                })
                 .map_err(Error::io(failed()))
         };
         // What the first sessions set up once is not the price of one.

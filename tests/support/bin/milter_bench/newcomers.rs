@@ -57,7 +57,11 @@ struct Contender {
 
 impl Newcomers {
     /// Starts all, each with its tuples; `step` hears of what is begun.
-    pub(crate) fn start(peers: &Peers, daemon: &Daemon, step: impl Fn(&str)) -> Result<Self, Error> {
+    pub(crate) fn start(
+        peers: &Peers,
+        daemon: &Daemon,
+        step: impl Fn(&str),
+    ) -> Result<Self, Error> {
         let mut contenders = Vec::new();
         let mut daemons = Vec::new();
         for (name, tuples) in [(LARGE, 10_000_000), (MEDIUM, 1_000_000), (SMALL, 10_000)] {
@@ -67,7 +71,12 @@ impl Newcomers {
             daemons.push(daemon);
         }
         for name in [FLOOR, LIBMILTER] {
-            contenders.push(Contender::new(peers.named(name, false)?, None, SESSIONS, 0)?);
+            contenders.push(Contender::new(
+                peers.named(name, false)?,
+                None,
+                SESSIONS,
+                0,
+            )?);
         }
         step("other greylisters");
         let namespace = &daemon.server.namespace;
@@ -129,7 +138,9 @@ impl Newcomers {
     /// Visits everybody in turn: first as often as it can take, then at a quarter of that.
     pub(crate) fn round(&mut self) -> Result<(), Error> {
         for contender in &mut self.contenders {
-            let cost = contender.run(self.next, contender.sessions).play(Pace::AtOnce)?;
+            let cost = contender
+                .run(self.next, contender.sessions)
+                .play(Pace::AtOnce)?;
             self.next = self.next.wrapping_add(contender.sessions);
             contender.costs.push(cost);
         }
@@ -145,7 +156,9 @@ impl Newcomers {
                 reason = "some thousands"
             )]
             let sessions = (rate as u32).max(200);
-            let cost = contender.run(self.next, sessions).play(Pace::Offered(rate))?;
+            let cost = contender
+                .run(self.next, sessions)
+                .play(Pace::Offered(rate))?;
             self.next = self.next.wrapping_add(sessions);
             let summed = contender.quarter.add(cost.latency);
             summed.map_err(|error| Error::unexpected("latencies add up", error))?;
@@ -194,25 +207,26 @@ impl Newcomers {
     /// How long an answer took, as the client sees it.
     pub(crate) fn report_latency(&self, report: &mut Report) {
         let columns = &["/s", "p50 µs", "p99 µs", "max µs"];
-        let spread = |what: &str, of: &dyn Fn(&Contender) -> Option<(f64, Histogram<u64>)>| Spread {
-            what: what.to_owned(),
-            columns,
-            rows: self
-                .contenders
-                .iter()
-                .filter_map(|contender| {
-                    let (rate, latency) = of(contender)?;
-                    let micros = [
-                        latency.value_at_quantile(0.5),
-                        latency.value_at_quantile(0.99),
-                        latency.max(),
-                    ];
-                    let figures = micros.iter().map(|nanos| Some(to_float(*nanos) / 1e3));
-                    let figures = std::iter::once(Some(rate)).chain(figures).collect();
-                    Some((contender.server.name.to_owned(), figures))
-                })
-                .collect(),
-        };
+        let spread =
+            |what: &str, of: &dyn Fn(&Contender) -> Option<(f64, Histogram<u64>)>| Spread {
+                what: what.to_owned(),
+                columns,
+                rows: self
+                    .contenders
+                    .iter()
+                    .filter_map(|contender| {
+                        let (rate, latency) = of(contender)?;
+                        let micros = [
+                            latency.value_at_quantile(0.5),
+                            latency.value_at_quantile(0.99),
+                            latency.max(),
+                        ];
+                        let figures = micros.iter().map(|nanos| Some(to_float(*nanos) / 1e3));
+                        let figures = std::iter::once(Some(rate)).chain(figures).collect();
+                        Some((contender.server.name.to_owned(), figures))
+                    })
+                    .collect(),
+            };
         report.spread(spread("the answer, at a quarter of saturation", &|it| {
             let rate = Samples::new(it.offered.clone())?.median();
             (!it.quarter.is_empty()).then(|| (rate, it.quarter.clone()))
@@ -270,9 +284,7 @@ impl Newcomers {
             what: what.to_owned(),
             unit,
             greygate: self.figure(LARGE, part).unwrap_or_else(nothing),
-            beside: beside
-                .map(|it| (it.server.name, it.figure(part)))
-                .collect(),
+            beside: beside.map(|it| (it.server.name, it.figure(part))).collect(),
             target: None,
         }
     }
@@ -303,7 +315,12 @@ impl Newcomers {
 }
 
 impl Contender {
-    fn new(server: &Server, tuples: Option<u32>, sessions: u32, body: usize) -> Result<Self, Error> {
+    fn new(
+        server: &Server,
+        tuples: Option<u32>,
+        sessions: u32,
+        body: usize,
+    ) -> Result<Self, Error> {
         Ok(Self {
             server: server.clone(),
             tuples,
