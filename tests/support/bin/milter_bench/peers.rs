@@ -132,5 +132,5 @@ const PROGRAMS: [Program; 5] = [
         command: &["libmilter_read", "inet:8905@127.0.0.1"],
     },
 ];
-/// How long a start may take, with a database to read.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a start may take: milter-greylist reads a database, rspamd compiles its patterns.
+const PATIENCE: Duration = Duration::from_mins(5);
