@@ -118,4 +118,4 @@ impl Drop for Daemon {
 }
 
 /// Of idle connections, and room for those of a load.
-const CONNECTIONS: u32 = 30_000;
+const CONNECTIONS: u32 = 15_000;

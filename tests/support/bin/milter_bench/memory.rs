@@ -68,13 +68,13 @@ fn open(server: &Server, part: fn(&mut Mta) -> io::Result<()>) -> io::Result<Mta
 
 /// Lets this process, and what it starts, have a descriptor for each connection.
 pub(crate) fn allow_descriptors() -> Result<(), Error> {
-    let failed = Error::io("allowing more descriptors");
     let raise = || {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-        let most = hard.max(DESCRIPTORS);
-        setrlimit(Resource::RLIMIT_NOFILE, most.min(DESCRIPTORS), most)
+        // What the hard limit is above that, nobody needs: it may be above what the system allows.
+        let most = hard.min(DESCRIPTORS);
+        setrlimit(Resource::RLIMIT_NOFILE, most, most)
     };
-    raise().map_err(|errno: nix::Error| failed(errno.into()))
+    raise().map_err(|errno: nix::Error| Error::io("allowing more descriptors")(errno.into()))
 }
 
 /// For idle connections, and what a process has open besides.

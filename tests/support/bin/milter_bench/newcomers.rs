@@ -207,26 +207,25 @@ impl Newcomers {
     /// How long an answer took, as the client sees it.
     pub(crate) fn report_latency(&self, report: &mut Report) {
         let columns = &["/s", "p50 µs", "p99 µs", "max µs"];
-        let spread =
-            |what: &str, of: &dyn Fn(&Contender) -> Option<(f64, Histogram<u64>)>| Spread {
-                what: what.to_owned(),
-                columns,
-                rows: self
-                    .contenders
-                    .iter()
-                    .filter_map(|contender| {
-                        let (rate, latency) = of(contender)?;
-                        let micros = [
-                            latency.value_at_quantile(0.5),
-                            latency.value_at_quantile(0.99),
-                            latency.max(),
-                        ];
-                        let figures = micros.iter().map(|nanos| Some(to_float(*nanos) / 1e3));
-                        let figures = std::iter::once(Some(rate)).chain(figures).collect();
-                        Some((contender.server.name.to_owned(), figures))
-                    })
-                    .collect(),
-            };
+        let spread = |what: &str, of: &dyn Fn(&Contender) -> Option<Latency>| Spread {
+            what: what.to_owned(),
+            columns,
+            rows: self
+                .contenders
+                .iter()
+                .filter_map(|contender| {
+                    let (rate, latency) = of(contender)?;
+                    let micros = [
+                        latency.value_at_quantile(0.5),
+                        latency.value_at_quantile(0.99),
+                        latency.max(),
+                    ];
+                    let figures = micros.iter().map(|nanos| Some(to_float(*nanos) / 1e3));
+                    let figures = std::iter::once(Some(rate)).chain(figures).collect();
+                    Some((contender.server.name.to_owned(), figures))
+                })
+                .collect(),
+        };
         report.spread(spread("the answer, at a quarter of saturation", &|it| {
             let rate = Samples::new(it.offered.clone())?.median();
             (!it.quarter.is_empty()).then(|| (rate, it.quarter.clone()))
@@ -255,7 +254,7 @@ impl Newcomers {
             rows: rows.collect(),
         });
         report.heading("memory of an idle connection");
-        let parts: [(&str, fn(&Held) -> f64); 2] = [
+        let parts: [(&str, Part); 2] = [
             ("after the options", |held| held.after_options),
             ("after RCPT", |held| held.after_rcpt),
         ];
@@ -364,6 +363,12 @@ impl Contender {
             .ok_or_else(|| "no round was finished".to_owned())
     }
 }
+
+/// Sessions a second, and what their answers took.
+type Latency = (f64, Histogram<u64>);
+
+/// One of the figures.
+type Part = fn(&Held) -> f64;
 
 /// A body that no other mail has.
 fn distinct(number: u32) -> Vec<u8> {
