@@ -96,7 +96,7 @@ impl Messages {
     /// What was measured, in lines.
     pub(crate) fn report(&self, report: &mut Report) {
         for (index, kind) in KINDS.iter().enumerate() {
-            report.heading(format!("CPU time of a session: {}", kind.what));
+            report.heading(format!("CPU time: {}", kind.what));
             report.extend(self.rows_of(index, kind));
         }
     }

@@ -178,7 +178,7 @@ impl Newcomers {
 
     /// What was measured, in lines.
     pub(crate) fn report(&self, report: &mut Report) {
-        report.heading("CPU time of a session: a new mail, deferred");
+        report.heading("CPU time: a new mail, deferred");
         report.push(self.row("microseconds", Unit::MicrosASession, |it| it.cpu_micros));
         self.tell_absent(report);
         for (what, peer, most) in [
