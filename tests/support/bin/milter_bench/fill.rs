@@ -57,8 +57,9 @@ pub(crate) fn store(directory: &Path, tuples: u32) -> Result<(), Error> {
                 (0..tuples)
                     .skip(thread)
                     .step_by(threads)
-                    .try_fold(0, |deferred, number| {
-                        if number % 65_536 == 0 {
+                    .enumerate()
+                    .try_fold(0, |deferred, (turn, number)| {
+                        if turn % 4_096 == 0 {
                             interrupt::check()?;
                         }
                         Ok(deferred + u32::from(is_deferred(store, number, now)))
