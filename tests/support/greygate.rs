@@ -23,7 +23,7 @@ use crate::requirements::Missing;
 const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9892);
 
 /// How long a start may take: reading the snapshot, loading the kernel program.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The daemon's binary: `GREYGATE_BIN`, or where `cargo xtask build` puts it.
 pub fn binary() -> Result<PathBuf, Missing> {

@@ -163,6 +163,25 @@ impl Run {
         Err(failure)
     }
 
+    /// Runs it and hands back what it wrote to standard output; its standard error, and the progress
+    /// that it shows there, are ours.
+    pub(crate) fn tell(mut self) -> Result<String, Failure> {
+        self.echo();
+        let output = self
+            .command
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()
+            .map_err(|error| self.not_started(&error))?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() {
+            return Ok(said);
+        }
+        // What was measured before it failed is worth reading.
+        eprintln!("{said}");
+        Err(self.failure(output.status))
+    }
+
     /// Runs it, passes what it writes through line by line and shows each line to `see`.
     ///
     /// Standard output and standard error arrive in one stream, in the order they were written.

@@ -98,6 +98,10 @@ enum Task {
     /// the machine's own network. Needs root; the peers' packages are installed when missing.
     ///
     /// Takes some minutes. Fails when a figure could not be had, not when one misses its target.
+    /// `all` measures every subject and writes the tables of docs/benchmarks.md anew; a subject that
+    /// fails keeps the table of before.
+    ///
+    /// Example: `cargo xtask bench all --only milter,store --rounds 9`.
     Bench {
         /// What to measure
         #[arg(value_name = "SUBJECT")]
@@ -108,6 +112,12 @@ enum Task {
         /// Print the table as JSON
         #[arg(long)]
         json: bool,
+        /// With `all`: these subjects and no others
+        #[arg(long, value_name = "SUBJECT", value_delimiter = ',')]
+        only: Vec<bench::Subject>,
+        /// A milter-greylist to measure greygate beside, where no package has one
+        #[arg(long, value_name = "PATH", env = "GREYGATE_MILTER_GREYLIST")]
+        milter_greylist: Option<PathBuf>,
     },
     /// Build, then make a Debian package and an archive for other systems (target/dist).
     ///
@@ -148,7 +158,16 @@ impl Task {
                 subject,
                 rounds,
                 json,
-            } => bench::perform(subject, rounds, json)?,
+                only,
+                milter_greylist,
+            } => {
+                let settings = bench::Settings {
+                    rounds,
+                    json,
+                    milter_greylist,
+                };
+                bench::perform(subject, &only, &settings)?;
+            }
             Self::Ci => return ci::perform(),
             Self::Dist { revision } => dist::perform(revision)?,
         }

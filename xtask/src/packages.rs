@@ -63,6 +63,23 @@ impl Need {
         package: "libmilter-dev",
     };
 
+    const MILTER_GREYLIST: Self = Self {
+        program: "milter-greylist",
+        package: "milter-greylist",
+    };
+    const POSTGREY: Self = Self {
+        program: "postgrey",
+        package: "postgrey",
+    };
+    const REDIS: Self = Self {
+        program: "redis-server",
+        package: "redis-server",
+    };
+    const RSPAMD: Self = Self {
+        program: "rspamd",
+        package: "rspamd",
+    };
+
     const DEBOOTSTRAP: Self = Self {
         program: "debootstrap",
         package: "debootstrap",
@@ -100,6 +117,13 @@ impl Need {
     pub(crate) const PEERS: [Self; 2] = [Self::XDP_FILTER, Self::NFT];
     /// What the daemon is measured beside, and where.
     pub(crate) const MILTER_PEERS: [Self; 4] = [Self::IP, Self::CC, Self::LIBC, Self::LIBMILTER];
+    /// Greylisters that others wrote; not every distribution has them all.
+    pub(crate) const GREYLISTERS: [Self; 4] = [
+        Self::MILTER_GREYLIST,
+        Self::POSTGREY,
+        Self::REDIS,
+        Self::RSPAMD,
+    ];
 }
 
 /// Installs what is missing, as root on Debian and Ubuntu; gives back what is missing still.
@@ -116,6 +140,21 @@ pub(crate) fn ensure(needs: &[Need]) -> Vec<Need> {
         eprintln!("{failure}");
     }
     self::missing(needs)
+}
+
+/// Installs what is missing if the distribution has it: for what can be done without.
+pub(crate) fn ensure_if_offered(need: Need) {
+    if missing(&[need]).is_empty() {
+        return;
+    }
+    // Where no list was fetched yet, apt knows of no package: then trying is how to find out.
+    let known = |package| {
+        let show = Run::new("apt-cache").args(["show", package]).quiet();
+        show.capture().is_ok()
+    };
+    if known(need.package) || !known("apt") {
+        ensure(&[need]);
+    }
 }
 
 /// For people: programs with the packages that bring them.
@@ -169,13 +208,23 @@ fn apt_install(needs: &[Need]) -> Result<(), Failure> {
         .args(["install", "--yes", "--no-install-recommends"])
         .args(needs.iter().map(|need| need.package))
         .capture()?;
-    for (need, service) in [(Need::POSTFIX, "postfix"), (Need::PROMTOOL, "prometheus")] {
+    for (need, service) in SERVICES {
         if needs.contains(&need) {
             disable(service)?;
         }
     }
     Ok(())
 }
+
+/// Services that a package brings with the program.
+const SERVICES: [(Need, &str); 6] = [
+    (Need::MILTER_GREYLIST, "milter-greylist"),
+    (Need::POSTFIX, "postfix"),
+    (Need::POSTGREY, "postgrey"),
+    (Need::PROMTOOL, "prometheus"),
+    (Need::REDIS, "redis-server"),
+    (Need::RSPAMD, "rspamd"),
+];
 
 /// Its package enables a service for the next boot.
 fn disable(service: &str) -> Result<(), Failure> {

@@ -10,7 +10,39 @@ pub struct Report {
     /// What one must know to read the table.
     preface: String,
     compared: Statistic,
-    rows: Vec<Row>,
+    lines: Vec<Line>,
+    /// What the lines mean.
+    legend: String,
+}
+
+/// What stands in the table, from above.
+#[derive(Debug)]
+enum Line {
+    /// A question, which the lines below it answer.
+    Heading(String),
+    Row(Row),
+    Spread(Spread),
+    Absent(Absent),
+}
+
+/// Figures of one kind for each of several, side by side.
+#[derive(Debug)]
+pub struct Spread {
+    /// What was measured.
+    pub what: String,
+    /// What stands in each column.
+    pub columns: &'static [&'static str],
+    /// Each with a name, and [`None`] where there is nothing to say.
+    pub rows: Vec<(String, Vec<Option<f64>>)>,
+}
+
+/// A peer that is not to be had on this machine: its lines are missing, which is no failure.
+#[derive(Debug)]
+pub struct Absent {
+    /// Its name.
+    pub what: String,
+    /// What is missing, and what brings it.
+    pub why: String,
 }
 
 /// Which of several measurements stands for them in ratios and verdicts.
@@ -105,31 +137,85 @@ impl Report {
         Self {
             preface,
             compared,
-            rows: Vec::new(),
+            lines: Vec::new(),
+            legend: String::new(),
         }
+    }
+
+    /// Begins a part of the table.
+    pub fn heading(&mut self, question: impl Into<String>) {
+        self.lines.push(Line::Heading(question.into()));
     }
 
     /// Adds a line.
     pub fn push(&mut self, row: Row) {
-        self.rows.push(row);
+        self.lines.push(Line::Row(row));
     }
 
     /// Adds lines.
     pub fn extend(&mut self, rows: impl IntoIterator<Item = Row>) {
-        self.rows.extend(rows);
+        self.lines.extend(rows.into_iter().map(Line::Row));
     }
 
-    /// Whether every figure could be had, the peers' among them.
+    /// Adds figures side by side.
+    pub fn spread(&mut self, spread: Spread) {
+        self.lines.push(Line::Spread(spread));
+    }
+
+    /// Adds a word for a peer that is not there.
+    pub fn absent(&mut self, absent: Absent) {
+        self.lines.push(Line::Absent(absent));
+    }
+
+    /// Says below the table what its lines mean.
+    pub fn legend(&mut self, legend: impl Into<String>) {
+        self.legend = legend.into();
+    }
+
+    /// Whether every figure could be had, those of the peers that are there among them.
     pub fn is_whole(&self) -> bool {
-        self.rows
-            .iter()
+        self.rows()
             .all(|row| row.greygate.is_ok() && row.beside.iter().all(|(_, figure)| figure.is_ok()))
     }
 
     /// For machines.
     pub fn json(&self) -> serde_json::Value {
-        let rows = self.rows.iter().map(|row| row.json(self.compared));
-        json!({ "rows": rows.collect::<Vec<_>>() })
+        let rows = self.rows().map(|row| row.json(self.compared));
+        let spreads = self.lines.iter().filter_map(|line| match line {
+            Line::Spread(spread) => Some(spread.json()),
+            _ => None,
+        });
+        let absent = self.lines.iter().filter_map(|line| match line {
+            Line::Absent(absent) => Some(json!({ "what": absent.what, "why": absent.why })),
+            _ => None,
+        });
+        json!({
+            "rows": rows.collect::<Vec<_>>(),
+            "spreads": spreads.collect::<Vec<_>>(),
+            "absent": absent.collect::<Vec<_>>(),
+        })
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.lines.iter().filter_map(|line| match line {
+            Line::Row(row) => Some(row),
+            _ => None,
+        })
+    }
+}
+
+impl Spread {
+    fn json(&self) -> serde_json::Value {
+        let rows = self.rows.iter().map(|(name, figures)| {
+            let figures: serde_json::Map<_, _> = self
+                .columns
+                .iter()
+                .zip(figures)
+                .map(|(column, figure)| ((*column).to_owned(), json!(figure)))
+                .collect();
+            json!({ "name": name, "figures": figures })
+        });
+        json!({ "what": self.what, "rows": rows.collect::<Vec<_>>() })
     }
 }
 
@@ -150,16 +236,16 @@ impl Row {
     }
 
     fn reached(&self, target: Target, compared: Statistic) -> Option<bool> {
-        let ours = self.greygate.as_ref().ok()?.by(compared, self.unit);
-        let theirs = |peer| {
+        let ours = self.greygate.as_ref().ok()?;
+        let ratio = |peer| {
             let (_, figure) = self.beside.iter().find(|(name, _)| *name == peer)?;
-            Some(figure.as_ref().ok()?.by(compared, self.unit))
+            Some(ours.beside(figure.as_ref().ok()?, compared, self.unit))
         };
         Some(match target {
-            Target::AtMost(most) => ours <= most,
-            Target::Below(peer) => ours < theirs(peer)?,
-            Target::Times(times, peer) => ours >= times * theirs(peer)?,
-            Target::AtMostTimes(times, peer) => ours <= times * theirs(peer)?,
+            Target::AtMost(most) => ours.by(compared, self.unit) <= most,
+            Target::Below(peer) => ratio(peer)? < 1.0,
+            Target::Times(times, peer) => ratio(peer)? >= times,
+            Target::AtMostTimes(times, peer) => ratio(peer)? <= times,
         })
     }
 
@@ -198,6 +284,21 @@ impl Samples {
     /// A thing that was measured once.
     pub fn one(sample: f64) -> Self {
         Self(vec![sample])
+    }
+
+    /// How many times `theirs` this is. Where medians are compared and both were measured in the same
+    /// rounds, it is the median of the rounds' ratios: what disturbs a round disturbs both.
+    fn beside(&self, theirs: &Self, statistic: Statistic, unit: Unit) -> f64 {
+        match statistic {
+            Statistic::Median if self.0.len() == theirs.0.len() => self.over(theirs).median(),
+            _ => self.by(statistic, unit) / theirs.by(statistic, unit),
+        }
+    }
+
+    /// The ratios to `theirs`, round by round.
+    #[must_use]
+    pub fn over(&self, theirs: &Self) -> Self {
+        Self(self.0.iter().zip(&theirs.0).map(|(a, b)| a / b).collect())
     }
 
     fn by(&self, statistic: Statistic, unit: Unit) -> f64 {
@@ -285,38 +386,84 @@ impl fmt::Display for Verdict {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}\n", self.preface)?;
-        writeln!(
-            f,
-            "{:WHAT$} {:>9} {:>9} {:>9}",
-            "", "best", "median", "worst"
-        )?;
-        for row in &self.rows {
-            let ours = shown(&row.greygate, row.unit);
-            let target = row.target.map_or_else(String::new, |it| it.to_string());
-            let verdict = row
-                .verdict(self.compared)
-                .map_or_else(String::new, |it| it.to_string());
-            let line = format!("{:WHAT$} {ours}  {target:TARGET$} {verdict}", row.what);
-            writeln!(f, "{}", line.trim_end())?;
-            for (name, figure) in &row.beside {
-                let theirs = shown(figure, row.unit);
-                let ratio = match (&row.greygate, figure) {
-                    (Ok(ours), Ok(theirs)) => {
-                        ours.by(self.compared, row.unit) / theirs.by(self.compared, row.unit)
+        if !matches!(self.lines.first(), Some(Line::Heading(_) | Line::Spread(_))) {
+            head(f, "", SAMPLES)?;
+        }
+        for (index, line) in self.lines.iter().enumerate() {
+            match line {
+                Line::Heading(question) => {
+                    if index > 0 {
+                        writeln!(f)?;
                     }
-                    _ => f64::NAN,
-                };
-                let ratio = if ratio.is_finite() {
-                    format!("greygate: {ratio:.2} ×")
-                } else {
-                    String::new()
-                };
-                let line = format!("{:WHAT$} {theirs}  {ratio}", format!("  {name}"));
-                writeln!(f, "{}", line.trim_end())?;
+                    head(f, question, SAMPLES)?;
+                }
+                Line::Row(row) => row.write(f, self.compared)?,
+                Line::Spread(spread) => {
+                    if index > 0 {
+                        writeln!(f)?;
+                    }
+                    spread.write(f)?;
+                }
+                Line::Absent(Absent { what, why }) => {
+                    writeln!(f, "{:WHAT$} not to be had: {why}", format!("  {what}"))?;
+                }
             }
+        }
+        if self.legend.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "\n{}", self.legend)
+    }
+}
+
+impl Row {
+    fn write(&self, f: &mut fmt::Formatter<'_>, compared: Statistic) -> fmt::Result {
+        let ours = shown(&self.greygate, self.unit);
+        let target = self.target.map_or_else(String::new, |it| it.to_string());
+        let verdict = self
+            .verdict(compared)
+            .map_or_else(String::new, |it| it.to_string());
+        let line = format!("{:WHAT$} {ours}  {target:TARGET$} {verdict}", self.what);
+        writeln!(f, "{}", line.trim_end())?;
+        for (name, figure) in &self.beside {
+            let theirs = shown(figure, self.unit);
+            let ratio = match (&self.greygate, figure) {
+                (Ok(ours), Ok(theirs)) => ours.beside(theirs, compared, self.unit),
+                _ => f64::NAN,
+            };
+            let ratio = if ratio.is_finite() {
+                format!("greygate: {ratio:.2} ×")
+            } else {
+                String::new()
+            };
+            let line = format!("{:WHAT$} {theirs}  {ratio}", format!("  {name}"));
+            writeln!(f, "{}", line.trim_end())?;
         }
         Ok(())
     }
+}
+
+impl Spread {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        head(f, &self.what, self.columns)?;
+        for (name, figures) in &self.rows {
+            write!(f, "{name:WHAT$}")?;
+            for figure in figures {
+                let text = figure.map_or_else(String::new, |it| format!("{it:.0}"));
+                write!(f, " {text:>9}")?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+fn head(f: &mut fmt::Formatter<'_>, what: &str, columns: &[&str]) -> fmt::Result {
+    write!(f, "{what:WHAT$}")?;
+    for column in columns {
+        write!(f, " {column:>9}")?;
+    }
+    writeln!(f)
 }
 
 fn shown(figure: &Figure, unit: Unit) -> String {
@@ -334,6 +481,8 @@ fn shown(figure: &Figure, unit: Unit) -> String {
     }
 }
 
+/// What is shown of several measurements.
+const SAMPLES: &[&str] = &["best", "median", "worst"];
 const WHAT: usize = 42;
 const TARGET: usize = 14;
 
@@ -367,5 +516,50 @@ mod tests {
     fn target_beside_a_peer_that_was_not_measured_is_not_known() {
         let row = row(&[9.0], &[], Target::AtMostTimes(1.3, "peer"));
         assert_eq!(row.verdict(Statistic::Median), Some(Verdict::Unknown));
+    }
+
+    #[test]
+    fn ratio_of_medians_is_that_within_a_round() {
+        // The second round was disturbed for both alike.
+        let row = row(
+            &[10.0, 40.0, 14.0],
+            &[10.0, 40.0, 10.0],
+            Target::AtMostTimes(1.3, "peer"),
+        );
+        assert_eq!(row.verdict(Statistic::Median), Some(Verdict::Met));
+        let mut report = Report::new(String::new(), Statistic::Median);
+        report.push(row);
+        assert!(report.to_string().contains("greygate: 1.00 ×"), "{report}");
+    }
+
+    #[test]
+    fn peer_that_is_not_there_is_told_and_no_failure() {
+        let mut report = Report::new(String::new(), Statistic::Median);
+        report.absent(Absent {
+            what: "peer".to_owned(),
+            why: "no such program".to_owned(),
+        });
+        assert!(report.is_whole());
+        assert!(report.to_string().contains("no such program"), "{report}");
+        report.push(row(&[9.0], &[], Target::AtMost(10.0)));
+        assert!(!report.is_whole(), "a peer that is there was not measured");
+    }
+
+    #[test]
+    fn figures_side_by_side_stand_below_their_columns() {
+        let mut report = Report::new("preface".to_owned(), Statistic::Median);
+        report.spread(Spread {
+            what: "latency".to_owned(),
+            columns: &["p50", "p99"],
+            rows: vec![("greygate".to_owned(), vec![Some(80.0), None])],
+        });
+        let text = report.to_string();
+        let line = |name: &str| text.lines().find(|line| line.starts_with(name));
+        let end = |name, part: &str| {
+            line(name)
+                .and_then(|line| line.find(part))
+                .map(|at| at + part.len())
+        };
+        assert_eq!(end("latency", "p50"), end("greygate", "80"), "{text}");
     }
 }

@@ -1,4 +1,4 @@
-//! What is measured: kinds of session, who is measured at each, and what greygate is to reach.
+//! Kinds of message: who is measured at each, and what greygate is to reach.
 
 use support::bench::report::Target;
 
@@ -7,7 +7,7 @@ use crate::{
     visit::Outcome,
 };
 
-/// A kind of session.
+/// A session with a message of this kind.
 #[derive(Debug)]
 pub(crate) struct Kind {
     /// In the table.
@@ -28,18 +28,8 @@ pub(crate) struct Kind {
     pub(crate) hashes: Option<Target>,
 }
 
-/// All kinds of session, in the table's order.
-pub(crate) const KINDS: [Kind; 4] = [
-    Kind {
-        what: "new tuple, deferred at RCPT",
-        body: 0,
-        before: 0,
-        end: Outcome::DeferredAtRcpt,
-        sessions: 4_000,
-        peers: &[FLOOR, LIBMILTER],
-        target: Some(Target::AtMostTimes(1.5, FLOOR)),
-        hashes: None,
-    },
+/// All kinds, in the table's order.
+pub(crate) const KINDS: [Kind; 3] = [
     Kind {
         what: "4 KiB read, deferred",
         body: 4 << 10,

@@ -1,35 +1,24 @@
-//! The processes that are measured: greygate as it is installed, and its peers.
+//! Filters that do as little as can be done, from `tests/peers`: `cargo xtask bench` compiles them.
 
 use std::{
     env,
     net::{Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
     time::Duration,
 };
 
-use greygate::milter::Endpoint;
-use support::{Error, greygate::Greygate, interrupt, netns::Namespace, process::Service};
-use tempfile::TempDir;
+use support::{Error, interrupt, netns::Namespace, process::Service};
 
-/// As it is installed.
-pub(crate) const GREYGATE: &str = "greygate";
-/// Greygate with one thread for sessions, as the floor has.
-pub(crate) const ONE_WORKER: &str = "greygate, one worker";
+use crate::server::{Server, Speech};
+
 /// One epoll loop that owes the same answers.
 pub(crate) const FLOOR: &str = "floor";
 /// The same, owing none that can be left out: what reads a message with the fewest round trips.
 pub(crate) const SILENT: &str = "floor, silent";
 /// A C libmilter filter.
 pub(crate) const LIBMILTER: &str = "libmilter";
-
-/// A milter to be measured.
-#[derive(Clone, Debug)]
-pub(crate) struct Server {
-    pub(crate) name: &'static str,
-    pub(crate) endpoint: Endpoint,
-    pub(crate) pid: u32,
-}
 
 /// The peers, running.
 #[derive(Debug)]
@@ -49,7 +38,7 @@ struct Program {
 
 impl Peers {
     /// Starts all.
-    pub(crate) fn start(namespace: &Namespace, directory: &Path) -> Result<Self, Error> {
+    pub(crate) fn start(namespace: &Arc<Namespace>, directory: &Path) -> Result<Self, Error> {
         let built = env::var_os("GREYGATE_PEERS").map_or_else(
             || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers"),
             PathBuf::from,
@@ -75,68 +64,40 @@ impl Program {
     fn start(
         &'static self,
         built: &Path,
-        namespace: &Namespace,
+        namespace: &Arc<Namespace>,
         directory: &Path,
     ) -> Result<(&'static Self, Server, Service), Error> {
         let (program, arguments) = self.command.split_first().expect("a command has a name");
         let mut command = Command::new(built.join(program));
         let log = directory.join("peers.log");
         let mut service = Service::start(namespace, command.args(arguments), &log)?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        let connect = || namespace.run(|| TcpStream::connect(address)).ok();
-        interrupt::wait_for(&format!("the start of {program}"), PATIENCE, || {
-            service.check_alive()?;
-            Ok(connect())
-        })?;
+        let address = wait_for(&mut service, program, self.port, namespace)?;
         let server = Server {
             name: self.name,
-            endpoint: Endpoint::Inet(address),
-            pid: service.pid(),
+            namespace: Arc::clone(namespace),
+            speech: Speech::Milter(address),
+            started: vec![service.pid()],
         };
         Ok((self, server, service))
     }
 }
 
-/// A greygate with an empty store, in which what has to wait waits for a moment.
-#[derive(Debug)]
-pub(crate) struct Daemon {
-    pub(crate) namespace: Namespace,
-    pub(crate) server: Server,
-    pub(crate) directory: TempDir,
-    _greygate: Greygate,
+/// Waits until somebody listens at this port.
+pub(crate) fn wait_for(
+    service: &mut Service,
+    program: &str,
+    port: u16,
+    namespace: &Namespace,
+) -> Result<SocketAddr, Error> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let connect = || namespace.run(|| TcpStream::connect(address)).ok();
+    interrupt::wait_for(&format!("the start of {program}"), PATIENCE, || {
+        service.check_alive()?;
+        Ok(connect())
+    })?;
+    Ok(address)
 }
 
-impl Daemon {
-    /// Starts it in a namespace of its own, with so many workers; 0 means one for each CPU.
-    pub(crate) fn start(name: &'static str, mode: &str, workers: u32) -> Result<Self, Error> {
-        let namespace = Namespace::create(mode)?;
-        let directory = tempfile::Builder::new()
-            .prefix("greygate-bench-")
-            .tempdir()
-            .map_err(Error::io("making a directory"))?;
-        let tweak =
-            format!("[milter]\nworkers = {workers}\n[greylist]\nmode = {mode:?}\n{IMPATIENT}");
-        let greygate = Greygate::start(&namespace, directory.path(), &[&tweak])?;
-        let pid = greygate.pid();
-        let server = Server {
-            name,
-            endpoint: Endpoint::Inet(SocketAddr::from((Ipv4Addr::LOCALHOST, 8892))),
-            pid: pid.ok_or_else(|| Error::unexpected("greygate should run", "it does not"))?,
-        };
-        Ok(Self {
-            namespace,
-            server,
-            directory,
-            _greygate: greygate,
-        })
-    }
-}
-
-/// So that a retry that passes can be had at once.
-const IMPATIENT: &str = r#"delay = "1ms"
-[content]
-delay = "1ms"
-"#;
 /// All peers. The numbers are the steps to ask for: those of greygate's by which replies or commands
 /// are left out, and then all of that kind.
 const PROGRAMS: [Program; 5] = [
@@ -171,5 +132,5 @@ const PROGRAMS: [Program; 5] = [
         command: &["libmilter_read", "inet:8905@127.0.0.1"],
     },
 ];
-/// How long a start may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a start may take: milter-greylist reads a database, rspamd compiles its patterns.
+const PATIENCE: Duration = Duration::from_mins(5);

@@ -6,7 +6,7 @@ use support::{
 };
 
 use crate::{
-    peers::{Daemon, GREYGATE},
+    daemon::{Daemon, GREYGATE, Setup},
     visit::{self, Outcome, Visit},
 };
 
@@ -14,25 +14,26 @@ use crate::{
 pub(crate) fn rows() -> Result<Vec<Row>, Error> {
     let mut rows = Vec::new();
     for (mode, attempts) in STORIES {
-        let daemon = Daemon::start(GREYGATE, mode, 0)?;
+        let daemon = Daemon::start(GREYGATE, Setup::empty(mode, 0))?;
         let body = visit::text(4 << 10);
         for (what, attempt, end) in attempts {
             let visit = Visit {
                 number: 1,
-                attempt: *attempt,
+                client: visit::client(1, *attempt),
                 body: &body,
             };
             // A moment is all that has to be waited for.
             std::thread::sleep(std::time::Duration::from_millis(5));
-            let played = daemon.namespace.run(|| visit.play(&daemon.server.endpoint));
-            let (seen, round_trips) = played.map_err(Error::io(format!("{mode}: {what}")))?;
-            let figure = if seen == *end {
-                Ok(Samples::one(f64::from(round_trips)))
+            let server = &daemon.server;
+            let played = server.namespace.run(|| server.play(&visit));
+            let played = played.map_err(Error::io(format!("{mode}: {what}")))?;
+            let figure = if played.end == *end {
+                Ok(Samples::one(f64::from(played.round_trips)))
             } else {
-                Err(format!("it ended {seen:?}"))
+                Err(format!("it ended {:?}", played.end))
             };
             rows.push(Row {
-                what: format!("round trips, {mode}: {what}"),
+                what: format!("{mode}: {what}"),
                 unit: Unit::RoundTrips,
                 greygate: figure,
                 beside: Vec::new(),

@@ -1,6 +1,6 @@
 //! One session of an MTA with a milter, as Postfix has it, and how it ended.
 
-use std::{io, net::Ipv4Addr};
+use std::{io, net::Ipv4Addr, time::Instant};
 
 use greygate::milter::Endpoint;
 use support::mta::{Answer, Mta, POSTFIX};
@@ -8,11 +8,20 @@ use support::mta::{Answer, Mta, POSTFIX};
 /// A client that comes with a mail.
 #[derive(Debug)]
 pub(crate) struct Visit<'a> {
-    /// Which mail: each has a sender, a client and a Message-ID of its own.
+    /// Which mail: each has a sender and a Message-ID of its own.
     pub(crate) number: u32,
-    /// Which attempt at it, from a network of its own.
-    pub(crate) attempt: u32,
+    pub(crate) client: Ipv4Addr,
     pub(crate) body: &'a [u8],
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Played {
+    pub(crate) end: Outcome,
+    /// How often an answer was waited for.
+    pub(crate) round_trips: u32,
+    /// When the answer came that decided.
+    pub(crate) answered: Instant,
 }
 
 /// How a session ended.
@@ -27,14 +36,14 @@ pub(crate) enum Outcome {
 }
 
 impl Visit<'_> {
-    /// Plays it; how it ended, and how often an answer was waited for.
-    pub(crate) fn play(&self, milter: &Endpoint) -> io::Result<(Outcome, u32)> {
+    /// Plays it.
+    pub(crate) fn play(&self, milter: &Endpoint) -> io::Result<Played> {
         let (mut mta, _) = Mta::negotiate(milter, POSTFIX)?;
-        let client = self.client();
-        mta.client(&format!("[{client}]"), client.into())?;
+        mta.client(&format!("[{}]", self.client), self.client.into())?;
         mta.helo(&format!("mail.sender{}.example", self.number))?;
         mta.mail(&format!("someone@sender{}.example", self.number))?;
         let end = self.transact(&mut mta)?;
+        let answered = Instant::now();
         // After a message, and once more before the good-bye.
         if end != Outcome::DeferredAtRcpt {
             mta.abort();
@@ -42,8 +51,11 @@ impl Visit<'_> {
         mta.abort();
         mta.hold(b'Q', b"");
         mta.flush()?;
-        let round_trips = u32::try_from(mta.awaited().len()).map_err(io::Error::other)?;
-        Ok((end, round_trips))
+        Ok(Played {
+            end,
+            round_trips: mta.round_trips(),
+            answered,
+        })
     }
 
     fn transact(&self, mta: &mut Mta) -> io::Result<Outcome> {
@@ -73,16 +85,17 @@ impl Visit<'_> {
             _ => Outcome::Otherwise,
         })
     }
+}
 
-    /// From 198.18.0.0/15, which is for benchmarks (RFC 2544): each attempt from another network.
-    fn client(&self) -> Ipv4Addr {
-        let low = self.number & 0xffff;
-        Ipv4Addr::from(match self.attempt {
-            0 => 0xc612_0000 | low,
-            1 => 0xc613_0000 | low,
-            _ => 0xc613_0000 | (low ^ 0x8000),
-        })
-    }
+/// The client of an attempt at a mail, from 198.18.0.0/15, which is for benchmarks (RFC 2544): each
+/// attempt from another network.
+pub(crate) fn client(number: u32, attempt: u32) -> Ipv4Addr {
+    let low = number & 0xffff;
+    Ipv4Addr::from(match attempt {
+        0 => 0xc612_0000 | low,
+        1 => 0xc613_0000 | low,
+        _ => 0xc613_0000 | (low ^ 0x8000),
+    })
 }
 
 /// `bytes` of text in lines.

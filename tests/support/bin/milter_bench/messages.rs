@@ -1,30 +1,27 @@
-//! The rounds: each kind of session at each server in turn, and the lines that come of it.
+//! Messages that are read: each kind at each server in turn, and the lines that come of it.
 
-use std::{
-    collections::BTreeMap,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use support::{
     Error,
-    bench::report::{Figure, Row, Samples, Unit},
-    interrupt,
-    load::Load,
-    netns::Namespace,
+    bench::report::{Figure, Report, Row, Samples, Unit},
 };
 
 use crate::{
+    daemon::{Daemon, GREYGATE, ONE_WORKER, Setup},
     digest,
     kinds::{KINDS, Kind},
-    peers::{Daemon, FLOOR, GREYGATE, ONE_WORKER, Peers, Server},
-    visit::{self, Outcome, Visit},
+    peers::{FLOOR, Peers},
+    run::{Cost, Pace, Run},
+    server::Server,
+    visit::{self, Outcome},
 };
 
 /// Everything that runs, and what was measured so far.
 #[derive(Debug)]
-pub(crate) struct Benchmark {
-    peers: Peers,
-    daemon: Daemon,
+pub(crate) struct Messages {
+    pub(crate) peers: Peers,
+    pub(crate) daemon: Daemon,
     one_worker: Daemon,
     bodies: Vec<Vec<u8>>,
     /// The next mail that nobody has seen.
@@ -35,22 +32,14 @@ pub(crate) struct Benchmark {
     hashing: Vec<Vec<f64>>,
 }
 
-/// What the sessions of one measurement took.
-#[derive(Clone, Copy, Debug)]
-struct Cost {
-    /// Of the server, for each.
-    cpu_micros: f64,
-    rate: f64,
-    round_trips: f64,
-}
-
-impl Benchmark {
+impl Messages {
     /// Starts greygate and its peers.
     pub(crate) fn start() -> Result<Self, Error> {
-        let daemon = Daemon::start(GREYGATE, "hybrid", 0)?;
-        let one_worker = Daemon::start(ONE_WORKER, "hybrid", 1)?;
-        let peers = Peers::start(&daemon.namespace, daemon.directory.path())?;
-        let mut benchmark = Self {
+        let daemon = Daemon::start(GREYGATE, Setup::empty("hybrid", 0))?;
+        let one_worker = Daemon::start(ONE_WORKER, Setup::empty("hybrid", 1))?;
+        let namespace = Arc::clone(&daemon.server.namespace);
+        let peers = Peers::start(&namespace, daemon.directory.path())?;
+        let mut messages = Self {
             peers,
             daemon,
             one_worker,
@@ -59,8 +48,8 @@ impl Benchmark {
             costs: Vec::new(),
             hashing: Vec::new(),
         };
-        benchmark.forget();
-        Ok(benchmark)
+        messages.forget();
+        Ok(messages)
     }
 
     /// Measures everything once.
@@ -79,26 +68,18 @@ impl Benchmark {
             let mut costs = Vec::new();
             for daemon in [&self.daemon, &self.one_worker] {
                 for attempt in 0..kind.before {
-                    visits(attempt, None).at(&daemon.server, &daemon.namespace)?;
+                    visits(attempt, None).at(&daemon.server)?;
                 }
                 let measured = visits(kind.before, Some(kind.end));
-                let cost = measured.at(&daemon.server, &daemon.namespace)?;
+                let cost = measured.at(&daemon.server)?;
                 costs.push((daemon.server.name, cost));
             }
             for name in kind.peers {
-                let reads = kind.body > 0;
-                let end = if reads {
-                    Outcome::DeferredAtEnd
-                } else {
-                    Outcome::DeferredAtRcpt
-                };
-                let peer = self.peers.named(name, reads)?;
-                let measured = visits(kind.before, Some(end));
-                costs.push((*name, measured.at(peer, &self.daemon.namespace)?));
+                let peer = self.peers.named(name, true)?;
+                let measured = visits(kind.before, Some(Outcome::DeferredAtEnd));
+                costs.push((*name, measured.at(peer)?));
             }
-            if !body.is_empty() {
-                self.hashing[index].push(digest::micros(body)?);
-            }
+            self.hashing[index].push(digest::micros(body)?);
             for (name, cost) in costs {
                 self.costs[index].entry(name).or_default().push(cost);
             }
@@ -113,10 +94,11 @@ impl Benchmark {
     }
 
     /// What was measured, in lines.
-    pub(crate) fn rows(&self) -> Vec<Row> {
-        let rows = KINDS.iter().enumerate();
-        rows.flat_map(|(index, kind)| self.rows_of(index, kind))
-            .collect()
+    pub(crate) fn report(&self, report: &mut Report) {
+        for (index, kind) in KINDS.iter().enumerate() {
+            report.heading(format!("CPU time: {}", kind.what));
+            report.extend(self.rows_of(index, kind));
+        }
     }
 
     fn rows_of(&self, index: usize, kind: &Kind) -> Vec<Row> {
@@ -139,7 +121,7 @@ impl Benchmark {
             target,
         };
         let mut rows = vec![row(
-            kind.what,
+            "microseconds",
             Unit::MicrosASession,
             |it| it.cpu_micros,
             kind.target,
@@ -196,45 +178,16 @@ struct Visits<'a> {
 }
 
 impl Visits<'_> {
-    fn at(&self, server: &Server, namespace: &Namespace) -> Result<Cost, Error> {
-        interrupt::check()?;
-        let kind = self.kind;
-        let load = Load {
+    fn at(&self, server: &Server) -> Result<Cost, Error> {
+        Run {
+            server,
+            what: self.kind.what,
             first: self.first,
-            sessions: kind.sessions,
-            parallel: PARALLEL,
-            pid: Some(server.pid),
-        };
-        let round_trips = AtomicU32::new(0);
-        let session = |number| {
-            let visit = Visit {
-                number,
-                attempt: self.attempt,
-                body: self.body,
-            };
-            let (seen, trips) = visit.play(&server.endpoint)?;
-            round_trips.fetch_add(trips, Ordering::Relaxed);
-            Ok(self.end.is_none_or(|end| seen == end))
-        };
-        let played = namespace.run(|| load.run(session));
-        let played = played.map_err(Error::io(format!("{} at {}", kind.what, server.name)))?;
-        // One network in 256 is taken for that of the visit before, and then a mail is not seen to roam.
-        if played.others > kind.sessions / 100 + 8 {
-            return Err(Error::unexpected(
-                format!(
-                    "{}: the sessions at {} should end so",
-                    kind.what, server.name
-                ),
-                format!("{} of {} ended otherwise", played.others, kind.sessions),
-            ));
+            sessions: self.kind.sessions,
+            end: self.end,
+            client: &|number| visit::client(number, self.attempt),
+            body: &|_| self.body.to_vec(),
         }
-        Ok(Cost {
-            cpu_micros: played.cpu_per_session().unwrap_or(f64::NAN),
-            rate: played.rate(),
-            round_trips: f64::from(round_trips.into_inner()) / f64::from(kind.sessions),
-        })
+        .play(Pace::AtOnce)
     }
 }
-
-/// Sessions at once.
-const PARALLEL: u32 = 32;

@@ -1,0 +1,121 @@
+//! Greygate as it is installed, empty or with tuples that are there before.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use support::{Error, greygate::Greygate, netns::Namespace};
+use tempfile::TempDir;
+
+use crate::{
+    fill,
+    server::{Server, Speech},
+};
+
+/// As it is installed.
+pub(crate) const GREYGATE: &str = "greygate";
+/// Greygate with one thread for sessions, as the floor has.
+pub(crate) const ONE_WORKER: &str = "greygate, one worker";
+
+/// How a greygate is set up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup {
+    mode: &'static str,
+    /// 0 means one for each CPU.
+    workers: u32,
+    tuples: u32,
+}
+
+impl Setup {
+    /// With nothing in its store.
+    pub(crate) fn empty(mode: &'static str, workers: u32) -> Self {
+        Self {
+            mode,
+            workers,
+            tuples: 0,
+        }
+    }
+
+    /// As it is installed, with so many tuples.
+    pub(crate) fn holding(tuples: u32) -> Self {
+        Self {
+            mode: "hybrid",
+            workers: 0,
+            tuples,
+        }
+    }
+}
+
+/// A greygate in which what has to wait waits for a moment.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    pub(crate) server: Server,
+    greygate: Greygate,
+    pub(crate) directory: TempDir,
+}
+
+impl Daemon {
+    /// Starts it in a namespace of its own.
+    pub(crate) fn start(name: &'static str, setup: Setup) -> Result<Self, Error> {
+        let Setup {
+            mode,
+            workers,
+            tuples,
+        } = setup;
+        let namespace = Arc::new(Namespace::create(mode)?);
+        let directory = tempfile::Builder::new()
+            .prefix("greygate-bench-")
+            .tempdir()
+            .map_err(Error::io("making a directory"))?;
+        if tuples > 0 {
+            fill::store(&directory.path().join("state"), tuples)?;
+        }
+        let capacity = fill::capacity(tuples);
+        let tweak = format!(
+            r#"[milter]
+            workers = {workers}
+            connections = {CONNECTIONS}
+            connections_per_peer = {CONNECTIONS}
+            [store]
+            capacity = {capacity}
+            snapshot_interval = "1d"
+            [greylist]
+            mode = {mode:?}
+            delay = "1ms"
+            [content]
+            delay = "1ms"
+            "#
+        );
+        let greygate = Greygate::start(&namespace, directory.path(), &[&tweak])?;
+        let held = greygate.tuples()?;
+        if held != u64::from(tuples) {
+            let expected = format!("{name} should hold {tuples} tuples");
+            return Err(Error::unexpected(expected, held));
+        }
+        let absent = || Error::unexpected("greygate should run", "it does not");
+        let server = Server {
+            name,
+            namespace,
+            speech: Speech::Milter(SocketAddr::from((Ipv4Addr::LOCALHOST, 8892))),
+            started: vec![greygate.pid().ok_or_else(absent)?],
+        };
+        Ok(Self {
+            server,
+            greygate,
+            directory,
+        })
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Nothing of it is to be kept: no last snapshot of ten million tuples.
+        if let Err(error) = self.greygate.kill() {
+            eprintln!("{}", error.chain());
+        }
+    }
+}
+
+/// Of idle connections, and room for those of a load.
+const CONNECTIONS: u32 = 15_000;
