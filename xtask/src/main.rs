@@ -13,6 +13,7 @@ mod command;
 mod development;
 mod dist;
 mod filter;
+mod fuzz;
 mod image;
 mod lab;
 mod packages;
@@ -119,6 +120,25 @@ enum Task {
         #[arg(long, value_name = "N", default_value_t = 1)]
         revision: u32,
     },
+    /// Fuzz every parser of what strangers or a broken disk can hand us, or the targets named, and end
+    /// with a table (docs/fuzzing.md). A nightly compiler and cargo-fuzz are installed when missing.
+    ///
+    /// What is found on the way is in target/fuzz; a finding is in tests/fuzz/artifacts and fails the
+    /// task. Example: `cargo xtask fuzz milter ledger --seconds 900`.
+    Fuzz {
+        /// What to fuzz; all of them when none is named
+        #[arg(value_name = "TARGET")]
+        targets: Vec<String>,
+        /// For how long each is fuzzed
+        #[arg(long, value_name = "N", default_value_t = 60)]
+        seconds: u32,
+        /// Only say which targets there are, and what each holds
+        #[arg(long)]
+        list: bool,
+        /// Take what reaches more into the corpus of the repository
+        #[arg(long)]
+        keep: bool,
+    },
     /// Check the format, the lints and the documentation, then run every test: what CI does.
     Ci,
 }
@@ -151,6 +171,19 @@ impl Task {
             } => bench::perform(subject, rounds, json)?,
             Self::Ci => return ci::perform(),
             Self::Dist { revision } => dist::perform(revision)?,
+            Self::Fuzz {
+                targets,
+                seconds,
+                list,
+                keep,
+            } => {
+                return fuzz::perform(&fuzz::Wish {
+                    targets,
+                    seconds,
+                    list,
+                    keep,
+                });
+            }
         }
         Ok(ExitCode::SUCCESS)
     }
