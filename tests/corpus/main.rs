@@ -29,6 +29,11 @@ fn import_holds_for_every_kept_input() {
 }
 
 #[test]
+fn journal_holds_for_every_kept_input() {
+    replay("journal");
+}
+
+#[test]
 fn ledger_holds_for_every_kept_input() {
     replay("ledger");
 }

@@ -5,6 +5,7 @@
 pub mod configuration;
 pub mod control;
 pub mod import;
+pub mod journal;
 mod judge;
 pub mod ledger;
 pub mod lists;
@@ -14,10 +15,11 @@ pub mod packet;
 pub mod snapshot;
 
 /// Every target by its name.
-pub const TARGETS: [(&str, fn(&[u8])); 9] = [
+pub const TARGETS: [(&str, fn(&[u8])); 10] = [
     ("configuration", configuration::holds),
     ("control", control::holds),
     ("import", import::holds),
+    ("journal", journal::holds),
     ("ledger", ledger::holds),
     ("lists", lists::holds),
     ("maillog", maillog::holds),
