@@ -10,6 +10,7 @@ mod bench;
 mod build;
 mod ci;
 mod command;
+mod deny;
 mod development;
 mod dist;
 mod filter;
@@ -110,6 +111,10 @@ enum Task {
         #[arg(long)]
         json: bool,
     },
+    /// Check what is compiled in by deny.toml: licences, bans, sources, and advisories where they can be
+    /// fetched; where not, the output says so (docs/supply-chain.md). cargo-deny is compiled, once, when
+    /// missing.
+    Deny,
     /// Build, then make a Debian package and an archive for other systems (target/dist).
     ///
     /// The package depends on what the program built here needs: built on Debian 12 it installs there
@@ -139,7 +144,8 @@ enum Task {
         #[arg(long)]
         keep: bool,
     },
-    /// Check the format, the lints and the documentation, then run every test: what CI does.
+    /// Check the format, the lints, the documentation and what is compiled in, then run every test: what
+    /// CI does.
     Ci,
 }
 
@@ -170,6 +176,7 @@ impl Task {
                 json,
             } => bench::perform(subject, rounds, json)?,
             Self::Ci => return ci::perform(),
+            Self::Deny => deny::perform()?,
             Self::Dist { revision } => dist::perform(revision)?,
             Self::Fuzz {
                 targets,
