@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use greygate::admin::{
-    Answer, Forget, ImportCounts, Listing, PunishOrder, Request, Target, Why, WhyQuestion, bits_of,
+    Answer, Forget, ImportCounts, Listing, PunishOrder, Request, Target, WhyQuestion, bits_of,
 };
 use greygate::policy::{
     History, Persistence, Policy, Seed, Sentence, SentenceReason, SentencedClient, Timestamp,
 };
 use greygate::store::{Settings, Store};
+use greygate::transfer::Item;
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Panics where it does not hold.
@@ -45,11 +46,8 @@ fn obey(request: Request) {
         }
         Request::Forgive(order) => forgive(&store(&policy), order.target),
         Request::Import(batch) => {
-            let arrivals: Result<Vec<_>, _> = batch
-                .items
-                .into_iter()
-                .map(|it| it.into_arrival())
-                .collect();
+            let arrivals: Result<Vec<_>, _> =
+                batch.items.into_iter().map(Item::into_arrival).collect();
             if let Ok(arrivals) = arrivals {
                 let imported = store(&policy).import(arrivals, batch.dry_run, NOW);
                 let _counts = ImportCounts::of(&imported);
@@ -86,7 +84,7 @@ fn forget(store: &Store, what: &Forget) {
     match what {
         Forget::Fingerprint(text) => {
             let bits = bits_of(text).expect("it was checked");
-            assert_eq!(store.forget(bits).into_iter().count(), 0);
+            assert!(store.forget(bits).is_empty());
         }
         Forget::Trust(of) => {
             let (sender, recipient) = (of.sender.as_bytes(), of.recipient.as_bytes());
@@ -136,7 +134,6 @@ fn punish(store: &Store, order: &PunishOrder, policy: &Policy) {
 
 fn explain(store: &Store, question: &WhyQuestion) {
     let _explanation = store.explain(&question.as_asked(), NOW);
-    let _empty = Why::default();
 }
 
 fn store(policy: &Arc<Policy>) -> Store {

@@ -1,5 +1,6 @@
 //! Files of any bytes, in every format that is imported, are read to their end without a panic or much
 //! memory, and what is read of them can be taken in or is refused.
+
 use greygate::transfer::{Format, Lines, Options, Parsed};
 
 /// Panics where it does not hold.

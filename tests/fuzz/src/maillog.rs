@@ -1,4 +1,5 @@
 //! A line of any bytes is understood or not, without a panic; what is understood is part of the line.
+
 use greygate::simulate::maillog::{Calendar, Event, Line, Program, parse_time, zone};
 
 /// Panics where it does not hold.

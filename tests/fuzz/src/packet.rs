@@ -1,6 +1,7 @@
 //! A frame of any bytes is judged without a panic; only a SYN without ACK to the protected port, of
 //! a sentenced client that is not allowed, is ever dropped; cutting a frame never makes a connection
 //! of what was none.
+
 use greylist_ebpf::{
     abi::{Admitted, Config, Counter, Dropped, KernelTime, Level, Limit},
     packet::{Address, NewConnection, new_connection},

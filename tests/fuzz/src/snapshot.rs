@@ -3,6 +3,7 @@
 //!
 //! Guessing a checksum takes a fuzzer for ever, so the bytes are read as they are and then once
 //! more as the rows of a block that is whole.
+
 use greygate::policy::{History, Timestamp};
 use greygate::store::codec::{Damage, Header, Reader, Row, Writer};
 
@@ -57,8 +58,12 @@ fn dressed(bytes: &[u8]) -> Vec<u8> {
 fn append_block(snapshot: &mut Vec<u8>, kind: u8, row_length: usize, rows: &[u8]) {
     let begin = snapshot.len();
     snapshot.extend([kind, 0]);
-    snapshot.extend((row_length as u16).to_le_bytes());
-    snapshot.extend(((rows.len() / row_length) as u32).to_le_bytes());
+    snapshot.extend(u16::try_from(row_length).expect("one byte").to_le_bytes());
+    snapshot.extend(
+        u32::try_from(rows.len() / row_length)
+            .expect("few")
+            .to_le_bytes(),
+    );
     snapshot.extend(rows);
     let checksum = crc32fast::hash(&snapshot[begin..]);
     snapshot.extend(checksum.to_le_bytes());
