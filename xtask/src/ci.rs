@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::{
     command::{Failure, Run},
-    test,
+    deny, test,
 };
 
 pub(crate) fn perform() -> Result<ExitCode, Failure> {
@@ -27,5 +27,6 @@ pub(crate) fn perform() -> Result<ExitCode, Failure> {
         .args(["doc", "--workspace", "--no-deps"])
         .env("RUSTDOCFLAGS", "-Dwarnings")
         .run()?;
+    deny::perform()?;
     test::perform(&[])
 }

@@ -10,9 +10,11 @@ mod bench;
 mod build;
 mod ci;
 mod command;
+mod deny;
 mod development;
 mod dist;
 mod filter;
+mod fuzz;
 mod image;
 mod lab;
 mod packages;
@@ -119,6 +121,10 @@ enum Task {
         #[arg(long, value_name = "PATH", env = "GREYGATE_MILTER_GREYLIST")]
         milter_greylist: Option<PathBuf>,
     },
+    /// Check what is compiled in by deny.toml: licences, bans, sources, and advisories where they can be
+    /// fetched; where not, the output says so (docs/supply-chain.md). cargo-deny is compiled, once, when
+    /// missing.
+    Deny,
     /// Build, then make a Debian package and an archive for other systems (target/dist).
     ///
     /// The package depends on what the program built here needs: built on Debian 12 it installs there
@@ -129,7 +135,27 @@ enum Task {
         #[arg(long, value_name = "N", default_value_t = 1)]
         revision: u32,
     },
-    /// Check the format, the lints and the documentation, then run every test: what CI does.
+    /// Fuzz every parser of what strangers or a broken disk can hand us, or the targets named, and end
+    /// with a table (docs/fuzzing.md). A nightly compiler and cargo-fuzz are installed when missing.
+    ///
+    /// What is found on the way is in target/fuzz; a finding is in tests/fuzz/artifacts and fails the
+    /// task. Example: `cargo xtask fuzz milter ledger --seconds 900`.
+    Fuzz {
+        /// What to fuzz; all of them when none is named
+        #[arg(value_name = "TARGET")]
+        targets: Vec<String>,
+        /// For how long each is fuzzed
+        #[arg(long, value_name = "N", default_value_t = 60)]
+        seconds: u32,
+        /// Only say which targets there are, and what each holds
+        #[arg(long)]
+        list: bool,
+        /// Take what reaches more into the corpus of the repository
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Check the format, the lints, the documentation and what is compiled in, then run every test: what
+    /// CI does.
     Ci,
 }
 
@@ -169,7 +195,21 @@ impl Task {
                 bench::perform(subject, &only, &settings)?;
             }
             Self::Ci => return ci::perform(),
+            Self::Deny => deny::perform()?,
             Self::Dist { revision } => dist::perform(revision)?,
+            Self::Fuzz {
+                targets,
+                seconds,
+                list,
+                keep,
+            } => {
+                return fuzz::perform(&fuzz::Wish {
+                    targets,
+                    seconds,
+                    list,
+                    keep,
+                });
+            }
         }
         Ok(ExitCode::SUCCESS)
     }

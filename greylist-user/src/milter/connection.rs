@@ -40,7 +40,7 @@ use super::{
 };
 
 /// One connection of an MTA.
-pub(super) struct Connection<S> {
+pub struct Connection<S> {
     stream: S,
     session: Session,
     service: Arc<Service>,
@@ -73,11 +73,11 @@ pub(super) struct Service {
 
 /// How long a connection may take.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub struct Limits {
     /// For a frame that has begun, for the first frame, and for a write.
-    pub(super) frame: Duration,
+    pub frame: Duration,
     /// For silence between frames.
-    pub(super) idle: Duration,
+    pub idle: Duration,
 }
 
 /// A question under way.
@@ -90,7 +90,7 @@ struct Asking {
 
 /// How a connection ended.
 #[derive(Debug)]
-pub(super) enum End {
+pub enum End {
     /// The MTA closed it.
     Eof,
     /// The bytes were no frame.
@@ -107,7 +107,7 @@ pub(super) enum End {
 
 impl End {
     /// One word for the metric.
-    pub(super) fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> &'static str {
         match self {
             Self::Eof => "eof",
             Self::Frame(FrameError::Http) => "http",
@@ -125,7 +125,7 @@ impl End {
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wait {
+pub enum Wait {
     /// The end of a frame, or the first one.
     Frame,
     /// The next command, whenever it comes.
@@ -137,7 +137,7 @@ pub(super) enum Wait {
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// A connection that has just been accepted. `is_idle` will say whether it is between
     /// transactions.
-    pub(super) fn new(
+    pub fn new(
         stream: S,
         session: Session,
         service: Arc<Service>,
@@ -159,7 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Serves until the end.
-    pub(super) async fn serve(&mut self) -> End {
+    pub async fn serve(&mut self) -> End {
         let mut alarm = pin!(sleep_until(self.deadline()));
         loop {
             let turn = poll_fn(|cx| match self.poll_turn(cx) {

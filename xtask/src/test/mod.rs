@@ -26,6 +26,8 @@ use summary::{Counter, Counts};
 pub(crate) enum Suite {
     /// Unit and documentation tests of every crate
     Unit,
+    /// What fuzzers kept, read again: `cargo xtask fuzz` looks for more
+    Corpus,
     /// The daemon on the wire, spoken to as Postfix speaks
     Milter,
     /// Restarts, snapshots and what a crash may lose
@@ -209,7 +211,7 @@ impl Suite {
     /// Has installed what can be; what is in the way then, is in the way.
     fn prepare(self, artefacts: &Artefacts) -> Result<(), Obstacle> {
         let needs: &[Need] = match self {
-            Self::Unit => return Ok(()),
+            Self::Unit | Self::Corpus => return Ok(()),
             Self::Milter | Self::Store => {
                 return artefacts.daemon.as_ref().map(drop).map_err(Clone::clone);
             }
@@ -247,6 +249,7 @@ impl Suite {
     fn arguments(self) -> &'static [&'static [&'static str]] {
         match self {
             Self::Unit => &[&["--lib", "--bins"], &["--doc"]],
+            Self::Corpus => &[&["--test", "corpus"]],
             Self::Milter => &[&["--test", "milter"]],
             Self::Store => &[&["--test", "store"]],
             Self::Watch => &[&["--test", "watch"], &["--test", "log"], &["--test", "top"]],
@@ -259,6 +262,7 @@ impl Suite {
     fn name(self) -> &'static str {
         match self {
             Self::Unit => "unit",
+            Self::Corpus => "corpus",
             Self::Milter => "milter",
             Self::Store => "store",
             Self::Watch => "watch",

@@ -1,5 +1,7 @@
 //! The connection without a socket: bytes in, bytes out, at every split.
 
+mod hostile;
+
 use proptest::prelude::*;
 use std::{collections::VecDeque, task::Waker};
 

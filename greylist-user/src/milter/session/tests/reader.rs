@@ -303,6 +303,32 @@ proptest! {
     }
 
     #[test]
+    fn final_verdict_leaves_what_a_fresh_transaction_has(
+            commands in commands(),
+            from in proptest::sample::select(vec!["", "e@x.example"]),
+        ) {
+        let passes = [("known@y", PassReason::Passed), ("waited@y", waited(9))];
+        let mut talk = Talk::new(POSTFIX, &passes);
+        for (kind, payload) in commands {
+            if talk.try_says(kind, payload, &mut Vec::new()).is_err() {
+                return Ok(());
+            }
+        }
+        // No ABORT: an MTA that goes on with the next message at once.
+        talk.says(b'E', b"");
+        prop_assert!(talk.session.is_between_transactions());
+        talk.session.deferred = 0;
+        talk.session.is_turned_away = false;
+        talk.greets();
+        talk.mails(from);
+        prop_assert_eq!(talk.rcpts("known@y"), "c");
+        prop_assert_eq!(talk.says(b'T', b""), "a");
+        let asked = talk.asked();
+        let expected = format!("192.0.2.7 <{from}> known@y 42");
+        prop_assert_eq!(asked.last(), Some(&expected));
+    }
+
+    #[test]
     fn abort_leaves_what_a_fresh_transaction_has(commands in commands()) {
         let passes = [("known@y", PassReason::Passed), ("waited@y", waited(9))];
         let mut talk = Talk::new(POSTFIX, &passes);
