@@ -15,7 +15,7 @@ use crate::fixture::{ATTEMPT, Fixture};
 /// Rewrites every row of the kind in the snapshot `bytes` as another version would have laid it
 /// out.
 fn relaid(bytes: &[u8], kind: u8, relay: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
-    const HEADER: usize = 8 + 2 + 2 + 32 + 4;
+    const HEADER: usize = 8 + 2 + 2 + 40 + 4;
     let (header, mut rest) = bytes.split_at(HEADER);
     let mut result = header.to_vec();
     while !rest.is_empty() {
@@ -47,7 +47,7 @@ fn under_the_first_header(bytes: &[u8]) -> Vec<u8> {
     header[10..12].copy_from_slice(&24_u16.to_le_bytes());
     let checksum = crc32fast::hash(&header);
     header.extend(checksum.to_le_bytes());
-    header.extend(&bytes[8 + 2 + 2 + 32 + 4..]);
+    header.extend(&bytes[8 + 2 + 2 + 40 + 4..]);
     header
 }
 

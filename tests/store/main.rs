@@ -14,6 +14,7 @@ mod fixture;
 mod funnel;
 mod hopping;
 mod import;
+mod journal;
 mod keeper;
 mod kept;
 mod ladder;

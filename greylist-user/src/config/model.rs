@@ -386,11 +386,19 @@ impl Config {
              long as the record and no longer; `check-config` says how much memory it can take. Switched \
              off, they are gone from the disk with the first snapshot after the restart.",
         );
+        v.key(
+            "journal",
+            &mut store.journal,
+            "When changes are written to the journal and synced, which is what a crash or a power cut \
+             loses: `second` within a second, `each` as soon as the disk can, `never` not at all, so \
+             that what is newer than the latest snapshot is lost. No answer waits for it.",
+        );
         v.bounded(
             "snapshot_interval",
             &mut store.snapshot_interval,
             Duration::from_secs(1)..=Duration::from_hours(24),
-            "Time between snapshots: a crash loses at most this.",
+            "Time between snapshots. A start reads the latest and the journals since: the longer, the \
+             more of them. Without a journal a crash loses at most this.",
         );
         v.bounded(
             "sweep_messages",

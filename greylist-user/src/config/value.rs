@@ -19,6 +19,7 @@ use crate::kernel::Mode;
 use crate::log::{self, Addresses, Destination, Level, Verdicts};
 use crate::milter::{Endpoint, HeaderName, HeaderOn, RefusalText, ReplyText};
 use crate::policy::{self, Action, AddressPattern, ContentTrust, Entry, Identity, Refusing, Who};
+use crate::store::JournalMode;
 
 /// A value as it stands in the file, with its place.
 pub(super) type Value<'t> = Spanned<DeValue<'t>>;
@@ -373,6 +374,7 @@ words! {
     Addresses { "full" => Addresses::Full, "domain" => Addresses::Domain, "hash" => Addresses::Hash }
     ContentTrust { "domain" => ContentTrust::Domain, "address" => ContentTrust::Address, "off" => ContentTrust::Off }
     Destination { "stderr" => Destination::Stderr, "journal" => Destination::Journal }
+    JournalMode { "second" => JournalMode::Second, "each" => JournalMode::Each, "never" => JournalMode::Never }
     log::Format { "text" => log::Format::Text, "json" => log::Format::Json }
     policy::Mode { "envelope" => policy::Mode::Envelope, "content" => policy::Mode::Content, "hybrid" => policy::Mode::Hybrid }
     Greylisted { "all" => Greylisted::All, "listed" => Greylisted::Listed }

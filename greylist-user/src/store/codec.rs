@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! header  "greygate" | version u16 | length u16 of the fields | fields | CRC-32 of all before
-//!         fields: seed fingerprint 16 | taken u64 | history begun u64
+//!         fields: seed fingerprint 16 | taken u64 | history begun u64 | first journal u64
 //! block   kind u8 | 0 u8 | row length u16 | rows u32 | the rows | CRC-32 of all before in the block
 //!         the kinds are `row`'s; the last block is 'E', its one row the number of rows in the file,
 //!         u64
@@ -14,6 +14,8 @@
 //! it does not know. Addresses are the one row whose length differs; those of a block have one length
 //! all the same. The version changes only when an older reader would go wrong in spite of that.
 //!
+//! A journal is made of the same blocks under a header of its own, see `journal`.
+//!
 //! Knows nothing of files, see `snapshot`, nor of what stands in a row, see `row`.
 
 mod row;
@@ -22,8 +24,9 @@ use std::io::{self, Read, Write};
 
 use crate::policy::{History, Timestamp};
 
-pub use row::Row;
-use row::{Fields, decode, encode};
+use row::encode;
+pub(super) use row::{Fields, decode};
+pub use row::{Gone, Row};
 
 /// What a snapshot says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,8 @@ pub struct Header {
     /// Since when there is a history. One that was written before this was known begins with the
     /// snapshot.
     pub history: History,
+    /// The number of the first journal that goes on from here; 0 where nobody kept one.
+    pub journal: u64,
 }
 
 /// Why a snapshot cannot be read.
@@ -43,6 +48,9 @@ pub enum Damage {
     /// It does not begin as a snapshot does.
     #[error("it is no snapshot")]
     NoSnapshot,
+    /// It does not begin as a journal does.
+    #[error("it is no journal")]
+    NoJournal,
     /// A newer layout that this greygate would misread.
     #[error("it has layout version {found}, and this greygate reads {VERSION}")]
     Version {
@@ -93,16 +101,25 @@ impl<W: Write> Writer<W> {
         bytes.extend_from_slice(&header.seed);
         bytes.extend_from_slice(&header.taken.as_millis().to_le_bytes());
         bytes.extend_from_slice(&header.history.begun.as_millis().to_le_bytes());
+        bytes.extend_from_slice(&header.journal.to_le_bytes());
         seal(&mut bytes);
         to.write_all(&bytes)?;
         Ok(Self {
+            bytes: bytes.len() as u64,
+            ..Self::of_blocks(to)
+        })
+    }
+
+    /// Begins with the first block: `to` has a header already, and need not end.
+    pub(super) fn of_blocks(to: W) -> Self {
+        Self {
             to,
             block: Vec::with_capacity(ROWS_PER_BLOCK as usize * 64),
             kind: END,
             rows_in_block: 0,
             rows: 0,
-            bytes: bytes.len() as u64,
-        })
+            bytes: 0,
+        }
     }
 
     /// Adds a row. Rows of one kind should follow each other, since a change begins a new block.
@@ -132,6 +149,13 @@ impl<W: Write> Writer<W> {
         self.rows_in_block += 1;
         self.rows += 1;
         Ok(())
+    }
+
+    /// Ends the last block without ending the snapshot. Says how many rows and bytes there are and gives
+    /// back what they were written to.
+    pub(super) fn end_blocks(mut self) -> io::Result<(W, u64, u64)> {
+        self.end_block()?;
+        Ok((self.to, self.rows, self.bytes))
     }
 
     /// Ends the snapshot. Says how many rows and bytes it has and gives back what it was written
@@ -211,6 +235,7 @@ impl<R: Read> Reader<R> {
             seed,
             taken,
             history: History { begun },
+            journal: fields.u64(),
         };
         Ok(Self {
             from,
@@ -231,7 +256,8 @@ impl<R: Read> Reader<R> {
         let mut rows = 0;
         loop {
             let at = self.at;
-            let (kind, row_length) = self.read_block(&mut block)?;
+            let (kind, row_length) = read_block(&mut self.from, at, &mut block)?;
+            self.at += block.len() as u64;
             let payload = &sealed(&block, at)?[BLOCK_FRONT..];
             if kind == END {
                 return if Fields(payload).u64() == rows && self.is_at_end()? {
@@ -247,27 +273,6 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// Reads a block with its checksum, unchecked, and says its kind and the length of its rows.
-    fn read_block(&mut self, block: &mut Vec<u8>) -> Result<(u8, usize), Damage> {
-        let at = self.at;
-        block.clear();
-        block.resize(BLOCK_FRONT, 0);
-        fill(&mut self.from, block, at)?;
-        let mut fields = Fields(block);
-        let kind = fields.u8();
-        let _reserved = fields.u8();
-        let row_length = usize::from(fields.u16());
-        let payload = u64::from(fields.u32()) * row_length as u64;
-        if payload == 0 || payload > LARGEST_PAYLOAD {
-            return Err(Damage::Nonsense { at });
-        }
-        let length = BLOCK_FRONT + usize::try_from(payload).unwrap_or(usize::MAX) + CHECKSUM;
-        block.resize(length, 0);
-        fill(&mut self.from, &mut block[BLOCK_FRONT..], at)?;
-        self.at += length as u64;
-        Ok((kind, row_length))
-    }
-
     fn is_at_end(&mut self) -> Result<bool, Damage> {
         let mut byte = [0];
         match fill(&mut self.from, &mut byte, self.at) {
@@ -278,14 +283,38 @@ impl<R: Read> Reader<R> {
     }
 }
 
+/// Reads the block that begins at `at` with its checksum, unchecked, and says its kind and the length of
+/// its rows.
+pub(super) fn read_block(
+    from: &mut impl Read,
+    at: u64,
+    block: &mut Vec<u8>,
+) -> Result<(u8, usize), Damage> {
+    block.clear();
+    block.resize(BLOCK_FRONT, 0);
+    fill(from, block, at)?;
+    let mut fields = Fields(block);
+    let kind = fields.u8();
+    let _reserved = fields.u8();
+    let row_length = usize::from(fields.u16());
+    let payload = u64::from(fields.u32()) * row_length as u64;
+    if payload == 0 || payload > LARGEST_PAYLOAD {
+        return Err(Damage::Nonsense { at });
+    }
+    let length = BLOCK_FRONT + usize::try_from(payload).unwrap_or(usize::MAX) + CHECKSUM;
+    block.resize(length, 0);
+    fill(from, &mut block[BLOCK_FRONT..], at)?;
+    Ok((kind, row_length))
+}
+
 /// Appends the checksum of what is there.
-fn seal(part: &mut Vec<u8>) {
+pub(super) fn seal(part: &mut Vec<u8>) {
     let checksum = crc32fast::hash(part);
     part.extend_from_slice(&checksum.to_le_bytes());
 }
 
 /// The part that begins at `at` without its checksum, if that is right.
-fn sealed(part: &[u8], at: u64) -> Result<&[u8], Damage> {
+pub(super) fn sealed(part: &[u8], at: u64) -> Result<&[u8], Damage> {
     let (contents, checksum) = part.split_last_chunk().ok_or(Damage::Truncated { at })?;
     if crc32fast::hash(contents) == u32::from_le_bytes(*checksum) {
         Ok(contents)
@@ -294,7 +323,7 @@ fn sealed(part: &[u8], at: u64) -> Result<&[u8], Damage> {
     }
 }
 
-fn fill(from: &mut impl Read, to: &mut [u8], at: u64) -> Result<(), Damage> {
+pub(super) fn fill(from: &mut impl Read, to: &mut [u8], at: u64) -> Result<(), Damage> {
     from.read_exact(to).map_err(|error| match error.kind() {
         io::ErrorKind::UnexpectedEof => Damage::Truncated { at },
         _ => Damage::Io(error),
@@ -309,11 +338,11 @@ const MAGIC: &[u8] = b"greygate";
 const VERSION: u16 = 1;
 /// Magic, version and length of the fields.
 const HEADER_FRONT: usize = 12;
-const HEADER_FIELDS: usize = 32;
+const HEADER_FIELDS: usize = 40;
 /// Those of the first greygate.
 const OLDEST_HEADER_FIELDS: usize = 24;
-const BLOCK_FRONT: usize = 8;
-const CHECKSUM: usize = 4;
+pub(super) const BLOCK_FRONT: usize = 8;
+pub(super) const CHECKSUM: usize = 4;
 const ROWS_PER_BLOCK: u32 = 1_024;
 /// A reader refuses more, so that a damaged length cannot make it ask for gigabytes.
 const LARGEST_PAYLOAD: u64 = 4 << 20;

@@ -155,6 +155,12 @@ impl Contents {
         restored.is_ok()
     }
 
+    /// Puts `record` in the place of what was held. Returns whether there was room.
+    pub(super) fn put(&self, fingerprint: Fingerprint, record: ContentRecord) -> bool {
+        self.forget(&fingerprint);
+        self.restore(fingerprint, record)
+    }
+
     /// Forgets a message. Says whether it was remembered.
     pub(super) fn forget(&self, fingerprint: &Fingerprint) -> bool {
         let forgotten = self.by_message.take(fingerprint);

@@ -197,7 +197,11 @@ impl Store {
         Some(ForgottenKind::Client)
     }
 
-    fn forget_kept<K: Key>(&self, table: impl Fn(&KeptTables) -> &Table<K, Kept>, key: K) {
+    pub(super) fn forget_kept<K: Key>(
+        &self,
+        table: impl Fn(&KeptTables) -> &Table<K, Kept>,
+        key: K,
+    ) {
         if let Some(kept) = &self.kept {
             kept.forget(table(kept), &[key]);
         }

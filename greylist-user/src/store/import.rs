@@ -182,7 +182,7 @@ fn heard_by(row: Row, now: Timestamp) -> Row {
             it.passed = it.passed.min(second);
             Row::Tuple(key, it)
         }
-        Row::Kept(..) | Row::Unknown => row,
+        Row::Gone(_) | Row::Kept(..) | Row::Unknown => row,
     }
 }
 
@@ -199,7 +199,8 @@ fn count(row: &Row, policy: &Policy, now: Timestamp, counts: &mut Restored) {
         Row::Sentence(sentence) => (sentence.has_ended(now), &mut counts.sentences),
         Row::Trust(_, record) => (record.has_lapsed(policy, now), &mut counts.trusted),
         Row::Tuple(_, record) => (record.has_lapsed(policy, now), &mut counts.tuples),
-        Row::Unknown => (false, &mut counts.unknown),
+        // A journal's word, and nothing to take in.
+        Row::Gone(_) | Row::Unknown => (false, &mut counts.unknown),
     };
     *(if has_lapsed { &mut counts.lapsed } else { kept }) += 1;
 }

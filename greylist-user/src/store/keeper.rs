@@ -1,4 +1,5 @@
-//! The keeper: a thread that takes snapshots and sweeps while others judge.
+//! The keeper: a thread that takes snapshots and sweeps while others judge, beside the one that writes
+//! the journal.
 //!
 //! It looks at the clock and at the number of judged attempts once a second, so the milter path
 //! wakes nobody and takes no lock for it.
@@ -11,14 +12,16 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::policy::Timestamp;
 
+use super::journal::Scribe;
 use super::sweep::Sweeper;
 use super::{SnapshotError, SnapshotReport, Store};
 
-/// The running thread. Dropping it ends the thread as [`Keeper::stop`] does, with what became of
-/// the last snapshot left to the log.
+/// The running threads. Dropping it ends them as [`Keeper::stop`] does, with what became of the last
+/// snapshot left to the log.
 #[derive(Debug)]
 pub struct Keeper {
     stopping: Arc<AtomicBool>,
+    scribe: Option<Scribe>,
     thread: Option<JoinHandle<Result<SnapshotReport, SnapshotError>>>,
 }
 
@@ -44,6 +47,7 @@ impl Keeper {
         chore: impl FnMut(Timestamp) + Send + 'static,
     ) -> std::io::Result<Self> {
         let stopping = Arc::new(AtomicBool::new(false));
+        let scribe = Scribe::start(&store, &clock)?;
         let rounds = Rounds::new(store, clock, Box::new(chore));
         let thread = thread::Builder::new().name("keeper".to_owned()).spawn({
             let stopping = Arc::clone(&stopping);
@@ -51,11 +55,12 @@ impl Keeper {
         })?;
         Ok(Self {
             stopping,
+            scribe,
             thread: Some(thread),
         })
     }
 
-    /// Ends the thread with a last snapshot.
+    /// Ends the threads with a last group of the journal and a last snapshot.
     ///
     /// # Panics
     ///
@@ -66,6 +71,10 @@ impl Keeper {
 
     fn end(&mut self) -> Option<Result<SnapshotReport, SnapshotError>> {
         let thread = self.thread.take()?;
+        // What it writes is on the disk, should the last snapshot fail.
+        if let Some(scribe) = self.scribe.take() {
+            scribe.stop();
+        }
         self.stopping.store(true, Ordering::Release);
         thread.thread().unpark();
         match thread.join() {
@@ -126,7 +135,10 @@ impl Rounds {
         self.sweeper.round(&self.store, now);
         self.store.show_sizes();
         let since = now.since(self.snapshot_due_from);
-        if since >= self.store.settings.snapshot_interval || now < self.snapshot_due_from {
+        let interval = self.store.settings.snapshot_interval;
+        // The journal alone would not do.
+        let is_wanted = self.store.wants_snapshot() && since >= interval.min(ASKED_INTERVAL);
+        if since >= interval || is_wanted || now < self.snapshot_due_from {
             self.snapshot_due_from = now;
             let _logged = self.snapshot();
         }
@@ -187,6 +199,9 @@ impl Room {
     }
 }
 
+/// Least time from one snapshot to one that is asked for: one that fails is not to be tried all the
+/// time.
+const ASKED_INTERVAL: Duration = Duration::from_secs(15);
 const ROUND: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -193,7 +193,7 @@ impl KeptTables {
     /// The records of these keys are gone.
     pub(super) fn forget<K: Key>(&self, table: &Table<K, Kept>, keys: &[K]) {
         for key in keys {
-            if let Some(gone) = table.take(key) {
+            if let Some(gone) = table.discard(key) {
                 self.bytes.fetch_sub(gone.cost(), Ordering::Relaxed);
             }
         }

@@ -103,6 +103,27 @@ pub struct Metrics {
     pub helos_unrecorded: Counter,
     /// Effects that did not fit the channel to the kernel filter; reconciliation repairs them.
     pub effects_lost: Counter,
+    /// Groups of changes written to the journal.
+    pub journal_groups: Counter,
+    /// Rows in them.
+    pub journal_rows: Counter,
+    /// Bytes they take.
+    pub journal_bytes: Counter,
+    /// How old the oldest change was when the latest group was on the disk; while writing fails, how old
+    /// it is. In milliseconds.
+    pub journal_lag: Gauge,
+    /// How long writing and syncing the latest group took, in milliseconds.
+    pub journal_write: Gauge,
+    /// Groups that could not be written.
+    pub journal_failures: Counter,
+    /// Whether the latest could not.
+    pub journal_failing: Gauge,
+    /// Changes that found no room in the bounded list of those to be written.
+    pub journal_overflows: Counter,
+    /// Whether a snapshot is wanted since some did not.
+    pub journal_incomplete: Gauge,
+    /// Journals replayed at the start.
+    pub journal_replayed: Counter,
     /// Lapsed records removed by the sweep.
     pub swept: Counter,
     /// Records looked at by the sweep.
@@ -170,11 +191,33 @@ impl Metrics {
             helos_remembered "HELO arguments remembered for relay hopping"
             helos_unrecorded "HELO arguments of relay hopping not remembered since too many are"
             effects_lost "Changes of sentences that reach the kernel only by reconciliation"
+            journal_groups "Groups of changes written to the journal"
+            journal_rows "Records written to the journal"
+            journal_failures "Groups of changes that could not be written to the journal"
+            journal_failing "1 while changes cannot be written to the journal"
+            journal_overflows "Changes not noted for the journal since too many were waiting"
+            journal_incomplete "1 while a snapshot is wanted to make up for what the journal does not have"
+            journal_replayed "Journals replayed at the start"
             swept "Lapsed records removed by the sweep"
             sweep_seen "Records looked at by the sweep"
             snapshots "Snapshots written"
             snapshot_failures "Snapshots that could not be written"
         }
+        registry.register(
+            "journal_written_bytes",
+            "Bytes written to the journal",
+            self.journal_bytes.clone(),
+        );
+        registry.register(
+            "journal_lag_milliseconds",
+            "Age of the oldest change when the latest group of the journal was on the disk, or now while writing fails",
+            self.journal_lag.clone(),
+        );
+        registry.register(
+            "journal_write_duration_milliseconds",
+            "How long writing and syncing the latest group of the journal took",
+            self.journal_write.clone(),
+        );
         registry.register(
             "snapshot_taken_timestamp_seconds",
             "When the latest snapshot was taken",
@@ -302,6 +345,16 @@ impl Default for Metrics {
             helos_remembered: Gauge::default(),
             helos_unrecorded: Counter::default(),
             effects_lost: Counter::default(),
+            journal_groups: Counter::default(),
+            journal_rows: Counter::default(),
+            journal_bytes: Counter::default(),
+            journal_lag: Gauge::default(),
+            journal_write: Gauge::default(),
+            journal_failures: Counter::default(),
+            journal_failing: Gauge::default(),
+            journal_overflows: Counter::default(),
+            journal_incomplete: Gauge::default(),
+            journal_replayed: Counter::default(),
             swept: Counter::default(),
             sweep_seen: Counter::default(),
             snapshots: Counter::default(),

@@ -8,6 +8,8 @@
 //! The milter path takes one or two shard locks for well under a microsecond each and never waits
 //! for the disk, the kernel or a walk through the tables. When there is no room, mail passes.
 //!
+//! What changes is in a journal on the disk within a second, see `journal`.
+//!
 //! Log words: `struck`, `would-strike`, `punished`, `would-punish`, `forgiven`, `bad-reputation`,
 //! `caught`, `would-catch`, `store-has-room` and `contents-have-room` (info), `spared`, `lengthened`,
 //! `snapshot` and `still-locked` (debug), `snapshot-failed`, `set-aside`, `store-full`,
@@ -21,6 +23,7 @@ mod failures;
 mod forget;
 mod hops;
 mod import;
+pub mod journal;
 mod judge;
 mod keeper;
 mod kept;
@@ -67,6 +70,8 @@ use failures::Failures;
 pub use forget::{ForgivenMail, ForgivenMails, ForgottenKind};
 use hops::Hops;
 pub use import::{Arrival, Imported};
+use journal::Journal;
+pub use journal::{JournalMode, JournalStanding};
 pub use keeper::Keeper;
 use kept::KeptTables;
 pub use kept::{Kept, KeptOf};
@@ -111,7 +116,10 @@ pub struct Settings {
     /// Whether addresses are kept in clear beside the records whose keys are hashes. Default no: some
     /// 200 bytes a record, and personal data in memory and on disk.
     pub keep_addresses: bool,
-    /// Time from one snapshot to the next: what a crash may lose. Default 5 min.
+    /// When changes are written to the journal: what a crash may lose. Default within a second.
+    pub journal: JournalMode,
+    /// Time from one snapshot to the next: what a crash may lose where there is no journal, and how much
+    /// of it a start has to read. Default 5 min.
     pub snapshot_interval: Duration,
     /// Attempts from one slice of the sweep to the next. Default 1,500.
     pub sweep_messages: u32,
@@ -131,6 +139,7 @@ impl Default for Settings {
             contents_per_network: 10_000,
             contents_sweep: Duration::from_hours(1),
             keep_addresses: false,
+            journal: JournalMode::Second,
             snapshot_interval: Duration::from_mins(5),
             sweep_messages: 1_500,
             sweep_interval: Duration::from_hours(12),
@@ -167,6 +176,8 @@ pub struct Store {
     last_snapshot: AtomicU64,
     /// Addresses were found on disk that are not to be kept any more: no file of before may stay.
     drops_addresses: AtomicBool,
+    /// What has changed since the snapshot; [`None`] of a store that has no directory.
+    journal: Option<Journal>,
     /// Keeps others out of the directory; [`None`] of a store that has none.
     lock: Option<Lock>,
 }
@@ -191,6 +202,14 @@ pub enum OpenError {
     /// There is no usable seed.
     #[error(transparent)]
     Seed(#[from] SeedError),
+    /// A journal that belongs to somebody else.
+    #[error("may not read the journal {}; give it to the user that greygate runs as (chown)", path.display())]
+    Journal {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A snapshot that belongs to somebody else, as after a run as root.
     #[error("may not read the snapshot {}; give it to the user that greygate runs as (chown)", path.display())]
     Snapshot {
@@ -249,12 +268,12 @@ pub struct Census {
 }
 
 impl Store {
-    /// Opens the store and restores what the latest usable snapshot holds.
+    /// Opens the store and restores what the latest usable snapshot holds, and the journals since.
     ///
     /// # Errors
     ///
     /// Only what an operator must mend: a directory that cannot be used, or a seed. A damaged
-    /// snapshot is no error; it is set aside, and [`Restored`] says so.
+    /// snapshot or journal is no error; it is set aside, and [`Restored`] says so.
     pub fn open(
         settings: Settings,
         policy: Arc<ArcSwap<Policy>>,
@@ -276,7 +295,7 @@ impl Store {
         })?;
         let seed = seed::read_or_create(&settings.seed_file)?;
         let history = History { begun: now };
-        let store = Self::empty(
+        let mut store = Self::empty(
             settings,
             seed,
             policy,
@@ -285,7 +304,8 @@ impl Store {
             history,
             Some(lock),
         );
-        let restored = store.restore(now)?;
+        let (mut restored, header) = store.restore(now)?;
+        store.resume_journal(header.as_ref(), now, &mut restored)?;
         store.show_sizes();
         Ok((store, restored))
     }
@@ -347,6 +367,9 @@ impl Store {
             writing: Mutex::new(()),
             last_snapshot: AtomicU64::new(0),
             drops_addresses: AtomicBool::new(false),
+            journal: lock
+                .is_some()
+                .then(|| Journal::new(settings.journal, &metrics)),
             settings,
             policy,
             effects,
@@ -443,18 +466,23 @@ impl Store {
         if self.lock.is_none() {
             return Err(snapshot::nowhere(&self.settings.directory));
         }
+        let fence = self.begin_fence(now);
         let header = Header {
             seed: self.seed.fingerprint(),
             taken: now,
             history: self.history(),
+            journal: fence.as_ref().map_or(0, |it| it.first),
         };
         let drops_addresses = self.drops_addresses.load(Ordering::Relaxed);
         let directory = &self.settings.directory;
         let written = snapshot::write(directory, &header, !drops_addresses, |writer| {
-            self.give_rows(now, |row| writer.push(&row))
+            self.give_rows(now, |row| writer.push(&row))?;
+            // What changed meanwhile has to be on the disk before the snapshot has its name.
+            self.close_fence(fence.as_ref(), now)
         });
         match &written {
             Ok(report) => {
+                self.settle_fence(fence, now, drops_addresses);
                 self.drops_addresses.store(false, Ordering::Relaxed);
                 self.note_snapshot(now);
                 self.metrics.snapshots.inc();
@@ -462,6 +490,7 @@ impl Store {
                 tracing::debug!(records = report.records, bytes = report.bytes, "snapshot");
             }
             Err(error) => {
+                self.abandon_fence(fence);
                 self.metrics.snapshot_failures.inc();
                 let error: &dyn std::error::Error = error;
                 tracing::warn!(error, "snapshot-failed");
@@ -545,6 +574,7 @@ impl Store {
         self.metrics.addresses.set(show(census.addresses));
         self.metrics.failures.set(show(self.failures.len()));
         self.reputations.show_sizes();
+        self.show_journal();
     }
 }
 

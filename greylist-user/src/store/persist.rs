@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use crate::policy::{Policy, Timestamp};
 
-use super::codec::Row;
+use super::codec::{Gone, Header, Row};
 use super::kept::KeptOf;
 use super::restored::Restored;
 use super::sentences::Given;
@@ -18,8 +18,8 @@ use super::table::{Key, Table};
 use super::{OpenError, Store};
 
 impl Store {
-    /// Takes back what the best snapshot holds.
-    pub(super) fn restore(&self, now: Timestamp) -> Result<Restored, OpenError> {
+    /// Takes back what the best snapshot holds, and gives what it says of itself.
+    pub(super) fn restore(&self, now: Timestamp) -> Result<(Restored, Option<Header>), OpenError> {
         let policy = self.policy.load();
         let mut restored = Restored::default();
         let counts = RefCell::new(&mut restored);
@@ -35,12 +35,7 @@ impl Store {
         )
         .map_err(|Forbidden { path, source }| OpenError::Snapshot { path, source })?;
         for set_aside in &found.set_aside {
-            tracing::warn!(
-                file = %set_aside.found.display(),
-                kept = %set_aside.kept.display(),
-                why = set_aside.why,
-                "set-aside"
-            );
+            set_aside.log();
         }
         restored.age = found.header.map(|header| now.since(header.taken));
         restored.set_aside = found.set_aside;
@@ -50,7 +45,7 @@ impl Store {
             let begun = header.history.begun.min(now);
             self.begun.store(begun.as_millis(), Ordering::Relaxed);
         }
-        Ok(restored)
+        Ok((restored, found.header))
     }
 
     /// Hands everything that has not lapsed at `now` to `take`, aisle by aisle, with no lock held
@@ -140,7 +135,8 @@ impl Store {
             };
         }
         let (kept, counted) = match row {
-            Row::Unknown => (true, &mut counts.unknown),
+            // No snapshot has the former: it takes nothing away.
+            Row::Gone(_) | Row::Unknown => (true, &mut counts.unknown),
             Row::Tuple(key, record) => restored!(self.tuples, key, record, tuples),
             Row::Trust(key, record) => restored!(self.trust, key, record, trusted),
             Row::Client(key, record) => restored!(self.clients.by_address, key, record, clients),
@@ -183,6 +179,125 @@ impl Store {
         } else {
             counts.over_capacity += 1;
         }
+    }
+
+    /// Puts a row of a journal in the place of what is there. One that has lapsed leaves nothing there.
+    pub(super) fn replay_row(
+        &self,
+        row: Row,
+        policy: &Policy,
+        now: Timestamp,
+        counts: &mut Restored,
+    ) {
+        macro_rules! put {
+            ($table:expr, $key:expr, $record:expr, $gone:expr) => {
+                if $record.has_lapsed(policy, now) {
+                    self.replay_gone($gone($key));
+                    counts.lapsed += 1;
+                    true
+                } else {
+                    $table.update($key, |_| ($record, ())).is_ok()
+                }
+            };
+        }
+        let clients = &self.clients;
+        let has_room = match row {
+            Row::Gone(gone) => {
+                self.replay_gone(gone);
+                true
+            }
+            Row::Unknown => {
+                counts.unknown += 1;
+                true
+            }
+            Row::Tuple(key, it) => put!(self.tuples, key, it, Gone::Tuple),
+            Row::Trust(key, it) => put!(self.trust, key, it, Gone::Trust),
+            Row::Client(key, it) => put!(clients.by_address, key, it, Gone::Client),
+            Row::Neighbours(key, it) => put!(clients.by_network, key, it, Gone::Neighbours),
+            Row::Reputation(key, it) => {
+                put!(self.reputations.by_network, key, it, Gone::Reputation)
+            }
+            Row::Content(key, it) if it.has_lapsed(policy, now) => {
+                self.replay_gone(Gone::Content(key));
+                counts.lapsed += 1;
+                true
+            }
+            Row::Content(key, it) => self.contents.put(key, it),
+            Row::Pair(key, it) => put!(self.pairs.by_tag, key, it, Gone::Pair),
+            Row::Helo(key, it) => put!(self.hops.helos, key, it, Gone::Helo),
+            Row::Sentence(it) if it.has_ended(now) => {
+                self.replay_gone(Gone::Sentence(it.client));
+                counts.lapsed += 1;
+                true
+            }
+            Row::Sentence(it) => self.sentences.put(it),
+            Row::Kept(of, kept) => match &self.kept {
+                None => {
+                    self.drops_addresses.store(true, Ordering::Relaxed);
+                    counts.addresses_dropped += 1;
+                    true
+                }
+                Some(_) if !self.has_record(of) => {
+                    counts.lapsed += 1;
+                    true
+                }
+                Some(tables) => tables.restore(of, kept),
+            },
+        };
+        counts.over_capacity += u64::from(!has_room);
+    }
+
+    /// Takes out what is gone, and the addresses that belong to it.
+    fn replay_gone(&self, gone: Gone) {
+        match gone {
+            Gone::Client(key) => {
+                self.clients.by_address.discard(&key);
+                self.forget_kept(|kept| &kept.clients, key);
+            }
+            Gone::Content(key) => {
+                self.contents.forget(&key);
+            }
+            Gone::Helo(key) => {
+                self.hops.helos.discard(&key);
+            }
+            Gone::Kept(KeptOf::Client(key)) => self.forget_kept(|kept| &kept.clients, key),
+            Gone::Kept(KeptOf::Trust(key)) => self.forget_kept(|kept| &kept.trust, key),
+            Gone::Kept(KeptOf::Tuple(key)) => self.forget_kept(|kept| &kept.tuples, key),
+            Gone::Neighbours(key) => {
+                self.clients.by_network.discard(&key);
+            }
+            Gone::Pair(key) => {
+                self.pairs.by_tag.discard(&key);
+            }
+            Gone::Reputation(key) => {
+                self.reputations.by_network.discard(&key);
+            }
+            Gone::Sentence(client) => {
+                self.sentences.discard(client);
+            }
+            Gone::Trust(key) => {
+                self.trust.discard(&key);
+                self.forget_kept(|kept| &kept.trust, key);
+            }
+            Gone::Tuple(key) => {
+                self.tuples.discard(&key);
+                self.forget_kept(|kept| &kept.tuples, key);
+            }
+        }
+    }
+
+    /// Counts what is held now as restored: a row of a journal may be one more, or the same again.
+    pub(super) fn count_restored(&self, counts: &mut Restored) {
+        counts.tuples = self.tuples.len() as u64;
+        counts.trusted = self.trust.len() as u64;
+        counts.sentences = self.sentences.len() as u64;
+        let clients = self.clients.by_address.len() + self.clients.by_network.len();
+        counts.clients = clients as u64;
+        counts.reputations = self.reputations.by_network.len() as u64;
+        counts.helos = self.hops.helos.len() as u64;
+        counts.contents = self.contents.by_message.len() as u64;
+        counts.pairs = self.pairs.by_tag.len() as u64;
+        counts.addresses = self.kept.as_ref().map_or(0, |kept| kept.len() as u64);
     }
 
     /// Whether the record is there whose addresses may be kept.

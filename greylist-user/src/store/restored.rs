@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::journal::Replayed;
 use super::snapshot::SetAside;
 
 /// What was found on disk when the store was opened.
@@ -35,14 +36,23 @@ pub struct Restored {
     pub unknown: u64,
     /// How old the snapshot was; [`None`] if there was none.
     pub age: Option<Duration>,
-    /// Snapshots that were not used, and why.
+    /// Snapshots and journals that were not used, or not to their end, and why.
     pub set_aside: Vec<SetAside>,
+    /// What was found of journals.
+    pub journal: Replayed,
 }
 
 impl std::fmt::Display for Restored {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.age {
-            None => write!(f, "no snapshot: the store begins empty")?,
+            None if self.journal.rows == 0 => {
+                write!(f, "no snapshot: the store begins empty")?;
+            }
+            None => write!(
+                f,
+                "no snapshot: {} tuples, {} records of trust, {} sentences from journals alone",
+                self.tuples, self.trusted, self.sentences
+            )?,
             Some(age) => write!(
                 f,
                 "{} tuples, {} records of trust, {} sentences, {} clients, {} reputations, {} HELO \
@@ -67,6 +77,27 @@ impl std::fmt::Display for Restored {
             if count > 0 {
                 write!(f, ", {count} {why} left out")?;
             }
+        }
+        let Replayed {
+            files,
+            rows,
+            cut,
+            missing,
+            ..
+        } = &self.journal;
+        if *files > 0 {
+            write!(f, ", {rows} rows of {files} journals replayed")?;
+        }
+        if let Some(cut) = cut {
+            write!(
+                f,
+                "; the last {} bytes of {} were torn and are cut off",
+                cut.bytes,
+                cut.file.display()
+            )?;
+        }
+        for number in missing {
+            write!(f, "; journal {number} is missing")?;
         }
         for aside in &self.set_aside {
             write!(

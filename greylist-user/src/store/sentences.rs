@@ -3,6 +3,8 @@
 //! Few beside the tuples, and never pushed out by them. The milter path comes here only to give
 //! one.
 
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
@@ -10,6 +12,8 @@ use dashmap::mapref::entry::Entry;
 use ipnet::IpNet;
 
 use crate::policy::{self, History, Policy, Sentence, SentencedClient, Timestamp};
+
+use super::journal::{Bell, Marks};
 
 /// The table of sentences.
 #[derive(Debug)]
@@ -19,6 +23,8 @@ pub(super) struct Sentences {
     len: AtomicUsize,
     /// Most of them: a bound on what a botnet can make us remember.
     capacity: usize,
+    /// Where changes are noted for the journal, if there is one.
+    marks: Option<Marks<SentencedClient>>,
 }
 
 /// What giving a sentence came to.
@@ -39,11 +45,48 @@ impl Sentences {
             by_client: DashMap::with_shard_amount(SHARDS),
             len: AtomicUsize::new(0),
             capacity,
+            marks: None,
         }
+    }
+
+    /// Notes from now on which sentences are given, changed or lifted.
+    pub(super) fn note_changes(&mut self, bell: &Arc<Bell>) {
+        self.marks = Some(Marks::new(Arc::clone(bell)));
+    }
+
+    /// Where changes are noted, if they are.
+    pub(super) fn marks(&self) -> Option<&Marks<SentencedClient>> {
+        self.marks.as_ref()
+    }
+
+    /// The sentence of `client`, ended or not.
+    pub(super) fn get(&self, client: SentencedClient) -> Option<Sentence> {
+        self.by_client.get(&client).map(|entry| *entry)
     }
 
     /// Gives `sentence`. One that is in force becomes one with it, and is never shortened.
     pub(super) fn give(&self, sentence: Sentence) -> Given {
+        let given = self.enter(sentence);
+        if given != Given::Full {
+            self.note(sentence.client);
+        }
+        given
+    }
+
+    /// Puts `sentence` in the place of what the client's was. Returns whether there was room.
+    pub(super) fn put(&self, sentence: Sentence) -> bool {
+        self.discard(sentence.client);
+        self.enter(sentence) != Given::Full
+    }
+
+    /// Removes the sentence of `client`, if there is one.
+    pub(super) fn discard(&self, client: SentencedClient) -> Option<Sentence> {
+        let (_, sentence) = self.by_client.remove(&client)?;
+        self.len.fetch_sub(1, Ordering::Relaxed);
+        Some(sentence)
+    }
+
+    fn enter(&self, sentence: Sentence) -> Given {
         match self.by_client.entry(sentence.client) {
             Entry::Occupied(mut entry) => {
                 let prior = *entry.get();
@@ -76,8 +119,8 @@ impl Sentences {
 
     /// Undoes the sentence of `client`. Gives it back if it was in force at `now`.
     pub(super) fn lift(&self, client: SentencedClient, now: Timestamp) -> Option<Sentence> {
-        let (_, sentence) = self.by_client.remove(&client)?;
-        self.len.fetch_sub(1, Ordering::Relaxed);
+        let sentence = self.discard(client)?;
+        self.note(client);
         (!sentence.has_ended(now)).then_some(sentence)
     }
 
@@ -101,10 +144,19 @@ impl Sentences {
         counter: u64,
         now: Timestamp,
     ) -> Option<Sentence> {
-        let mut sentence = self.by_client.get_mut(&client)?;
-        sentence.persistence = sentence.persistence.read(counter, policy.is_some());
-        *sentence = policy::lengthened(policy?, &sentence, history, now)?;
-        Some(*sentence)
+        let (before, read, longer) = {
+            let mut sentence = self.by_client.get_mut(&client)?;
+            let before = *sentence;
+            sentence.persistence = before.persistence.read(counter, policy.is_some());
+            let longer =
+                policy.and_then(|policy| policy::lengthened(policy, &sentence, history, now));
+            *sentence = longer.unwrap_or(*sentence);
+            (before, *sentence, longer)
+        };
+        if read != before {
+            self.note(client);
+        }
+        longer
     }
 
     /// The sentence of `client`, if it is in force at `now`.
@@ -166,6 +218,22 @@ impl Sentences {
     /// Most sentences it holds.
     pub(super) fn capacity(&self) -> usize {
         self.capacity
+    }
+
+    /// Notes a change, once the entry's lock is free again.
+    fn note(&self, client: SentencedClient) {
+        let Some(marks) = &self.marks else {
+            return;
+        };
+        let bits = match client.network().addr() {
+            IpAddr::V4(address) => address.to_bits(),
+            // What a network is given, folded.
+            IpAddr::V6(address) => {
+                let [.., a, b, c, d] = (address.to_bits() >> 64).to_be_bytes();
+                u32::from_be_bytes([a, b, c, d])
+            }
+        };
+        marks.note(bits.wrapping_mul(0x9e37_79b9), client);
     }
 
     fn retain(&self, keep: impl Fn(&Sentence) -> bool) -> usize {

@@ -46,6 +46,18 @@ pub struct SetAside {
     pub why: String,
 }
 
+impl SetAside {
+    /// Says so in the log.
+    pub(super) fn log(&self) {
+        tracing::warn!(
+            file = %self.found.display(),
+            kept = %self.kept.display(),
+            why = self.why,
+            "set-aside"
+        );
+    }
+}
+
 /// What reading the snapshots came to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
@@ -269,6 +281,7 @@ mod tests {
             seed: SEED,
             taken: at(millis),
             history: History { begun: at(millis) },
+            journal: 0,
         };
         write(directory, &header, true, |writer| writer.push(&row(millis))).expect("it is writable")
     }
@@ -396,6 +409,7 @@ mod tests {
             seed: SEED,
             taken: at(3),
             history: History { begun: at(3) },
+            journal: 0,
         };
         let only = write(directory.path(), &header, false, |writer| {
             writer.push(&row(3))
@@ -413,6 +427,7 @@ mod tests {
             seed: SEED,
             taken: at(2),
             history: History { begun: at(2) },
+            journal: 0,
         };
         let error = write(directory.path(), &header, true, |_| {
             Err(io::Error::from(io::ErrorKind::StorageFull))

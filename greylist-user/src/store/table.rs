@@ -10,6 +10,7 @@
 //! they doubled, which is what keeps an entry under 80 bytes: see [`Room`].
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
@@ -20,6 +21,8 @@ use crate::policy::{
     TupleKey,
 };
 
+use super::journal::{Bell, Marks};
+
 /// A bounded concurrent map.
 pub(super) struct Table<K, V> {
     aisles: Box<[Aisle<K, V>]>,
@@ -28,6 +31,8 @@ pub(super) struct Table<K, V> {
     capacity: usize,
     /// Entries that each aisle was made for; more means that a shard had to grow.
     reserved: usize,
+    /// Where changed keys are noted for the journal, if there is one.
+    marks: Option<Marks<K>>,
 }
 
 type Aisle<K, V> = DashMap<K, V, BuildHasherDefault<KeyIsHash>>;
@@ -77,7 +82,18 @@ impl<K: Key, V: Clone> Table<K, V> {
             len: AtomicUsize::new(0),
             capacity,
             reserved,
+            marks: None,
         }
+    }
+
+    /// Notes from now on which entries are changed or taken out.
+    pub(super) fn note_changes(&mut self, bell: &Arc<Bell>) {
+        self.marks = Some(Marks::new(Arc::clone(bell)));
+    }
+
+    /// Where changes are noted, if they are.
+    pub(super) fn marks(&self) -> Option<&Marks<K>> {
+        self.marks.as_ref()
     }
 
     /// Changes the entry of `key` to what `change` makes of it, in one step. Without an entry it is
@@ -87,11 +103,11 @@ impl<K: Key, V: Clone> Table<K, V> {
         key: K,
         change: impl FnOnce(Option<&V>) -> (V, R),
     ) -> Result<R, Full> {
-        match self.aisle(&key).entry(key) {
+        let result = match self.aisle(&key).entry(key) {
             Entry::Occupied(mut entry) => {
                 let (next, result) = change(Some(entry.get()));
                 entry.insert(next);
-                Ok(result)
+                result
             }
             Entry::Vacant(entry) => {
                 if self.len.fetch_add(1, Ordering::Relaxed) >= self.capacity {
@@ -100,9 +116,11 @@ impl<K: Key, V: Clone> Table<K, V> {
                 }
                 let (next, result) = change(None);
                 entry.insert(next);
-                Ok(result)
+                result
             }
-        }
+        };
+        self.note(key);
+        Ok(result)
     }
 
     /// The entry of `key` as it is now. Other look-ups of its shard need not wait meanwhile.
@@ -117,13 +135,21 @@ impl<K: Key, V: Clone> Table<K, V> {
 
     /// Changes the entry of `key` in one step, if there is one.
     pub(super) fn alter<R>(&self, key: &K, change: impl FnOnce(&mut V) -> R) -> Option<R> {
-        let mut entry = self.aisle(key).get_mut(key)?;
-        Some(change(&mut entry))
+        let result = change(&mut *self.aisle(key).get_mut(key)?);
+        self.note(*key);
+        Some(result)
     }
 
     /// Removes the entry of `key`, if there is one, and gives it back. Without one it keeps out
     /// nobody who only reads.
     pub(super) fn take(&self, key: &K) -> Option<V> {
+        let value = self.discard(key)?;
+        self.note(*key);
+        Some(value)
+    }
+
+    /// The same of an entry that nobody has to hear of: it goes with another that is told of, or lapses.
+    pub(super) fn discard(&self, key: &K) -> Option<V> {
         let aisle = self.aisle(key);
         if !aisle.contains_key(key) {
             return None;
@@ -205,6 +231,13 @@ impl<K: Key, V: Clone> Table<K, V> {
     pub(super) fn clear(&self) {
         for number in 0..self.aisles() {
             self.retain_in_aisle(number, |_| false);
+        }
+    }
+
+    /// Notes a change, once the entry's lock is free again.
+    fn note(&self, key: K) {
+        if let Some(marks) = &self.marks {
+            marks.note(key.spread(), key);
         }
     }
 

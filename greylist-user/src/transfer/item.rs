@@ -249,7 +249,7 @@ impl Item {
                 extra: it.extra,
                 round: it.round,
             },
-            Row::Unknown => return None,
+            Row::Gone(_) | Row::Unknown => return None,
         })
     }
 

@@ -31,6 +31,7 @@ fn written(rows: &[Row]) -> Vec<u8> {
         history: History {
             begun: Timestamp::NEVER,
         },
+        journal: 0,
     };
     let mut writer = Writer::begin(Vec::new(), &header).expect("memory is writable");
     for row in rows {

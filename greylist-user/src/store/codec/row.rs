@@ -22,6 +22,8 @@ pub enum Row {
     Client(ClientKey, ClientRecord),
     /// A message that was read.
     Content(Fingerprint, ContentRecord),
+    /// What was remembered and is no more: a journal's word, which no snapshot has.
+    Gone(Gone),
     /// A HELO argument caught at relay hopping.
     Helo(HeloKey, HoppingHelo),
     /// Addresses in clear.
@@ -42,12 +44,38 @@ pub enum Row {
     Unknown,
 }
 
+/// What is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// A client address.
+    Client(ClientKey),
+    /// A message that was read.
+    Content(Fingerprint),
+    /// A HELO argument.
+    Helo(HeloKey),
+    /// Addresses in clear, though not what they belong to.
+    Kept(KeptOf),
+    /// The struck hosts of a network.
+    Neighbours(ClientKey),
+    /// A reverse-path and recipient.
+    Pair(PairTag),
+    /// What was said of a client network.
+    Reputation(NetworkKey),
+    /// A sentence.
+    Sentence(SentencedClient),
+    /// What a sender had earned.
+    Trust(TrustKey),
+    /// A tuple.
+    Tuple(TupleKey),
+}
+
 impl Row {
     /// The letter of its kind; [`None`] if that is not known.
     pub(super) const fn kind(&self) -> Option<u8> {
         Some(match self {
             Self::Client(..) => CLIENT,
             Self::Content(..) => CONTENT,
+            Self::Gone(_) => GONE,
             Self::Helo(..) => HELO,
             Self::Kept(..) => KEPT,
             Self::Neighbours(..) => NEIGHBOURS,
@@ -151,27 +179,62 @@ pub(super) fn encode(row: &Row, to: &mut Vec<u8>) {
             to.extend_from_slice(&[record.network, record.contacts, record.minute, record.life]);
         }
         Row::Kept(of, kept) => {
-            let (letter, key) = match of {
-                KeptOf::Client(key) => (CLIENT, key.to_bytes()),
-                KeptOf::Trust(key) => (TRUST, key.to_bytes()),
-                KeptOf::Tuple(key) => (TUPLE, key.to_bytes()),
-            };
-            to.push(letter);
-            to.extend_from_slice(&key);
+            encode_owner(*of, to);
             to.extend_from_slice(kept.as_bytes());
         }
+        Row::Gone(gone) => encode_gone(gone, to),
         Row::Unknown => {}
     }
 }
 
-fn encode_sentence(sentence: &Sentence, to: &mut Vec<u8>) {
-    let network = sentence.client.network();
+/// The kind of what is gone, and its key.
+fn encode_gone(gone: &Gone, to: &mut Vec<u8>) {
+    let mut keyed = |kind, key: &[u8]| {
+        to.push(kind);
+        to.extend_from_slice(key);
+    };
+    match gone {
+        Gone::Client(key) => keyed(CLIENT, &key.to_bytes()),
+        Gone::Content(key) => keyed(CONTENT, &key.to_bytes()),
+        Gone::Helo(key) => keyed(HELO, &key.to_bytes()),
+        Gone::Kept(of) => {
+            to.push(KEPT);
+            encode_owner(*of, to);
+        }
+        Gone::Neighbours(key) => keyed(NEIGHBOURS, &key.to_bytes()),
+        Gone::Pair(key) => keyed(PAIR, &key.to_bytes()),
+        Gone::Reputation(key) => keyed(REPUTATION, &key.to_bytes()),
+        Gone::Sentence(client) => {
+            to.push(SENTENCE);
+            encode_sentenced(*client, to);
+        }
+        Gone::Trust(key) => keyed(TRUST, &key.to_bytes()),
+        Gone::Tuple(key) => keyed(TUPLE, &key.to_bytes()),
+    }
+}
+
+fn encode_owner(of: KeptOf, to: &mut Vec<u8>) {
+    let (letter, key) = match of {
+        KeptOf::Client(key) => (CLIENT, key.to_bytes()),
+        KeptOf::Trust(key) => (TRUST, key.to_bytes()),
+        KeptOf::Tuple(key) => (TUPLE, key.to_bytes()),
+    };
+    to.push(letter);
+    to.extend_from_slice(&key);
+}
+
+fn encode_sentenced(client: SentencedClient, to: &mut Vec<u8>) {
+    let network = client.network();
     let address = match network.addr() {
         IpAddr::V4(address) => address.to_ipv6_mapped(),
         IpAddr::V6(address) => address,
     };
     to.extend_from_slice(&address.octets());
     to.push(network.prefix_len());
+}
+
+fn encode_sentence(sentence: &Sentence, to: &mut Vec<u8>) {
+    encode_sentenced(sentence.client, to);
     to.push(match sentence.level {
         SentenceLevel::Observe => b'o',
         SentenceLevel::Rate => b'r',
@@ -191,7 +254,7 @@ fn encode_sentence(sentence: &Sentence, to: &mut Vec<u8>) {
 }
 
 /// The row of the given kind; [`None`] if it is too short to have a meaning.
-pub(super) fn decode(kind: u8, bytes: &[u8]) -> Option<Row> {
+pub(in crate::store) fn decode(kind: u8, bytes: &[u8]) -> Option<Row> {
     let mut fields = Fields(bytes);
     match kind {
         TUPLE => {
@@ -285,6 +348,7 @@ pub(super) fn decode(kind: u8, bytes: &[u8]) -> Option<Row> {
             Some(Row::Helo(key, record))
         }
         CONTENT => decode_content(&mut fields),
+        GONE => decode_gone(&mut fields),
         KEPT => decode_kept(&mut fields),
         PAIR => decode_pair(&mut fields),
         _ => Some(Row::Unknown),
@@ -323,16 +387,56 @@ fn decode_content(fields: &mut Fields<'_>) -> Option<Row> {
 
 /// Addresses whose record is of a kind that a newer greygate knows are nobody's.
 fn decode_kept(fields: &mut Fields<'_>) -> Option<Row> {
+    let of = decode_owner(fields)?;
+    let kept = Kept::from_bytes(fields.0)?;
+    Some(of.map_or(Row::Unknown, |of| Row::Kept(of, kept)))
+}
+
+/// Whose addresses they are, if that is known here.
+fn decode_owner(fields: &mut Fields<'_>) -> Option<Option<KeptOf>> {
     let [letter] = fields.array()?;
     let key = fields.array()?;
-    let kept = Kept::from_bytes(fields.0)?;
-    let of = match letter {
-        CLIENT => KeptOf::Client(ClientKey::from_bytes(key)),
-        TRUST => KeptOf::Trust(TrustKey::from_bytes(key)),
-        TUPLE => KeptOf::Tuple(TupleKey::from_bytes(key)),
+    Some(match letter {
+        CLIENT => Some(KeptOf::Client(ClientKey::from_bytes(key))),
+        TRUST => Some(KeptOf::Trust(TrustKey::from_bytes(key))),
+        TUPLE => Some(KeptOf::Tuple(TupleKey::from_bytes(key))),
+        _ => None,
+    })
+}
+
+fn decode_gone(fields: &mut Fields<'_>) -> Option<Row> {
+    let [kind] = fields.array()?;
+    let gone = match kind {
+        CLIENT => Gone::Client(ClientKey::from_bytes(fields.array()?)),
+        CONTENT => Gone::Content(Fingerprint::from_bytes(fields.array()?)),
+        HELO => Gone::Helo(HeloKey::from_bytes(fields.array()?)),
+        KEPT => match decode_owner(fields)? {
+            Some(of) => Gone::Kept(of),
+            None => return Some(Row::Unknown),
+        },
+        NEIGHBOURS => Gone::Neighbours(ClientKey::from_bytes(fields.array()?)),
+        PAIR => Gone::Pair(PairTag::from_bytes(fields.array()?)),
+        REPUTATION => Gone::Reputation(NetworkKey::from_bytes(fields.array()?)),
+        SENTENCE => {
+            let [address, prefix] = [fields.take(16)?, fields.take(1)?];
+            match sentenced(address.try_into().ok()?, prefix[0]) {
+                Some(client) => Gone::Sentence(client),
+                None => return Some(Row::Unknown),
+            }
+        }
+        TRUST => Gone::Trust(TrustKey::from_bytes(fields.array()?)),
+        TUPLE => Gone::Tuple(TupleKey::from_bytes(fields.array()?)),
         _ => return Some(Row::Unknown),
     };
-    Some(Row::Kept(of, kept))
+    Some(Row::Gone(gone))
+}
+
+/// The client of a sentence. A network of another size cannot be expressed, and nobody is punished on a
+/// guess.
+fn sentenced(address: [u8; 16], prefix: u8) -> Option<SentencedClient> {
+    let address = IpAddr::V6(Ipv6Addr::from(address)).to_canonical();
+    let network = IpNet::new(address, prefix).ok()?;
+    SentencedClient::try_from(network).ok()
 }
 
 fn decode_pair(fields: &mut Fields<'_>) -> Option<Row> {
@@ -348,7 +452,7 @@ fn decode_pair(fields: &mut Fields<'_>) -> Option<Row> {
 }
 
 fn decode_sentence(fields: &mut Fields<'_>) -> Option<Row> {
-    let address = IpAddr::V6(Ipv6Addr::from(fields.array::<16>()?)).to_canonical();
+    let address = fields.array()?;
     let [prefix, level, reason] = fields.array()?;
     let since = Timestamp::from_millis(u64::from_le_bytes(fields.array()?));
     let until = Timestamp::from_millis(u64::from_le_bytes(fields.array()?));
@@ -372,11 +476,7 @@ fn decode_sentence(fields: &mut Fields<'_>) -> Option<Row> {
             None => return Some(Row::Unknown),
         },
     };
-    // A network of another size cannot be expressed, and nobody is punished on a guess.
-    let Some(client) = IpNet::new(address, prefix)
-        .ok()
-        .and_then(|network| SentencedClient::try_from(network).ok())
-    else {
+    let Some(client) = sentenced(address, prefix) else {
         return Some(Row::Unknown);
     };
     Some(Row::Sentence(Sentence {
@@ -391,34 +491,34 @@ fn decode_sentence(fields: &mut Fields<'_>) -> Option<Row> {
 
 /// The fields of a row, in order; those beyond its end are zero, as if they had been written
 /// before the field existed.
-pub(super) struct Fields<'a>(pub(super) &'a [u8]);
+pub(in crate::store) struct Fields<'a>(pub(in crate::store) &'a [u8]);
 
 impl<'a> Fields<'a> {
-    pub(super) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+    pub(in crate::store) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let (field, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(field)
     }
 
-    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(in crate::store) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (field, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(*field)
     }
 
-    pub(super) fn u8(&mut self) -> u8 {
+    pub(in crate::store) fn u8(&mut self) -> u8 {
         u8::from_le_bytes(self.array().unwrap_or_default())
     }
 
-    pub(super) fn u16(&mut self) -> u16 {
+    pub(in crate::store) fn u16(&mut self) -> u16 {
         u16::from_le_bytes(self.array().unwrap_or_default())
     }
 
-    pub(super) fn u32(&mut self) -> u32 {
+    pub(in crate::store) fn u32(&mut self) -> u32 {
         u32::from_le_bytes(self.array().unwrap_or_default())
     }
 
-    pub(super) fn u64(&mut self) -> u64 {
+    pub(in crate::store) fn u64(&mut self) -> u64 {
         u64::from_le_bytes(self.array().unwrap_or_default())
     }
 
@@ -426,7 +526,7 @@ impl<'a> Fields<'a> {
         Second::from_seconds(self.u32())
     }
 
-    pub(super) fn time(&mut self) -> Timestamp {
+    pub(in crate::store) fn time(&mut self) -> Timestamp {
         Timestamp::from_millis(self.u64())
     }
 }
@@ -436,6 +536,7 @@ const SPAN_UNIT: u32 = 100;
 
 pub(super) const CLIENT: u8 = b'C';
 pub(super) const CONTENT: u8 = b'M';
+pub(super) const GONE: u8 = b'G';
 pub(super) const HELO: u8 = b'H';
 pub(super) const KEPT: u8 = b'A';
 pub(super) const NEIGHBOURS: u8 = b'N';

@@ -19,6 +19,7 @@ const HEADER: Header = Header {
     history: History {
         begun: Timestamp::from_millis(1_699_000_000_000),
     },
+    journal: 11,
 };
 
 fn written(rows: &[Row]) -> Vec<u8> {
@@ -253,7 +254,7 @@ fn reads_a_header_with_fields_of_the_future() {
     let end = bytes.split_off(HEADER_FRONT + HEADER_FIELDS + CHECKSUM);
     bytes.truncate(HEADER_FRONT + HEADER_FIELDS);
     bytes.extend_from_slice(b"later");
-    bytes[10] = 37;
+    bytes[10] = 45;
     seal(&mut bytes);
     bytes.extend(end);
     assert_eq!(read(&bytes).expect("it is whole"), []);
@@ -272,6 +273,7 @@ fn reads_a_header_of_the_first_greygate() {
     let begun = HEADER.taken;
     let expected = Header {
         history: History { begun },
+        journal: 0,
         ..HEADER
     };
     assert_eq!(reader.header(), &expected);
