@@ -21,6 +21,7 @@ mod run;
 mod setup;
 mod test;
 mod toolchain;
+mod torture;
 mod workspace;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -119,6 +120,16 @@ enum Task {
         #[arg(long, value_name = "N", default_value_t = 1)]
         revision: u32,
     },
+    /// Build, then run the daemon under load and under every fault at once, in namespaces and on a small
+    /// disk of its own: kills, power cuts, a full disk, clock steps, foreign programs. Then the books
+    /// are checked. Needs root.
+    ///
+    /// Example: `cargo xtask torture --only power-cut --times 200`. docs/torture.md has the faults and
+    /// the books.
+    Torture {
+        #[command(flatten)]
+        arguments: torture::Arguments,
+    },
     /// Check the format, the lints and the documentation, then run every test: what CI does.
     Ci,
 }
@@ -144,6 +155,7 @@ impl Task {
             Self::Load { iface } => filter::load(&iface)?,
             Self::Unload => filter::unload()?,
             Self::Test { suites } => return test::perform(&suites),
+            Self::Torture { arguments } => torture::perform(&arguments)?,
             Self::Bench {
                 subject,
                 rounds,

@@ -111,8 +111,15 @@ fn prepare() -> Result<(), Error> {
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
         .map_err(errno("keeping mounts to ourselves"))?;
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).map_err(errno("asking for limits"))?;
-    let wanted = most.max(DESCRIPTORS);
-    setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted).map_err(errno("raising RLIMIT_NOFILE"))
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).map_err(errno("raising RLIMIT_NOFILE"))?;
+    if most < DESCRIPTORS {
+        let why = format!("a process may have {most} descriptors at most here");
+        return Err(Error::unexpected(
+            format!("the idle connections take {DESCRIPTORS}"),
+            why,
+        ));
+    }
+    Ok(())
 }
 
 /// Whether the books balance.
@@ -308,8 +315,8 @@ fn has_journal() -> Result<bool, Error> {
     Ok(text.contains("#journal = "))
 }
 
-/// The idle connections, on both sides in two processes, with room.
-const DESCRIPTORS: u64 = 32_768;
+/// The idle connections, with room for all else.
+const DESCRIPTORS: u64 = 12_000;
 /// Threads of senders.
 const SENDERS: u64 = 4;
 /// What the journal promises, and what the machine may add: its thread is not the only one here.
