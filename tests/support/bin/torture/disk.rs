@@ -54,7 +54,7 @@ pub(crate) enum Change {
 /// What was done to the directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NameChange {
-    /// A file got its first name.
+    /// A file got a name, its first or one more.
     Make(String, Id),
     /// A name went.
     Remove(String),
@@ -206,6 +206,14 @@ impl Disk {
     fn hear_call(&mut self, call: &Call) {
         match &call.deed {
             Deed::Close(file) => drop(self.open.remove(&file.fd)),
+            Deed::Link(from, to) => {
+                if let (Some(from), Some(to)) = (self.name_of(from), self.name_of(to))
+                    && let Some(id) = self.names.get(&from).copied()
+                {
+                    self.names.insert(to.clone(), id);
+                    self.name_changes.push(NameChange::Make(to, id));
+                }
+            }
             Deed::Open {
                 path,
                 creates,

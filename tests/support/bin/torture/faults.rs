@@ -491,11 +491,12 @@ const IDLE: usize = 10_000;
 const SESSIONS: usize = 64;
 /// How long it may take until all is as it was.
 const HEALING: Duration = Duration::from_secs(15);
-const KNOWN: [&str; 7] = [
+const KNOWN: [&str; 8] = [
     "live-allow.list",
     "live-deny.list",
     "lock",
     "seed",
+    "seed.new",
     "snapshot",
     "snapshot.new",
     "snapshot.previous",

@@ -386,7 +386,6 @@ fn strace(trace: &Path, library: &Path, clock: &Path) -> Vec<String> {
     .into();
     words.extend(["-s".to_owned(), STRING.to_string()]);
     words.extend(["-e".to_owned(), format!("trace={CALLS}")]);
-    words.extend(["-e".to_owned(), "signal=none".to_owned()]);
     words.extend(["-o".to_owned(), trace.display().to_string()]);
     words.extend(["-E".to_owned(), format!("LD_PRELOAD={}", library.display())]);
     words.extend(["-E".to_owned(), format!("TURNED_CLOCK={}", clock.display())]);
@@ -440,6 +439,6 @@ const SIZE: &str = "size=96m,mode=0755";
 const STRING: u32 = 4 << 20;
 /// What changes a file or a name.
 const CALLS: &str = "openat,write,pwrite64,lseek,ftruncate,fsync,fdatasync,rename,renameat,\
-    renameat2,unlink,unlinkat,close";
+    renameat2,link,linkat,unlink,unlinkat,close";
 /// How long strace may take to tell the end.
 const PATIENCE: Duration = Duration::from_secs(20);

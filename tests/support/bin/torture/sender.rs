@@ -46,10 +46,9 @@ pub(crate) struct Sender {
     /// When it sends next.
     pub(crate) due: Instant,
     tuples: Vec<Tuple>,
-    /// Passes of the whole sender, and sessions that may have been some.
-    passes: usize,
+    /// When it passed, each time that counts towards trust; and sessions that may have passed.
+    passes: Vec<Instant>,
     possible_passes: usize,
-    trusted_since: Option<Instant>,
     /// When its message was first read.
     read: Option<Span>,
     asked: u32,
@@ -101,9 +100,8 @@ impl Sender {
             script,
             due: Instant::now(),
             tuples: vec![Tuple::default(); usize::try_from(tuples).unwrap_or(1)],
-            passes: 0,
+            passes: Vec::new(),
             possible_passes: 0,
-            trusted_since: None,
             read: None,
             asked: 0,
             visits_left: 4,
@@ -239,31 +237,27 @@ impl Sender {
     fn enter_regular(&mut self, desk: Desk<'_>, span: Span, fate: Fate) {
         let is_new = self.current()[0].asks.is_empty();
         let passed = fate == Fate::Passed;
-        let chronicle = desk.chronicle;
-        if is_new && passed {
-            if self.passes + self.possible_passes < TRUST_AFTER {
-                let what = format!(
-                    "sender {} is trusted after {} passes",
-                    self.number, self.passes
-                );
-                desk.books.violate(chronicle, span.end(), &what);
-            }
-            desk.books.count(Count::TrustedPasses);
-            self.trusted_since.get_or_insert(span.end());
-            self.current()[0].has_passed = true;
-            self.current()[0].asks.push(span);
-        } else {
-            if let (true, Some(since)) = (is_new, self.trusted_since) {
-                let what = format!("trust of sender {}", self.number);
-                check_lost(desk, since, span, &what);
-                self.trusted_since = None;
-                (self.passes, self.possible_passes) = (0, TRUST_AFTER);
-            }
-            self.enter_tuples(desk, span, &[fate]);
+        let may_be_trusted = self.passes.len() + self.possible_passes >= TRUST_AFTER;
+        let is_trusted = self.passes.len() >= TRUST_AFTER;
+        if is_new && passed && !may_be_trusted {
+            let passes = self.passes.len();
+            let what = format!("sender {} is trusted after {passes} passes", self.number);
+            desk.books.violate(desk.chronicle, span.end(), &what);
         }
-        self.passes += usize::from(passed);
-        if self.passes >= TRUST_AFTER {
-            self.trusted_since.get_or_insert(span.end());
+        if passed && may_be_trusted {
+            // By trust or by itself: a tuple that is trusted need not wait.
+            desk.books.count(Count::TrustedPasses);
+            self.current()[0].has_passed = true;
+        } else if is_new && is_trusted {
+            // Each of the passes that earned it may be what is missing.
+            let what = format!("trust of sender {}", self.number);
+            check_any_lost(desk, &self.passes[..TRUST_AFTER], span, &what);
+            self.passes.clear();
+            self.possible_passes = TRUST_AFTER;
+        }
+        self.enter_tuples(desk, span, &[fate]);
+        if passed {
+            self.passes.push(span.end());
         }
     }
 
@@ -400,10 +394,22 @@ impl Tuple {
 
 /// Something is not remembered that was answered for at `known`: whether that may be.
 pub(crate) fn check_lost(desk: Desk<'_>, known: Instant, span: Span, what: &str) {
+    check_any_lost(desk, &[known], span, what);
+}
+
+/// The same of something that is not there if any of several answers is not remembered.
+fn check_any_lost(desk: Desk<'_>, known: &[Instant], span: Span, what: &str) {
     let Desk {
         books, chronicle, ..
     } = desk;
-    match chronicle.lost(known, span.end()) {
+    let lost = known.iter().map(|known| chronicle.lost(*known, span.end()));
+    let excused = |lost: &Lost| match lost {
+        Lost::Within(_) => 0,
+        Lost::Undurable => 1,
+        Lost::TooOld(_) => 2,
+        Lost::WithoutReason => 3,
+    };
+    match lost.min_by_key(excused).unwrap_or(Lost::WithoutReason) {
         Lost::Within(age) => books.lost(age),
         Lost::Undurable => books.count(Count::LostOnFullDisk),
         Lost::TooOld(age) => {

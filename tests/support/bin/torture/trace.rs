@@ -39,6 +39,8 @@ pub(crate) struct Call {
 pub(crate) enum Deed {
     /// The descriptor is free again.
     Close(Descriptor),
+    /// A file got one more name.
+    Link(String, String),
     /// A file was opened.
     Open {
         /// Its path, as it was given.
@@ -156,6 +158,8 @@ fn deed_of(call: &str, result: i64) -> Option<Deed> {
             };
             Deed::Write(descriptor(at(0)?)?, offset, bytes)
         }
+        "link" => Deed::Link(quoted(at(0)?)?, quoted(at(1)?)?),
+        "linkat" => Deed::Link(quoted(at(1)?)?, quoted(at(3)?)?),
         "rename" => Deed::Rename(quoted(at(0)?)?, quoted(at(1)?)?),
         "renameat" | "renameat2" => Deed::Rename(quoted(at(1)?)?, quoted(at(3)?)?),
         "unlink" => Deed::Remove(quoted(at(0)?)?),
@@ -261,6 +265,9 @@ mod tests {
         assert_eq!(deed(line), Some(renamed.clone()));
         let line = r#"18 1.5 renameat2(AT_FDCWD<\x2f>, "\x2f\x73\x2f\x61", AT_FDCWD<\x2f>, "\x2f\x73\x2f\x62", 0) = 0 <0.1>"#;
         assert_eq!(deed(line), Some(renamed));
+        let line = r#"18 1.5 linkat(AT_FDCWD<\x2f>, "\x2f\x73\x2f\x61", AT_FDCWD<\x2f>, "\x2f\x73\x2f\x62", 0) = 0 <0.1>"#;
+        let linked = Deed::Link("/s/a".to_owned(), "/s/b".to_owned());
+        assert_eq!(deed(line), Some(linked));
         let line = r#"18 1.5 unlink("\x2f\x73\x2f\x61") = 0 <0.1>"#;
         assert_eq!(deed(line), Some(Deed::Remove("/s/a".to_owned())));
     }
