@@ -47,8 +47,12 @@ pub(crate) struct Span {
 #[derive(Clone, Copy, Debug)]
 struct Loss {
     at: Instant,
-    /// How old what is lost may be.
-    bound: Duration,
+    /// When it had ended.
+    until: Option<Instant>,
+    /// How old what is lost may be; nothing may be where it was asked to end.
+    bound: Option<Duration>,
+    /// How old what is on no disk may be while there is room.
+    reach: Duration,
     /// Since when nothing reached the disk, if that is so.
     undurable_since: Option<Instant>,
 }
@@ -98,8 +102,9 @@ impl Chronicle {
         }
     }
 
-    /// The process is about to end; what is older than `bound` must outlive it.
-    pub(crate) fn lose(&self, bound: Duration) {
+    /// The process is about to end; what is older than `bound`, or everything, must outlive it. What is
+    /// on no disk was answered for within `reach`, where there was room.
+    pub(crate) fn begin_loss(&self, bound: Option<Duration>, reach: Duration) {
         let at = Instant::now();
         let mut told = self.told();
         let mut undurable = told.spans.iter().filter(|(excuse, _, span)| {
@@ -108,9 +113,18 @@ impl Chronicle {
         let undurable_since = undurable.next().map(|(_, _, span)| span.from);
         told.losses.push(Loss {
             at,
+            until: None,
             bound,
+            reach,
             undurable_since,
         });
+    }
+
+    /// It has ended: nothing was answered later.
+    pub(crate) fn end_loss(&self) {
+        if let Some(loss) = self.told().losses.last_mut() {
+            loss.until = Some(Instant::now());
+        }
     }
 
     /// The daemon's clock is being turned to be `seconds` ahead of ours.
@@ -179,14 +193,15 @@ impl Chronicle {
         let told = self.told();
         let mut youngest = None;
         for loss in &told.losses {
-            if loss.at < known || loss.at > now {
+            if loss.until.is_some_and(|until| until < known) || loss.at > now {
                 continue;
             }
-            let age = loss.at - known;
-            if age <= loss.bound {
+            // What was answered for while it ended has no age.
+            let age = loss.at.saturating_duration_since(known);
+            if loss.bound.is_some_and(|bound| age <= bound) {
                 return Lost::Within(age);
             }
-            let unwritten = |since: Instant| known + loss.bound >= since;
+            let unwritten = |since: Instant| known + loss.reach >= since;
             if loss.undurable_since.is_some_and(unwritten) {
                 return Lost::Undurable;
             }
@@ -251,7 +266,9 @@ mod tests {
         let chronicle = Chronicle::new();
         chronicle.told().losses.push(Loss {
             at,
-            bound: BOUND,
+            until: Some(at),
+            bound: Some(BOUND),
+            reach: BOUND,
             undurable_since,
         });
         chronicle

@@ -152,30 +152,41 @@ impl<'a> Conductor<'a> {
                 self.last(fault, mark, 1_500..4_500);
                 Ok(())
             }
-            Fault::ForeignPins => self.restart_with(fault, true, |this| {
-                kernel::unload(this.ground)?;
-                kernel::pin_foreign(this.ground)
-            }),
-            Fault::ForeignProgram => self.restart_with(fault, true, |this| {
-                kernel::unload(this.ground)?;
-                kernel::attach_foreign(this.ground, this.mx)
-            }),
+            Fault::ForeignPins => {
+                self.restart_with(fault, true, |this| {
+                    kernel::unload(this.ground)?;
+                    kernel::pin_foreign(this.ground)
+                })?;
+                self.last_unexcused(fault);
+                Ok(())
+            }
+            Fault::ForeignProgram => {
+                self.restart_with(fault, true, |this| {
+                    kernel::unload(this.ground)?;
+                    kernel::attach_foreign(this.ground, this.mx)
+                })?;
+                self.last_unexcused(fault);
+                Ok(())
+            }
             Fault::Idle => self.open_idle(),
             Fault::Kill => self.restart_with(fault, false, |_| Ok(())),
             Fault::Peers => self.misbehave(),
             Fault::PowerCut => self.restart_with(fault, false, Self::cut_power),
             Fault::Reload => self.reload(),
             Fault::Terminate => self.restart_with(fault, true, |_| Ok(())),
-            Fault::XdpUnload => self.restart_with(fault, true, |this| {
-                kernel::unload(this.ground)?;
-                let remains = kernel::remains(this.ground, this.mx)?;
-                this.expect(
-                    fault,
-                    remains.is_empty(),
-                    &format!("unload left {remains:?}"),
-                );
-                Ok(())
-            }),
+            Fault::XdpUnload => {
+                self.restart_with(fault, true, |this| {
+                    kernel::unload(this.ground)?;
+                    if this.lasts(Fault::ForeignPins) || this.lasts(Fault::ForeignProgram) {
+                        return Ok(());
+                    }
+                    let remains = kernel::remains(this.ground, this.mx)?;
+                    let what = format!("unload left {remains:?}");
+                    this.expect(fault, remains.is_empty(), &what);
+                    Ok(())
+                })?;
+                self.expect_filter(fault)
+            }
         }
     }
 
@@ -202,8 +213,9 @@ impl<'a> Conductor<'a> {
         if ended {
             self.violate("the daemon has ended by itself");
             let mark = self.desk.chronicle.begin(Excuse::Away, "ended by itself");
-            self.desk.chronicle.lose(self.bound);
+            self.desk.chronicle.begin_loss(Some(self.bound), self.bound);
             let _status = self.ground.end(false)?;
+            self.desk.chronicle.end_loss();
             self.ground.resume(self.mx)?;
             self.desk.chronicle.end(mark);
         }
@@ -262,8 +274,9 @@ impl<'a> Conductor<'a> {
         let chronicle = self.desk.chronicle;
         let mark = chronicle.begin(Excuse::Away, fault.name());
         let is_full = self.lasts(Fault::DiskFull);
-        chronicle.lose(if gently { Duration::ZERO } else { self.bound });
+        chronicle.begin_loss((!gently).then_some(self.bound), self.bound);
         let ended = self.ground.end(gently)?;
+        chronicle.end_loss();
         let expected = match gently {
             true => ended.success() || is_full,
             false => ended.signal() == Some(9),
@@ -274,14 +287,6 @@ impl<'a> Conductor<'a> {
         self.ground.resume(self.mx)?;
         self.read_log();
         self.expect_no_strays(fault)?;
-        match fault {
-            Fault::ForeignPins | Fault::ForeignProgram if !self.lasts(fault) => {
-                let named = chronicle.begin(Excuse::Nothing, fault.name());
-                self.last(fault, named, 500..2_500);
-            }
-            Fault::XdpUnload => self.expect_filter(fault)?,
-            _ => {}
-        }
         chronicle.end(mark);
         Ok(())
     }
@@ -317,8 +322,7 @@ impl<'a> Conductor<'a> {
             let what = format!("an hour ahead, what waited is {after:?}");
             self.expect(fault, after == Fate::Passed, &what);
         }
-        let mark = self.desk.chronicle.begin(Excuse::Nothing, fault.name());
-        self.last(fault, mark, 500..4_000);
+        self.last_unexcused(fault);
         Ok(())
     }
 
@@ -421,7 +425,11 @@ impl<'a> Conductor<'a> {
         fates.first().copied()
     }
 
+    /// The kernel filter is on again, unless somebody else still has its place.
     fn expect_filter(&self, fault: Fault) -> Result<(), Error> {
+        if self.lasts(Fault::ForeignPins) || self.lasts(Fault::ForeignProgram) {
+            return Ok(());
+        }
         let on = settle(HEALING, || kernel::is_on(self.ground).ok()?.then_some(()));
         self.expect(fault, on.is_some(), "the kernel filter did not return");
         let dropped = settle(HEALING, || {
@@ -457,6 +465,12 @@ impl<'a> Conductor<'a> {
 
     fn lasts(&self, fault: Fault) -> bool {
         self.lasting.iter().any(|lasting| lasting.fault == fault)
+    }
+
+    /// It lasts for a while, and is only named beside what goes wrong.
+    fn last_unexcused(&mut self, fault: Fault) {
+        let mark = self.desk.chronicle.begin(Excuse::Nothing, fault.name());
+        self.last(fault, mark, 500..2_500);
     }
 
     fn last(&mut self, fault: Fault, mark: Mark, millis: std::ops::Range<u64>) {

@@ -27,13 +27,18 @@ pub(crate) fn misbehave(chance: &mut Chance, rounds: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Connections that say nothing, from several addresses of loopback; as many as could be had.
+/// Connections that agree on options and say nothing more, from several addresses of loopback; as many as could be had.
 pub(crate) fn idle(wanted: usize) -> Vec<TcpStream> {
     let mut idle = Vec::with_capacity(wanted);
     for number in 0..wanted {
         // A cap for each peer leaves room for others.
         let host = u8::try_from(2 + number / A_PEER).unwrap_or(u8::MAX);
-        match connect(Ipv4Addr::new(127, 0, 9, host)) {
+        // Who has agreed on options may be silent for hours; who has not, for a moment.
+        let greeted = connect(Ipv4Addr::new(127, 0, 9, host)).and_then(|mut stream| {
+            stream.write_all(&OPTIONS)?;
+            Ok(stream)
+        });
+        match greeted {
             Ok(stream) => idle.push(stream),
             Err(_) => break,
         }
@@ -46,8 +51,11 @@ pub(crate) fn still_open(idle: &[TcpStream]) -> usize {
     let is_open = |stream: &&TcpStream| {
         let mut byte = [0];
         let waits = stream.set_nonblocking(true).is_ok();
-        let peeked = stream.peek(&mut byte);
-        waits && peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        let is_open = match stream.peek(&mut byte) {
+            Ok(length) => length > 0,
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        };
+        waits && is_open
     };
     idle.iter().filter(is_open).count()
 }

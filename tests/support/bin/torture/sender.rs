@@ -404,10 +404,10 @@ fn check_any_lost(desk: Desk<'_>, known: &[Instant], span: Span, what: &str) {
     } = desk;
     let lost = known.iter().map(|known| chronicle.lost(*known, span.end()));
     let excused = |lost: &Lost| match lost {
-        Lost::Within(_) => 0,
-        Lost::Undurable => 1,
-        Lost::TooOld(_) => 2,
-        Lost::WithoutReason => 3,
+        Lost::Within(age) => (0, *age),
+        Lost::Undurable => (1, Duration::ZERO),
+        Lost::TooOld(age) => (2, *age),
+        Lost::WithoutReason => (3, Duration::ZERO),
     };
     match lost.min_by_key(excused).unwrap_or(Lost::WithoutReason) {
         Lost::Within(age) => books.lost(age),
