@@ -98,9 +98,12 @@ fn beginning(file: &File, chance: &mut Chance) -> Vec<u8> {
         // The file is as long as its last block, of which the rest is whatever the disk held.
         let torn = end.next_multiple_of(BLOCK) - end;
         let fills = chance.percent(50);
-        content.extend((0..torn).map(|_| match fills {
-            true => u8::try_from(chance.within(0..256)).unwrap_or(0),
-            false => 0,
+        content.extend((0..torn).map(|_| {
+            if fills {
+                u8::try_from(chance.within(0..256)).unwrap_or(0)
+            } else {
+                0
+            }
         }));
     }
     content

@@ -10,6 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{Xdp, XdpMode},
+};
+use greylist_ebpf::abi;
 use socket2::{Domain, Socket, Type};
 use support::{error::Error, netns::Namespace, process, requirements};
 
@@ -66,28 +71,23 @@ pub(crate) fn unload(ground: &Ground) -> Result<(), Error> {
     ground.greygate.run(&["xdp", "unload"]).map(drop)
 }
 
-/// A program of somebody else's on the interface.
-pub(crate) fn attach_foreign(ground: &Ground, mx: &Namespace) -> Result<(), Error> {
+/// A program of somebody else's on the interface, which goes with what this returns.
+pub(crate) fn attach_foreign(mx: &Namespace) -> Result<Ebpf, Error> {
     let object = requirements::xdp_object()
         .map_err(|missing| Error::unexpected("the fault needs what is missing", missing))?;
-    let pin = ground.home.join("bpf/somebody");
-    let mut load = Command::new("bpftool");
-    load.args(["prog", "load"]).args([&object, &pin]);
-    process::run(load.args(["type", "xdp"]))?;
-    let mut attach = Command::new("bpftool");
-    attach
-        .args(["net", "attach", "xdpgeneric", "pinned"])
-        .arg(pin);
-    process::run_in(mx, attach.args(["dev", INTERFACE])).map(drop)
-}
-
-/// It is taken off again.
-pub(crate) fn detach_foreign(ground: &Ground, mx: &Namespace) -> Result<(), Error> {
-    let mut detach = Command::new("bpftool");
-    detach.args(["net", "detach", "xdpgeneric", "dev", INTERFACE]);
-    process::run_in(mx, &mut detach)?;
-    let pin = ground.home.join("bpf/somebody");
-    fs::remove_file(pin).map_err(Error::io("removing the foreign program"))
+    let bytes = fs::read(object).map_err(Error::io("reading the kernel program"))?;
+    let loading = |error: &dyn std::fmt::Display| Error::unexpected("loading a program", error);
+    let mut loader = EbpfLoader::new();
+    loader.map_max_entries(abi::map::IPV4, 64);
+    loader.map_max_entries(abi::map::IPV6, 64);
+    let mut ebpf = loader.load(&bytes).map_err(|it| loading(&it))?;
+    let program = ebpf.program_mut(abi::PROGRAM);
+    let program = program.ok_or_else(|| loading(&"it is not there"))?;
+    let program: &mut Xdp = program.try_into().map_err(|it| loading(&it))?;
+    program.load().map_err(|it| loading(&it))?;
+    mx.run(|| program.attach(INTERFACE, XdpMode::Skb))
+        .map_err(|it| loading(&it))?;
+    Ok(ebpf)
 }
 
 /// A map of somebody else's where the pins are to be.

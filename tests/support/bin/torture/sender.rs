@@ -240,8 +240,8 @@ impl Sender {
         let may_be_trusted = self.passes.len() + self.possible_passes >= TRUST_AFTER;
         let is_trusted = self.passes.len() >= TRUST_AFTER;
         if is_new && passed && !may_be_trusted {
-            let passes = self.passes.len();
-            let what = format!("sender {} is trusted after {passes} passes", self.number);
+            let few = self.passes.len();
+            let what = format!("sender {} is trusted after {few} passes", self.number);
             desk.books.violate(desk.chronicle, span.end(), &what);
         }
         if passed && may_be_trusted {
