@@ -58,7 +58,7 @@ pub(crate) struct Ground {
     pub(crate) home: PathBuf,
     base: String,
     clock: File,
-    _directory: Option<TempDir>,
+    directory: Option<TempDir>,
 }
 
 /// How it is to be laid out.
@@ -120,7 +120,7 @@ impl Ground {
             home,
             base,
             clock,
-            _directory: Some(directory),
+            directory: Some(directory),
         })
     }
 
@@ -171,9 +171,10 @@ impl Ground {
     /// Ends the daemon, by SIGKILL or by SIGTERM.
     pub(crate) fn end(&mut self, gently: bool) -> Result<ExitStatus, Error> {
         let pid = self.greygate.pid().unwrap_or_default();
-        let status = match gently {
-            true => self.greygate.stop(),
-            false => self.greygate.kill(),
+        let status = if gently {
+            self.greygate.stop()
+        } else {
+            self.greygate.kill()
         }?;
         if let Some(tracer) = &mut self.tracer {
             tracer.finish(pid)?;
@@ -229,7 +230,7 @@ impl Ground {
 
     /// Leaves the logs where they are; where that is.
     pub(crate) fn keep_logs(&mut self) -> PathBuf {
-        if let Some(directory) = self._directory.take() {
+        if let Some(directory) = self.directory.take() {
             let _kept = directory.keep();
         }
         self.home.clone()

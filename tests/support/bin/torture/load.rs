@@ -133,9 +133,10 @@ pub(crate) fn operator(desk: Desk<'_>, door: Door<'_>, stop: &Stop, mut chance: 
                 break;
             }
             // The latest more often: it is what a kill may take.
-            let index = match chance.percent(50) {
-                true => sentenced.len() - 1,
-                false => chance.index(sentenced.len()),
+            let index = if chance.percent(50) {
+                sentenced.len() - 1
+            } else {
+                chance.index(sentenced.len())
             };
             let (client, known) = sentenced[index];
             if !is_turned_away(desk, client, known) {

@@ -217,10 +217,9 @@ impl Sender {
             return;
         }
         match self.script {
-            Script::Bot => self.enter_tuples(desk, span, fates),
             Script::Pool => self.enter_pool(desk, span, fates[0]),
             Script::Regular => self.enter_regular(desk, span, fates[0]),
-            Script::Server { .. } => self.enter_tuples(desk, span, fates),
+            Script::Bot | Script::Server { .. } => self.enter_tuples(desk, span, fates),
         }
         self.plan(span, fates, chance);
     }
