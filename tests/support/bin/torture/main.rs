@@ -277,7 +277,7 @@ fn conduct(
 /// it has ended.
 fn take_stock(ground: &mut Ground, mx: &Namespace, desk: Desk<'_>) -> Result<(Held, Held), Error> {
     let violate = |what: &str| desk.books.violate(desk.chronicle, Instant::now(), what);
-    thread::sleep(QUIET);
+    thread::sleep(AFTER_THE_RUN);
     let held = |ground: &Ground| {
         let pid = ground.greygate.pid().unwrap_or_default();
         Held::by(pid).map_err(Error::io("measuring the daemon"))
@@ -327,5 +327,7 @@ const SNAPSHOTS: Duration = Duration::from_millis(6_500);
 const WARM_UP: Duration = Duration::from_secs(2);
 /// How long retries go on after the last fault.
 const LAST_RETRIES: Duration = Duration::from_secs(4);
+/// Longer than the ten seconds that the runtime keeps a thread which has nothing more to do.
+const AFTER_THE_RUN: Duration = Duration::from_secs(12);
 /// Until what was under way has ended.
 const QUIET: Duration = Duration::from_secs(2);
