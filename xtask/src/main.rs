@@ -23,6 +23,7 @@ mod run;
 mod setup;
 mod test;
 mod toolchain;
+mod torture;
 mod workspace;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -154,6 +155,16 @@ enum Task {
         #[arg(long)]
         keep: bool,
     },
+    /// Build, then run the daemon under load and under every fault at once, in namespaces and on a small
+    /// disk of its own: kills, power cuts, a full disk, clock steps, foreign programs. Then the books
+    /// are checked. Needs root.
+    ///
+    /// Example: `cargo xtask torture --only power-cut --times 200`. docs/torture.md has the faults and
+    /// the books.
+    Torture {
+        #[command(flatten)]
+        arguments: torture::Arguments,
+    },
     /// Check the format, the lints, the documentation and what is compiled in, then run every test: what
     /// CI does.
     Ci,
@@ -180,6 +191,7 @@ impl Task {
             Self::Load { iface } => filter::load(&iface)?,
             Self::Unload => filter::unload()?,
             Self::Test { suites } => return test::perform(&suites),
+            Self::Torture { arguments } => torture::perform(&arguments)?,
             Self::Bench {
                 subject,
                 rounds,

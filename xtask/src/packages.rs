@@ -79,6 +79,10 @@ impl Need {
         program: "rspamd",
         package: "rspamd",
     };
+    const STRACE: Self = Self {
+        program: "strace",
+        package: "strace",
+    };
 
     const DEBOOTSTRAP: Self = Self {
         program: "debootstrap",
@@ -113,6 +117,9 @@ impl Need {
     pub(crate) const WATCH: [Self; 1] = [Self::PROMTOOL];
     /// What the lab's story is played on.
     pub(crate) const LAB: [Self; 2] = [Self::IP, Self::POSTFIX];
+    /// What the torture run traces with, turns the clock with and plays a stranger with.
+    pub(crate) const TORTURE: [Self; 5] =
+        [Self::IP, Self::BPFTOOL, Self::STRACE, Self::CC, Self::LIBC];
     /// What the kernel program is measured beside.
     pub(crate) const PEERS: [Self; 2] = [Self::XDP_FILTER, Self::NFT];
     /// What the daemon is measured beside, and where.

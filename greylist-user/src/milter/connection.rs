@@ -65,10 +65,13 @@ pub struct Connection<S> {
 
 /// What all connections of a worker go by. Of the worker alone, so that no other core counts who
 /// holds it.
-pub(super) struct Service {
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) limits: Limits,
-    pub(super) latency: Latency,
+pub struct Service {
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// How long they may take.
+    pub limits: Limits,
+    /// Where it is counted how long an answer took.
+    pub latency: Latency,
 }
 
 /// How long a connection may take.

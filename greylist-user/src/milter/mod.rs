@@ -35,7 +35,7 @@ mod settings;
 mod worker;
 
 pub use command::{Command, CommandError, Connect, Path};
-pub use connection::{Connection, End, Limits, Wait};
+pub use connection::{Connection, End, Limits, Service, Wait};
 pub use context::Context;
 pub use endpoint::{Endpoint, EndpointError};
 pub use frame::{Frame, FrameError};

@@ -19,7 +19,9 @@ use std::{
 
 use greygate::{
     clock::Clock,
-    milter::{Connection, Context, Frame, Latency, Limits, Metrics, Next, Session, Settings},
+    milter::{
+        Connection, Context, Frame, Latency, Limits, Metrics, Next, Service, Session, Settings,
+    },
     policy::{Origin, Policy, Timestamp, Verdict},
 };
 use tokio::{
@@ -185,14 +187,12 @@ fn said_to<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<u8>, &'static
         frame: Duration::from_mins(1),
         idle: Duration::from_mins(1),
     };
-    let connection = Connection::new(
-        stream,
-        session(),
-        Arc::new(Still),
+    let service = Service {
+        clock: Arc::new(Still),
         limits,
-        Arc::default(),
-        Latency::default(),
-    );
+        latency: Latency::default(),
+    };
+    let mut connection = Connection::new(stream, session(), Arc::new(service), Arc::default());
     let end = RUNTIME.with(|it| it.block_on(connection.serve()));
     let written = written.take();
     (written, end.reason())

@@ -17,7 +17,7 @@ use crate::{
     command::{Failure, Run, is_root},
     dist, image,
     packages::{self, Need},
-    setup,
+    setup, torture,
 };
 use summary::{Counter, Counts};
 
@@ -41,6 +41,8 @@ pub(crate) enum Suite {
     /// The Debian package from install to purge, on a Debian that boots in a container (root; makes
     /// that Debian the first time, from the network)
     Dist,
+    /// Three minutes of `cargo xtask torture`, with a known seed and with a new one (root)
+    Torture,
 }
 
 pub(crate) fn perform(suites: &[Suite]) -> Result<ExitCode, Failure> {
@@ -193,6 +195,16 @@ impl Suite {
         }
         let started = Instant::now();
         let mut counts = Counts::default();
+        if let (Self::Torture, Ok(daemon), Ok(object)) =
+            (self, &artefacts.daemon, &artefacts.object)
+        {
+            let (runs, failed) = torture::suite(daemon, object)?;
+            counts += Counts {
+                passed: runs - failed,
+                failed,
+                skipped: 0,
+            };
+        }
         for arguments in self.arguments() {
             counts += run(arguments, artefacts)?;
         }
@@ -219,6 +231,7 @@ impl Suite {
             Self::Kernel => &Need::KERNEL,
             Self::Mta => &Need::MTA,
             Self::Dist => &Need::DIST,
+            Self::Torture => &Need::TORTURE,
         };
         if !is_root() {
             return Err(Obstacle::Missing("it needs root".to_owned()));
@@ -256,6 +269,7 @@ impl Suite {
             Self::Kernel => &[&["--test", "kernel"]],
             Self::Mta => &[&["--test", "mta"]],
             Self::Dist => &[&["--test", "dist"]],
+            Self::Torture => &[],
         }
     }
 
@@ -269,6 +283,7 @@ impl Suite {
             Self::Kernel => "kernel",
             Self::Mta => "mta",
             Self::Dist => "dist",
+            Self::Torture => "torture",
         }
     }
 }
@@ -287,7 +302,7 @@ fn run(arguments: &[&str], artefacts: &Artefacts) -> Result<Counts, Failure> {
         .args(["test", "--workspace", "--no-fail-fast"])
         .args([
             "--features",
-            "greylist-tests/dist,greylist-tests/kernel,greylist-tests/mta",
+            "greylist-tests/bench,greylist-tests/dist,greylist-tests/kernel,greylist-tests/mta",
         ])
         .args(arguments);
     if let Ok(daemon) = &artefacts.daemon {

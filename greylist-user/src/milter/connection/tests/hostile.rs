@@ -55,19 +55,9 @@ fn served(pieces: Vec<Vec<u8>>) -> (Vec<(usize, Vec<u8>)>, &'static str) {
         writes: Arc::clone(&writes),
     };
     let Connection {
-        session,
-        clock,
-        limits,
-        ..
+        session, service, ..
     } = connection();
-    let connection = Connection::new(
-        peer,
-        session,
-        clock,
-        limits,
-        Arc::default(),
-        Latency::default(),
-    );
+    let mut connection = Connection::new(peer, session, service, Arc::default());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()

@@ -1,0 +1,435 @@
+//! One sender with a script and a ledger: what it asked when, what it was told when, and whether that
+//! can be right.
+//!
+//! The ledger trusts nothing that the daemon says of itself. It knows only when it asked, when the
+//! answer was there, and what the chronicle tells of the time between.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::{Duration, Instant},
+};
+
+use greygate::milter::Endpoint;
+
+use super::{
+    books::{Books, Count},
+    chance::Chance,
+    chronicle::{Chronicle, Excuse, Lost, Span},
+    visit::{Fate, Visit},
+};
+
+/// The delays that the daemon is configured with.
+pub(crate) const DELAY: Duration = Duration::from_secs(1);
+pub(crate) const CONTENT_DELAY: Duration = Duration::from_millis(500);
+/// Passes after which a sender is trusted, by configuration.
+pub(crate) const TRUST_AFTER: usize = 2;
+
+/// What a sender does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Script {
+    /// Tries once and never again.
+    Bot,
+    /// Retries after the delay, some of them before it too, and sends on later.
+    Server { recipients: u32, hurries: bool },
+    /// Earns trust by two recipients, and writes to new ones then.
+    Regular,
+    /// Retries from another network each time, so that its message is read.
+    Pool,
+}
+
+/// A sender under way.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    number: u32,
+    script: Script,
+    /// When it sends next.
+    pub(crate) due: Instant,
+    tuples: Vec<Tuple>,
+    /// When it passed, each time that counts towards trust; and sessions that may have passed.
+    passes: Vec<Instant>,
+    possible_passes: usize,
+    /// When its message was first read.
+    read: Option<Span>,
+    asked: u32,
+    visits_left: u32,
+    hurries: bool,
+    is_done: bool,
+}
+
+/// The ledger of one client, sender and recipient.
+#[derive(Clone, Debug, Default)]
+struct Tuple {
+    /// Every attempt that may have been recorded.
+    asks: Vec<Span>,
+    /// The attempt that it waits from, of which the answer was heard.
+    first: Option<Span>,
+    has_passed: bool,
+}
+
+/// What a sender has in hand.
+#[derive(Clone, Copy)]
+pub(crate) struct Desk<'a> {
+    pub(crate) books: &'a Books,
+    pub(crate) chronicle: &'a Chronicle,
+    pub(crate) endpoint: &'a Endpoint,
+}
+
+impl Sender {
+    /// The sender of this number; its script follows from chance.
+    pub(crate) fn new(number: u32, chance: &mut Chance) -> Self {
+        let script = match chance.within(0..10) {
+            0 => Script::Bot,
+            1 => Script::Regular,
+            2 => Script::Pool,
+            3 => Script::Server {
+                recipients: 3,
+                hurries: false,
+            },
+            other => Script::Server {
+                recipients: 1,
+                hurries: other == 4,
+            },
+        };
+        let tuples = match script {
+            Script::Server { recipients, .. } => recipients,
+            _ => 1,
+        };
+        Self {
+            number,
+            script,
+            due: Instant::now(),
+            tuples: vec![Tuple::default(); usize::try_from(tuples).unwrap_or(1)],
+            passes: Vec::new(),
+            possible_passes: 0,
+            read: None,
+            asked: 0,
+            visits_left: 4,
+            hurries: matches!(script, Script::Server { hurries: true, .. }),
+            is_done: false,
+        }
+    }
+
+    /// Whether there is nothing more to send.
+    pub(crate) const fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    /// Sends once, and enters what came of it.
+    pub(crate) fn send(&mut self, desk: Desk<'_>, chance: &mut Chance) {
+        let domain = format!("d{}.sender.example", self.number);
+        let sender = format!("someone@{domain}");
+        let recipients: Vec<String> = self.recipients();
+        let message = match self.script {
+            Script::Pool => self.number.to_string(),
+            _ => format!("{}.{}", self.number, self.asked),
+        };
+        let visit = Visit {
+            client: self.client(),
+            helo: &format!("mail.{domain}"),
+            sender: &sender,
+            recipients: recipients.iter().map(String::as_str).collect(),
+            message: &message,
+        };
+        let from = Instant::now();
+        let made = visit.make(desk.endpoint);
+        let span = Span::since(from);
+        self.asked += 1;
+        desk.books.count(Count::Sessions);
+        match made {
+            Ok(fates) => self.enter(desk, span, &fates, chance),
+            Err(error) => self.broken_off(desk, span, &error),
+        }
+    }
+
+    fn client(&self) -> IpAddr {
+        let network = match self.script {
+            Script::Pool => 11 + self.asked % 3,
+            _ => 11,
+        };
+        if self.number % 8 == 5 && self.script != Script::Pool {
+            let number = u128::from(self.number);
+            return Ipv6Addr::from((0x2a00_u128 << 112) | (number << 64) | 1).into();
+        }
+        Ipv4Addr::from((network << 24) | (self.number & 0xff_ffff)).into()
+    }
+
+    fn recipients(&self) -> Vec<String> {
+        let number = self.number;
+        match self.script {
+            Script::Regular => {
+                let last = self.tuples.len() - 1;
+                vec![format!("r{number}.{last}@here.example")]
+            }
+            _ => (0..self.tuples.len())
+                .map(|index| format!("r{number}.{index}@here.example"))
+                .collect(),
+        }
+    }
+
+    /// The session ended without an answer. That may be recorded, and may not.
+    fn broken_off(&mut self, desk: Desk<'_>, span: Span, error: &io::Error) {
+        desk.books.count(Count::BrokenOff);
+        let is_wrong = matches!(
+            error.kind(),
+            io::ErrorKind::Other | io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
+        );
+        let is_away = desk.chronicle.excuses(Excuse::Away, span);
+        if is_wrong || !is_away {
+            let what = format!("session of sender {} broke off: {error}", self.number);
+            desk.books.violate(desk.chronicle, span.end(), &what);
+        }
+        for tuple in self.current() {
+            tuple.asks.push(span);
+        }
+        self.possible_passes += 1;
+        // What a pool or a regular may have earned meanwhile is not known.
+        self.is_done = matches!(self.script, Script::Pool | Script::Bot);
+        self.due = Instant::now() + AGAIN;
+    }
+
+    fn enter(&mut self, desk: Desk<'_>, span: Span, fates: &[Fate], chance: &mut Chance) {
+        for fate in fates {
+            desk.books.count(Count::Answers);
+            desk.books.count(match fate {
+                Fate::Deferred => Count::Deferrals,
+                Fate::DeferredAtEnd => Count::Read,
+                Fate::Passed => Count::Passes,
+                Fate::TurnedAway => Count::TurnedAway,
+            });
+            if *fate == Fate::TurnedAway {
+                let what = format!(
+                    "sender {} is turned away, and was never sentenced",
+                    self.number
+                );
+                desk.books.violate(desk.chronicle, span.end(), &what);
+                self.is_done = true;
+                return;
+            }
+        }
+        if desk.chronicle.excuses(Excuse::Rules, span) {
+            // Under other rules anything may be said; who passed by them is no longer followed.
+            self.is_done = fates.contains(&Fate::Passed) || self.script == Script::Pool;
+            for tuple in self.current() {
+                tuple.asks.push(span);
+            }
+            self.due = span.end() + DELAY;
+            return;
+        }
+        match self.script {
+            Script::Pool => self.enter_pool(desk, span, fates[0]),
+            Script::Regular => self.enter_regular(desk, span, fates[0]),
+            Script::Bot | Script::Server { .. } => self.enter_tuples(desk, span, fates),
+        }
+        self.plan(span, fates, chance);
+    }
+
+    fn enter_tuples(&mut self, desk: Desk<'_>, span: Span, fates: &[Fate]) {
+        let number = self.number;
+        for (tuple, fate) in self.current().iter_mut().zip(fates) {
+            let passed = *fate == Fate::Passed;
+            tuple.enter(desk, span, passed, number);
+        }
+    }
+
+    /// Two recipients earn trust; then each new one passes at once.
+    fn enter_regular(&mut self, desk: Desk<'_>, span: Span, fate: Fate) {
+        let is_new = self.current()[0].asks.is_empty();
+        let passed = fate == Fate::Passed;
+        let may_be_trusted = self.passes.len() + self.possible_passes >= TRUST_AFTER;
+        let is_trusted = self.passes.len() >= TRUST_AFTER;
+        if is_new && passed && !may_be_trusted {
+            let few = self.passes.len();
+            let what = format!("sender {} is trusted after {few} passes", self.number);
+            desk.books.violate(desk.chronicle, span.end(), &what);
+        }
+        if passed && may_be_trusted {
+            // By trust or by itself: a tuple that is trusted need not wait.
+            desk.books.count(Count::TrustedPasses);
+            self.current()[0].has_passed = true;
+        } else if is_new && is_trusted {
+            // Each of the passes that earned it may be what is missing.
+            let what = format!("trust of sender {}", self.number);
+            check_any_lost(desk, &self.passes[..TRUST_AFTER], span, &what);
+            self.passes.clear();
+            self.possible_passes = TRUST_AFTER;
+        }
+        self.enter_tuples(desk, span, &[fate]);
+        if passed {
+            self.passes.push(span.end());
+        }
+    }
+
+    /// RCPT from the first network, the message from the second, through from the third.
+    fn enter_pool(&mut self, desk: Desk<'_>, span: Span, fate: Fate) {
+        let number = self.number;
+        let first = self.tuples[0].first;
+        let chronicle = desk.chronicle;
+        let since = first.map_or(span.from, |it| it.from);
+        let whole = Span {
+            from: since,
+            to: span.to,
+        };
+        if chronicle.steps_within(whole) || chronicle.excuses(Excuse::Rules, whole) {
+            self.is_done = true;
+            return;
+        }
+        let waited = |since: Span| span.end() - since.from;
+        match (fate, first, self.read) {
+            (Fate::Passed, _, Some(read)) if waited(read) >= CONTENT_DELAY => self.is_done = true,
+            (Fate::Passed, _, _) => {
+                let what = format!("message of pool {number} passed before it had come again");
+                desk.books.violate(chronicle, span.end(), &what);
+                self.is_done = true;
+            }
+            (_, None, _) => self.tuples[0].first = Some(span),
+            (Fate::DeferredAtEnd, Some(first), None) => {
+                if waited(first) < DELAY {
+                    let what =
+                        format!("message of pool {number} was read before the delay was over");
+                    desk.books.violate(chronicle, span.end(), &what);
+                }
+                survived(desk, first.end(), span);
+                self.read = Some(span);
+            }
+            (Fate::DeferredAtEnd, _, Some(read)) => {
+                let what = format!("fingerprint of the message of pool {number}");
+                check_lost(desk, read.end(), span, &what);
+                self.is_done = true;
+            }
+            (_, Some(first), _) => {
+                let what = format!("pair of pool {number}");
+                check_lost(desk, first.end(), span, &what);
+                self.is_done = true;
+            }
+        }
+    }
+
+    /// When it sends next, if it does.
+    fn plan(&mut self, span: Span, fates: &[Fate], chance: &mut Chance) {
+        let later = |chance: &mut Chance, from: u64, to: u64| {
+            Instant::now() + Duration::from_millis(chance.within(from..to))
+        };
+        self.visits_left = self.visits_left.saturating_sub(1);
+        let all_passed = fates.iter().all(|fate| *fate == Fate::Passed);
+        let after_delay = span.end() + DELAY + Duration::from_millis(chance.within(20..400));
+        match self.script {
+            Script::Bot => self.is_done = true,
+            Script::Pool if self.read.is_some() => {
+                self.due =
+                    span.end() + CONTENT_DELAY + Duration::from_millis(chance.within(20..900));
+            }
+            Script::Server { .. } if self.hurries => {
+                self.hurries = false;
+                self.due = later(chance, 100, 600);
+            }
+            _ if !all_passed => self.due = after_delay,
+            Script::Regular => {
+                self.tuples.push(Tuple::default());
+                // Most go on for long, so that trust is asked of after many faults.
+                self.is_done = self.tuples.len() > 40;
+                self.due = later(chance, 50, 1_500);
+            }
+            _ => {
+                self.is_done = self.visits_left == 0;
+                self.due = later(chance, 100, 4_000);
+            }
+        }
+    }
+
+    /// The ledgers of the recipients that are written to now.
+    fn current(&mut self) -> &mut [Tuple] {
+        let begin = match self.script {
+            Script::Regular => self.tuples.len() - 1,
+            _ => 0,
+        };
+        &mut self.tuples[begin..]
+    }
+}
+
+impl Tuple {
+    fn enter(&mut self, desk: Desk<'_>, span: Span, passed: bool, number: u32) {
+        let chronicle = desk.chronicle;
+        let (earliest_now, latest_now) = chronicle.daemon_time(span);
+        let delay = i64::try_from(DELAY.as_millis()).unwrap_or(i64::MAX);
+        if passed {
+            let begun = self.asks.iter().map(|ask| chronicle.daemon_time(*ask).0);
+            let waited = begun.min().map(|begun| latest_now - begun);
+            if !self.has_passed && waited.is_none_or(|waited| waited < delay) {
+                let what =
+                    format!("tuple of sender {number} passed after {waited:?} ms of {delay}");
+                desk.books.violate(chronicle, span.end(), &what);
+            }
+            if let Some(first) = self.first {
+                survived(desk, first.end(), span);
+            }
+            self.has_passed = true;
+        } else if let Some(first) = self.first {
+            let (begun_earliest, begun_latest) = chronicle.daemon_time(first);
+            // What was begun in the future, by a clock that was turned back since, is begun anew.
+            let may_be_future = !self.has_passed && begun_latest > earliest_now + delay;
+            let may_have_closed = latest_now - begun_earliest >= WINDOW;
+            if may_be_future || may_have_closed {
+                self.first = Some(span);
+                self.asks.push(span);
+                return;
+            }
+            if self.has_passed || earliest_now - begun_latest >= delay {
+                check_lost(
+                    desk,
+                    first.end(),
+                    span,
+                    &format!("tuple of sender {number}"),
+                );
+                self.first = Some(span);
+                self.has_passed = false;
+            }
+        } else {
+            self.first = Some(span);
+        }
+        self.asks.push(span);
+    }
+}
+
+/// Something is not remembered that was answered for at `known`: whether that may be.
+pub(crate) fn check_lost(desk: Desk<'_>, known: Instant, span: Span, what: &str) {
+    check_any_lost(desk, &[known], span, what);
+}
+
+/// The same of something that is not there if any of several answers is not remembered.
+fn check_any_lost(desk: Desk<'_>, known: &[Instant], span: Span, what: &str) {
+    let Desk {
+        books, chronicle, ..
+    } = desk;
+    let lost = known.iter().map(|known| chronicle.lost(*known, span.end()));
+    let excused = |lost: &Lost| match lost {
+        Lost::Within(age) => (0, *age),
+        Lost::Undurable => (1, Duration::ZERO),
+        Lost::TooOld(age) => (2, *age),
+        Lost::WithoutReason => (3, Duration::ZERO),
+    };
+    match lost.min_by_key(excused).unwrap_or(Lost::WithoutReason) {
+        Lost::Within(age) => books.lost(age),
+        Lost::Undurable => books.count(Count::LostOnFullDisk),
+        Lost::TooOld(age) => {
+            let what = format!("{what} was lost, {age:.3?} old when the daemon ended");
+            books.violate(chronicle, span.end(), &what);
+        }
+        Lost::WithoutReason => {
+            let what = format!("{what} was lost, and the daemon had not ended");
+            books.violate(chronicle, span.end(), &what);
+        }
+    }
+}
+
+/// Something is remembered: if the daemon ended meanwhile, that is counted.
+pub(crate) fn survived(desk: Desk<'_>, known: Instant, span: Span) {
+    if desk.chronicle.lost(known, span.end()) != Lost::WithoutReason {
+        desk.books.count(Count::SurvivedLoss);
+    }
+}
+
+/// The window of a retry, by default, in milliseconds.
+const WINDOW: i64 = 24 * 3_600 * 1_000;
+/// When a session that broke off is tried again.
+const AGAIN: Duration = Duration::from_millis(150);
