@@ -2,7 +2,7 @@
 //!
 //! Everything else takes `now` as an argument, or is handed a [`Clock`].
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use greylist_ebpf::abi::KernelTime;
 use nix::time::{ClockId, clock_gettime};
@@ -42,6 +42,24 @@ pub fn kernel_now() -> KernelTime {
     let seconds = u64::try_from(now.tv_sec()).expect("the monotonic clock starts at zero");
     let nanos = u64::try_from(now.tv_nsec()).expect("nanoseconds of a time are not negative");
     KernelTime::from_nanos(seconds * 1_000_000_000 + nanos)
+}
+
+/// Measures how long this machine takes for something. No decision goes by it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stopwatch(Instant);
+
+impl Stopwatch {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "nobody turns the clock that the machine's own work is measured by"
+    )]
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(crate) fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
 }
 
 #[cfg(test)]

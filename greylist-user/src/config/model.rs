@@ -407,6 +407,12 @@ impl Config {
              the disk; 0 is no limit. The last one at the end, and one that an operator waits for, take \
              what they get.",
         );
+        self.visit_sweep(v);
+    }
+
+    /// The rest of `[store]`: when memory is given back.
+    fn visit_sweep(&mut self, v: &mut impl Visitor) {
+        let store = &mut self.store;
         v.bounded(
             "sweep_messages",
             &mut store.sweep_messages,

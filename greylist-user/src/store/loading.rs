@@ -12,7 +12,9 @@ use std::num::NonZero;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::clock::Stopwatch;
 
 use super::codec::{Block, Damage, Reader, Row};
 
@@ -214,20 +216,20 @@ impl Foreman {
 /// Tells how far a load is that takes long.
 struct Progress {
     bytes: u64,
-    told: Instant,
+    told: Stopwatch,
 }
 
 impl Progress {
     fn of(bytes: u64) -> Self {
         Self {
             bytes,
-            told: Instant::now(),
+            told: Stopwatch::start(),
         }
     }
 
     fn is_at(&mut self, at: u64) {
         if self.told.elapsed() >= TELL_EVERY {
-            self.told = Instant::now();
+            self.told = Stopwatch::start();
             let percent = at.saturating_mul(100) / self.bytes.max(1);
             tracing::info!(percent, bytes = self.bytes, "restoring");
         }

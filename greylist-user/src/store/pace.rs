@@ -11,9 +11,11 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+
+use crate::clock::Stopwatch;
 
 /// Those who wait for a snapshot.
 #[derive(Debug, Default)]
@@ -63,7 +65,7 @@ pub(super) enum Pace<'a> {
 
 impl Pace<'_> {
     /// Waits until `written` bytes are not too many, having begun then.
-    fn keep(self, begun: Instant, written: u64) -> io::Result<()> {
+    fn keep(self, begun: Stopwatch, written: u64) -> io::Result<()> {
         let Self::Steady { rate, urgency } = self else {
             return Ok(());
         };
@@ -94,7 +96,7 @@ pub(super) struct GaveWay;
 pub(super) struct PacedFile<'a> {
     file: File,
     pace: Pace<'a>,
-    begun: Instant,
+    begun: Stopwatch,
     written: u64,
     synced: u64,
 }
@@ -104,7 +106,7 @@ impl<'a> PacedFile<'a> {
         Self {
             file,
             pace,
-            begun: Instant::now(),
+            begun: Stopwatch::start(),
             written: 0,
             synced: 0,
         }
@@ -167,16 +169,20 @@ mod tests {
         };
         let waiter = urgency.call();
         // At its rate this takes ages.
-        let given_way = steady.keep(Instant::now(), u64::MAX);
+        let given_way = steady.keep(Stopwatch::start(), u64::MAX);
         let error = given_way.expect_err("somebody waits");
-        assert!(error.get_ref().is_some_and(|it| it.is::<GaveWay>()));
-        assert!(Pace::Free.keep(Instant::now(), u64::MAX).is_ok());
+        assert!(
+            error
+                .get_ref()
+                .is_some_and(<dyn std::error::Error + Send + Sync>::is::<GaveWay>)
+        );
+        assert!(Pace::Free.keep(Stopwatch::start(), u64::MAX).is_ok());
         drop(waiter);
         let unlimited = Pace::Steady {
             rate: 0,
             urgency: &urgency,
         };
-        assert!(unlimited.keep(Instant::now(), u64::MAX).is_ok());
+        assert!(unlimited.keep(Stopwatch::start(), u64::MAX).is_ok());
     }
 
     #[test]

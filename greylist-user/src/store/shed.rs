@@ -137,7 +137,7 @@ pub(super) fn makes_way(record: &Record, now: Timestamp) -> bool {
 }
 
 /// The same of a reverse-path and recipient.
-pub(super) fn pair_makes_way(pair: &PairRecord, now: Timestamp) -> bool {
+pub(super) fn pair_makes_way(pair: PairRecord, now: Timestamp) -> bool {
     pair.contacts == 1 && pair.waited(now) >= KEPT
 }
 

@@ -40,7 +40,8 @@ pub struct SnapshotError {
 impl SnapshotError {
     /// Whether it was given up for one that somebody waits for.
     pub(super) fn gave_way(&self) -> bool {
-        self.source.get_ref().is_some_and(|it| it.is::<GaveWay>())
+        let inner = self.source.get_ref();
+        inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<GaveWay>)
     }
 }
 

@@ -152,7 +152,7 @@ impl Sweep {
                 aisles: pairs.aisles(),
                 sweep: &|aisle| {
                     pairs.retain_in_aisle(aisle, |record| {
-                        let makes_way = pairs_short && shed::pair_makes_way(record, now);
+                        let makes_way = pairs_short && shed::pair_makes_way(*record, now);
                         !makes_way && !record.has_lapsed(policy, now)
                     })
                 },

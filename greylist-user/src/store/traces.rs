@@ -242,7 +242,7 @@ mod tests {
                 found.standing(&policy, now)
             };
             assert!(matches!(standing(Duration::ZERO), Standing::Early { .. }));
-            let nearly = DELAY - Duration::from_millis(1);
+            let nearly = DELAY.saturating_sub(Duration::from_millis(1));
             assert!(matches!(standing(nearly), Standing::Early { .. }));
             let after = standing(DELAY + SECOND);
             assert!(matches!(after, Standing::InWindow { .. }), "{after:?}");

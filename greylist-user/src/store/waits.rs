@@ -9,10 +9,12 @@
 use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::{MetricType, TypedMetric};
+
+use crate::clock::Stopwatch;
 
 /// The histogram, as the metrics show it.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +53,7 @@ fn tell_lot() {
 #[cold]
 #[inline(never)]
 pub(super) fn waited<T>(acquire: impl FnOnce() -> T) -> T {
-    let begun = Instant::now();
+    let begun = Stopwatch::start();
     let acquired = acquire();
     note(begun.elapsed());
     acquired
@@ -242,7 +244,7 @@ mod tests {
         // A thread of its own tells its lots and no part of one.
         let counted = std::thread::spawn(|| (0..3 * LOT + 17).for_each(|_| count()));
         counted.join().expect("it counts");
-        waited(|| std::thread::yield_now());
+        waited(std::thread::yield_now);
         let since = LockWaits::tally().since(&before);
         assert!(since.acquired >= u64::from(3 * LOT), "{since:?}");
         assert!(since.waited() >= 1, "{since:?}");

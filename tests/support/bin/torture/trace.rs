@@ -196,17 +196,14 @@ fn unescaped_text(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / 4);
     let mut rest = text.as_bytes();
     while let Some((first, tail)) = rest.split_first() {
-        match (first, tail) {
-            (b'\\', [b'x', high, low, ..]) => {
-                let digits = [*high, *low];
-                let digits = str::from_utf8(&digits).ok()?;
-                bytes.push(u8::from_str_radix(digits, 16).ok()?);
-                rest = &tail[3..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = tail;
-            }
+        if let (b'\\', [b'x', high, low, after @ ..]) = (first, tail) {
+            let digits = [*high, *low];
+            let digits = str::from_utf8(&digits).ok()?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = after;
+        } else {
+            bytes.push(*first);
+            rest = tail;
         }
     }
     Some(bytes)

@@ -4,12 +4,15 @@ use std::sync::Mutex;
 
 use super::*;
 
+/// What was written, each with the number of reads before it.
+type Writes = Vec<(usize, Vec<u8>)>;
+
 /// A peer that has sent some pieces, of which a read gives one, and has shut its side. It notes what is
 /// written to it, and after which read.
 struct Peer {
     pieces: std::vec::IntoIter<Vec<u8>>,
     reads: usize,
-    writes: Arc<Mutex<Vec<(usize, Vec<u8>)>>>,
+    writes: Arc<Mutex<Writes>>,
 }
 
 impl AsyncRead for Peer {
@@ -47,7 +50,7 @@ impl AsyncWrite for Peer {
 }
 
 /// Serves such a peer to the end: what was written, each with the number of reads before it.
-fn served(pieces: Vec<Vec<u8>>) -> (Vec<(usize, Vec<u8>)>, &'static str) {
+fn served(pieces: Vec<Vec<u8>>) -> (Writes, &'static str) {
     let writes = Arc::default();
     let peer = Peer {
         pieces: pieces.into_iter(),
