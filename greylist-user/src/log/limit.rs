@@ -306,7 +306,7 @@ mod tests {
     }
 
     /// Causes: the operator, the system, or a bug; or edges that a thread looks for once a second.
-    const FOR_OPERATORS: [&str; 26] = [
+    const FOR_OPERATORS: [&str; 30] = [
         "accept-failed", // at most every ten seconds
         "accept-panicked",
         "backlog-lost",
@@ -316,6 +316,10 @@ mod tests {
         "forgiven",
         "handed-over-unnamed",
         "handed-over-unusable",
+        "journal-cut",
+        "journal-failing", // once, until it works again
+        "journal-missing",
+        "journal-works",
         "listening",
         "open-directory",
         "open-seed",
