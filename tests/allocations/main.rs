@@ -88,6 +88,8 @@ impl World {
             directory: directory.path().join("store"),
             seed_file: directory.path().join("seed"),
             capacity: 20_000,
+            // The list of what is to be journaled grows until somebody empties it, and keeps its room then.
+            journal: store::JournalMode::Never,
             ..store::Settings::default()
         };
         let (to_kernel, _) = mpsc::channel(1);

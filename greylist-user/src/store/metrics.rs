@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -119,10 +121,10 @@ pub struct Metrics {
     /// Bytes they take.
     pub journal_bytes: Counter,
     /// How old the oldest change was when the latest group was on the disk; while writing fails, how old
-    /// it is. In milliseconds.
-    pub journal_lag: Gauge,
-    /// How long writing and syncing the latest group took, in milliseconds.
-    pub journal_write: Gauge,
+    /// it is. In seconds.
+    pub journal_lag: Gauge<f64, AtomicU64>,
+    /// How long writing and syncing the latest group took, in seconds.
+    pub journal_write: Gauge<f64, AtomicU64>,
     /// Groups that could not be written.
     pub journal_failures: Counter,
     /// Whether the latest could not.
@@ -227,12 +229,12 @@ impl Metrics {
             self.journal_bytes.clone(),
         );
         registry.register(
-            "journal_lag_milliseconds",
+            "journal_lag_seconds",
             "Age of the oldest change when the latest group of the journal was on the disk, or now while writing fails",
             self.journal_lag.clone(),
         );
         registry.register(
-            "journal_write_duration_milliseconds",
+            "journal_write_duration_seconds",
             "How long writing and syncing the latest group of the journal took",
             self.journal_write.clone(),
         );

@@ -13,6 +13,8 @@ use prometheus_client::metrics::counter::Counter;
 /// The changed keys of one table, in stripes: who notes one waits for no other shard of the table.
 pub(in crate::store) struct Marks<K> {
     stripes: Box<[Stripe<K>]>,
+    /// The room of a list that was emptied, for the next that is.
+    spare: Mutex<Vec<K>>,
     bell: Arc<Bell>,
 }
 
@@ -26,6 +28,7 @@ impl<K: Copy + Eq> Marks<K> {
             stripes: std::iter::repeat_with(|| Stripe(Mutex::default()))
                 .take(STRIPES)
                 .collect(),
+            spare: Mutex::default(),
             bell,
         }
     }
@@ -54,14 +57,15 @@ impl<K: Copy + Eq> Marks<K> {
 
     /// Hands out all that were noted, and forgets them.
     pub(super) fn drain(&self, mut take: impl FnMut(K)) {
-        let mut spare = Vec::new();
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let spare = &mut *spare;
         for stripe in &self.stripes {
             {
                 let mut keys = stripe.0.lock().unwrap_or_else(PoisonError::into_inner);
                 if keys.is_empty() {
                     continue;
                 }
-                std::mem::swap(&mut *keys, &mut spare);
+                std::mem::swap(&mut *keys, spare);
             }
             // What a burst took is given back after it.
             if spare.capacity() > 4 * spare.len().max(SMALL) {
@@ -180,6 +184,31 @@ mod tests {
         assert!(bell.has_noted());
         assert_eq!(drained(&marks), [1, 2, 1]);
         assert_eq!(drained(&marks), [] as [u32; 0]);
+    }
+
+    #[test]
+    fn lists_keep_their_room_from_group_to_group() {
+        let (marks, _bell) = marks();
+        let room = || {
+            let lists = marks
+                .stripes
+                .iter()
+                .map(|it| it.0.lock().expect("no panic").capacity());
+            lists.sum::<usize>() + marks.spare.lock().expect("no panic").capacity()
+        };
+        let group = || {
+            for key in 0..10_000_u32 {
+                marks.note(key.wrapping_mul(0x9e37_79b9), key);
+            }
+        };
+        // The one that is emptied first has the room of the one that was emptied last.
+        for _ in 0..2 {
+            group();
+            drained(&marks);
+        }
+        let before = room();
+        group();
+        assert_eq!(room(), before);
     }
 
     #[test]

@@ -36,7 +36,7 @@ use crate::policy::Timestamp;
 
 use super::codec::Header;
 use super::restored::Restored;
-use super::{Metrics, OpenError, Store, gauge};
+use super::{Metrics, OpenError, Store};
 
 use batch::Batch;
 pub use file::Wrote;
@@ -331,15 +331,15 @@ impl Store {
                 self.metrics.journal_bytes.inc_by(wrote.bytes);
                 self.metrics
                     .journal_write
-                    .set(gauge(took.saturating_sub(drained)));
+                    .set(seconds(took.saturating_sub(drained)));
                 self.metrics
                     .journal_lag
-                    .set(gauge(took.saturating_sub(oldest)));
+                    .set(seconds(took.saturating_sub(oldest)));
                 self.note_journal_works(journal);
             }
             Err(error) => {
                 self.metrics.journal_failures.inc();
-                self.metrics.journal_lag.set(gauge_of(journal.lag()));
+                self.metrics.journal_lag.set(journal.lag().as_secs_f64());
                 self.note_journal_fails(journal, error);
                 if held > MOST_HELD {
                     // A snapshot makes up for it; so the memory that this takes is bounded.
@@ -502,7 +502,7 @@ impl Store {
             let lag = journal.lag();
             // What the latest group showed is news until the next.
             if journal.failing.load(Ordering::Relaxed) || lag.is_zero() {
-                self.metrics.journal_lag.set(gauge_of(lag));
+                self.metrics.journal_lag.set(lag.as_secs_f64());
             }
             let incomplete = journal.wants_snapshot();
             self.metrics.journal_incomplete.set(incomplete.into());
@@ -510,8 +510,8 @@ impl Store {
     }
 }
 
-fn gauge_of(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+fn seconds(millis: u64) -> f64 {
+    Duration::from_millis(millis).as_secs_f64()
 }
 
 /// Milliseconds that only go forward.
