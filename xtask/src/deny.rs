@@ -27,13 +27,7 @@ pub(crate) fn perform() -> Result<(), Failure> {
         return Ok(());
     }
     Run::cargo()
-        .args([
-            "deny",
-            "--all-features",
-            "check",
-            "--disable-fetch",
-            "advisories",
-        ])
+        .args(["deny", "--all-features", "--offline", "check", "advisories"])
         .mend("update the crate, or write into deny.toml why it does no harm here")
         .run()?;
     println!("advisories checked");
@@ -48,7 +42,7 @@ fn install() -> Result<(), Failure> {
     }
     eprintln!("cargo-deny is missing and is compiled, once; it takes some minutes");
     Run::cargo()
-        .args(["install", "--locked", "cargo-deny"])
+        .args(["install", "--locked", "cargo-deny@0.20.2"])
         .mend("it comes from crates.io; look whether that can be reached, and try again")
         .run()
 }
