@@ -9,7 +9,7 @@ use greygate::clock::Clock;
 use greygate::policy::{DeferReason, Effect, Judge as _, Mode, Policy, Verdict};
 use greygate::store::{Keeper, Metrics, Restored, Store};
 use hdrhistogram::Histogram;
-use support::{Error, clock::TestClock};
+use support::{Error, clock::TestClock, interrupt};
 use tokio::sync::mpsc;
 
 use crate::findings::Findings;
@@ -90,6 +90,9 @@ pub(crate) fn fill(store: &Store, tuples: u32, findings: &mut Findings) -> Resul
             return Err(Error::unexpected("a new tuple", format!("{verdict:?}")));
         }
         let filled = number + 1;
+        if filled == tuples {
+            settle(store)?;
+        }
         if u64::from(filled) * 20 % u64::from(tuples) < 20 {
             let percent = u64::from(filled) * 100 / u64::from(tuples);
             let each = resident().saturating_sub(before) / u64::from(filled);
@@ -101,6 +104,14 @@ pub(crate) fn fill(store: &Store, tuples: u32, findings: &mut Findings) -> Resul
     findings.push("insert p99.9", bytes(inserts.value_at_quantile(0.999)));
     findings.push("insert worst", bytes(inserts.max()));
     Ok(())
+}
+
+/// Waits until the journal has written what changed: what it holds of a burst is not the tuples'.
+fn settle(store: &Store) -> Result<(), Error> {
+    interrupt::wait_for("the journal is written", Duration::from_mins(10), || {
+        let lag = store.journal_standing().map(|it| it.lag);
+        Ok(lag.unwrap_or_default().is_zero().then_some(()))
+    })
 }
 
 /// Whether the counts are those of so many tuples and pairs.

@@ -20,12 +20,14 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
+use nix::sys::{prctl::set_pdeathsig, signal::Signal};
 use support::{
     Error,
     bench::{
         progress::Progress,
         report::{Report, Statistic},
     },
+    interrupt,
 };
 
 use findings::Findings;
@@ -66,12 +68,18 @@ enum Part {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match &arguments.part {
-        None => tables(&arguments),
+        None => {
+            interrupt::watch();
+            tables(&arguments)
+        }
         Some(part) => told(part_of(part, &arguments)),
     }
 }
 
 fn part_of(part: &Part, arguments: &Arguments) -> Result<Findings, Error> {
+    // Nobody hears the figures of a process whose parent was killed.
+    set_pdeathsig(Signal::SIGKILL)
+        .map_err(|errno| Error::unexpected("ends with its parent", errno))?;
     let directory = &arguments.directory;
     match *part {
         Part::Alone { tuples } => filled::alone(tuples, directory),
