@@ -299,7 +299,10 @@ impl Samples {
     #[must_use]
     pub fn over(&self, theirs: &Self) -> Self {
         let rounds = self.0.iter().zip(&theirs.0);
-        let ratio = |(a, b): (&f64, &f64)| if a == b { 1.0 } else { a / b };
+        let ratio = |(a, b): (&f64, &f64)| match a.max(*b) {
+            0.0 => 1.0,
+            _ => a / b,
+        };
         Self(rounds.map(ratio).collect())
     }
 
