@@ -295,10 +295,15 @@ impl Samples {
         }
     }
 
-    /// The ratios to `theirs`, round by round.
+    /// The ratios to `theirs`, round by round. Nothing is once as much as nothing.
     #[must_use]
     pub fn over(&self, theirs: &Self) -> Self {
-        Self(self.0.iter().zip(&theirs.0).map(|(a, b)| a / b).collect())
+        let rounds = self.0.iter().zip(&theirs.0);
+        let ratio = |(a, b): (&f64, &f64)| match a.max(*b) {
+            0.0 => 1.0,
+            _ => a / b,
+        };
+        Self(rounds.map(ratio).collect())
     }
 
     fn by(&self, statistic: Statistic, unit: Unit) -> f64 {
@@ -516,6 +521,16 @@ mod tests {
     fn target_beside_a_peer_that_was_not_measured_is_not_known() {
         let row = row(&[9.0], &[], Target::AtMostTimes(1.3, "peer"));
         assert_eq!(row.verdict(Statistic::Median), Some(Verdict::Unknown));
+    }
+
+    #[test]
+    fn nothing_beside_nothing_is_within_bounds() {
+        let verdict = |ours: &[f64]| {
+            let row = row(ours, &[0.0], Target::AtMostTimes(2.0, "peer"));
+            row.verdict(Statistic::Median)
+        };
+        assert_eq!(verdict(&[0.0]), Some(Verdict::Met));
+        assert_eq!(verdict(&[0.1]), Some(Verdict::Missed));
     }
 
     #[test]

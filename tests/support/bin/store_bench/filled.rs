@@ -1,14 +1,15 @@
-//! A store as it fills: what it takes of memory at each tenth, and what each insert takes.
+//! A store as it fills: what it takes of memory at each twentieth, and what each insert takes.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use greygate::clock::Clock;
 use greygate::policy::{DeferReason, Effect, Judge as _, Mode, Policy, Verdict};
-use greygate::store::{Metrics, Restored, Store};
+use greygate::store::{Keeper, Metrics, Restored, Store};
 use hdrhistogram::Histogram;
-use support::Error;
+use support::{Error, clock::TestClock, interrupt};
 use tokio::sync::mpsc;
 
 use crate::findings::Findings;
@@ -50,15 +51,27 @@ pub(crate) fn open(tuples: u32, mode: Mode, directory: &Path) -> Result<Opened, 
 /// Fills a store of tuples without their pairs, as they are where content is never read.
 pub(crate) fn alone(tuples: u32, directory: &Path) -> Result<Findings, Error> {
     let mut findings = Findings::default();
-    let opened = open(tuples, Mode::Envelope, directory)?;
-    fill(&opened.store, tuples, &mut findings)?;
-    let census = opened.store.census();
+    let Opened { store, _kernel, .. } = open(tuples, Mode::Envelope, directory)?;
+    let store = Arc::new(store);
+    let (keeper, _) = keep(&store)?;
+    fill(&store, tuples, &mut findings)?;
+    let census = store.census();
     expect(
         "tuples without pairs",
         (census.tuples, census.pairs),
         (tuples, 0),
     )?;
+    drop(keeper);
     Ok(findings)
+}
+
+/// Starts what the daemon runs beside: the keeper, and the journal, which writes what changes meanwhile.
+/// The clock stands still until it is turned.
+pub(crate) fn keep(store: &Arc<Store>) -> Result<(Keeper, Arc<TestClock>), Error> {
+    let clock = Arc::new(TestClock::default());
+    let keeper = Keeper::start(Arc::clone(store), Arc::clone(&clock) as Arc<dyn Clock>)
+        .map_err(Error::io("the keeper"))?;
+    Ok((keeper, clock))
 }
 
 /// Has everybody try for the first time.
@@ -77,6 +90,9 @@ pub(crate) fn fill(store: &Store, tuples: u32, findings: &mut Findings) -> Resul
             return Err(Error::unexpected("a new tuple", format!("{verdict:?}")));
         }
         let filled = number + 1;
+        if filled == tuples {
+            settle(store)?;
+        }
         if u64::from(filled) * 20 % u64::from(tuples) < 20 {
             let percent = u64::from(filled) * 100 / u64::from(tuples);
             let each = resident().saturating_sub(before) / u64::from(filled);
@@ -88,6 +104,14 @@ pub(crate) fn fill(store: &Store, tuples: u32, findings: &mut Findings) -> Resul
     findings.push("insert p99.9", bytes(inserts.value_at_quantile(0.999)));
     findings.push("insert worst", bytes(inserts.max()));
     Ok(())
+}
+
+/// Waits until the journal has written what changed: what it holds of a burst is not the tuples'.
+fn settle(store: &Store) -> Result<(), Error> {
+    interrupt::wait_for("the journal is written", Duration::from_mins(10), || {
+        let lag = store.journal_standing().map(|it| it.lag);
+        Ok(lag.unwrap_or_default().is_zero().then_some(()))
+    })
 }
 
 /// Whether the counts are those of so many tuples and pairs.

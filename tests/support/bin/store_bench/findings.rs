@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use support::Error;
 use support::bench::report::{Figure, Samples};
+use support::{Error, interrupt};
 
 /// Figures, each measured once or more often.
 #[derive(Debug, Default)]
@@ -65,17 +65,31 @@ pub(crate) fn of_process(
 ) -> Result<Findings, Error> {
     let what = format!("the process that measures {part}");
     let program = std::env::current_exe().map_err(Error::io("this program's file"))?;
-    let process = Command::new(program)
+    let mut process = Command::new(program)
         .args(["--rounds", &rounds.to_string(), "--directory"])
         .arg(directory)
         .args([part, &tuples.to_string()])
         .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
+        .stdout(Stdio::piped())
+        .spawn()
         .map_err(Error::io(what.clone()))?;
-    if !process.status.success() {
+    let ended = interrupt::wait_for(&what, LONGEST, || {
+        process.try_wait().map_err(Error::io(what.clone()))
+    });
+    if ended.is_err() {
+        // It keeps nothing but the directory, which goes with its guard once nobody writes there.
+        let _ = process.kill();
+    }
+    // What it says is a line or two, which no pipe is too small for.
+    let process = process
+        .wait_with_output()
+        .map_err(Error::io(what.clone()))?;
+    if !ended?.success() {
         return Err(Error::unexpected(what, process.status));
     }
     let told = String::from_utf8_lossy(&process.stdout);
     Findings::of_json(&told).ok_or_else(|| Error::unexpected(what, told.trim()))
 }
+
+/// Of the largest size on a slow machine.
+const LONGEST: Duration = Duration::from_hours(6);

@@ -20,12 +20,14 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
+use nix::sys::{prctl::set_pdeathsig, signal::Signal};
 use support::{
     Error,
     bench::{
         progress::Progress,
         report::{Report, Statistic},
     },
+    interrupt,
 };
 
 use findings::Findings;
@@ -40,7 +42,7 @@ struct Arguments {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Tuples held; without it 1, 10 and 30 million, as far as the memory goes.
-    #[arg(long, value_name = "TUPLES", value_parser = clap::value_parser!(u32).range(10_000..=100_000_000))]
+    #[arg(long, value_name = "TUPLES", value_parser = clap::value_parser!(u32).range(100_000..=100_000_000))]
     size: Vec<u32>,
     /// Where the snapshots are written: on the disk that is to be measured.
     #[arg(long, value_name = "DIR", default_value = ".")]
@@ -66,12 +68,18 @@ enum Part {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match &arguments.part {
-        None => tables(&arguments),
+        None => {
+            interrupt::watch();
+            tables(&arguments)
+        }
         Some(part) => told(part_of(part, &arguments)),
     }
 }
 
 fn part_of(part: &Part, arguments: &Arguments) -> Result<Findings, Error> {
+    // Nobody hears the figures of a process whose parent was killed.
+    set_pdeathsig(Signal::SIGKILL)
+        .map_err(|errno| Error::unexpected("ends with its parent", errno))?;
     let directory = &arguments.directory;
     match *part {
         Part::Alone { tuples } => filled::alone(tuples, directory),
@@ -119,11 +127,14 @@ fn measure(sizes: &[u32], arguments: &Arguments, report: &mut Report) -> Result<
     let progress = Progress::new(steps);
     for &tuples in sizes {
         let size = rows::shown(tuples);
-        let directory = tempfile::tempdir_in(&arguments.directory)
-            .map_err(Error::io("a directory for the store"))?;
-        let directory = directory.path();
+        let fresh = || {
+            tempfile::tempdir_in(&arguments.directory)
+                .map_err(Error::io("a directory for the store"))
+        };
         progress.step(&format!("{size} tuples alone"));
-        let alone = findings::of_process("alone", tuples, rounds, directory)?;
+        let alone = findings::of_process("alone", tuples, rounds, fresh()?.path())?;
+        let directory = fresh()?;
+        let directory = directory.path();
         progress.step(&format!(
             "{size} tuples with their pairs: filled, written, swept, walked"
         ));
@@ -188,7 +199,7 @@ fn settings(tuples: u32, directory: &Path) -> greygate::store::Settings {
     greygate::store::Settings {
         directory: directory.to_owned(),
         seed_file: directory.join("seed"),
-        capacity: usize::try_from(tuples).unwrap_or(usize::MAX),
+        capacity: usize::try_from(tuples + tuples / ROOM_LEFT).unwrap_or(usize::MAX),
         snapshot_interval: whole::SNAPSHOT_INTERVAL,
         // Only the sweeps that are measured.
         sweep_messages: 1,
@@ -197,6 +208,8 @@ fn settings(tuples: u32, directory: &Path) -> greygate::store::Settings {
     }
 }
 
+/// Of so many places one stays free: into the very last ones, a network may begin only one or two tuples.
+const ROOM_LEFT: u32 = 200;
 const SIZES: [u32; 3] = [1_000_000, 10_000_000, 30_000_000];
 /// Bytes that a tuple wants while everything is measured: the store, its snapshot as it is written, and
 /// some to spare.

@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use greygate::clock::Clock;
 use greygate::policy::{Mode, Record, Timestamp, TupleKey};
-use greygate::store::{Keeper, Metrics, Pick, Store, Sweeper};
+use greygate::store::{Metrics, Pick, Store, Sweeper};
 use support::{Error, clock::TestClock};
 
 use crate::disk;
@@ -18,14 +17,16 @@ use crate::findings::Findings;
 use crate::load::Load;
 use crate::people::BEGINNING;
 
-/// So that the keeper takes one only when the clock is turned.
-pub(crate) const SNAPSHOT_INTERVAL: Duration = Duration::from_hours(1);
+/// The keeper takes one when the clock is turned by so much. All rounds together stay below the hours after
+/// which a table that is nearly full lets go of tuples.
+pub(crate) const SNAPSHOT_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Everything but the start.
 pub(crate) fn measure(tuples: u32, rounds: u32, directory: &Path) -> Result<Findings, Error> {
     let mut findings = Findings::default();
     let Opened { store, metrics, .. } = filled::open(tuples, Mode::Hybrid, directory)?;
     let store = Arc::new(store);
+    let (keeper, clock) = filled::keep(&store)?;
     filled::fill(&store, tuples, &mut findings)?;
     let census = store.census();
     expect(
@@ -37,9 +38,6 @@ pub(crate) fn measure(tuples: u32, rounds: u32, directory: &Path) -> Result<Find
     let mut load = Load::of(tuples);
     let saturation = load.saturation(&store)?;
     findings.push("saturation", saturation);
-    let clock = Arc::new(TestClock::default());
-    let keeper = Keeper::start(Arc::clone(&store), Arc::clone(&clock) as Arc<dyn Clock>)
-        .map_err(Error::io("the keeper"))?;
     let mut scene = Scene {
         clock,
         store: &store,
