@@ -95,15 +95,17 @@ impl Shares {
     fn turn(&self, now: Timestamp) -> u64 {
         let present = stretch_of(now);
         let last = self.stretch.load(Ordering::Relaxed);
-        if last != present {
-            let turned =
-                self.stretch
-                    .compare_exchange(last, present, Ordering::Relaxed, Ordering::Relaxed);
-            if turned.is_ok() {
-                self.counts_of(present).clear();
-                if last.abs_diff(present) > 1 || last > present {
-                    self.counts_of(present + 1).clear();
-                }
+        // Who read the clock just before another turned must not turn back.
+        if last == present || last == present + 1 {
+            return last;
+        }
+        let turned =
+            self.stretch
+                .compare_exchange(last, present, Ordering::Relaxed, Ordering::Relaxed);
+        if turned.is_ok() {
+            self.counts_of(present).clear();
+            if last + 1 != present {
+                self.counts_of(present + 1).clear();
             }
         }
         present
@@ -211,6 +213,18 @@ mod tests {
             "the clock was set back"
         );
         assert_eq!(total(&shares), ROWS as u64);
+    }
+
+    #[test]
+    fn who_read_the_clock_before_the_turn_does_not_undo_it() {
+        let shares = Shares::new();
+        let before = Timestamp::from_millis(hours(4).as_millis() - 1);
+        assert!(shares.take(holder(1), 1, hours(3)));
+        assert!(shares.take(holder(2), 1, hours(4)));
+        assert!(shares.take(holder(3), 1, before), "by another thread");
+        for number in 1..=3 {
+            assert!(!shares.take(holder(number), 1, hours(4)), "{number}");
+        }
     }
 
     #[test]
