@@ -1,14 +1,15 @@
 //! What becomes of a tuple for which room is short: a flood is shed, and fairly.
 //!
-//! While a quarter of the table is free, nothing here is asked but for a trace of before, if any was left. From there on a network may begin the fewer
-//! new tuples the fuller the table is, see `shares`: of those who hold most, the youngest finds no place.
+//! While a quarter of the table is free, nothing here is asked but for a trace of before, if any was left.
+//! From there on a network may begin the fewer new tuples the fuller the table is, see `shares`: of those
+//! who hold most, the youngest finds no place.
 //! It is deferred like any other, and leaves a trace of eight bytes, see `traces`, by which its retry is
 //! known. So a flood buys itself no pass by filling the table, and who queues passes at its retry, with a
 //! record or without.
 //!
 //! What has a record is never pushed out by a newcomer. When the table is nearly full, the sweep takes
 //! what never came again in [`KEPT`]. Only where there is not even a place for a trace, since more
-//! than two million were left within one delay, an attempt passes without a word kept.
+//! were left within one delay than there are places, an attempt passes without a word kept.
 //!
 //! Independent of the table's size: a look at four counts and at two lines of traces, with no lock but
 //! that of the tuple's own shard.
