@@ -202,7 +202,9 @@ mod tests {
             capacity in 0_usize..40,
             steps in prop::collection::vec((0u8..6, 0u8..20, 0u64..40), 1..200),
         ) {
-            let store = store_of(capacity);
+            let mut store = store_of(capacity);
+            // Enough for so few, and not megabytes for each case.
+            store.traces = Traces::in_buckets(1_000, store.metrics.traces_replaced.clone());
             let mut sweeper = Sweeper::new(&store, T0);
             let mut now = T0;
             let mut begun = HashMap::new();
@@ -248,9 +250,9 @@ mod tests {
         let mut sweeper = Sweeper::new(&store, T0);
         let mut has_memory_at = |tuples: u8| {
             let held = u8::try_from(store.tuples.len()).expect("few");
-            (held..tuples).for_each(|number| {
+            for number in held..tuples {
                 judge(&store, number, number, T0);
-            });
+            }
             sweeper.round(&store, T0);
             store.traces.has_memory()
         };
