@@ -149,6 +149,25 @@ mod store {
         });
     }
 
+    /// The same where there is no room: each leaves a trace.
+    #[divan::bench(sample_count = 100, sample_size = 1_000)]
+    fn shed(bencher: Bencher<'_, '_>) {
+        let full = Full::with_room_for(1);
+        measure(bencher, &full, T0, "new", |number| {
+            full.attempt(number + super::TUPLES)
+        });
+    }
+
+    /// The retries of those, each known by its trace.
+    #[divan::bench(sample_count = 100, sample_size = 1_000)]
+    fn traced(bencher: Bencher<'_, '_>) {
+        let full = Full::with_room_for(1);
+        let later = T0.after(Duration::from_mins(5));
+        measure(bencher, &full, later, "waited", |number| {
+            full.attempt(number)
+        });
+    }
+
     /// The first attempts of clients whose HELO argument is not their own name: each is looked for
     /// among those of the last seconds.
     #[divan::bench(sample_count = 100, sample_size = 1_000)]
@@ -274,11 +293,15 @@ struct Full {
 
 impl Full {
     fn new() -> Self {
+        Self::with_room_for(1_000_000)
+    }
+
+    fn with_room_for(capacity: usize) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let settings = Settings {
             directory: directory.path().join("store"),
             seed_file: directory.path().join("seed"),
-            capacity: 1_000_000,
+            capacity,
             ..Settings::default()
         };
         let (to_kernel, _) = mpsc::channel(1);

@@ -362,6 +362,7 @@ pub fn run(source: Source, config: Config) -> Result<(), DaemonError> {
 
 async fn serve(source: Source, config: Config, rights: Rights) -> Result<(), DaemonError> {
     let log = log::init(&config.log);
+    log::bound_panics();
     // Caught before anything starts, so that an early one is not lost.
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;

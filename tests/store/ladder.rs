@@ -317,6 +317,22 @@ fn full_store_knows_a_retry_by_its_trace() {
         Verdict::Pass(PassReason::Waited { waited }),
         "what is recorded is judged as ever"
     );
+
+    // There is as much room for trust, which the first of them has.
+    assert_eq!(fixture.metrics.trust_unrecorded.get(), 0);
+    let stranger = Attempt {
+        reverse_path: b"stranger@elsewhere.example",
+        ..ATTEMPT
+    };
+    assert_eq!(fixture.judge(&store, &stranger), new);
+    fixture.wait_minutes(5);
+    assert_eq!(fixture.judge(&store, &stranger), passed);
+    assert_eq!(fixture.metrics.trust_unrecorded.get(), 1);
+    assert_eq!(
+        fixture.judge(&store, &stranger),
+        passed,
+        "for as long as its trace is there"
+    );
 }
 
 #[test]

@@ -158,6 +158,9 @@ const LAST_WORK: Duration = Duration::from_secs(10);
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use prometheus_client::encoding::text::encode;
+    use prometheus_client::registry::Registry;
+
     use super::*;
 
     /// accept(2) fails so and so often, and then there is one client.
@@ -209,5 +212,11 @@ mod tests {
         };
         let ((), first) = tokio::join!(open, first);
         assert_eq!(first, Some(6), "who came after six errors is served");
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let mut page = String::new();
+        encode(&mut page, &registry).expect("memory is writable");
+        let counted = "admin_accept_errors_total{door=\"control\"} 6";
+        assert!(page.contains(counted), "{page}");
     }
 }

@@ -109,7 +109,7 @@ impl Collector for Limits {
 
 /// How fast a bucket fills, and how full it may be.
 #[derive(Clone, Copy, Debug)]
-struct Pace {
+pub(super) struct Pace {
     /// Nanoseconds that one line costs.
     line: u64,
     /// Nanoseconds that may be owed.
@@ -117,6 +117,12 @@ struct Pace {
 }
 
 impl Pace {
+    /// One a second, and five at once.
+    pub(super) const EACH_SECOND: Self = Self {
+        line: SECOND,
+        burst: BURST.as_secs() * SECOND,
+    };
+
     fn of(rate: u32) -> Option<Self> {
         (rate > 0).then(|| Self {
             line: SECOND / u64::from(rate),
@@ -127,7 +133,7 @@ impl Pace {
 
 /// A token bucket in one number: until when the lines written so far are paid for.
 #[derive(Debug)]
-struct Bucket {
+pub(super) struct Bucket {
     paid_until: AtomicU64,
     suppressed: AtomicU64,
     /// Those of them that were not told of yet.
@@ -135,7 +141,7 @@ struct Bucket {
 }
 
 impl Bucket {
-    const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self {
             paid_until: AtomicU64::new(0),
             suppressed: AtomicU64::new(0),
@@ -143,7 +149,7 @@ impl Bucket {
         }
     }
 
-    fn admits(&self, pace: &Pace, now: u64) -> bool {
+    pub(super) fn admits(&self, pace: &Pace, now: u64) -> bool {
         let next = |paid_until: u64| {
             let next = paid_until.max(now) + pace.line;
             (next <= now + pace.burst).then_some(next)
@@ -159,7 +165,7 @@ impl Bucket {
     }
 }
 
-fn nanos(time: Duration) -> u64 {
+pub(super) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -3,7 +3,7 @@
 //! One event is one line: a fixed first word, then fields as `key=value`, fit for grep; or a JSON
 //! object; or an entry of the journal with a field for each value (`form`). Under systemd a line
 //! carries its priority and no time, since the journal keeps both; elsewhere it carries time and
-//! level. Knows the output (`sink`) and how much of it strangers may cause (`limit`); leaves what is
+//! level. Knows the output (`sink`) and how much of it strangers may cause (`limit`, `panics`); leaves what is
 //! worth a line to the rooms. What libraries say of themselves has no word, no limit and no form for
 //! addresses: it is written at *trace* alone.
 //!
@@ -13,6 +13,7 @@
 
 mod form;
 mod limit;
+mod panics;
 mod sink;
 
 use std::fmt::{self, Display};
@@ -34,6 +35,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 pub use limit::{Limits, STRANGERS};
+pub use panics::bound as bound_panics;
 
 use form::{JournalEntry, JsonLine, PrioritisedLine};
 use sink::{JOURNAL, JournalSocket, stderr_is_the_journal};

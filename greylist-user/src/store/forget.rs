@@ -172,7 +172,11 @@ impl Store {
     }
 
     fn forget_tuple(&self, key: TupleKey) -> Option<ForgottenKind> {
-        let record = self.tuples.take(&key)?;
+        // First: an attempt between the two would take the trace for the record.
+        let had_trace = self.traces.forget(&key);
+        let Some(record) = self.tuples.take(&key) else {
+            return had_trace.then_some(ForgottenKind::Pending);
+        };
         self.forget_kept(|kept| &kept.tuples, key);
         Some(if record.has_passed() {
             ForgottenKind::Passed

@@ -370,7 +370,7 @@ impl Store {
             seed,
             tuples,
             shares: Shares::new(),
-            traces: Traces::new(metrics.traces_replaced.clone()),
+            traces: Traces::beside(settings.capacity, metrics.traces_replaced.clone()),
             trust: Table::growing(settings.capacity),
             sentences: Sentences::growing(settings.sentences),
             clients: Clients::growing(settings.clients),

@@ -95,15 +95,17 @@ impl Shares {
     fn turn(&self, now: Timestamp) -> u64 {
         let present = stretch_of(now);
         let last = self.stretch.load(Ordering::Relaxed);
-        if last != present {
-            let turned =
-                self.stretch
-                    .compare_exchange(last, present, Ordering::Relaxed, Ordering::Relaxed);
-            if turned.is_ok() {
-                self.counts_of(present).clear();
-                if last.abs_diff(present) > 1 || last > present {
-                    self.counts_of(present + 1).clear();
-                }
+        // Who read the clock just before another turned must not turn back.
+        if last == present || last == present + 1 {
+            return last;
+        }
+        let turned =
+            self.stretch
+                .compare_exchange(last, present, Ordering::Relaxed, Ordering::Relaxed);
+        if turned.is_ok() {
+            self.counts_of(present).clear();
+            if last + 1 != present {
+                self.counts_of(present + 1).clear();
             }
         }
         present
@@ -163,6 +165,7 @@ const IPV6_PREFIX: u8 = 48;
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
     use std::time::Duration;
 
     use proptest::prelude::*;
@@ -214,6 +217,18 @@ mod tests {
     }
 
     #[test]
+    fn who_read_the_clock_before_the_turn_does_not_undo_it() {
+        let shares = Shares::new();
+        let before = Timestamp::from_millis(hours(4).as_millis() - 1);
+        assert!(shares.take(holder(1), 1, hours(3)));
+        assert!(shares.take(holder(2), 1, hours(4)));
+        assert!(shares.take(holder(3), 1, before), "by another thread");
+        for number in 1..=3 {
+            assert!(!shares.take(holder(number), 1, hours(4)), "{number}");
+        }
+    }
+
+    #[test]
     fn what_passes_is_given_back() {
         let shares = Shares::new();
         assert!(shares.take(holder(1), 1, hours(3)));
@@ -247,6 +262,27 @@ mod tests {
             let left = 16 * capacity / (64 + networks);
             assert!(free >= left - left / 10, "{free} left of {networks}");
         }
+    }
+
+    /// Whose marks are both those of a flood is taken for it: few, unless it has more networks than there are
+    /// counts.
+    #[test]
+    fn newcomer_is_seldom_taken_for_a_flood() {
+        let seed = Seed::from_bytes([7; Seed::LENGTH]);
+        let of = |number: u32| Holder::of(&seed, Ipv4Addr::from(number << 8).into());
+        let taken_for_one = |networks: u32| {
+            let shares = Shares::new();
+            for number in 0..networks {
+                shares.take(of(number), 1, hours(0));
+            }
+            let newcomers = 0x00c0_0000..0x00c0_2710_u32;
+            let refused = newcomers.filter(|it| shares.held(of(*it)) > 0);
+            refused.count()
+        };
+        let of_ten_thousand = [1_000, 10_000, 65_536].map(taken_for_one);
+        assert!(of_ten_thousand[0] < 20, "{of_ten_thousand:?}");
+        assert!(of_ten_thousand[1] < 300, "{of_ten_thousand:?}");
+        assert!(of_ten_thousand[2] < 4_500, "{of_ten_thousand:?}");
     }
 
     #[test]

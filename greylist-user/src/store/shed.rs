@@ -1,14 +1,15 @@
 //! What becomes of a tuple for which room is short: a flood is shed, and fairly.
 //!
-//! While a quarter of the table is free, nothing here is asked but for a trace of before, if any was left. From there on a network may begin the fewer
-//! new tuples the fuller the table is, see `shares`: of those who hold most, the youngest finds no place.
+//! While a quarter of the table is free, nothing here is asked but for a trace of before, if any was left.
+//! From there on a network may begin the fewer new tuples the fuller the table is, see `shares`: of those
+//! who hold most, the youngest finds no place.
 //! It is deferred like any other, and leaves a trace of eight bytes, see `traces`, by which its retry is
 //! known. So a flood buys itself no pass by filling the table, and who queues passes at its retry, with a
 //! record or without.
 //!
 //! What has a record is never pushed out by a newcomer. When the table is nearly full, the sweep takes
 //! what never came again in [`KEPT`]. Only where there is not even a place for a trace, since more
-//! than two million were left within one delay, an attempt passes without a word kept.
+//! were left within one delay than there are places, an attempt passes without a word kept.
 //!
 //! Independent of the table's size: a look at four counts and at two lines of traces, with no lock but
 //! that of the tuple's own shard.
@@ -131,17 +132,21 @@ impl Store {
     }
 }
 
-/// Whether the tuple makes way at `now` where room is short: it never came again.
-pub(super) fn makes_way(record: &Record, now: Timestamp) -> bool {
-    record.attempts <= 1 && !record.has_passed() && now.since(record.first_seen) >= KEPT
+/// Whether the tuple makes way at `now` where room is short: it never came again, though its window has
+/// been open for [`KEPT`]. It opens after `delay` at the latest, and what was added to that.
+pub(super) fn makes_way(record: &Record, delay: Duration, now: Timestamp) -> bool {
+    let waited = now.since(record.first_seen);
+    let delay = delay.saturating_add(record.extra());
+    record.attempts <= 1 && !record.has_passed() && waited >= delay.saturating_add(KEPT)
 }
 
 /// The same of a reverse-path and recipient.
-pub(super) fn pair_makes_way(pair: PairRecord, now: Timestamp) -> bool {
-    pair.contacts == 1 && pair.waited(now) >= KEPT
+pub(super) fn pair_makes_way(pair: PairRecord, delay: Duration, now: Timestamp) -> bool {
+    pair.contacts == 1 && pair.waited(now) >= delay.saturating_add(KEPT)
 }
 
-/// How long a tuple that never came again is kept for sure: nearly every queue has retried by then.
+/// How long the window of a tuple that never came again is open for sure: nearly every queue has retried
+/// by then.
 pub(super) const KEPT: Duration = Duration::from_hours(4);
 
 #[cfg(test)]
@@ -157,7 +162,7 @@ mod tests {
     use crate::policy::fixture::{ATTEMPT, T0};
     use crate::policy::{ClientNetwork, DeferReason, History, Judge as _, Seed};
     use crate::store::traces::Traces;
-    use crate::store::{Settings, Sweeper};
+    use crate::store::{ForgottenKind, Settings, Sweeper};
 
     fn store_of(capacity: usize) -> Store {
         let settings = Settings {
@@ -197,7 +202,9 @@ mod tests {
             capacity in 0_usize..40,
             steps in prop::collection::vec((0u8..6, 0u8..20, 0u64..40), 1..200),
         ) {
-            let store = store_of(capacity);
+            let mut store = store_of(capacity);
+            // Enough for so few, and not megabytes for each case.
+            store.traces = Traces::in_buckets(1_000, store.metrics.traces_replaced.clone());
             let mut sweeper = Sweeper::new(&store, T0);
             let mut now = T0;
             let mut begun = HashMap::new();
@@ -226,6 +233,35 @@ mod tests {
     }
 
     #[test]
+    fn operator_who_forgets_a_tuple_forgets_its_trace() {
+        let store = store_of(0);
+        let (key, _) = judge(&store, 1, 1, T0);
+        assert!(store.find_tuple(&key, T0).is_some());
+        assert_eq!(store.forget(key.to_bytes()), [ForgottenKind::Pending]);
+        assert_eq!(store.forget(key.to_bytes()), []);
+        let later = T0.after(Duration::from_mins(5));
+        let (_, verdict) = judge(&store, 1, 1, later);
+        assert_eq!(verdict, Verdict::Defer(DeferReason::New));
+    }
+
+    #[test]
+    fn memory_of_traces_is_there_before_anybody_is_shed() {
+        let store = store_of(100);
+        let mut sweeper = Sweeper::new(&store, T0);
+        let mut has_memory_at = |tuples: u8| {
+            let held = u8::try_from(store.tuples.len()).expect("few");
+            for number in held..tuples {
+                judge(&store, number, number, T0);
+            }
+            sweeper.round(&store, T0);
+            store.traces.has_memory()
+        };
+        assert!(!has_memory_at(69), "who is not flooded does not pay");
+        assert!(has_memory_at(70));
+        assert_eq!(store.metrics.count_of_shed(Shed::Share), 0);
+    }
+
+    #[test]
     fn passes_without_a_record_only_where_traces_do_not_outlive_the_delay() {
         let mut store = store_of(0);
         let replaced = store.metrics.traces_replaced.clone();
@@ -247,9 +283,11 @@ mod tests {
     }
 
     #[test]
-    fn what_never_came_again_makes_way_after_four_hours() {
+    fn what_never_came_again_makes_way_when_its_window_was_open_for_four_hours() {
+        let delay = Duration::from_hours(5);
+        let makes_way = |record: &Record, now| makes_way(record, delay, now);
         let record = Record::begun(1, T0);
-        let later = T0.after(KEPT);
+        let later = T0.after(delay + KEPT);
         let earlier = Timestamp::from_millis(later.as_millis() - 1);
         assert!(makes_way(&record, later) && !makes_way(&record, earlier));
         let tried = Record {

@@ -31,6 +31,9 @@ impl Sweeper {
     /// Percent of a table's capacity below which there is room enough.
     pub(super) const ROOMY: usize = 90;
 
+    /// From here on it may soon come to traces: some time before shares are counted.
+    const TRACEABLE: usize = 70;
+
     /// Sweeps `store`, as its settings say, from `now` on.
     pub fn new(store: &Store, now: Timestamp) -> Self {
         let settings = &store.settings;
@@ -48,7 +51,7 @@ impl Sweeper {
     /// Sweeps the slices that are due. A store that is nearly full does not wait for its trigger.
     pub fn round(&mut self, store: &Store, now: Timestamp) {
         let due = self.trigger.is_due(store.judged(), now);
-        if store.percent_full() >= Self::ROOMY {
+        if store.percent_full() >= Self::TRACEABLE {
             store.traces.prepare();
         }
         if due || store.percent_full() >= Self::ROOMY {
@@ -96,6 +99,8 @@ impl Sweep {
         let is_short = |len, capacity| percent(len, capacity) >= Sweeper::ROOMY;
         let tuples_short = is_short(store.tuples.len(), store.tuples.capacity());
         let pairs_short = is_short(pairs.len(), pairs.capacity());
+        // Of whom a record is does not show in it.
+        let longest_delay = policy.longest_delay();
         macro_rules! hall {
             ($table:expr) => {
                 Hall {
@@ -131,7 +136,7 @@ impl Sweep {
                     store.metrics.note_lapsed_tuple(policy, record);
                     return true;
                 }
-                let makes_way = tuples_short && shed::makes_way(record, now);
+                let makes_way = tuples_short && shed::makes_way(record, longest_delay, now);
                 if makes_way {
                     store.metrics.shed(Shed::Age);
                 }
@@ -152,7 +157,8 @@ impl Sweep {
                 aisles: pairs.aisles(),
                 sweep: &|aisle| {
                     pairs.retain_in_aisle(aisle, |record| {
-                        let makes_way = pairs_short && shed::pair_makes_way(*record, now);
+                        let makes_way =
+                            pairs_short && shed::pair_makes_way(*record, longest_delay, now);
                         !makes_way && !record.has_lapsed(policy, now)
                     })
                 },

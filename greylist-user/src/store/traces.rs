@@ -4,10 +4,11 @@
 //! key and told by 32 more, so of strangers' first attempts one in hundreds of millions is taken for
 //! a retry. What a retry deserves is `policy`'s word, which is given the trace as a record.
 //!
-//! Bounded: [`TRACES`] of them, 16 MB, taken when the first one is left and given back only with the
-//! store. A new trace goes to an empty place of the sixteen that it may have, or to that of the oldest of
-//! them, if its window is open. So at *n* new traces a second each is kept for 2,097,152 / *n* seconds on the
-//! average, and 999 in a thousand for two thirds of that: 23 minutes at a thousand a second. They do not survive a restart.
+//! Bounded: two for each tuple that the table may hold, but 16 MB at least and 128 MB at most, taken when it
+//! is about to be needed and given back only with the store. A new trace goes to an empty place of the
+//! sixteen that it may have, or to that of the oldest of them, if its window is open. So with room for eight
+//! million, at *n* new traces a second each is kept for 8,000,000 / *n* seconds on the average, and 999 in a
+//! thousand for two thirds of that: 88 minutes at a thousand a second. They do not survive a restart.
 //!
 //! No lock: a place is one atomic number. Of two that take one place at the same moment, one looks for
 //! another place.
@@ -36,9 +37,11 @@ pub(super) struct Traces {
 type Bucket = [AtomicU64; TRACES_IN_A_BUCKET];
 
 impl Traces {
-    /// None yet, and no memory.
-    pub(super) fn new(replaced: Counter) -> Self {
-        Self::in_buckets(TRACES / TRACES_IN_A_BUCKET, replaced)
+    /// None yet, and no memory: of tuples that find no room in a table of this `capacity`.
+    pub(super) fn beside(capacity: usize, replaced: Counter) -> Self {
+        let traces = capacity.saturating_mul(TRACES_FOR_EACH_TUPLE);
+        let traces = traces.clamp(FEWEST_TRACES, MOST_TRACES);
+        Self::in_buckets(traces / TRACES_IN_A_BUCKET, replaced)
     }
 
     pub(super) fn in_buckets(count: usize, replaced: Counter) -> Self {
@@ -74,6 +77,32 @@ impl Traces {
             begun
         };
         Some(Record::begun(1, begun))
+    }
+
+    /// Removes the trace of the tuple, and says whether there was one.
+    pub(super) fn forget(&self, key: &TupleKey) -> bool {
+        let Some(buckets) = self.buckets.get() else {
+            return false;
+        };
+        let place = Place::of(key, buckets.len());
+        let cells = place.buckets.iter().flat_map(|at| &buckets[*at]);
+        let mut had_one = false;
+        for cell in cells {
+            let bits = cell.load(Ordering::Relaxed);
+            let trace = Trace::from_bits(bits);
+            let is_its = trace.tells == place.tells && trace.begun != 0;
+            // One that was replaced meanwhile is another's.
+            had_one |= is_its
+                && cell
+                    .compare_exchange(bits, 0, Ordering::Relaxed, Ordering::Relaxed)
+                    .is_ok();
+        }
+        had_one
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_memory(&self) -> bool {
+        self.buckets.get().is_some()
     }
 
     /// Leaves a trace of a tuple that is first seen at `now`, in the place of an older one of it or of
@@ -185,8 +214,11 @@ impl Place {
 
 /// How long a trace is kept where there is room: as long as a record that never came again.
 const KEPT: Duration = super::shed::KEPT;
-/// Traces held at once.
-const TRACES: usize = 1 << 21;
+/// Traces held at once: the larger the table, the larger the floods that it is to outlast, and queues try
+/// again after as long as an hour.
+const TRACES_FOR_EACH_TUPLE: usize = 2;
+const FEWEST_TRACES: usize = 1 << 21;
+const MOST_TRACES: usize = 1 << 24;
 const TRACES_IN_A_BUCKET: usize = 8;
 const SECOND: Duration = Duration::from_secs(1);
 /// How often a place is looked for before it is as if there were none.
@@ -291,6 +323,39 @@ mod tests {
         let held: usize = (0..600).map(kept).sum();
         assert!(held <= FEW, "{held}");
         assert_eq!(traces.replaced.get(), 600 * 96 - held as u64);
+    }
+
+    #[test]
+    fn forgotten_trace_is_gone_and_no_other() {
+        let traces = traces();
+        assert!(!traces.forget(&key(1)), "there is no memory yet");
+        for number in [1, 2] {
+            traces
+                .leave(&key(number), DELAY, T0)
+                .expect("there is room");
+        }
+        assert!(traces.forget(&key(1)));
+        assert!(!traces.forget(&key(1)));
+        assert_eq!(traces.find(&key(1), T0), None);
+        assert!(traces.find(&key(2), T0).is_some());
+    }
+
+    #[test]
+    fn there_are_two_for_each_tuple_within_bounds() {
+        let beside = |capacity| {
+            let traces = Traces::beside(capacity, Counter::default());
+            traces.count * TRACES_IN_A_BUCKET
+        };
+        assert_eq!(
+            [0, 100, 4_000_000, 50_000_000, usize::MAX].map(beside),
+            [
+                FEWEST_TRACES,
+                FEWEST_TRACES,
+                8_000_000,
+                MOST_TRACES,
+                MOST_TRACES
+            ]
+        );
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl Watch {
         Self::of_at_most(PAIRS)
     }
 
-    fn of_at_most(pairs: usize) -> Self {
+    pub(super) fn of_at_most(pairs: usize) -> Self {
         Self {
             pairs: Table::growing(pairs),
         }

@@ -156,6 +156,14 @@ impl Policy {
         self.mode.reads() || of_recipients.map(|it| it.policy.mode).any(Mode::reads)
     }
 
+    /// The longest that mail waits at first, under this policy or that of a recipient.
+    pub fn longest_delay(&self) -> Duration {
+        let of_recipients = self.recipients.policies().iter().map(|it| &it.policy);
+        let all = of_recipients.chain([self]);
+        let delays = all.map(|it| it.delay.max(it.content.delay));
+        delays.max().unwrap_or_default()
+    }
+
     /// The entry by which the client of `attempt` is never sentenced, whatever it does: one of its network
     /// or verified name. What a client says of itself shields nobody.
     pub fn shielding(&self, attempt: &Attempt<'_>) -> Option<&Listed> {

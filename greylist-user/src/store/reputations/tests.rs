@@ -125,6 +125,18 @@ fn what_says_hardly_anything_makes_way_when_room_is_short() {
 }
 
 #[test]
+fn full_watch_counts_whom_it_does_not_watch_and_blames_nobody_for_it() {
+    let mut table = Reputations::growing(100, Arc::default());
+    table.watch = Watch::of_at_most(1);
+    for sender in ["s@a.example", "t@a.example", "u@a.example"] {
+        hear(&table, key(1), sender, NEW, T0);
+    }
+    assert_eq!(table.metrics.pairs_unwatched.get(), 2);
+    sweep(&table, hours(25));
+    assert_eq!(weights(&table, 1, hours(25)), Some((0, 1)));
+}
+
+#[test]
 fn full_table_counts_what_it_cannot_record() {
     let metrics = Arc::<Metrics>::default();
     let table = Reputations::growing(1, Arc::clone(&metrics));

@@ -133,3 +133,13 @@ fn bounce_of_a_client_without_an_address_is_neither_judged_nor_a_message_of_the_
     let seen = talk.metrics.funnel.tallies().map(|(_, it)| it.messages);
     assert_eq!(seen.iter().sum::<u64>(), 0, "{seen:?}");
 }
+
+#[test]
+fn recipients_of_a_probe_beyond_what_is_kept_pass_unjudged_and_are_counted() {
+    let mut talk = Talk::new(POSTFIX, &[]);
+    talk.greets();
+    talk.mails("");
+    let long = format!("b@{}", "y".repeat(5_000));
+    assert!((0..20).all(|_| talk.rcpts(&long) == "c"));
+    assert_eq!(talk.metrics.recipients_unkept.get(), 7);
+}
