@@ -274,7 +274,11 @@ impl Tracer {
     /// Reads what is there. What strace has written half is left for the next time.
     fn read(&mut self) -> Result<(), Error> {
         if self.reader.is_none() {
-            let file = File::open(&self.file).map_err(Error::io("opening the trace"))?;
+            let file = match File::open(&self.file) {
+                // Between two processes there is none.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                opened => opened.map_err(Error::io("opening the trace"))?,
+            };
             self.reader = Some(BufReader::with_capacity(1 << 20, file));
         }
         let Some(reader) = &mut self.reader else {
