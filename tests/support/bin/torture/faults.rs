@@ -24,6 +24,7 @@ use super::{
     load::Door,
     measure::Held,
     peers,
+    rules::RULES,
     sender::Desk,
     visit::{Fate, Visit},
 };
@@ -72,15 +73,6 @@ pub(crate) struct Conductor<'a> {
     /// Somebody else's program, while it is attached.
     foreign: Option<aya::Ebpf>,
     fresh_clients: u32,
-}
-
-/// Other rules, and what becomes of a stranger by them, at first and after a while.
-#[derive(Debug)]
-struct Rules {
-    text: &'static str,
-    first: Fate,
-    wait: Duration,
-    then: Fate,
 }
 
 /// A fault that lasts.
@@ -551,33 +543,6 @@ impl<'a> Conductor<'a> {
 }
 
 const HOUR: i64 = 3_600;
-/// Rules that others may want, laid over those of the run.
-const RULES: [Rules; 4] = [
-    Rules {
-        text: "[greylist]\naction = \"observe\"\n",
-        first: Fate::Passed,
-        wait: Duration::ZERO,
-        then: Fate::Passed,
-    },
-    Rules {
-        text: "[greylist]\ndelay = \"4s\"\n",
-        first: Fate::Deferred,
-        wait: Duration::from_millis(1_300),
-        then: Fate::Deferred,
-    },
-    Rules {
-        text: "[greylist]\nmode = \"content\"\n",
-        first: Fate::DeferredAtEnd,
-        wait: Duration::from_millis(600),
-        then: Fate::Passed,
-    },
-    Rules {
-        text: "[greylist]\nmode = \"envelope\"\ndelay = \"250ms\"\n",
-        first: Fate::Deferred,
-        wait: Duration::from_millis(400),
-        then: Fate::Passed,
-    },
-];
 const DEFERRED: Option<Fate> = Some(Fate::Deferred);
 const PASSED: Option<Fate> = Some(Fate::Passed);
 const IDLE: usize = 10_000;

@@ -16,6 +16,7 @@ mod load;
 mod measure;
 mod peers;
 mod report;
+mod rules;
 mod sender;
 mod trace;
 mod visit;
@@ -283,10 +284,10 @@ fn conduct(
 /// it has ended.
 fn take_stock(ground: &mut Ground, mx: &Namespace, desk: Desk<'_>) -> Result<(Held, Held), Error> {
     let violate = |what: &str| desk.books.violate(desk.chronicle, Instant::now(), what);
-    thread::sleep(AFTER_THE_RUN);
     let held = |ground: &Ground| {
+        thread::sleep(QUIET);
         let pid = ground.greygate.pid().unwrap_or_default();
-        Held::by(pid).map_err(Error::io("measuring the daemon"))
+        Held::at_rest(pid).map_err(Error::io("measuring the daemon"))
     };
     let aged = held(ground)?;
     let ended = ground.end(true)?;
@@ -294,7 +295,6 @@ fn take_stock(ground: &mut Ground, mx: &Namespace, desk: Desk<'_>) -> Result<(He
         violate(&format!("the daemon ended with {ended}"));
     }
     ground.resume(mx)?;
-    thread::sleep(QUIET);
     let fresh = held(ground)?;
     if let Some(leaks) = aged.leaked_over(&fresh) {
         violate(&format!(
@@ -333,7 +333,5 @@ const SNAPSHOTS: Duration = Duration::from_millis(6_500);
 const WARM_UP: Duration = Duration::from_secs(2);
 /// How long retries go on after the last fault.
 const LAST_RETRIES: Duration = Duration::from_secs(4);
-/// Longer than the ten seconds that the runtime keeps a thread which has nothing more to do.
-const AFTER_THE_RUN: Duration = Duration::from_secs(12);
 /// Until what was under way has ended.
 const QUIET: Duration = Duration::from_secs(2);

@@ -1,8 +1,8 @@
 //! What the daemon holds of the machine: descriptors, threads, memory.
 
-use std::{fmt, fs, io};
+use std::{fmt, fs, io, time::Duration};
 
-use support::load;
+use support::{interrupt::settle, load};
 
 /// What a process holds at a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,19 @@ impl Held {
             threads: threads(pid)?,
             memory: load::resident(pid)?,
         })
+    }
+
+    /// The same once nobody asks it: what answers a request is kept for ten seconds more.
+    pub(crate) fn at_rest(pid: u32) -> io::Result<Self> {
+        let rests = || {
+            let held = Self::by(pid).ok()?;
+            let is_asked = held.threads.iter().any(|name| name == ANSWERS);
+            (!is_asked).then_some(held)
+        };
+        match settle(REST, rests) {
+            Some(held) => Ok(held),
+            None => Self::by(pid),
+        }
     }
 
     /// What is more than what a daemon holds that has just started with the same store.
@@ -78,6 +91,10 @@ fn threads(pid: u32) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
+/// The threads of the runtime that answer requests, beside the ones that take them.
+const ANSWERS: &str = "tokio-rt-worker";
+/// Longer than the runtime keeps one of those which has nothing more to do.
+const REST: Duration = Duration::from_secs(30);
 /// A connection or two that is being closed.
 const DESCRIPTORS: usize = 8;
 /// What the allocator keeps of the memory of ten thousand connections and a snapshot.
