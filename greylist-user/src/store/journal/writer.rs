@@ -96,7 +96,7 @@ mod tests {
         let stopping = AtomicBool::new(false);
         let asked = std::cell::Cell::new(0);
         let fails_twice = || asked.replace(asked.get() + 1) < 2;
-        std::thread::current().unpark();
+        thread::current().unpark();
         rest(&stopping, age, fails_twice);
         assert_eq!(asked.get(), 3);
         stopping.store(true, Ordering::Release);

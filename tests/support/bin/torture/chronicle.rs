@@ -208,12 +208,13 @@ impl Chronicle {
             }
             // What was answered for while it ended has no age.
             let age = loss.at.saturating_duration_since(answered);
-            if loss.bound.is_some_and(|bound| age <= bound) {
-                return Lost::Within(age);
-            }
+            // First: how old it was says nothing of a disk with room.
             let unwritten = |since: Instant| answered + loss.reach >= since;
             if loss.undurable_since.is_some_and(unwritten) {
                 return Lost::Undurable;
+            }
+            if loss.bound.is_some_and(|bound| age <= bound) {
+                return Lost::Within(age);
             }
             youngest = Some(youngest.map_or(age, |other: Duration| other.min(age)));
         }
