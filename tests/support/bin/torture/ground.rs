@@ -454,5 +454,5 @@ const STRING: u32 = 4 << 20;
 /// What changes a file or a name.
 const CALLS: &str = "openat,write,pwrite64,lseek,ftruncate,fsync,fdatasync,rename,renameat,\
     renameat2,link,linkat,unlink,unlinkat,close";
-/// How long strace may take to tell the end.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long strace may take to tell the end: the last snapshot is written before it, every byte in four.
+const PATIENCE: Duration = Duration::from_secs(90);
