@@ -491,6 +491,12 @@ impl Store {
         }
     }
 
+    /// Whether what was written last could not be.
+    fn journal_fails(&self) -> bool {
+        let journal = self.journal.as_ref();
+        journal.is_some_and(|it| it.failing.load(Ordering::Relaxed))
+    }
+
     /// Whether only a snapshot makes the disk whole.
     pub(super) fn wants_snapshot(&self) -> bool {
         self.journal.as_ref().is_some_and(Journal::wants_snapshot)

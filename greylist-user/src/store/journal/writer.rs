@@ -60,17 +60,18 @@ fn write_until(stopping: &AtomicBool, store: &Store, clock: &dyn Clock, mode: Jo
         }
         match (written, mode) {
             // Called or not: a disk that is full is not asked all the time.
-            (Err(_), _) => rest(stopping, RETRY),
+            (Err(_), _) => rest(stopping, RETRY, || store.journal_fails()),
             (Ok(_), JournalMode::Each) => thread::park_timeout(LONGEST_REST),
             (Ok(_), _) => thread::park_timeout(INTERVAL),
         }
     }
 }
 
-/// Waits for `interval`, whoever calls; only the stop cuts it short.
-fn rest(stopping: &AtomicBool, interval: Duration) {
+/// Waits for `interval`, whoever calls. The stop cuts it short, and a snapshot that had the journal
+/// written meanwhile: what changes from then on must not wait for the rest of it.
+fn rest(stopping: &AtomicBool, interval: Duration, fails: impl Fn() -> bool) {
     for _ in 0..interval.as_millis() / PIECE.as_millis() {
-        if stopping.load(Ordering::Acquire) {
+        if stopping.load(Ordering::Acquire) || !fails() {
             return;
         }
         thread::park_timeout(PIECE);
@@ -84,3 +85,21 @@ const LONGEST_REST: Duration = Duration::from_secs(1);
 /// From one try to the next while writing fails.
 const RETRY: Duration = Duration::from_secs(2);
 const PIECE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rest_ends_when_the_journal_works_or_is_to_stop() {
+        let age = Duration::from_hours(24 * 365);
+        let stopping = AtomicBool::new(false);
+        let asked = std::cell::Cell::new(0);
+        let fails_twice = || asked.replace(asked.get() + 1) < 2;
+        thread::current().unpark();
+        rest(&stopping, age, fails_twice);
+        assert_eq!(asked.get(), 3);
+        stopping.store(true, Ordering::Release);
+        rest(&stopping, age, || true);
+    }
+}

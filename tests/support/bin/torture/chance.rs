@@ -34,6 +34,13 @@ impl Chance {
         self.within(0..100) < percent
     }
 
+    /// Puts them into another order.
+    pub(crate) fn shuffle<T>(&mut self, things: &mut [T]) {
+        for last in (1..things.len()).rev() {
+            things.swap(last, self.index(last + 1));
+        }
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(GOLDEN);
         let mut mixed = self.0;
@@ -57,6 +64,15 @@ mod tests {
         };
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
+    }
+
+    #[test]
+    fn shuffled_are_all_of_them_in_another_order() {
+        let mut things: Vec<_> = (0..20).collect();
+        Chance::new(7).shuffle(&mut things);
+        assert_ne!(things, (0..20).collect::<Vec<_>>());
+        things.sort_unstable();
+        assert_eq!(things, (0..20).collect::<Vec<_>>());
     }
 
     #[test]

@@ -57,6 +57,15 @@ struct Loss {
     undurable_since: Option<Instant>,
 }
 
+/// What was answered for, and when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    /// When the answer was there.
+    pub(crate) answered: Instant,
+    /// When it was last seen to be remembered: what happened before has not lost it.
+    pub(crate) seen: Instant,
+}
+
 /// What the record says of something that is not there any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lost {
@@ -108,7 +117,7 @@ impl Chronicle {
         let at = Instant::now();
         let mut told = self.told();
         let mut undurable = told.spans.iter().filter(|(excuse, _, span)| {
-            *excuse == Excuse::Undurable && span.to.is_none_or(|to| to + RECOVERY > at)
+            *excuse == Excuse::Undurable && span.to.is_none_or(|to| to > at)
         });
         let undurable_since = undurable.next().map(|(_, _, span)| span.from);
         told.losses.push(Loss {
@@ -188,22 +197,24 @@ impl Chronicle {
         (from + least, to + most)
     }
 
-    /// What may have become of something that was answered for at `known`, and is not there at `now`.
-    pub(crate) fn lost(&self, known: Instant, now: Instant) -> Lost {
+    /// What may have become of something that is not there at `now`.
+    pub(crate) fn lost(&self, known: Known, now: Instant) -> Lost {
+        let Known { answered, seen } = known;
         let told = self.told();
         let mut youngest = None;
         for loss in &told.losses {
-            if loss.until.is_some_and(|until| until < known) || loss.at > now {
+            if loss.until.is_some_and(|until| until < seen) || loss.at > now {
                 continue;
             }
             // What was answered for while it ended has no age.
-            let age = loss.at.saturating_duration_since(known);
-            if loss.bound.is_some_and(|bound| age <= bound) {
-                return Lost::Within(age);
-            }
-            let unwritten = |since: Instant| known + loss.reach >= since;
+            let age = loss.at.saturating_duration_since(answered);
+            // First: how old it was says nothing of a disk with room.
+            let unwritten = |since: Instant| answered + loss.reach >= since;
             if loss.undurable_since.is_some_and(unwritten) {
                 return Lost::Undurable;
+            }
+            if loss.bound.is_some_and(|bound| age <= bound) {
+                return Lost::Within(age);
             }
             youngest = Some(youngest.map_or(age, |other: Duration| other.min(age)));
         }
@@ -233,6 +244,16 @@ impl Chronicle {
     }
 }
 
+impl Known {
+    /// Since this moment, and not asked for since.
+    pub(crate) const fn at(answered: Instant) -> Self {
+        Self {
+            answered,
+            seen: answered,
+        }
+    }
+}
+
 impl Span {
     /// From then until now.
     pub(crate) fn since(from: Instant) -> Self {
@@ -251,8 +272,6 @@ impl Span {
     }
 }
 
-/// After the disk has room again, until what waited is on it.
-const RECOVERY: Duration = Duration::from_secs(3);
 /// How long after a fault what goes wrong may still be of its doing.
 const RECENT: Duration = Duration::from_secs(5);
 
@@ -278,7 +297,8 @@ mod tests {
     fn what_is_younger_than_the_bound_may_be_lost_and_nothing_older() {
         let kill = Instant::now() + Duration::from_secs(9);
         let chronicle = chronicle(kill, None);
-        let lost = |age: u64| chronicle.lost(kill - Duration::from_millis(age), kill + BOUND);
+        let known = |age: u64| Known::at(kill - Duration::from_millis(age));
+        let lost = |age: u64| chronicle.lost(known(age), kill + BOUND);
         assert_eq!(lost(900), Lost::Within(Duration::from_millis(900)));
         assert_eq!(lost(1_100), Lost::TooOld(Duration::from_millis(1_100)));
     }
@@ -288,20 +308,48 @@ mod tests {
         let kill = Instant::now() + Duration::from_secs(9);
         let chronicle = chronicle(kill, None);
         assert_eq!(
-            chronicle.lost(kill + BOUND, kill + 2 * BOUND),
+            chronicle.lost(Known::at(kill + BOUND), kill + 2 * BOUND),
             Lost::WithoutReason
         );
         assert_eq!(
-            chronicle.lost(kill - 3 * BOUND, kill - BOUND),
+            chronicle.lost(Known::at(kill - 3 * BOUND), kill - BOUND),
             Lost::WithoutReason
         );
+    }
+
+    #[test]
+    fn kill_that_it_was_seen_to_survive_is_no_reason() {
+        let kill = Instant::now() + Duration::from_secs(9);
+        let chronicle = chronicle(kill, None);
+        let known = Known {
+            answered: kill - BOUND / 2,
+            seen: kill + BOUND,
+        };
+        assert_eq!(chronicle.lost(known, kill + 2 * BOUND), Lost::WithoutReason);
+    }
+
+    #[test]
+    fn disk_that_has_healed_excuses_nothing() {
+        let chronicle = Chronicle::new();
+        let mark = chronicle.begin(Excuse::Undurable, "disk-full");
+        let known = Known::at(Instant::now());
+        let lost = |until: Instant| chronicle.lost(known, until);
+        chronicle.begin_loss(None, BOUND);
+        chronicle.end_loss();
+        assert_eq!(lost(Instant::now()), Lost::Undurable);
+        chronicle.end(mark);
+        chronicle.told().losses.clear();
+        chronicle.begin_loss(None, BOUND);
+        chronicle.end_loss();
+        assert!(matches!(lost(Instant::now()), Lost::TooOld(_)));
     }
 
     #[test]
     fn full_disk_excuses_what_came_after_it_was_full() {
         let kill = Instant::now() + Duration::from_secs(9);
         let chronicle = chronicle(kill, Some(kill - 4 * BOUND));
-        let lost = |age: u32| chronicle.lost(kill - age * BOUND, kill + BOUND);
+        let known = |age: u32| Known::at(kill - age * BOUND);
+        let lost = |age: u32| chronicle.lost(known(age), kill + BOUND);
         assert_eq!(lost(3), Lost::Undurable);
         assert_eq!(lost(5), Lost::Undurable);
         assert_eq!(lost(6), Lost::TooOld(6 * BOUND));

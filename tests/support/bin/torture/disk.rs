@@ -27,6 +27,10 @@ pub(crate) struct Disk {
     syncs: HashMap<u32, usize>,
     next: Id,
     pace: Pace,
+    /// Whether its pace is that of a disk with room.
+    has_room: bool,
+    /// The end of the latest sync of a journal.
+    synced: Option<f64>,
 }
 
 type Id = usize;
@@ -62,13 +66,16 @@ pub(crate) enum NameChange {
     Rename(String, String),
 }
 
-/// How soon what was written was synced.
+/// How soon what was written was synced, and how often. Seconds are those of journals, while the disk
+/// has room.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Pace {
     /// Syncs of files with something to sync.
     pub(crate) syncs: u64,
-    /// The longest from a write to the end of the sync that covered it, in seconds.
+    /// The longest from a write to the end of the sync that covered it.
     pub(crate) longest: f64,
+    /// The longest from the end of a sync to the end of the next.
+    pub(crate) gap: f64,
     /// Syncs of the directory that had names to keep.
     pub(crate) name_syncs: u64,
 }
@@ -79,6 +86,7 @@ impl Pace {
         Self {
             syncs: self.syncs + other.syncs,
             longest: self.longest.max(other.longest),
+            gap: self.gap.max(other.gap),
             name_syncs: self.name_syncs + other.name_syncs,
         }
     }
@@ -110,6 +118,8 @@ impl Disk {
             syncs: HashMap::new(),
             next: 0,
             pace: Pace::default(),
+            has_room: true,
+            synced: None,
         };
         for (name, content) in contents {
             let file = File {
@@ -157,11 +167,18 @@ impl Disk {
     pub(crate) fn process_ended(&mut self) {
         self.open.clear();
         self.syncs.clear();
+        self.synced = None;
     }
 
-    /// Compares with what is really there, after the process was killed: a call that the kill
-    /// interrupted may have written more than was told. What cannot be explained so is an error.
-    pub(crate) fn reconcile(&mut self, real: &Contents) -> Result<(), String> {
+    /// From now on it is full, or has room and what waited is on it.
+    pub(crate) fn has_room(&mut self, has_room: bool) {
+        self.has_room = has_room;
+        self.synced = None;
+    }
+
+    /// Compares with what is really there, after the process has ended: a call that a kill interrupted
+    /// may have written more than was told. What cannot be explained so is an error.
+    pub(crate) fn reconcile(&mut self, real: &Contents, killed: bool) -> Result<(), String> {
         let modelled: Vec<_> = self.names.keys().collect();
         let present: Vec<_> = real.keys().collect();
         if modelled != present {
@@ -171,8 +188,8 @@ impl Disk {
             let (file, bytes) = (self.files.entry(*id).or_default(), &real[name]);
             match bytes.strip_prefix(file.content.as_slice()) {
                 Some([]) => {}
-                Some(more) => file.write(file.content.len(), more.to_vec(), 0.0),
-                None => {
+                Some(more) if killed => file.write(file.content.len(), more.to_vec(), 0.0),
+                _ => {
                     let (model, disk) = (file.content.len(), bytes.len());
                     return Err(format!(
                         "{name} is not what was written: {model} bytes in the model, {disk} on the disk"
@@ -321,6 +338,8 @@ impl Disk {
 
     fn hear_sync(&mut self, thread: u32, file: &Descriptor, ended: f64) {
         let begun_at = self.syncs.remove(&thread);
+        let name = self.name_of(&file.path);
+        let is_journal = name.is_some_and(|name| name.starts_with("journal-"));
         match self.target(file) {
             Some(Target::Directory) => {
                 let covered = begun_at.unwrap_or(self.name_changes.len());
@@ -335,13 +354,20 @@ impl Disk {
                 let covered = begun_at.unwrap_or(file.changes.len());
                 let covered = covered.min(file.changes.len());
                 self.pace.syncs += u64::from(covered > 0);
+                let is_paced = is_journal && self.has_room;
                 for change in file.changes.drain(..covered) {
                     if let Change::Write(_, _, begun) = change
                         && begun > 0.0
+                        && is_paced
                     {
                         self.pace.longest = self.pace.longest.max(ended - begun);
                     }
                     change.apply(&mut file.durable);
+                }
+                if is_paced && covered > 0 {
+                    let gap = self.synced.map_or(0.0, |synced| ended - synced);
+                    self.pace.gap = self.pace.gap.max(gap);
+                    self.synced = Some(ended);
                 }
             }
             None => {}
@@ -465,11 +491,39 @@ mod tests {
         assert_eq!(durable(&disk), contents(&[("latest", "abc")]));
         assert_eq!(present(&disk), contents(&[("latest", "abc")]));
         assert_eq!((disk.pace().syncs, disk.pace().name_syncs), (1, 1));
-        assert!(
-            (disk.pace().longest - 0.6).abs() < 1e-9,
-            "{:?}",
-            disk.pace()
+    }
+
+    #[test]
+    fn pace_is_that_of_journals_on_a_disk_with_room() {
+        let lines = [
+            r#"1.0 openat(AT_FDCWD</>, "/s/journal-1", O_WRONLY|O_CREAT, 0600) = 7</s/journal-1> <0.1>"#,
+            r#"1.1 write(7</s/journal-1>, "abc", 3) = 3 <0.1>"#,
+            "1.2 fdatasync(7</s/journal-1>) = 0 <0.5>",
+            r#"2.2 write(7</s/journal-1>, "abc", 3) = 3 <0.1>"#,
+            "2.3 fdatasync(7</s/journal-1>) = 0 <0.2>",
+        ];
+        let is = |seconds: f64, wanted: f64| (seconds - wanted).abs() < 1e-9;
+        let mut disk = disk(&lines);
+        let pace = disk.pace();
+        assert!(is(pace.longest, 0.6) && is(pace.gap, 0.8), "{pace:?}");
+        let mut parser = Parser::default();
+        let mut hear = |disk: &mut Disk, line: &str| {
+            disk.hear(&parser.line(line).expect("a call"));
+        };
+        disk.has_room(false);
+        hear(
+            &mut disk,
+            r#"1 3.0 write(7</s/journal-1>, "abc", 3) = 3 <0.1>"#,
         );
+        hear(&mut disk, "1 9.0 fdatasync(7</s/journal-1>) = 0 <0.2>");
+        disk.has_room(true);
+        hear(
+            &mut disk,
+            r#"1 9.5 write(7</s/journal-1>, "abc", 3) = 3 <0.1>"#,
+        );
+        hear(&mut disk, "1 9.6 fdatasync(7</s/journal-1>) = 0 <0.2>");
+        let pace = disk.pace();
+        assert!(is(pace.longest, 0.6) && is(pace.gap, 0.8), "{pace:?}");
     }
 
     #[test]
@@ -520,9 +574,14 @@ mod tests {
     #[test]
     fn kill_in_the_middle_of_a_write_is_explained_and_nothing_else() {
         let mut disk = disk(&[MADE, WRITTEN]);
-        assert_eq!(disk.reconcile(&contents(&[("new", "abcd")])), Ok(()));
+        let more = contents(&[("new", "abcd")]);
+        assert!(disk.reconcile(&more, false).is_err());
+        assert_eq!(disk.reconcile(&more, true), Ok(()));
         assert_eq!(present(&disk), contents(&[("new", "abcd")]));
-        assert!(disk.reconcile(&contents(&[("new", "xbcd")])).is_err());
-        assert!(disk.reconcile(&contents(&[("other", "abcd")])).is_err());
+        assert!(disk.reconcile(&contents(&[("new", "xbcd")]), true).is_err());
+        assert!(
+            disk.reconcile(&contents(&[("other", "abcd")]), true)
+                .is_err()
+        );
     }
 }

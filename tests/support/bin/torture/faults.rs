@@ -18,12 +18,13 @@ use support::{
 
 use super::{
     chance::Chance,
-    chronicle::{Excuse, Mark},
+    chronicle::{Excuse, Mark, Span},
     ground::Ground,
     kernel,
     load::Door,
     measure::Held,
     peers,
+    rules::RULES,
     sender::Desk,
     visit::{Fate, Visit},
 };
@@ -68,6 +69,7 @@ pub(crate) struct Conductor<'a> {
     pub(crate) idle: usize,
     lasting: Vec<Lasting>,
     log_read: usize,
+    log_read_at: Instant,
     /// Somebody else's program, while it is attached.
     foreign: Option<aya::Ebpf>,
     fresh_clients: u32,
@@ -137,6 +139,7 @@ impl<'a> Conductor<'a> {
             idle: IDLE,
             lasting: Vec::new(),
             log_read: 0,
+            log_read_at: Instant::now(),
             foreign: None,
             fresh_clients: 0,
         }
@@ -153,6 +156,7 @@ impl<'a> Conductor<'a> {
             Fault::DiskFull => {
                 let mark = self.desk.chronicle.begin(Excuse::Undurable, fault.name());
                 self.ground.fill(true)?;
+                self.ground.has_room(false)?;
                 self.last(fault, mark, 1_500..4_500);
                 Ok(())
             }
@@ -224,11 +228,12 @@ impl<'a> Conductor<'a> {
             let mark = self.desk.chronicle.begin(Excuse::Away, "ended by itself");
             self.desk.chronicle.begin_loss(Some(self.bound), self.bound);
             let _status = self.ground.end(false)?;
+            self.ground.check_model(true)?;
             self.desk.chronicle.end_loss();
             self.ground.resume(self.mx)?;
             self.desk.chronicle.end(mark);
         }
-        self.read_log();
+        self.read_log(&[]);
         Ok(())
     }
 
@@ -236,16 +241,27 @@ impl<'a> Conductor<'a> {
         let Lasting { fault, mark, .. } = lasting;
         match fault {
             Fault::Clock => {
+                let ahead = self.ask_fresh();
                 self.step(0)?;
+                let back = self.ask_again();
+                if !self.lasts(Fault::Reload) {
+                    let what = format!("what came an hour ahead was {ahead:?}, and {back:?} back");
+                    self.expect(fault, (ahead, back) == (DEFERRED, DEFERRED), &what);
+                }
             }
             Fault::DiskFull => {
                 self.ground.fill(false)?;
-                let healed = settle(HEALING, || self.door.ask(&["snapshot"]).ok());
+                let works = |text: &str| text.contains("\ngreygate_journal_failing 0\n");
+                let healed = settle(HEALING, || {
+                    self.door.ask(&["snapshot"]).ok()?;
+                    works(&self.door.scrape().ok()?).then_some(())
+                });
                 self.expect(
                     fault,
                     healed.is_some(),
-                    "no snapshot is written on a disk with room",
+                    "no snapshot is written on a disk with room, or no journal",
                 );
+                self.ground.has_room(true)?;
             }
             Fault::ForeignPins => {
                 let unpinned =
@@ -267,6 +283,9 @@ impl<'a> Conductor<'a> {
                 let reloaded = self.door.ask(&["reload"]);
                 let why = format!("a reload failed: {reloaded:?}");
                 self.expect(fault, reloaded.is_ok(), &why);
+                let fresh = self.ask_fresh();
+                let why = format!("by the rules of the run, a stranger is {fresh:?}");
+                self.expect(fault, fresh == DEFERRED, &why);
             }
             _ => {}
         }
@@ -284,6 +303,7 @@ impl<'a> Conductor<'a> {
         let chronicle = self.desk.chronicle;
         let mark = chronicle.begin(Excuse::Away, fault.name());
         let is_full = self.lasts(Fault::DiskFull);
+        self.read_log(&[]);
         chronicle.begin_loss((!gently).then_some(self.bound), self.bound);
         let ended = self.ground.end(gently)?;
         chronicle.end_loss();
@@ -293,10 +313,16 @@ impl<'a> Conductor<'a> {
             ended.signal() == Some(9)
         };
         self.expect(fault, expected, &format!("the daemon ended with {ended}"));
-        self.ground.check_model()?;
+        self.ground.check_model(!gently)?;
         meanwhile(self)?;
         self.ground.resume(self.mx)?;
-        self.read_log();
+        // What was ended gently and could be written is whole.
+        let torn: &[&str] = if gently && !is_full {
+            &["journal-cut", "unsaved"]
+        } else {
+            &[]
+        };
+        self.read_log(torn);
         self.expect_no_strays(fault)?;
         chronicle.end(mark);
         Ok(())
@@ -311,6 +337,7 @@ impl<'a> Conductor<'a> {
         let left = self.ground.cut_power(&mut self.chance)?;
         if is_full {
             self.ground.fill(true)?;
+            self.ground.has_room(false)?;
         }
         if self.chance.percent(5) {
             let names: Vec<_> = left.contents.keys().collect();
@@ -328,10 +355,9 @@ impl<'a> Conductor<'a> {
         let before = self.ask_fresh();
         self.step(HOUR)?;
         let after = self.ask_again();
-        let is_judged = !self.lasts(Fault::Reload);
-        if let (true, Some(Fate::Deferred), Some(after)) = (is_judged, before, after) {
-            let what = format!("an hour ahead, what waited is {after:?}");
-            self.expect(fault, after == Fate::Passed, &what);
+        if !self.lasts(Fault::Reload) {
+            let what = format!("what was {before:?} is {after:?} an hour ahead");
+            self.expect(fault, (before, after) == (DEFERRED, PASSED), &what);
         }
         self.last_unexcused(fault);
         Ok(())
@@ -359,8 +385,15 @@ impl<'a> Conductor<'a> {
             return Ok(());
         }
         let mark = self.desk.chronicle.begin(Excuse::Rules, fault.name());
-        let rules = RULES[self.chance.index(RULES.len())];
-        self.ground.reload(rules)?;
+        let rules = &RULES[self.chance.index(RULES.len())];
+        self.ground.reload(rules.text)?;
+        let reloaded = self.door.ask(&["reload"]);
+        let first = self.ask_fresh();
+        thread::sleep(rules.wait);
+        let then = self.ask_again();
+        let what = format!("by {rules:?}, a stranger is {first:?}, then {then:?}; {reloaded:?}");
+        let holds = reloaded.is_ok() && (first, then) == (Some(rules.first), Some(rules.then));
+        self.expect(fault, holds, &what);
         self.last(fault, mark, 300..3_000);
         Ok(())
     }
@@ -456,19 +489,28 @@ impl<'a> Conductor<'a> {
     fn expect_no_strays(&self, fault: Fault) -> Result<(), Error> {
         let entries = fs::read_dir(self.ground.state()).map_err(Error::io("listing the store"))?;
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let is_stray =
-            |name: &String| !KNOWN.contains(&name.as_str()) && !name.starts_with("journal-");
+        let is_journal = |name: &str| {
+            let number = name.strip_prefix("journal-").unwrap_or_default();
+            number.len() == 10 && number.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        let is_stray = |name: &String| !KNOWN.contains(&name.as_str()) && !is_journal(name);
         let strays: Vec<_> = names.filter(is_stray).collect();
         let what = format!("in the store's directory are {strays:?}");
         self.expect(fault, strays.is_empty(), &what);
         Ok(())
     }
 
-    fn read_log(&mut self) {
+    /// Looks for what must not be said: never, now, and of the disk unless it is full.
+    fn read_log(&mut self, now: &[&str]) {
+        let since = Span::since(self.log_read_at);
+        self.log_read_at = since.end();
+        let is_full = self.desk.chronicle.excuses(Excuse::Undurable, since);
+        let of_the_disk: &[&str] = if is_full { &[] } else { &FULL_WORDS };
         let log = process::tail(&self.ground.greygate.log_file(), usize::MAX);
         let new = log.get(self.log_read..).unwrap_or_default();
         for line in new.lines() {
-            if BAD_WORDS.iter().any(|word| line.contains(word)) {
+            let mut bad = BAD_WORDS.iter().chain(of_the_disk).chain(now);
+            if bad.any(|word| line.contains(word)) {
                 self.violate(&format!("the daemon said: {line}"));
             }
         }
@@ -505,13 +547,8 @@ impl<'a> Conductor<'a> {
 }
 
 const HOUR: i64 = 3_600;
-/// Rules that others may want, laid over those of the run.
-const RULES: [&str; 4] = [
-    "[greylist]\naction = \"observe\"\n",
-    "[greylist]\ndelay = \"4s\"\n",
-    "[greylist]\nmode = \"content\"\n",
-    "[greylist]\nmode = \"envelope\"\ndelay = \"250ms\"\n",
-];
+const DEFERRED: Option<Fate> = Some(Fate::Deferred);
+const PASSED: Option<Fate> = Some(Fate::Passed);
 const IDLE: usize = 10_000;
 /// Sessions and requests that are under way at any moment, and their sockets.
 const SESSIONS: usize = 64;
@@ -528,4 +565,14 @@ const KNOWN: [&str; 8] = [
     "snapshot.previous",
 ];
 /// What the log must not say, whatever is done.
-const BAD_WORDS: [&str; 4] = ["panicked", "set-aside", "RUST_BACKTRACE", "accept-failed"];
+const BAD_WORDS: [&str; 7] = [
+    "panicked",
+    "set-aside",
+    "RUST_BACKTRACE",
+    "accept-failed",
+    "journal-missing",
+    "open-directory",
+    "open-seed",
+];
+/// What it says of a disk that takes nothing.
+const FULL_WORDS: [&str; 2] = ["journal-failing", "snapshot-failed"];

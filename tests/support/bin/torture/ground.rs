@@ -198,7 +198,7 @@ impl Ground {
         let tracer = self.tracer.as_mut();
         let tracer = tracer.ok_or_else(|| Error::unexpected("a cut needs a trace", "none"))?;
         let real = Disk::read(&state).map_err(Error::io("reading the store's directory"))?;
-        tracer.reconcile(&real)?;
+        tracer.reconcile(&real, true)?;
         let left = cut::cut(&tracer.disk, chance);
         cut::rebuild(&state, &left.contents).map_err(Error::io("cutting the power"))?;
         tracer.restart(&state, left.contents.clone());
@@ -206,10 +206,10 @@ impl Ground {
     }
 
     /// Compares the model of the disk with the disk, while no daemon runs.
-    pub(crate) fn check_model(&mut self) -> Result<(), Error> {
+    pub(crate) fn check_model(&mut self, killed: bool) -> Result<(), Error> {
         let real = Disk::read(&self.state()).map_err(Error::io("reading the store's directory"))?;
         match &mut self.tracer {
-            Some(tracer) => tracer.reconcile(&real),
+            Some(tracer) => tracer.reconcile(&real, killed),
             None => Ok(()),
         }
     }
@@ -220,6 +220,15 @@ impl Ground {
             Some(tracer) => tracer.read().map(drop),
             None => Ok(()),
         }
+    }
+
+    /// The disk is full from now on, or has room and what waited is on it.
+    pub(crate) fn has_room(&mut self, has_room: bool) -> Result<(), Error> {
+        self.hear()?;
+        if let Some(tracer) = &mut self.tracer {
+            tracer.disk.has_room(has_room);
+        }
+        Ok(())
     }
 
     /// How soon what was written was synced.
@@ -265,7 +274,11 @@ impl Tracer {
     /// Reads what is there. What strace has written half is left for the next time.
     fn read(&mut self) -> Result<(), Error> {
         if self.reader.is_none() {
-            let file = File::open(&self.file).map_err(Error::io("opening the trace"))?;
+            let file = match File::open(&self.file) {
+                // Between two processes there is none.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                opened => opened.map_err(Error::io("opening the trace"))?,
+            };
             self.reader = Some(BufReader::with_capacity(1 << 20, file));
         }
         let Some(reader) = &mut self.reader else {
@@ -308,8 +321,8 @@ impl Tracer {
         fs::remove_file(&self.file).map_err(Error::io("removing the trace"))
     }
 
-    fn reconcile(&mut self, real: &Contents) -> Result<(), Error> {
-        let reconciled = self.disk.reconcile(real);
+    fn reconcile(&mut self, real: &Contents, killed: bool) -> Result<(), Error> {
+        let reconciled = self.disk.reconcile(real, killed);
         reconciled.map_err(|why| Error::unexpected("the model of the disk is wrong", why))
     }
 
@@ -441,5 +454,5 @@ const STRING: u32 = 4 << 20;
 /// What changes a file or a name.
 const CALLS: &str = "openat,write,pwrite64,lseek,ftruncate,fsync,fdatasync,rename,renameat,\
     renameat2,link,linkat,unlink,unlinkat,close";
-/// How long strace may take to tell the end.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long strace may take to tell the end: the last snapshot is written before it, every byte in four.
+const PATIENCE: Duration = Duration::from_secs(90);

@@ -16,7 +16,7 @@ use aya::{
 };
 use greylist_ebpf::abi;
 use socket2::{Domain, Socket, Type};
-use support::{error::Error, netns::Namespace, process, requirements};
+use support::{error::Error, interrupt::settle, netns::Namespace, process, requirements};
 
 use super::{
     books::Count,
@@ -116,8 +116,15 @@ pub(crate) fn unpin_foreign(ground: &Ground) -> Result<(), Error> {
     }
 }
 
-/// What is left of ours once the filter was unloaded.
+/// What is left of ours once the filter was unloaded, and the kernel has done what it does later: the
+/// program goes with its last reference, by a worker of the kernel's.
 pub(crate) fn remains(ground: &Ground, mx: &Namespace) -> Result<Vec<String>, Error> {
+    let gone = || matches!(remain_now(ground, mx), Ok(remains) if remains.is_empty()).then_some(());
+    let _gone = settle(GONE_AFTER, gone);
+    remain_now(ground, mx)
+}
+
+fn remain_now(ground: &Ground, mx: &Namespace) -> Result<Vec<String>, Error> {
     let mut remains = Vec::new();
     if ground.home.join("bpf/greygate").exists() {
         remains.push("the directory of the pins".to_owned());
@@ -138,5 +145,7 @@ fn connect(from: Ipv4Addr) -> io::Result<TcpStream> {
 
 /// The port that is protected.
 const PORT: u16 = 25;
+/// How long the kernel may take to let a program go that nobody holds.
+const GONE_AFTER: Duration = Duration::from_secs(5);
 /// The first SYN that is lost comes again after a second.
 const DROPPED_AFTER: Duration = Duration::from_millis(900);

@@ -13,8 +13,8 @@ use std::{
 use super::{
     books::Count,
     chance::Chance,
-    chronicle::{Excuse, Span},
-    sender::{Desk, Sender, check_lost, survived},
+    chronicle::{Excuse, Known, Span},
+    sender::{Desk, Sender, check_broken_off, check_lost, survived},
     visit::{Fate, Visit},
 };
 
@@ -117,7 +117,7 @@ pub(crate) fn readers(desk: Desk<'_>, door: Door<'_>, stop: &Stop) {
 
 /// An operator sentences clients; who is sentenced stays so.
 pub(crate) fn operator(desk: Desk<'_>, door: Door<'_>, stop: &Stop, mut chance: Chance) {
-    let mut sentenced: Vec<(IpAddr, Instant)> = Vec::new();
+    let mut sentenced: Vec<(IpAddr, Known)> = Vec::new();
     let mut next = 0_u32;
     while !stop.is_set() {
         let address = IpAddr::V4(Ipv4Addr::from((21 << 24) | (next << 8) | 7));
@@ -125,7 +125,7 @@ pub(crate) fn operator(desk: Desk<'_>, door: Door<'_>, stop: &Stop, mut chance: 
         let from = Instant::now();
         let ordered = door.ask(&["punish", &address.to_string(), "--for", "7d"]);
         if ordered.is_ok() {
-            sentenced.push((address, Instant::now()));
+            sentenced.push((address, Known::at(Instant::now())));
         }
         expect_answer(desk, from, "punish", ordered.map(drop));
         for _ in 0..4 {
@@ -138,8 +138,8 @@ pub(crate) fn operator(desk: Desk<'_>, door: Door<'_>, stop: &Stop, mut chance: 
             } else {
                 chance.index(sentenced.len())
             };
-            let (client, known) = sentenced[index];
-            if !is_turned_away(desk, client, known) {
+            let (client, known) = &mut sentenced[index];
+            if !is_turned_away(desk, *client, known) {
                 sentenced.swap_remove(index);
             }
             thread::sleep(Duration::from_millis(chance.within(20..120)));
@@ -148,7 +148,7 @@ pub(crate) fn operator(desk: Desk<'_>, door: Door<'_>, stop: &Stop, mut chance: 
 }
 
 /// Whether a client that was sentenced is turned away; where the session broke off, it counts as if.
-fn is_turned_away(desk: Desk<'_>, client: IpAddr, known: Instant) -> bool {
+fn is_turned_away(desk: Desk<'_>, client: IpAddr, known: &mut Known) -> bool {
     let visit = Visit {
         client,
         helo: "mail.sentenced.example",
@@ -162,14 +162,18 @@ fn is_turned_away(desk: Desk<'_>, client: IpAddr, known: Instant) -> bool {
     match fates.as_deref() {
         Ok([Fate::TurnedAway]) => {
             desk.books.count(Count::TurnedAway);
-            survived(desk, known, span);
+            survived(desk, *known, span);
+            known.seen = span.from;
             true
         }
         Ok(_) => {
-            check_lost(desk, known, span, &format!("sentence of {client}"));
+            check_lost(desk, *known, span, &format!("sentence of {client}"));
             false
         }
-        Err(_) => true,
+        Err(error) => {
+            check_broken_off(desk, span, error, &client.to_string());
+            true
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod load;
 mod measure;
 mod peers;
 mod report;
+mod rules;
 mod sender;
 mod trace;
 mod visit;
@@ -173,7 +174,7 @@ fn torture(arguments: &Arguments) -> Result<bool, Error> {
         bound,
         took: began.elapsed(),
         pace: ground.pace(),
-        held: held.as_ref().ok().copied(),
+        held: held.as_ref().ok().cloned(),
         logs: (!is_good).then(|| ground.keep_logs()),
     };
     if arguments.json {
@@ -239,6 +240,11 @@ fn conduct(
 ) -> Result<(), Error> {
     thread::sleep(WARM_UP);
     let until = Instant::now() + Duration::from_secs(arguments.minutes * 60);
+    // Each of them once, then as chance has it. An order of its own: how much chance a fault needs
+    // depends on what the daemon did.
+    let mut order = conductor.chance.branch(1);
+    let mut first = faults.to_vec();
+    order.shuffle(&mut first);
     let progress = Progress::new(arguments.times.unwrap_or(arguments.minutes * 60));
     let began = Instant::now();
     let (mut done, mut shown) = (0, 0);
@@ -251,8 +257,8 @@ fn conduct(
             return Ok(());
         }
         let pause = match arguments.times {
-            Some(_) => conductor.chance.within(1_500..2_400),
-            None => conductor.chance.within(100..2_500),
+            Some(_) => order.within(1_500..2_400),
+            None => order.within(100..2_500),
         };
         let next = Instant::now() + Duration::from_millis(pause);
         while Instant::now() < next {
@@ -260,7 +266,8 @@ fn conduct(
             conductor.look()?;
             thread::sleep(Duration::from_millis(50));
         }
-        let fault = faults[conductor.chance.index(faults.len())];
+        let drawn = faults[order.index(faults.len())];
+        let fault = first.pop().unwrap_or(drawn);
         conductor.perform(fault)?;
         done += 1;
         let passed = arguments
@@ -277,10 +284,10 @@ fn conduct(
 /// it has ended.
 fn take_stock(ground: &mut Ground, mx: &Namespace, desk: Desk<'_>) -> Result<(Held, Held), Error> {
     let violate = |what: &str| desk.books.violate(desk.chronicle, Instant::now(), what);
-    thread::sleep(AFTER_THE_RUN);
     let held = |ground: &Ground| {
+        thread::sleep(QUIET);
         let pid = ground.greygate.pid().unwrap_or_default();
-        Held::by(pid).map_err(Error::io("measuring the daemon"))
+        Held::at_rest(pid).map_err(Error::io("measuring the daemon"))
     };
     let aged = held(ground)?;
     let ended = ground.end(true)?;
@@ -288,9 +295,8 @@ fn take_stock(ground: &mut Ground, mx: &Namespace, desk: Desk<'_>) -> Result<(He
         violate(&format!("the daemon ended with {ended}"));
     }
     ground.resume(mx)?;
-    thread::sleep(QUIET);
     let fresh = held(ground)?;
-    if let Some(leaks) = aged.leaked_over(fresh) {
+    if let Some(leaks) = aged.leaked_over(&fresh) {
         violate(&format!(
             "a daemon after the run holds {leaks} more than a new one"
         ));
@@ -299,7 +305,7 @@ fn take_stock(ground: &mut Ground, mx: &Namespace, desk: Desk<'_>) -> Result<(He
     if !ended.success() {
         violate(&format!("the daemon ended with {ended}"));
     }
-    ground.check_model()?;
+    ground.check_model(false)?;
     kernel::unload(ground)?;
     let remains = kernel::remains(ground, mx)?;
     if !remains.is_empty() {
@@ -327,7 +333,5 @@ const SNAPSHOTS: Duration = Duration::from_millis(6_500);
 const WARM_UP: Duration = Duration::from_secs(2);
 /// How long retries go on after the last fault.
 const LAST_RETRIES: Duration = Duration::from_secs(4);
-/// Longer than the ten seconds that the runtime keeps a thread which has nothing more to do.
-const AFTER_THE_RUN: Duration = Duration::from_secs(12);
 /// Until what was under way has ended.
 const QUIET: Duration = Duration::from_secs(2);

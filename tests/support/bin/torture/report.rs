@@ -43,6 +43,7 @@ impl Report<'_> {
             "longest_lost_seconds": self.books.longest_lost().as_secs_f64(),
             "syncs": self.pace.map(|it| it.syncs),
             "longest_unsynced_seconds": self.pace.map(|it| it.longest),
+            "longest_between_syncs_seconds": self.pace.map(|it| it.gap),
             "violations": self.books.violations(),
             "logs": self.logs,
         })
@@ -81,11 +82,12 @@ impl fmt::Display for Report<'_> {
             writeln!(
                 out,
                 "{} syncs of files and {} of names were traced; each covered only what had been \
-                 written before it, {:.3} s before it ended at most.",
-                pace.syncs, pace.name_syncs, pace.longest
+                 written before it. Of the journals, {:.3} s was the longest from a write to the end of its \
+                 sync, and {:.3} s from one sync to the next.",
+                pace.syncs, pace.name_syncs, pace.longest, pace.gap
             )?;
         }
-        if let Some((aged, fresh)) = self.held {
+        if let Some((aged, fresh)) = &self.held {
             writeln!(out, "After the run it held {aged}; started anew, {fresh}.")?;
         }
         let violations = self.books.violations();

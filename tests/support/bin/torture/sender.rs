@@ -15,7 +15,7 @@ use greygate::milter::Endpoint;
 use super::{
     books::{Books, Count},
     chance::Chance,
-    chronicle::{Chronicle, Excuse, Lost, Span},
+    chronicle::{Chronicle, Excuse, Known, Lost, Span},
     visit::{Fate, Visit},
 };
 
@@ -48,6 +48,8 @@ pub(crate) struct Sender {
     tuples: Vec<Tuple>,
     /// When it passed, each time that counts towards trust; and sessions that may have passed.
     passes: Vec<Instant>,
+    /// When it was last trusted.
+    trusted: Option<Instant>,
     possible_passes: usize,
     /// When its message was first read.
     read: Option<Span>,
@@ -64,6 +66,8 @@ struct Tuple {
     asks: Vec<Span>,
     /// The attempt that it waits from, of which the answer was heard.
     first: Option<Span>,
+    /// When it was last seen to be remembered.
+    seen: Option<Instant>,
     has_passed: bool,
 }
 
@@ -101,6 +105,7 @@ impl Sender {
             due: Instant::now(),
             tuples: vec![Tuple::default(); usize::try_from(tuples).unwrap_or(1)],
             passes: Vec::new(),
+            trusted: None,
             possible_passes: 0,
             read: None,
             asked: 0,
@@ -170,19 +175,14 @@ impl Sender {
     /// The session ended without an answer. That may be recorded, and may not.
     fn broken_off(&mut self, desk: Desk<'_>, span: Span, error: &io::Error) {
         desk.books.count(Count::BrokenOff);
-        let is_wrong = matches!(
-            error.kind(),
-            io::ErrorKind::Other | io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
-        );
-        let is_away = desk.chronicle.excuses(Excuse::Away, span);
-        if is_wrong || !is_away {
-            let what = format!("session of sender {} broke off: {error}", self.number);
-            desk.books.violate(desk.chronicle, span.end(), &what);
-        }
+        check_broken_off(desk, span, error, &format!("sender {}", self.number));
+        let is_trusted = self.passes.len() + self.possible_passes >= TRUST_AFTER;
+        let may_pass = |tuple: &Tuple| tuple.has_passed || tuple.may_be_due(desk, span);
+        let may_have_passed = is_trusted || self.current().iter().any(may_pass);
+        self.possible_passes += usize::from(may_have_passed);
         for tuple in self.current() {
             tuple.asks.push(span);
         }
-        self.possible_passes += 1;
         // What a pool or a regular may have earned meanwhile is not known.
         self.is_done = matches!(self.script, Script::Pool | Script::Bot);
         self.due = Instant::now() + AGAIN;
@@ -246,13 +246,23 @@ impl Sender {
         if passed && may_be_trusted {
             // By trust or by itself: a tuple that is trusted need not wait.
             desk.books.count(Count::TrustedPasses);
+            if is_new {
+                self.trusted = Some(span.from);
+            }
             self.current()[0].has_passed = true;
         } else if is_new && is_trusted {
             // Each of the passes that earned it may be what is missing.
             let what = format!("trust of sender {}", self.number);
-            check_any_lost(desk, &self.passes[..TRUST_AFTER], span, &what);
+            let seen = |answered: &Instant| Known {
+                answered: *answered,
+                seen: self.trusted.map_or(*answered, |seen| seen.max(*answered)),
+            };
+            let known: Vec<_> = self.passes[..TRUST_AFTER].iter().map(seen).collect();
+            check_any_lost(desk, &known, span, &what);
+            // Of what it had earned, something is missing.
             self.passes.clear();
-            self.possible_passes = TRUST_AFTER;
+            self.trusted = None;
+            self.possible_passes = TRUST_AFTER - 1;
         }
         self.enter_tuples(desk, span, &[fate]);
         if passed {
@@ -282,6 +292,11 @@ impl Sender {
                 desk.books.violate(chronicle, span.end(), &what);
                 self.is_done = true;
             }
+            (Fate::DeferredAtEnd, None, _) => {
+                let what = format!("message of pool {number} was read before its pair was known");
+                desk.books.violate(chronicle, span.end(), &what);
+                self.is_done = true;
+            }
             (_, None, _) => self.tuples[0].first = Some(span),
             (Fate::DeferredAtEnd, Some(first), None) => {
                 if waited(first) < DELAY {
@@ -289,17 +304,21 @@ impl Sender {
                         format!("message of pool {number} was read before the delay was over");
                     desk.books.violate(chronicle, span.end(), &what);
                 }
-                survived(desk, first.end(), span);
+                survived(desk, Known::at(first.end()), span);
                 self.read = Some(span);
             }
             (Fate::DeferredAtEnd, _, Some(read)) => {
                 let what = format!("fingerprint of the message of pool {number}");
-                check_lost(desk, read.end(), span, &what);
+                check_lost(desk, Known::at(read.end()), span, &what);
                 self.is_done = true;
             }
             (_, Some(first), _) => {
                 let what = format!("pair of pool {number}");
-                check_lost(desk, first.end(), span, &what);
+                let known = Known {
+                    answered: first.end(),
+                    seen: self.read.map_or(first.end(), |read| read.from),
+                };
+                check_lost(desk, known, span, &what);
                 self.is_done = true;
             }
         }
@@ -351,7 +370,7 @@ impl Tuple {
     fn enter(&mut self, desk: Desk<'_>, span: Span, passed: bool, number: u32) {
         let chronicle = desk.chronicle;
         let (earliest_now, latest_now) = chronicle.daemon_time(span);
-        let delay = i64::try_from(DELAY.as_millis()).unwrap_or(i64::MAX);
+        let delay = millis(DELAY);
         if passed {
             let begun = self.asks.iter().map(|ask| chronicle.daemon_time(*ask).0);
             let waited = begun.min().map(|begun| latest_now - begun);
@@ -361,27 +380,31 @@ impl Tuple {
                 desk.books.violate(chronicle, span.end(), &what);
             }
             if let Some(first) = self.first {
-                survived(desk, first.end(), span);
+                survived(desk, self.known(first), span);
             }
+            if !self.has_passed {
+                // An earlier one may have been lost, and this is what it waited from.
+                let due = |ask: &&Span| latest_now - chronicle.daemon_time(**ask).0 >= delay;
+                self.first = self.asks.iter().rev().find(due).copied().or(Some(span));
+            }
+            self.seen = Some(span.from);
             self.has_passed = true;
         } else if let Some(first) = self.first {
-            let (begun_earliest, begun_latest) = chronicle.daemon_time(first);
+            let (_, begun_latest) = chronicle.daemon_time(first);
             // What was begun in the future, by a clock that was turned back since, is begun anew.
-            let may_be_future = !self.has_passed && begun_latest > earliest_now + delay;
-            let may_have_closed = latest_now - begun_earliest >= WINDOW;
-            if may_be_future || may_have_closed {
+            if !self.has_passed && begun_latest > earliest_now + delay {
                 self.first = Some(span);
                 self.asks.push(span);
                 return;
             }
             if self.has_passed || earliest_now - begun_latest >= delay {
-                check_lost(
-                    desk,
-                    first.end(),
-                    span,
-                    &format!("tuple of sender {number}"),
-                );
+                let what = format!("tuple of sender {number}");
+                check_lost(desk, self.known(first), span, &what);
+                // None that would be due is remembered, so that none is to be counted from.
+                let was_due = |ask: &Span| earliest_now - chronicle.daemon_time(*ask).1 >= delay;
+                self.asks.retain(|ask| !was_due(ask));
                 self.first = Some(span);
+                self.seen = None;
                 self.has_passed = false;
             }
         } else {
@@ -389,15 +412,41 @@ impl Tuple {
         }
         self.asks.push(span);
     }
+
+    fn known(&self, first: Span) -> Known {
+        let answered = first.end();
+        let seen = self.seen.map_or(answered, |seen| seen.max(answered));
+        Known { answered, seen }
+    }
+
+    /// Whether any attempt that may be recorded has waited long enough within this session.
+    fn may_be_due(&self, desk: Desk<'_>, span: Span) -> bool {
+        let (_, latest) = desk.chronicle.daemon_time(span);
+        let mut asks = self.asks.iter();
+        asks.any(|ask| latest - desk.chronicle.daemon_time(*ask).0 >= millis(DELAY))
+    }
 }
 
-/// Something is not remembered that was answered for at `known`: whether that may be.
-pub(crate) fn check_lost(desk: Desk<'_>, known: Instant, span: Span, what: &str) {
+/// A session ended without an answer, which it may while the daemon is away. No answer in time and a
+/// reply that nobody is owed are wrong even then.
+pub(crate) fn check_broken_off(desk: Desk<'_>, span: Span, error: &io::Error, whose: &str) {
+    let is_wrong = matches!(
+        error.kind(),
+        io::ErrorKind::Other | io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
+    );
+    if is_wrong || !desk.chronicle.excuses(Excuse::Away, span) {
+        let what = format!("session of {whose} broke off: {error}");
+        desk.books.violate(desk.chronicle, span.end(), &what);
+    }
+}
+
+/// Something is not remembered that was answered for: whether that may be.
+pub(crate) fn check_lost(desk: Desk<'_>, known: Known, span: Span, what: &str) {
     check_any_lost(desk, &[known], span, what);
 }
 
 /// The same of something that is not there if any of several answers is not remembered.
-fn check_any_lost(desk: Desk<'_>, known: &[Instant], span: Span, what: &str) {
+fn check_any_lost(desk: Desk<'_>, known: &[Known], span: Span, what: &str) {
     let Desk {
         books, chronicle, ..
     } = desk;
@@ -423,13 +472,15 @@ fn check_any_lost(desk: Desk<'_>, known: &[Instant], span: Span, what: &str) {
 }
 
 /// Something is remembered: if the daemon ended meanwhile, that is counted.
-pub(crate) fn survived(desk: Desk<'_>, known: Instant, span: Span) {
+pub(crate) fn survived(desk: Desk<'_>, known: Known, span: Span) {
     if desk.chronicle.lost(known, span.end()) != Lost::WithoutReason {
         desk.books.count(Count::SurvivedLoss);
     }
 }
 
-/// The window of a retry, by default, in milliseconds.
-const WINDOW: i64 = 24 * 3_600 * 1_000;
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// When a session that broke off is tried again.
 const AGAIN: Duration = Duration::from_millis(150);
