@@ -152,8 +152,7 @@ impl Config {
             "workers",
             &mut milter.workers,
             0..=1_024,
-            "Threads that serve sessions; 0 is one for every two cores: fewer that are woken less often \
-             take less for each session.",
+            "Threads that serve sessions; 0 is one a core.",
         );
         v.bounded(
             "connections",

@@ -202,12 +202,9 @@ impl Server {
     }
 }
 
-/// One for every two cores, if nobody wants a certain number: a worker that finds several sessions waiting
-/// each time it looks takes less for each than two that are woken for one after the other, and Postfix,
-/// whose sessions take many times ours, wants the other core.
 fn worker_count(wanted: usize) -> usize {
     match wanted {
-        0 => thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
+        0 => thread::available_parallelism().map_or(1, usize::from),
         wanted => wanted,
     }
 }

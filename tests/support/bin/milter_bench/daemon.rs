@@ -22,7 +22,7 @@ pub(crate) const ONE_WORKER: &str = "greygate, one worker";
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup {
     mode: &'static str,
-    /// 0 means what the daemon chooses.
+    /// 0 means one for each CPU.
     workers: u32,
     tuples: u32,
 }
