@@ -97,6 +97,22 @@ pub(crate) fn of(tuples: u32, alone: &Findings, whole: &Findings) -> Vec<Row> {
         vec![],
         None,
     );
+    rows.extend(of_decisions(&size, whole));
+    rows
+}
+
+/// What decisions take while something goes on beside them.
+fn of_decisions(size: &str, whole: &Findings) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut row = |what: String, unit, greygate, beside, target| {
+        rows.push(Row {
+            what,
+            unit,
+            greygate,
+            beside,
+            target,
+        });
+    };
     for (what, name) in BESIDE {
         let target = (name == "snapshot").then_some(Target::AtMostTimes(2.0, "idle"));
         for (quantile, target) in [

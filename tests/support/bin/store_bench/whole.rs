@@ -66,7 +66,7 @@ pub(crate) fn measure(tuples: u32, rounds: u32, directory: &Path) -> Result<Find
             // It was written a moment ago, and a failure has a metric that is looked at below.
             drop(scene.store.snapshot(BEGINNING));
         })?;
-        scene.beside("sweep", &mut findings, |scene| scene.sweep())?;
+        scene.beside("sweep", &mut findings, Scene::sweep)?;
         scene.beside("list", &mut findings, |scene| {
             // It cannot fail twice.
             let _ = scene.walk(tuples);
