@@ -105,6 +105,21 @@ fn end_does_not_wait_for_it_and_loses_nothing() {
     assert_eq!(fixture.metrics.snapshots.get(), 2);
 }
 
+/// Where none can be written, nothing is while a snapshot is made: not even the last group.
+#[test]
+fn end_does_not_wait_for_it_where_no_journal_can_be_written() {
+    let (fixture, store) = slow();
+    for number in 2..1_000 {
+        let taken = format!("journal-{number:010}");
+        fs::create_dir(fixture.settings.directory.join(taken)).expect("it is writable");
+    }
+    let (keeper, _) = begin(&fixture, &store);
+    assert!(fixture.metrics.journal_failures.get() > 0);
+    keeper.stop().expect("it is writable");
+    assert_eq!(tuples_on_disk(&fixture), TUPLES);
+    assert!(!new_file(&fixture).exists(), "nothing is left half done");
+}
+
 #[test]
 fn gives_way_to_one_that_somebody_waits_for_and_comes_again_at_its_time() {
     let (fixture, store) = slow();

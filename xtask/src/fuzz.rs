@@ -200,8 +200,8 @@ fn chosen<'a>(known: &'a [Target], named: &[String]) -> Result<Vec<&'a Target>, 
     }
     let find = |name: &String| {
         known.iter().find(|it| it.name == *name).ok_or_else(|| {
-            let names: Vec<&str> = known.iter().map(|it| it.name.as_str()).collect();
-            let why = format!("there are {}", names.join(", "));
+            let all: Vec<&str> = known.iter().map(|it| it.name.as_str()).collect();
+            let why = format!("there are {}", all.join(", "));
             Failure::new(
                 format!("{name} is no target"),
                 why,

@@ -23,6 +23,7 @@ use super::{SnapshotError, SnapshotReport, Store};
 /// snapshot left to the log.
 #[derive(Debug)]
 pub struct Keeper {
+    store: Arc<Store>,
     stopping: Arc<AtomicBool>,
     journal: Option<JournalWriter>,
     thread: Option<JoinHandle<Result<SnapshotReport, SnapshotError>>>,
@@ -50,12 +51,13 @@ impl Keeper {
     ) -> std::io::Result<Self> {
         let stopping = Arc::new(AtomicBool::new(false));
         let journal = JournalWriter::start(&store, &clock)?;
-        let rounds = Rounds::new(store, clock, Box::new(chore))?;
+        let rounds = Rounds::new(Arc::clone(&store), clock, Box::new(chore))?;
         let thread = thread::Builder::new().name("keeper".to_owned()).spawn({
             let stopping = Arc::clone(&stopping);
             move || rounds.until(&stopping)
         })?;
         Ok(Self {
+            store,
             stopping,
             journal,
             thread: Some(thread),
@@ -74,6 +76,8 @@ impl Keeper {
 
     fn end(&mut self) -> Option<Result<SnapshotReport, SnapshotError>> {
         let thread = self.thread.take()?;
+        // Where no journal can be written, its thread waits for a periodic snapshot too.
+        let _urgent = self.store.urgency.call();
         // What it writes is on the disk, should the last snapshot fail.
         if let Some(journal) = self.journal.take() {
             journal.stop();
@@ -118,7 +122,7 @@ impl Rounds {
         Ok(Self {
             scribe: Scribe::start(Arc::clone(&store), Arc::clone(&clock))?,
             sweeper: Sweeper::new(&store, now),
-            snapshot_due_from: now,
+            snapshot_due_from: store.kept_since(),
             tuples: Room::default(),
             shed: 0,
             contents: Room::default(),

@@ -13,7 +13,7 @@
 //!
 //! Log words: `struck`, `would-strike`, `punished`, `would-punish`, `forgiven`, `bad-reputation`,
 //! `caught`, `would-catch`, `store-has-room` and `contents-have-room` (info), `spared`, `lengthened`,
-//! `restoring` (info), `snapshot`, `snapshot-given-up`, `still-locked` and `unniced` (debug), `snapshot-failed`, `set-aside`, `store-full`,
+//! `restoring` (info), `snapshot`, `snapshot-given-up` and `still-locked` (debug), `snapshot-failed`, `set-aside`, `store-full`,
 //! `contents-full`, `open-directory` and `open-seed` (warn).
 
 mod clients;
@@ -56,7 +56,7 @@ mod watch;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -69,7 +69,6 @@ use crate::policy::{
 };
 
 use clients::Clients;
-use codec::Header;
 use contents::Contents;
 pub use explain::{
     CoveringSentence, Explanation, ListName, MailStanding, NetworkStanding, OwnPolicy, Question,
@@ -86,7 +85,7 @@ pub use kept::{Kept, KeptOf};
 pub use listing::{Listed, ListedClient, ListedRecord, Pick};
 use lock::{Lock, Locked};
 pub use metrics::{Metrics, Shed};
-use pace::{Pace, Urgency};
+use pace::Urgency;
 use pairs::Pairs;
 use reputations::Reputations;
 pub use restored::Restored;
@@ -484,69 +483,6 @@ impl Store {
         self.sentences.count(now, is_counted)
     }
 
-    /// Writes a snapshot of what has not lapsed at `now`, as fast as the disk takes it. Judging goes on
-    /// meanwhile: a record that changes is written as it is before or after. A periodic snapshot under
-    /// way is given up for it: what somebody waits for was begun after it was asked for.
-    pub fn snapshot(&self, now: Timestamp) -> Result<SnapshotReport, SnapshotError> {
-        let _urgent = self.urgency.call();
-        self.write_snapshot(now, Pace::Free)
-    }
-
-    /// Writes a periodic snapshot, at its own rate and as long as nobody waits for another.
-    fn paced_snapshot(&self, now: Timestamp) -> Result<SnapshotReport, SnapshotError> {
-        let pace = Pace::Steady {
-            rate: self.settings.snapshot_rate,
-            urgency: &self.urgency,
-        };
-        self.write_snapshot(now, pace)
-    }
-
-    fn write_snapshot(
-        &self,
-        now: Timestamp,
-        pace: Pace<'_>,
-    ) -> Result<SnapshotReport, SnapshotError> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.lock.is_none() {
-            return Err(snapshot::nowhere(&self.settings.directory));
-        }
-        let fence = self.begin_fence(now);
-        let header = Header {
-            seed: self.seed.fingerprint(),
-            taken: now,
-            history: self.history(),
-            journal: fence.as_ref().map_or(0, |it| it.first),
-        };
-        let drops_addresses = self.drops_addresses.load(Ordering::Relaxed);
-        let directory = &self.settings.directory;
-        let written = snapshot::write(directory, &header, !drops_addresses, pace, |writer| {
-            self.give_rows(now, |row| writer.push(&row))?;
-            // What changed meanwhile has to be on the disk before the snapshot has its name.
-            self.close_fence(fence.as_ref(), now)
-        });
-        match &written {
-            Ok(report) => {
-                self.settle_fence(fence, now, drops_addresses);
-                self.drops_addresses.store(false, Ordering::Relaxed);
-                self.note_snapshot(now);
-                self.metrics.snapshots.inc();
-                self.metrics.snapshot_size.set(gauge(report.bytes));
-                tracing::debug!(records = report.records, bytes = report.bytes, "snapshot");
-            }
-            Err(error) if error.gave_way() => {
-                self.abandon_fence(fence);
-                tracing::debug!("snapshot-given-up");
-            }
-            Err(error) => {
-                self.abandon_fence(fence);
-                self.metrics.snapshot_failures.inc();
-                let error: &dyn std::error::Error = error;
-                tracing::warn!(error, "snapshot-failed");
-            }
-        }
-        written
-    }
-
     /// What the store holds.
     pub fn census(&self) -> Census {
         let last_snapshot = self.last_snapshot.load(Ordering::Relaxed);
@@ -574,6 +510,15 @@ impl Store {
     pub fn history(&self) -> History {
         History {
             begun: Timestamp::from_millis(self.begun.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Since when what has changed is in journals alone, if anywhere on the disk: a daemon that never lives as
+    /// long as an interval takes its snapshots all the same, or they would grow without end.
+    fn kept_since(&self) -> Timestamp {
+        match self.last_snapshot.load(Ordering::Relaxed) {
+            0 => self.history().begun,
+            taken => Timestamp::from_millis(taken),
         }
     }
 

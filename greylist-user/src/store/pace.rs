@@ -185,6 +185,17 @@ mod tests {
         assert!(unlimited.keep(Stopwatch::start(), u64::MAX).is_ok());
     }
 
+    /// Of each piece: what a later sync says does not hold for the pages of one that failed.
+    #[test]
+    fn piece_that_cannot_be_synced_fails_the_file() {
+        let null = std::fs::OpenOptions::new().write(true).open("/dev/null");
+        let mut paced = PacedFile::new(null.expect("every Linux has it"), Pace::Free);
+        let piece = vec![0; usize::try_from(PIECE).expect("some megabytes")];
+        paced.write_all(b"less").expect("it is not synced yet");
+        let error = paced.write_all(&piece).expect_err("it cannot be synced");
+        assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+    }
+
     #[test]
     fn everything_written_is_in_the_file() {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");

@@ -1,22 +1,93 @@
-//! What goes to the disk and comes back: the store's tables as rows.
+//! What goes to the disk and comes back: a snapshot, and the store's tables as rows.
 //!
-//! Knows which table a row belongs to and what has lapsed meanwhile (`policy`'s word); leaves the
+//! Knows when a snapshot may have its name, which table a row belongs to and what has lapsed meanwhile (`policy`'s word); leaves the
 //! layout to `codec` and files to `snapshot`.
 
 use std::io;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use crate::policy::{Policy, Timestamp};
 
 use super::codec::{Gone, Header, Row};
 use super::kept::KeptOf;
+use super::pace::Pace;
 use super::restored::Restored;
 use super::sentences::Given;
-use super::snapshot::{self, Forbidden};
+use super::snapshot::{self, Forbidden, SnapshotError, SnapshotReport, SnapshotWriter};
 use super::table::{Key, Table};
-use super::{OpenError, Store};
+use super::{OpenError, Store, gauge};
 
 impl Store {
+    /// Writes a snapshot of what has not lapsed at `now`, as fast as the disk takes it. Judging goes on
+    /// meanwhile: a record that changes is written as it is before or after. A periodic snapshot under
+    /// way is given up for it: what somebody waits for was begun after it was asked for.
+    pub fn snapshot(&self, now: Timestamp) -> Result<SnapshotReport, SnapshotError> {
+        let _urgent = self.urgency.call();
+        self.write_snapshot(now, Pace::Free, |writer| self.write_rows(now, writer))
+    }
+
+    /// Writes a periodic snapshot, at its own rate and as long as nobody waits for another.
+    pub(super) fn paced_snapshot(&self, now: Timestamp) -> Result<SnapshotReport, SnapshotError> {
+        let pace = Pace::Steady {
+            rate: self.settings.snapshot_rate,
+            urgency: &self.urgency,
+        };
+        self.write_snapshot(now, pace, |writer| self.write_rows(now, writer))
+    }
+
+    /// Writes a snapshot of the rows that `give` hands to the writer, in step with the journal.
+    pub(super) fn write_snapshot(
+        &self,
+        now: Timestamp,
+        pace: Pace<'_>,
+        give: impl FnOnce(&mut SnapshotWriter<'_>) -> io::Result<()>,
+    ) -> Result<SnapshotReport, SnapshotError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.lock.is_none() {
+            return Err(snapshot::nowhere(&self.settings.directory));
+        }
+        let fence = self.begin_fence(now);
+        let header = Header {
+            seed: self.seed.fingerprint(),
+            taken: now,
+            history: self.history(),
+            journal: fence.as_ref().map_or(0, |it| it.first),
+        };
+        let drops_addresses = self.drops_addresses.load(Ordering::Relaxed);
+        let directory = &self.settings.directory;
+        let written = snapshot::write(directory, &header, !drops_addresses, pace, |writer| {
+            give(writer)?;
+            // What changed meanwhile has to be on the disk before the snapshot has its name.
+            self.close_fence(fence.as_ref(), now)
+        });
+        match &written {
+            Ok(report) => {
+                self.settle_fence(fence, now, drops_addresses);
+                self.drops_addresses.store(false, Ordering::Relaxed);
+                self.note_snapshot(now);
+                self.metrics.snapshots.inc();
+                self.metrics.snapshot_size.set(gauge(report.bytes));
+                tracing::debug!(records = report.records, bytes = report.bytes, "snapshot");
+            }
+            Err(error) if error.gave_way() => {
+                self.abandon_fence(fence);
+                tracing::debug!("snapshot-given-up");
+            }
+            Err(error) => {
+                self.abandon_fence(fence);
+                self.metrics.snapshot_failures.inc();
+                let error: &dyn std::error::Error = error;
+                tracing::warn!(error, "snapshot-failed");
+            }
+        }
+        written
+    }
+
+    fn write_rows(&self, now: Timestamp, writer: &mut SnapshotWriter<'_>) -> io::Result<()> {
+        self.give_rows(now, |row| writer.push(&row))
+    }
+
     /// Takes back what the best snapshot holds, and gives what it says of itself.
     pub(super) fn restore(&self, now: Timestamp) -> Result<(Restored, Option<Header>), OpenError> {
         let policy = self.policy.load();

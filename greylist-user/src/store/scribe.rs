@@ -1,7 +1,7 @@
 //! The scribe: writes the periodic snapshots while the keeper goes on with its rounds.
 //!
-//! A paced snapshot takes as long as its rate has it take, a minute of a large store. The thread steps
-//! back behind those who answer mail. Knows the order and the clock; what a snapshot is, and for whom
+//! A paced snapshot takes as long as its rate has it take, a minute of a large store. The thread is as
+//! nice as those who answer mail: they wait for the shard that it copies. Knows the order and the clock; what a snapshot is, and for whom
 //! it gives way, is the store's matter.
 
 use std::sync::Arc;
@@ -61,7 +61,6 @@ impl Scribe {
 }
 
 fn write(store: &Store, clock: &dyn Clock, orders: &Receiver<()>) {
-    step_back();
     while orders.recv().is_ok() {
         let begun = clock.now();
         if store.paced_snapshot(begun).is_ok() {
@@ -71,16 +70,3 @@ fn write(store: &Store, clock: &dyn Clock, orders: &Receiver<()>) {
         }
     }
 }
-
-/// Has this thread wait for a core behind others. On Linux a process id that is a thread's means the
-/// thread.
-fn step_back() {
-    let this = rustix::thread::gettid();
-    if let Err(error) = rustix::process::setpriority_process(Some(this), NICENESS) {
-        tracing::debug!(%error, "unniced");
-    }
-}
-
-/// A tenth of a core where others want it, and still not nothing: it holds the lock of a shard while
-/// it copies it.
-const NICENESS: i32 = 10;

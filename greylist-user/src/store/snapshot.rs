@@ -17,6 +17,9 @@ use super::codec::{Damage, Header, Reader, Row, Writer};
 use super::loading;
 use super::pace::{GaveWay, Pace, PacedFile};
 
+/// What the rows of a snapshot are handed to.
+pub(super) type SnapshotWriter<'a> = Writer<BufWriter<PacedFile<'a>>>;
+
 /// A snapshot was written.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct SnapshotReport {
@@ -111,7 +114,7 @@ pub(super) fn write(
     header: &Header,
     keeps_previous: bool,
     pace: Pace<'_>,
-    give: impl FnOnce(&mut Writer<BufWriter<PacedFile<'_>>>) -> io::Result<()>,
+    give: impl FnOnce(&mut SnapshotWriter<'_>) -> io::Result<()>,
 ) -> Result<SnapshotReport, SnapshotError> {
     let new = directory.join(NEW);
     let latest = directory.join(LATEST);
@@ -242,7 +245,7 @@ fn write_file(
     path: &Path,
     header: &Header,
     pace: Pace<'_>,
-    give: impl FnOnce(&mut Writer<BufWriter<PacedFile<'_>>>) -> io::Result<()>,
+    give: impl FnOnce(&mut SnapshotWriter<'_>) -> io::Result<()>,
 ) -> io::Result<(u64, u64)> {
     // One that was left behind by a crash may have another owner or mode.
     match fs::remove_file(path) {

@@ -443,6 +443,38 @@ mod tests {
         assert!(copied > 1_000, "{copied}");
     }
 
+    /// Whoever reads the record of a key that is noted finds the change, and none is noted too early to be
+    /// read again.
+    #[test]
+    fn change_is_noted_once_it_can_be_read() {
+        let metrics = crate::store::Metrics::default();
+        let bell = Arc::new(Bell::new(false, metrics.journal_overflows.clone()));
+        let mut table = Table::growing(10);
+        table.note_changes(&bell);
+        let noted = || {
+            let mut keys = Vec::new();
+            table
+                .marks()
+                .expect("they are noted")
+                .drain(|key| keys.push(key));
+            keys
+        };
+        let changed = |prior: Option<&u64>| {
+            assert_eq!(noted(), []);
+            (prior.map_or(1, |it| it + 1), ())
+        };
+        table.update(key(1), changed).expect("there is room");
+        assert_eq!(noted(), [key(1)]);
+        table.update(key(1), changed).expect("there is room");
+        assert_eq!(noted(), [key(1)]);
+        table.alter(&key(1), |_| assert_eq!(noted(), []));
+        assert_eq!(noted(), [key(1)]);
+        table.alter(&key(2), |_| ());
+        assert_eq!(table.take(&key(1)), Some(2));
+        assert_eq!(noted(), [key(1)]);
+        assert_eq!((table.take(&key(1)), noted()), (None, vec![]));
+    }
+
     #[test]
     fn only_what_is_wanted_is_copied() {
         let table = Table::growing(1_000);

@@ -37,6 +37,9 @@ pub(super) struct JournalHeader {
 }
 
 impl JournalHeader {
+    /// Bytes of it, as this greygate writes it.
+    pub(super) const LENGTH: u64 = (FRONT + FIELDS + CHECKSUM) as u64;
+
     pub(super) fn to_bytes(self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(FRONT + FIELDS + CHECKSUM);
         bytes.extend_from_slice(MAGIC);
@@ -197,17 +200,20 @@ impl OpenJournal {
     ) -> Result<Wrote, (io::Error, AfterFailure)> {
         match self.append_group(sheet, now, give) {
             Ok(wrote) => {
-                // After an error here, the system may take for written what is not.
-                self.file
-                    .sync_data()
-                    .map_err(|error| (error, AfterFailure::Spent))?;
+                // After an error here, the system may take for written what is not: a later sync that
+                // succeeds says nothing of it.
+                if let Err(error) = self.file.sync_data() {
+                    // Whatever there is of the group, it is not to be found damaged.
+                    let _ = self.cut();
+                    return Err((error, AfterFailure::Spent));
+                }
                 self.whole += wrote.bytes;
                 self.groups += 1;
                 Ok(wrote)
             }
             Err(error) => {
-                let cut = self.file.set_len(self.whole);
-                Err(match cut {
+                // On the disk, too: a later journal may be begun before anything is appended here.
+                Err(match self.cut() {
                     Ok(()) => (error, AfterFailure::Whole),
                     Err(_) => (error, AfterFailure::Spent),
                 })
@@ -239,6 +245,12 @@ impl OpenJournal {
             rows,
             bytes: bytes + end.len() as u64,
         })
+    }
+
+    /// Cuts off what was not synced.
+    fn cut(&self) -> io::Result<()> {
+        self.file.set_len(self.whole)?;
+        self.file.sync_data()
     }
 
     /// Whether a group of it is on the disk.
@@ -326,6 +338,15 @@ mod tests {
             let full = OpenOptions::new().write(true).open("/dev/full");
             Self {
                 file: full.expect("every Linux has it"),
+                ..self
+            }
+        }
+
+        /// The same, on a device that takes everything and cannot be synced.
+        pub(in super::super) fn on_a_disk_that_does_not_sync(self) -> Self {
+            let null = OpenOptions::new().write(true).open("/dev/null");
+            Self {
+                file: null.expect("every Linux has it"),
                 ..self
             }
         }

@@ -56,7 +56,7 @@ impl<K: Copy + Eq> Marks<K> {
     }
 
     /// Hands out all that were noted, and forgets them.
-    pub(super) fn drain(&self, mut take: impl FnMut(K)) {
+    pub(in crate::store) fn drain(&self, mut take: impl FnMut(K)) {
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         let spare = &mut *spare;
         for stripe in &self.stripes {
@@ -91,16 +91,19 @@ pub(in crate::store) struct Bell {
     noted: AtomicBool,
     /// Something was not noted: only a snapshot makes the disk whole.
     overflowed: AtomicBool,
+    /// A snapshot is being made that does.
+    made_up_for: AtomicBool,
     overflows: Counter,
     thread: Mutex<Option<Thread>>,
 }
 
 impl Bell {
-    pub(super) fn new(calls_at_once: bool, overflows: Counter) -> Self {
+    pub(in crate::store) fn new(calls_at_once: bool, overflows: Counter) -> Self {
         Self {
             calls_at_once,
             noted: AtomicBool::new(false),
             overflowed: AtomicBool::new(false),
+            made_up_for: AtomicBool::new(false),
             overflows,
             thread: Mutex::new(None),
         }
@@ -129,9 +132,25 @@ impl Bell {
         self.overflowed.store(true, Ordering::Release);
     }
 
+    /// Whether something that was not noted is not on the disk yet.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.made_up_for.load(Ordering::Acquire) || self.has_overflowed()
+    }
+
     /// A snapshot begins that will hold what was not noted. Whether one was asked for.
     pub(super) fn begin_snapshot(&self) -> bool {
-        self.overflowed.swap(false, Ordering::AcqRel)
+        let asked = self.has_overflowed();
+        self.made_up_for.store(asked, Ordering::Release);
+        // What finds no room from now on may be too late for it.
+        asked && self.overflowed.swap(false, Ordering::AcqRel)
+    }
+
+    /// It was made, or has to be asked for again.
+    pub(super) fn end_snapshot(&self, asks_again: bool) {
+        if asks_again {
+            self.ask_for_snapshot();
+        }
+        self.made_up_for.store(false, Ordering::Release);
     }
 
     /// Something that is marked will not be written.

@@ -190,7 +190,7 @@ impl Journal {
             lag: self.lag(),
             synced: (synced > 0).then_some(synced),
             trouble: trouble.clone(),
-            incomplete: self.bell.has_overflowed(),
+            incomplete: self.bell.is_incomplete(),
         }
     }
 }
@@ -312,12 +312,13 @@ impl Store {
         let drained = monotonic();
         pen.batch.add_changes(self);
         let held = pen.batch.len();
-        if held == 0 {
+        // While writing fails, what has nothing to say tries whether it still does.
+        if held == 0 && !journal.failing.load(Ordering::Relaxed) {
             journal.synced_to.store(drained, Ordering::Relaxed);
             journal.holds.store(false, Ordering::Relaxed);
             return Ok(Wrote::default());
         }
-        journal.holds.store(true, Ordering::Relaxed);
+        journal.holds.store(held > 0, Ordering::Relaxed);
         let written = self.write_batch(pen, now);
         match &written {
             Ok(wrote) => {
@@ -472,6 +473,7 @@ impl Store {
             journal.holds.store(false, Ordering::Relaxed);
             journal.synced_to.store(begun, Ordering::Relaxed);
         }
+        journal.bell.end_snapshot(false);
         let keep_from = if only { first } else { pen.first_of_latest };
         pen.first_of_latest = first;
         pen.follows = taken;
@@ -486,8 +488,8 @@ impl Store {
 
     /// The snapshot was not made.
     pub(super) fn abandon_fence(&self, fence: Option<Fence<'_>>) {
-        if let (Some(journal), Some(Fence { asked: true, .. })) = (&self.journal, fence) {
-            journal.bell.ask_for_snapshot();
+        if let (Some(journal), Some(Fence { asked, .. })) = (&self.journal, fence) {
+            journal.bell.end_snapshot(asked);
         }
     }
 
@@ -507,10 +509,12 @@ impl Store {
         if let Some(journal) = &self.journal {
             let lag = journal.lag();
             // What the latest group showed is news until the next.
-            if journal.failing.load(Ordering::Relaxed) || lag.is_zero() {
+            // A thread that hangs at its disk, or is gone, shows none.
+            let is_news = lag.is_zero() || lag > LONG_AGO;
+            if is_news || journal.failing.load(Ordering::Relaxed) {
                 self.metrics.journal_lag.set(lag.as_secs_f64());
             }
-            let incomplete = journal.wants_snapshot();
+            let incomplete = journal.bell.is_incomplete();
             self.metrics.journal_incomplete.set(incomplete.into());
         }
     }
@@ -525,5 +529,7 @@ fn monotonic() -> u64 {
     kernel_now().as_nanos() / 1_000_000
 }
 
+/// No group takes so long that is on its way.
+const LONG_AGO: Duration = Duration::from_secs(2);
 /// Keys that are held for a disk that does not take them, beside those that are still noted.
 const MOST_HELD: usize = 1 << 18;

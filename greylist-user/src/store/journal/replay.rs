@@ -5,7 +5,7 @@
 //! says nothing; then they are those whose header names it. Where no snapshot can be read, all of
 //! them are the best there is.
 //!
-//! A crash may leave the end of the last one torn: it is cut off. Any other damage is reported and kept
+//! A crash may leave the end of the last one torn: it is cut off, unless the disk could not read it. Any other damage is reported and kept
 //! for whoever wants to look; what follows it in its file is not used, later files are.
 
 use std::fs::{self, File, OpenOptions};
@@ -89,7 +89,7 @@ pub(super) fn read(
         let is_last = Some(number) == last;
         let read = file
             .map_err(Damage::Io)
-            .and_then(|file| Journal::begin(file, &path));
+            .and_then(|file| Journal::open(file, &path));
         let journal = match read {
             Ok(journal) if journal.header.seed != seed => {
                 found.put_aside(&path, OTHER_SEED, now);
@@ -98,9 +98,9 @@ pub(super) fn read(
             Ok(journal) if !follows(&journal.header, snapshot) => continue,
             Ok(journal) => journal,
             // It was begun when the system went down.
-            Err(Damage::Truncated { .. } | Damage::Checksum { .. }) if is_last => {
+            Err(damage) if is_last && is_stub(&path, &damage) => {
                 found.note_number(&mut expected, number);
-                found.remove_stub(path);
+                found.remove_stub(path, number);
                 continue;
             }
             Err(damage) => {
@@ -114,7 +114,7 @@ pub(super) fn read(
         let begun = journal.header.history.begun;
         found.begun = Some(found.begun.map_or(begun, |it| it.min(begun)));
         if let Err((damage, torn)) = journal.for_each(&mut found.replayed, &mut sink) {
-            if is_last && torn.is_tail {
+            if is_last && torn.is_tail && !matches!(damage, Damage::Io(_)) {
                 found.cut_off(path, &torn);
             } else {
                 found.keep_a_link(&path, &damage, now);
@@ -128,6 +128,16 @@ pub(super) fn read(
 /// that does. One that does so was sorted out by its number.
 fn follows(journal: &JournalHeader, snapshot: Option<&Header>) -> bool {
     snapshot.is_none_or(|it| it.journal > 0 || journal.follows == it.taken)
+}
+
+/// Whether a file whose header cannot be read has not got beyond it: not a group follows. What the system
+/// went down on may be zeros.
+fn is_stub(path: &Path, damage: &Damage) -> bool {
+    let is_torn = matches!(
+        damage,
+        Damage::Truncated { .. } | Damage::Checksum { .. } | Damage::NoJournal
+    );
+    is_torn && fs::metadata(path).is_ok_and(|it| it.len() <= JournalHeader::LENGTH)
 }
 
 /// One that no journal here has, nor had since the snapshot was begun.
@@ -147,9 +157,12 @@ impl Found {
     }
 
     /// The last file has not got as far as to hold anything.
-    fn remove_stub(&mut self, path: PathBuf) {
+    fn remove_stub(&mut self, path: PathBuf, number: u64) {
         let bytes = fs::metadata(&path).map_or(0, |it| it.len());
-        let _ = fs::remove_file(&path);
+        if fs::remove_file(&path).is_ok() {
+            // Nothing was ever in it, and nothing is to be missed.
+            self.next = number;
+        }
         self.replayed.cut = Some(Cut { file: path, bytes });
     }
 
@@ -206,9 +219,9 @@ fn beside(path: &Path, now: Timestamp) -> PathBuf {
 }
 
 /// A journal that is being read.
-struct Journal {
+struct Journal<R> {
     header: JournalHeader,
-    from: BufReader<File>,
+    from: BufReader<R>,
     at: u64,
     length: u64,
 }
@@ -222,9 +235,15 @@ struct Torn {
     is_tail: bool,
 }
 
-impl Journal {
-    fn begin(file: File, path: &Path) -> Result<Self, Damage> {
+impl Journal<File> {
+    fn open(file: File, path: &Path) -> Result<Self, Damage> {
         let length = file.metadata().map_err(Damage::Io)?.len();
+        Self::begin(file, length, path)
+    }
+}
+
+impl<R: Read + Seek> Journal<R> {
+    fn begin(file: R, length: u64, path: &Path) -> Result<Self, Damage> {
         let mut from = BufReader::with_capacity(BUFFER, file);
         let (header, at) = JournalHeader::read(&mut from)?;
         // Renamed by hand, it would be read in the wrong place.
@@ -296,17 +315,18 @@ impl Journal {
     }
 
     /// Whether a group after the one of this number ends somewhere behind: it was begun when this
-    /// one was on the disk, which therefore is no torn end.
+    /// one was on the disk, which therefore is no torn end. What cannot be read may hold one.
     fn is_followed_by_a_group(&mut self, number: u64) -> bool {
         let mut window = Vec::new();
         let mut piece = vec![0; BUFFER];
         if self.from.seek(SeekFrom::Start(self.at)).is_err() {
-            return false;
+            return true;
         }
         loop {
             let read = match self.from.read(&mut piece) {
-                Ok(0) | Err(_) => return false,
+                Ok(0) => return false,
                 Ok(read) => read,
+                Err(_) => return true,
             };
             window.extend_from_slice(&piece[..read]);
             let mut ends = window
@@ -324,3 +344,71 @@ impl Journal {
 const OTHER_SEED: &str = "its keys were made with another seed, so that nothing in it can be found";
 const BUFFER: usize = 256 << 10;
 const MOST_MISSING: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::History;
+
+    /// A disk with a block in the middle that cannot be read.
+    struct Scratched {
+        bytes: io::Cursor<Vec<u8>>,
+        from: u64,
+    }
+
+    impl Read for Scratched {
+        fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+            let left = self.from.saturating_sub(self.bytes.position());
+            if left == 0 {
+                return Err(io::Error::from_raw_os_error(libc::EIO));
+            }
+            let most = to.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            self.bytes.read(&mut to[..most])
+        }
+    }
+
+    impl Seek for Scratched {
+        fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+            self.bytes.seek(to)
+        }
+    }
+
+    /// What cannot be read now may be read by the next start: nothing of it is cut off.
+    #[test]
+    fn end_that_cannot_be_read_is_not_torn() {
+        let header = JournalHeader {
+            seed: [7; 16],
+            number: 1,
+            begun: Timestamp::from_millis(1),
+            follows: Timestamp::NEVER,
+            history: History {
+                begun: Timestamp::from_millis(1),
+            },
+        };
+        let end = |number| GroupEnd {
+            number,
+            written: Timestamp::from_millis(2),
+        };
+        let bytes = [
+            &header.to_bytes()[..],
+            &end(1).to_bytes(),
+            &end(2).to_bytes(),
+        ]
+        .concat();
+        let length = bytes.len() as u64;
+        let from = JournalHeader::LENGTH + GroupEnd::LENGTH as u64 + 3;
+        let scratched = Scratched {
+            bytes: io::Cursor::new(bytes),
+            from,
+        };
+        let journal = Journal::begin(scratched, length, Path::new("journal-0000000001"));
+        let mut replayed = Replayed::default();
+        let read = journal
+            .expect("the header is whole")
+            .for_each(&mut replayed, |_| {});
+        let (damage, torn) = read.expect_err("the disk is scratched");
+        assert!(matches!(damage, Damage::Io(_)), "{damage}");
+        assert!(!torn.is_tail, "{torn:?}");
+        assert_eq!(replayed.until, Some(2), "what precedes it is used");
+    }
+}

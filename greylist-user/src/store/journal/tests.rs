@@ -17,11 +17,11 @@ use crate::policy::{
     Attempt, History, Judge as _, Persistence, Policy, Record, Sentence, SentenceLevel,
     SentenceReason, SentencedClient, TupleKey,
 };
+use crate::store::Settings;
 use crate::store::codec::tests::row;
 use crate::store::codec::{Block, Gone, Row};
 use crate::store::kept::KeptOf;
 use crate::store::pace::Pace;
-use crate::store::{Settings, snapshot};
 
 const SEED: [u8; 16] = [7; 16];
 
@@ -326,40 +326,44 @@ fn snapshot_while(
     ending: Ending,
     mut meanwhile: impl Iterator<Item = (usize, Event)>,
 ) {
-    let fence = store.begin_fence(T0);
-    model.sync();
-    let header = Header {
-        seed: store.seed.fingerprint(),
-        taken: T0,
-        history: store.history(),
-        journal: fence.as_ref().map_or(0, |it| it.first),
-    };
+    let directory = &store.settings.directory;
+    let journals: Vec<_> = file::list(directory)
+        .expect("it can be listed")
+        .into_iter()
+        .map(|number| file::path(directory, number))
+        .map(|path| (fs::read(&path).expect("it is ours"), path))
+        .collect();
     let mut step = |model: &mut Model, store: &Store| {
         if let Some((number, event)) = meanwhile.next() {
             do_one(store, model, number, event);
         }
     };
-    let directory = &store.settings.directory;
-    let written = snapshot::write(directory, &header, true, Pace::Free, |writer| {
+    // What has changed by now is written first, whatever becomes of it.
+    model.sync();
+    let before_the_end = std::cell::Cell::new(0);
+    let written = store.write_snapshot(T0, Pace::Free, |writer| {
         step(model, store);
         store.give_rows(T0, |row| {
             step(model, store);
             writer.push(&row)
         })?;
         step(model, store);
+        before_the_end.set(model.states.len() - 1);
         if ending == Ending::Failed {
             return Err(io::Error::other("the disk is full"));
         }
-        store.close_fence(fence.as_ref(), T0)?;
-        model.sync();
         Ok(())
     });
-    match ending {
-        Ending::Done => store.settle_fence(fence, T0, false),
-        Ending::Failed => store.abandon_fence(fence),
-        Ending::Crashed => {}
-    }
     assert_eq!(written.is_err(), ending == Ending::Failed);
+    if ending != Ending::Failed {
+        model.synced = before_the_end.get();
+    }
+    if ending == Ending::Crashed {
+        // Before those were removed that it takes the place of.
+        for (bytes, path) in journals.into_iter().filter(|(_, path)| !path.exists()) {
+            fs::write(path, bytes).expect("it is writable");
+        }
+    }
 }
 
 proptest! {
@@ -445,12 +449,7 @@ fn snapshot_is_whole_where_no_journal_can_be_written() {
     judge(0);
     store.sync_journal(T0).expect("the directory is writable");
     judge(1);
-    {
-        let journal = store.journal.as_ref().expect("it has a directory");
-        let mut pen = journal.pen();
-        let open = pen.open.take().expect("a group was written");
-        pen.open = Some(open.on_a_full_disk());
-    }
+    replace_open(&store, OpenJournal::on_a_full_disk);
     store.snapshot(T0).expect("the directory is writable");
     assert_eq!(store.metrics.journal_failures.get(), 1);
     assert_eq!(store.metrics.journal_failing.get(), 1);
@@ -461,6 +460,221 @@ fn snapshot_is_whole_where_no_journal_can_be_written() {
     let (_, restored) = site.open();
     assert_eq!((restored.tuples, restored.journal.files), (3, 1));
     assert_eq!(restored.set_aside, []);
+}
+
+/// A host on which nothing changes any more does not complain of its journal for ever, nor is it told
+/// that it works before that was tried.
+#[test]
+fn journal_that_has_nothing_to_write_is_tried_while_it_fails() {
+    let site = Site::new();
+    let (store, _) = site.open();
+    store.judge(&ATTEMPT, T0);
+    store.sync_journal(T0).expect("the directory is writable");
+    store.judge(&ATTEMPT, T0.after(Duration::from_mins(5)));
+    replace_open(&store, OpenJournal::on_a_full_disk);
+    store.snapshot(T0).expect("the directory is writable");
+    assert_eq!(store.metrics.journal_failing.get(), 1);
+    // The name that the next one is to have is taken.
+    let taken = file::path(site.directory.path(), 2);
+    fs::create_dir(&taken).expect("it is writable");
+    store.sync_journal(T0).expect_err("the name is taken");
+    let standing = || store.journal_standing().expect("it has a directory");
+    assert!(standing().trouble.is_some());
+    assert_eq!(standing().lag, Duration::ZERO, "the snapshot has it all");
+    let wrote = store.sync_journal(T0).expect("the next name is not");
+    assert_eq!(wrote.rows, 0);
+    assert_eq!(store.metrics.journal_failing.get(), 0);
+    assert_eq!(standing().trouble, None);
+    let bytes = store.metrics.journal_bytes.get();
+    store.sync_journal(T0).expect("nothing is written");
+    assert_eq!(store.metrics.journal_bytes.get(), bytes);
+}
+
+/// After a failed sync, Linux takes pages for clean that are not on the disk: a next sync that succeeds
+/// says nothing of them.
+#[test]
+fn nothing_more_is_written_to_a_file_whose_sync_failed() {
+    let site = Site::new();
+    let (store, _) = site.open();
+    store
+        .tuples
+        .update(key(0), |_| (Record::begun(1, T0), ()))
+        .expect("there is room");
+    store.sync_journal(T0).expect("the directory is writable");
+    let first = file::path(site.directory.path(), 1);
+    let length = fs::metadata(&first).expect("it was written").len();
+    store
+        .tuples
+        .update(key(1), |_| (Record::begun(1, T0), ()))
+        .expect("there is room");
+    replace_open(&store, OpenJournal::on_a_disk_that_does_not_sync);
+    let error = store.sync_journal(T0).expect_err("it does not sync");
+    assert_eq!(error.source.raw_os_error(), Some(libc::EINVAL));
+    assert_eq!(store.metrics.journal_failing.get(), 1);
+    assert!(
+        store
+            .journal_standing()
+            .is_some_and(|it| !it.lag.is_zero() || it.trouble.is_some())
+    );
+    let wrote = store.sync_journal(T0).expect("a new journal is begun");
+    assert_eq!(wrote.rows, 1, "the same row is written again");
+    assert_eq!(fs::metadata(&first).expect("it is there").len(), length);
+    assert!(file::path(site.directory.path(), 2).exists());
+    drop(store);
+    let (_, restored) = site.open();
+    assert_eq!((restored.tuples, restored.journal.files), (2, 2));
+    assert_eq!((restored.set_aside.len(), restored.journal.cut), (0, None));
+}
+
+/// A file that was begun with it is of no use, and is not left; the number is free.
+#[test]
+fn journal_whose_first_sync_failed_is_removed() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut open = OpenJournal::begin(directory.path(), &header(1))
+        .expect("it is writable")
+        .on_a_disk_that_does_not_sync();
+    let row = Row::Tuple(key(1), Record::begun(1, T0));
+    let written = open.write_group(&mut Vec::new(), T0, |writer| writer.push(&row));
+    let (_, after) = written.expect_err("it does not sync");
+    assert_eq!(after, AfterFailure::Spent);
+    assert!(!open.has_groups() && open.remove());
+    assert_eq!(
+        file::list(directory.path()).expect("it can be listed"),
+        [0; 0]
+    );
+}
+
+fn replace_open(store: &Store, with: impl FnOnce(OpenJournal) -> OpenJournal) {
+    let journal = store.journal.as_ref().expect("it has a directory");
+    let mut pen = journal.pen();
+    let open = pen.open.take().expect("a group was written");
+    pen.open = Some(with(open));
+}
+
+/// Until it has its name, a crash loses what it makes up for.
+#[test]
+fn disk_is_incomplete_until_the_snapshot_is_made() {
+    let site = Site::new();
+    let (store, _) = site.open();
+    let journal = store.journal.as_ref().expect("it has a directory");
+    let is_incomplete = || {
+        store.show_journal();
+        let shown = store.metrics.journal_incomplete.get() == 1;
+        let told = store
+            .journal_standing()
+            .expect("it has a directory")
+            .incomplete;
+        assert_eq!(shown, told);
+        told
+    };
+    assert!(!is_incomplete());
+    journal.bell.overflow();
+    let snapshot = |fails: bool| {
+        store.write_snapshot(T0, Pace::Free, |_| {
+            assert!(is_incomplete() && !store.wants_snapshot());
+            if fails {
+                Err(io::Error::other("the disk is full"))
+            } else {
+                Ok(())
+            }
+        })
+    };
+    snapshot(true).expect_err("it fails");
+    assert!(is_incomplete() && store.wants_snapshot());
+    snapshot(false).expect("the directory is writable");
+    assert!(!is_incomplete() && !store.wants_snapshot());
+}
+
+/// A journal's thread that hangs at the disk sets no gauge: others do.
+#[test]
+fn lag_is_shown_while_a_write_hangs() {
+    let site = Site::new();
+    let (store, _) = site.open();
+    store.judge(&ATTEMPT, T0);
+    let journal = store.journal.as_ref().expect("it has a directory");
+    let _hangs = journal.pen();
+    let long_ago = monotonic().saturating_sub(3_600_000);
+    journal.synced_to.store(long_ago, Ordering::Relaxed);
+    let lag = seconds(monotonic() - long_ago);
+    store.show_journal();
+    let shown = store.metrics.journal_lag.get();
+    assert!(shown >= lag, "{shown} s of {lag}");
+}
+
+/// One that was begun when the system went down is no loss; one with groups is kept, whatever its
+/// header has come to.
+#[test]
+fn only_a_file_without_groups_is_a_beginning() {
+    let whole = header(3).to_bytes();
+    let mut flipped = whole.clone();
+    flipped[20] ^= 1;
+    for stub in [
+        &whole[..0],
+        &whole[..40],
+        &[0; 40][..],
+        &vec![0; whole.len()],
+        &flipped,
+    ] {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        fs::write(file::path(directory.path(), 3), stub).expect("it is writable");
+        let (found, _) = read(directory.path());
+        assert_eq!((found.set_aside.len(), found.next), (0, 3), "{stub:?}");
+        assert_eq!(
+            found.replayed.cut.map(|it| it.bytes),
+            Some(stub.len() as u64)
+        );
+        assert_eq!(
+            file::list(directory.path()).expect("it can be listed"),
+            [0; 0]
+        );
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let row = Row::Tuple(key(1), Record::begun(1, T0));
+    let path = written(directory.path(), 3, &[vec![row]]).path().to_owned();
+    let mut bytes = fs::read(&path).expect("it was written");
+    bytes[20] ^= 1;
+    fs::write(&path, &bytes).expect("it is writable");
+    let (found, _) = read(directory.path());
+    assert_eq!((&found.replayed.cut, found.next), (&None, 4));
+    let [aside] = &found.set_aside[..] else {
+        panic!("it is set aside: {found:?}");
+    };
+    assert_eq!(fs::read(&aside.kept).expect("it is kept"), bytes);
+}
+
+/// What nobody writes costs nobody anything.
+#[test]
+fn nothing_is_noted_where_no_journal_is_written() {
+    let mut site = Site::new();
+    site.settings.journal = JournalMode::Never;
+    site.settings.keep_addresses = true;
+    let (store, _) = site.open();
+    let (effects, _closed) = mpsc::channel(1);
+    let seed = crate::policy::Seed::from_bytes([7; crate::policy::Seed::LENGTH]);
+    let history = History { begun: T0 };
+    let in_memory = Store::in_memory(
+        site.settings.clone(),
+        seed,
+        Arc::default(),
+        effects,
+        Arc::default(),
+        history,
+    );
+    for store in [store, in_memory] {
+        assert!(store.sentences.marks().is_none());
+        assert!(store.clients.by_address.marks().is_none());
+        assert!(store.clients.by_network.marks().is_none());
+        assert!(store.reputations.by_network.marks().is_none());
+        assert!(store.hops.helos.marks().is_none());
+        assert!(store.contents.by_message.marks().is_none());
+        assert!(store.pairs.by_tag.marks().is_none());
+        assert!(store.trust.marks().is_none());
+        assert!(store.tuples.marks().is_none());
+        let kept = store.kept.as_ref().expect("addresses are kept");
+        assert!(kept.clients.marks().is_none());
+        assert!(kept.trust.marks().is_none());
+        assert!(kept.tuples.marks().is_none());
+    }
 }
 
 #[test]

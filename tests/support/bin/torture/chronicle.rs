@@ -293,11 +293,17 @@ mod tests {
         chronicle
     }
 
+    fn before(moment: Instant, time: Duration) -> Instant {
+        moment
+            .checked_sub(time)
+            .expect("the machine has run for longer")
+    }
+
     #[test]
     fn what_is_younger_than_the_bound_may_be_lost_and_nothing_older() {
         let kill = Instant::now() + Duration::from_secs(9);
         let chronicle = chronicle(kill, None);
-        let known = |age: u64| Known::at(kill - Duration::from_millis(age));
+        let known = |age: u64| Known::at(before(kill, Duration::from_millis(age)));
         let lost = |age: u64| chronicle.lost(known(age), kill + BOUND);
         assert_eq!(lost(900), Lost::Within(Duration::from_millis(900)));
         assert_eq!(lost(1_100), Lost::TooOld(Duration::from_millis(1_100)));
@@ -312,7 +318,7 @@ mod tests {
             Lost::WithoutReason
         );
         assert_eq!(
-            chronicle.lost(Known::at(kill - 3 * BOUND), kill - BOUND),
+            chronicle.lost(Known::at(before(kill, 3 * BOUND)), before(kill, BOUND)),
             Lost::WithoutReason
         );
     }
@@ -322,7 +328,7 @@ mod tests {
         let kill = Instant::now() + Duration::from_secs(9);
         let chronicle = chronicle(kill, None);
         let known = Known {
-            answered: kill - BOUND / 2,
+            answered: before(kill, BOUND / 2),
             seen: kill + BOUND,
         };
         assert_eq!(chronicle.lost(known, kill + 2 * BOUND), Lost::WithoutReason);
@@ -347,8 +353,8 @@ mod tests {
     #[test]
     fn full_disk_excuses_what_came_after_it_was_full() {
         let kill = Instant::now() + Duration::from_secs(9);
-        let chronicle = chronicle(kill, Some(kill - 4 * BOUND));
-        let known = |age: u32| Known::at(kill - age * BOUND);
+        let chronicle = chronicle(kill, Some(before(kill, 4 * BOUND)));
+        let known = |age: u32| Known::at(before(kill, age * BOUND));
         let lost = |age: u32| chronicle.lost(known(age), kill + BOUND);
         assert_eq!(lost(3), Lost::Undurable);
         assert_eq!(lost(5), Lost::Undurable);
