@@ -157,7 +157,7 @@ fn large_damaged_snapshot_loses_nothing_with_the_journal() {
 fn damaged_late(fixture: &Fixture) -> Census {
     let store = fixture.open();
     fixture.judge(&store, &ATTEMPT);
-    snapshot(&fixture, &store);
+    snapshot(fixture, &store);
     for number in 0..50_000 {
         let recipient = format!("r{number}@here.example");
         let attempt = greygate::policy::Attempt {
@@ -166,7 +166,7 @@ fn damaged_late(fixture: &Fixture) -> Census {
         };
         fixture.judge(&store, &attempt);
     }
-    snapshot(&fixture, &store);
+    snapshot(fixture, &store);
     drop(store);
     let file = fixture.snapshot_file();
     let mut bytes = fs::read(&file).expect("it was written");

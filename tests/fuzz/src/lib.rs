@@ -14,8 +14,11 @@ pub mod milter;
 pub mod packet;
 pub mod snapshot;
 
+/// A target: its name, and what panics where it does not hold.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// Every target by its name.
-pub const TARGETS: [(&str, fn(&[u8])); 10] = [
+pub const TARGETS: [Target; 10] = [
     ("configuration", configuration::holds),
     ("control", control::holds),
     ("import", import::holds),
