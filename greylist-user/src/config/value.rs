@@ -91,10 +91,8 @@ impl Setting for PathBuf {
         } else {
             Err(Fault::new(
                 value,
-                format!(
-                    "\"{}\" does not begin at the root; write the whole path, from \"/\" on",
-                    path.display()
-                ),
+                // Escaped: it may have any byte, a new line among them.
+                format!("{path:?} does not begin at the root; write the whole path, from \"/\" on"),
             ))
         }
     }
