@@ -91,8 +91,10 @@ impl Setting for PathBuf {
         } else {
             Err(Fault::new(
                 value,
-                // Escaped: it may have any byte, a new line among them.
-                format!("{path:?} does not begin at the root; write the whole path, from \"/\" on"),
+                format!(
+                    "\"{}\" does not begin at the root; write the whole path, from \"/\" on",
+                    path.display().to_string().escape_debug()
+                ),
             ))
         }
     }

@@ -7,7 +7,7 @@ use crate::policy::{
 
 use super::Settings;
 use super::kept::{self, Kept};
-use super::table;
+use super::places;
 
 impl Settings {
     /// Bytes that the tables of clients and client networks take at most. They take it as they
@@ -42,7 +42,7 @@ impl Settings {
     /// Bytes that the pairs take at most, of which one is held for each tuple that is pending. They
     /// take it as they come.
     pub fn pairs_memory(&self) -> u64 {
-        table::reserved_bytes::<(PairTag, PairRecord)>(self.capacity)
+        places::reserved_bytes::<(PairTag, PairRecord)>(self.capacity)
     }
 }
 
@@ -98,7 +98,7 @@ mod tests {
                 capacity,
                 ..Settings::default()
             };
-            let tuples = table::reserved_bytes::<(TupleKey, Record)>(capacity);
+            let tuples = places::reserved_bytes::<(TupleKey, Record)>(capacity);
             let each = (tuples + settings.pairs_memory()) / capacity as u64;
             assert!((56 + 16..=96).contains(&each), "{each} of {capacity}");
         }
@@ -130,8 +130,8 @@ mod tests {
 
     /// Bytes that a tuple and its pair have resident in full tables of this capacity.
     fn filled(capacity: usize) -> u64 {
-        let reckoned = table::reserved_bytes::<(TupleKey, Record)>(capacity)
-            + table::reserved_bytes::<(PairTag, PairRecord)>(capacity);
+        let reckoned = places::reserved_bytes::<(TupleKey, Record)>(capacity)
+            + places::reserved_bytes::<(PairTag, PairRecord)>(capacity);
         let before = resident();
         let tuples = Table::<TupleKey, Record>::reserved(capacity);
         let pairs = Table::<PairTag, PairRecord>::reserved(capacity);

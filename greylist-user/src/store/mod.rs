@@ -36,6 +36,7 @@ mod metrics;
 mod pace;
 mod pairs;
 mod persist;
+mod places;
 mod reading;
 mod reputations;
 mod restored;

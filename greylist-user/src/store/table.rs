@@ -7,7 +7,7 @@
 //! A table is a row of aisles, each a [`DashMap`] of eight shards, at least 1,024 shards in all. A
 //! sweep or a snapshot goes aisle by aisle and can stop after each, and locks one shard at a time.
 //! Their number is chosen so that a full table fills its buckets instead of stopping right after
-//! they doubled, which is what keeps an entry under 80 bytes: see [`Room`].
+//! they doubled, which is what keeps an entry under 80 bytes: see [`Places`].
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
@@ -23,6 +23,7 @@ use crate::policy::{
 };
 
 use super::journal::{Bell, Marks};
+use super::places::{Places, SHARDS_PER_AISLE};
 use super::waits;
 
 /// A bounded concurrent map.
@@ -62,16 +63,16 @@ impl<K: Key, V: Clone> Table<K, V> {
     /// A table of at most `capacity` entries, with room for all of them. What is not used yet is
     /// not resident either.
     pub(super) fn reserved(capacity: usize) -> Self {
-        Self::with_room(capacity, Room::for_entries(capacity))
+        Self::with_places(capacity, Places::for_entries(capacity))
     }
 
     /// A table of at most `capacity` entries that grows shard by shard as they come.
     pub(super) fn growing(capacity: usize) -> Self {
-        Self::with_room(capacity, Room::NONE)
+        Self::with_places(capacity, Places::NONE)
     }
 
-    fn with_room(capacity: usize, room: Room) -> Self {
-        let reserved = room.entries_per_shard * SHARDS_PER_AISLE;
+    fn with_places(capacity: usize, places: Places) -> Self {
+        let reserved = places.entries_per_shard * SHARDS_PER_AISLE;
         let aisle = || {
             Aisle::with_capacity_and_hasher_and_shard_amount(
                 reserved,
@@ -80,7 +81,7 @@ impl<K: Key, V: Clone> Table<K, V> {
             )
         };
         Self {
-            aisles: std::iter::repeat_with(aisle).take(room.aisles).collect(),
+            aisles: std::iter::repeat_with(aisle).take(places.aisles).collect(),
             len: AtomicUsize::new(0),
             capacity,
             reserved,
@@ -306,62 +307,6 @@ fn last_four<const N: usize>(bytes: [u8; N]) -> u32 {
     u32::from_le_bytes([a, b, c, d])
 }
 
-/// How many aisles, and entries to make room for in each of their shards.
-///
-/// A shard holds 7/8 of a power of two of entries before it doubles, which copies it while its lock
-/// is held and leaves it half empty. So the power of two is fixed first, and the number of shards
-/// follows: as many as let each stay below that limit by six standard deviations of chance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Room {
-    aisles: usize,
-    entries_per_shard: usize,
-}
-
-impl Room {
-    /// The fewest aisles, and no room.
-    const NONE: Self = Self {
-        aisles: MIN_SHARDS / SHARDS_PER_AISLE,
-        entries_per_shard: 0,
-    };
-
-    fn for_entries(entries: usize) -> Self {
-        let mut limit = SMALLEST_SHARD;
-        let mut room = Self {
-            aisles: Self::NONE.aisles,
-            entries_per_shard: limit,
-        };
-        loop {
-            let shards = entries.div_ceil(expected_below(limit));
-            if shards < MIN_SHARDS {
-                return room;
-            }
-            room = Self {
-                aisles: shards.div_ceil(SHARDS_PER_AISLE),
-                entries_per_shard: limit,
-            };
-            limit *= 2;
-        }
-    }
-}
-
-/// Bytes that the places of a [`reserved`](Table::reserved) table take that is made for `capacity` entries
-/// of this type: an eighth of the places stays empty at least, and each has a byte beside it.
-pub(super) fn reserved_bytes<Entry>(capacity: usize) -> u64 {
-    let room = Room::for_entries(capacity);
-    let places = room.aisles * SHARDS_PER_AISLE * room.entries_per_shard * 8 / 7;
-    (places as u64).saturating_mul((size_of::<Entry>() + 1) as u64)
-}
-
-/// The mean that leaves `limit` six standard deviations (of a Poisson distribution) away.
-fn expected_below(limit: usize) -> usize {
-    limit - 6 * limit.isqrt()
-}
-
-const MIN_SHARDS: usize = 1_024;
-const SHARDS_PER_AISLE: usize = 8;
-/// Entries that 64 buckets hold: with fewer, chance would leave most of them empty.
-const SMALLEST_SHARD: usize = 56;
-
 /// Takes a key's own bits for its hash.
 #[derive(Default)]
 pub(super) struct KeyIsHash(u64);
@@ -384,6 +329,7 @@ impl Hasher for KeyIsHash {
 
 #[cfg(test)]
 mod tests {
+    use super::super::places::MIN_SHARDS;
     use super::*;
     use crate::policy::fixture::ATTEMPT;
     use crate::policy::{Attempt, ClientNetwork, Policy, Seed};
@@ -416,7 +362,7 @@ mod tests {
         for number in 0..100_000 {
             count(&table, number).expect("there is room");
         }
-        let shard = Room::for_entries(100_000).entries_per_shard;
+        let shard = Places::for_entries(100_000).entries_per_shard;
         let mut copied = 0;
         for aisle in [0, table.aisles() / 2, table.aisles() - 1] {
             let (most, asked) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
@@ -639,21 +585,6 @@ mod tests {
         for bins in of_pairs.iter().chain(&of_messages) {
             let unevenness = unevenness(bins);
             assert!(unevenness < 127.0 + 6.0 * 16.0, "{unevenness}: {bins:?}");
-        }
-    }
-
-    #[test]
-    fn room_is_at_least_a_thousand_shards_and_seldom_wasted() {
-        for entries in [1, 10_000, 1_000_000, 4_000_000, 10_000_000, 50_000_000] {
-            let room = Room::for_entries(entries);
-            let shards = room.aisles * SHARDS_PER_AISLE;
-            assert!(shards >= MIN_SHARDS);
-            assert!(shards * room.entries_per_shard >= entries);
-            let each = reserved_bytes::<[u8; 56]>(entries) / entries as u64;
-            assert!(
-                entries < 1_000_000 || each <= 96,
-                "{entries} entries have {each} bytes each"
-            );
         }
     }
 }
