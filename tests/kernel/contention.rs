@@ -72,8 +72,13 @@ fn drops_are_told_as_a_sample() {
     let told = program.told();
     let cpus = thread::available_parallelism().map_or(1, Into::into);
     assert!((1..=cpus).contains(&told.len()), "{told:?}");
-    for event in told {
-        assert_eq!(event, (mapped(CLIENT), 25, Counter::Blocked));
+    // Which thread's SYN the entry saw last is chance, so the sample may be of a repeated one.
+    for (address, port, reason) in told {
+        assert_eq!((address, port), (mapped(CLIENT), 25));
+        assert!(
+            matches!(reason, Counter::Blocked | Counter::DroppedAgain),
+            "{reason:?}"
+        );
     }
 }
 

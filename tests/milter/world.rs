@@ -153,6 +153,16 @@ impl World {
         }
     }
 
+    /// Waits until so much is complained of.
+    pub(crate) fn wait_for_complaints(&self, count: usize) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.dns().complaints().len() < count {
+            let found = self.dns().complaints();
+            assert!(Instant::now() < deadline, "{count}: {found:?}");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     pub(crate) fn inet(&self) -> &Endpoint {
         &self.server.endpoints()[0]
     }
