@@ -30,8 +30,7 @@ fn hangs_up_on_a_client_that_is_sentenced_and_judges_its_next_session_anew() -> 
     );
     let gone = session.command("RSET");
     assert!(matches!(gone, Err(SmtpError::HungUp { .. })), "{gone:?}");
-    let log = stage.postfix().log();
-    assert!(log.contains(": 421 4.7.0 "), "{log}");
+    stage.postfix().wait_for_log(": 421 4.7.0 ")?;
     assert_eq!(stage.metrics.turned_away.get(), 1);
 
     let after = Message::new("bob@sender.example", "the-next-message");

@@ -121,6 +121,15 @@ impl Postfix {
         self.instance.log()
     }
 
+    /// Waits until it has logged such a text: its log is another process's work.
+    pub fn wait_for_log(&self, text: &str) -> Result<(), Error> {
+        let what = format!("{text:?} in Postfix's log");
+        interrupt::wait_for(&what, PATIENCE, || {
+            Ok(self.log().contains(text).then_some(()))
+        })
+        .map_err(|error| self.instance.explain(error))
+    }
+
     /// Where it logs to.
     pub fn log_file(&self) -> PathBuf {
         self.instance.log_file()
