@@ -82,8 +82,8 @@ fn rest(stopping: &AtomicBool, interval: Duration, fails: impl Fn() -> bool) {
 const INTERVAL: Duration = Duration::from_millis(500);
 /// With "each", calls come when there is something; this is in case one was missed.
 const LONGEST_REST: Duration = Duration::from_secs(1);
-/// From one try to the next while writing fails.
-const RETRY: Duration = Duration::from_secs(2);
+/// From one try to the next while writing fails: as soon as there is room, as little is lost as ever.
+const RETRY: Duration = INTERVAL;
 const PIECE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

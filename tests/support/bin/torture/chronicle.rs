@@ -116,10 +116,7 @@ impl Chronicle {
     pub(crate) fn begin_loss(&self, bound: Option<Duration>, reach: Duration) {
         let at = Instant::now();
         let mut told = self.told();
-        let mut undurable = told.spans.iter().filter(|(excuse, _, span)| {
-            *excuse == Excuse::Undurable && span.to.is_none_or(|to| to > at)
-        });
-        let undurable_since = undurable.next().map(|(_, _, span)| span.from);
+        let undurable_since = told.undurable_since(at);
         told.losses.push(Loss {
             at,
             until: None,
@@ -272,6 +269,20 @@ impl Span {
     }
 }
 
+impl Told {
+    /// Since when nothing reaches the disk at `at`, if that is so: it takes nothing, or has room again
+    /// and may not have been tried yet.
+    fn undurable_since(&self, at: Instant) -> Option<Instant> {
+        let mut undurable = self.spans.iter().filter(|(excuse, _, span)| {
+            let is_over = |to: Instant| to + TRIED_AGAIN_WITHIN <= at;
+            *excuse == Excuse::Undurable && !span.to.is_some_and(is_over)
+        });
+        undurable.next().map(|(_, _, span)| span.from)
+    }
+}
+
+/// The daemon tries a disk twice a second, and then has to write all that waited.
+const TRIED_AGAIN_WITHIN: Duration = Duration::from_secs(1);
 /// How long after a fault what goes wrong may still be of its doing.
 const RECENT: Duration = Duration::from_secs(5);
 
@@ -335,19 +346,18 @@ mod tests {
     }
 
     #[test]
-    fn disk_that_has_healed_excuses_nothing() {
+    fn disk_that_has_healed_excuses_nothing_once_it_was_tried_again() {
         let chronicle = Chronicle::new();
         let mark = chronicle.begin(Excuse::Undurable, "disk-full");
         let known = Known::at(Instant::now());
-        let lost = |until: Instant| chronicle.lost(known, until);
         chronicle.begin_loss(None, BOUND);
         chronicle.end_loss();
-        assert_eq!(lost(Instant::now()), Lost::Undurable);
+        assert_eq!(chronicle.lost(known, Instant::now()), Lost::Undurable);
         chronicle.end(mark);
-        chronicle.told().losses.clear();
-        chronicle.begin_loss(None, BOUND);
-        chronicle.end_loss();
-        assert!(matches!(lost(Instant::now()), Lost::TooOld(_)));
+        let healed = Instant::now();
+        assert!(chronicle.told().undurable_since(healed).is_some());
+        let tried_again = healed + TRIED_AGAIN_WITHIN;
+        assert_eq!(chronicle.told().undurable_since(tried_again), None);
     }
 
     #[test]
