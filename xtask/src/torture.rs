@@ -1,7 +1,7 @@
 //! `cargo xtask torture`: everything the torture run needs, then the run.
 //!
 //! As a command this process becomes the run: a signal reaches who has to clean up. As a suite of
-//! `cargo xtask test` it is run twice, once with a seed that is always the same and once with a new one,
+//! `cargo xtask test torture` it is run twice, once with a seed that is always the same and once with a new one,
 //! which the run prints.
 
 use std::{os::unix::process::CommandExt, path::Path};
