@@ -1,8 +1,11 @@
 //! What was measured, beside what it was measured against: for people, and as JSON.
 
 use std::fmt;
+use std::process::ExitCode;
 
 use serde_json::json;
+
+use crate::error::Error;
 
 /// Everything that was measured.
 #[derive(Debug)]
@@ -170,6 +173,24 @@ impl Report {
     /// Says below the table what its lines mean.
     pub fn legend(&mut self, legend: impl Into<String>) {
         self.legend = legend.into();
+    }
+
+    /// Prints what was measured, also before something failed: it is worth as much. Only a whole report of
+    /// what went well is a success.
+    pub fn conclude(&self, outcome: Result<(), Error>, as_json: bool) -> ExitCode {
+        if as_json {
+            println!("{:#}", self.json());
+        } else {
+            println!("{self}");
+        }
+        match outcome {
+            Ok(()) if self.is_whole() => ExitCode::SUCCESS,
+            Ok(()) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("error: {}", error.chain());
+                ExitCode::FAILURE
+            }
+        }
     }
 
     /// Whether every figure could be had, those of the peers that are there among them.

@@ -277,7 +277,11 @@ impl Suite {
         match self {
             Self::Unit => &[&["--lib", "--bins"], &["--doc"]],
             Self::Corpus => &[&["--test", "corpus"]],
-            Self::Milter => &[&["--test", "milter"]],
+            Self::Milter => &[
+                &["--test", "milter"],
+                &["--test", "allocations"],
+                &["--test", "descriptors"],
+            ],
             Self::Store => &[&["--test", "store"]],
             Self::Watch => &[&["--test", "watch"], &["--test", "log"], &["--test", "top"]],
             Self::Kernel => &[&["--test", "kernel"]],

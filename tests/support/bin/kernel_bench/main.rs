@@ -50,20 +50,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut report = Report::new(preface(), Statistic::Best);
     let outcome = measure(arguments.rounds, &mut report);
-    // What was measured before something failed is worth as much.
-    if arguments.json {
-        println!("{:#}", report.json());
-    } else {
-        println!("{report}");
-    }
-    match outcome {
-        Ok(()) if report.is_whole() => ExitCode::SUCCESS,
-        Ok(()) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {}", error.chain());
-            ExitCode::FAILURE
-        }
-    }
+    report.conclude(outcome, arguments.json)
 }
 
 fn measure(rounds: u32, report: &mut Report) -> Result<(), Error> {

@@ -105,20 +105,7 @@ fn tables(arguments: &Arguments) -> ExitCode {
     let (sizes, left_out) = sizes(&arguments.size);
     let mut report = Report::new(preface(&left_out), Statistic::Median);
     let outcome = measure(&sizes, arguments, &mut report);
-    // What was measured before something failed is worth as much.
-    if arguments.json {
-        println!("{:#}", report.json());
-    } else {
-        println!("{report}");
-    }
-    match outcome {
-        Ok(()) if report.is_whole() => ExitCode::SUCCESS,
-        Ok(()) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {}", error.chain());
-            ExitCode::FAILURE
-        }
-    }
+    report.conclude(outcome, arguments.json)
 }
 
 fn measure(sizes: &[u32], arguments: &Arguments, report: &mut Report) -> Result<(), Error> {
