@@ -4,8 +4,8 @@
 //! key and told by 32 more, so of strangers' first attempts one in hundreds of millions is taken for
 //! a retry. What a retry deserves is `policy`'s word, which is given the trace as a record.
 //!
-//! Bounded: two for each tuple that the table may hold, but 16 MB at least and 128 MB at most, taken when it
-//! is about to be needed and given back only with the store. A new trace goes to an empty place of the
+//! Bounded: two for each tuple that the table may hold, but 16 MB at least and 128 MB at most, reserved when
+//! they are about to be needed, resident where traces are, and given back only with the store. A new trace goes to an empty place of the
 //! sixteen that it may have, or to that of the oldest of them, if its window is open. So with room for eight
 //! million, at *n* new traces a second each is kept for 8,000,000 / *n* seconds on the average, and 999 in a
 //! thousand for two thirds of that: 88 minutes at a thousand a second. They do not survive a restart.
@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
+use zerocopy::FromZeros as _;
 
 use crate::policy::{Record, Timestamp, TupleKey};
 
@@ -52,18 +53,24 @@ impl Traces {
         }
     }
 
-    /// Takes the memory, so that nobody who judges has to wait for it.
+    /// Reserves the memory, so that nobody who judges has to wait for it. The kernel gives it page by
+    /// page, zeroed: a table that fills up and sheds nobody needs none of it.
     pub(super) fn prepare(&self) {
         self.buckets.get_or_init(|| {
-            std::iter::repeat_with(Bucket::default)
-                .take(self.count)
-                .collect()
+            // Where there is no memory there are no traces.
+            <[Bucket]>::new_box_zeroed_with_elems(self.count).unwrap_or_default()
         });
+    }
+
+    /// What was prepared.
+    fn buckets(&self) -> Option<&[Bucket]> {
+        let buckets = self.buckets.get()?;
+        (!buckets.is_empty()).then_some(buckets)
     }
 
     /// The record that is left of the tuple, if there is a trace of it. It may have lapsed.
     pub(super) fn find(&self, key: &TupleKey, now: Timestamp) -> Option<Record> {
-        let buckets = self.buckets.get()?;
+        let buckets = self.buckets()?;
         let place = Place::of(key, buckets.len());
         let cells = place.buckets.iter().flat_map(|at| &buckets[*at]);
         let begun = cells
@@ -81,7 +88,7 @@ impl Traces {
 
     /// Removes the trace of the tuple, and says whether there was one.
     pub(super) fn forget(&self, key: &TupleKey) -> bool {
-        let Some(buckets) = self.buckets.get() else {
+        let Some(buckets) = self.buckets() else {
             return false;
         };
         let place = Place::of(key, buckets.len());
@@ -114,7 +121,7 @@ impl Traces {
         now: Timestamp,
     ) -> Result<(), Full> {
         self.prepare();
-        let buckets = self.buckets.get().ok_or(Full)?;
+        let buckets = self.buckets().ok_or(Full)?;
         let place = Place::of(key, buckets.len());
         let new = Trace::begun_at(place.tells, now);
         for _ in 0..TRIES {

@@ -63,16 +63,21 @@ impl<K: Copy + Eq> Marks<K> {
             {
                 let mut keys = stripe.0.lock().unwrap_or_else(PoisonError::into_inner);
                 if keys.is_empty() {
+                    give_back(&mut keys);
                     continue;
                 }
                 std::mem::swap(&mut *keys, spare);
             }
-            // What a burst took is given back after it.
-            if spare.capacity() > 4 * spare.len().max(SMALL) {
-                spare.shrink_to(2 * spare.len());
-            }
+            give_back(spare);
             spare.drain(..).for_each(&mut take);
         }
+    }
+}
+
+/// Gives back what a burst took that is over.
+fn give_back<K>(keys: &mut Vec<K>) {
+    if keys.capacity() > 4 * keys.len().max(SMALL) {
+        keys.shrink_to(2 * keys.len());
     }
 }
 
@@ -228,6 +233,18 @@ mod tests {
         let before = room();
         group();
         assert_eq!(room(), before);
+    }
+
+    #[test]
+    fn room_of_a_burst_is_given_back_once_it_is_quiet() {
+        let (marks, _bell) = marks();
+        for key in 0..100_000_u32 {
+            marks.note(key.wrapping_mul(0x9e37_79b9), key);
+        }
+        (0..3).for_each(|_| drop(drained(&marks)));
+        let room = |keys: &Mutex<Vec<u32>>| keys.lock().expect("no panic").capacity();
+        let lists: usize = marks.stripes.iter().map(|it| room(&it.0)).sum();
+        assert!(lists + room(&marks.spare) <= (STRIPES + 1) * 4 * SMALL);
     }
 
     #[test]

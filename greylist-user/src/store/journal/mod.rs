@@ -314,6 +314,7 @@ impl Store {
         let held = pen.batch.len();
         // While writing fails, what has nothing to say tries whether it still does.
         if held == 0 && !journal.failing.load(Ordering::Relaxed) {
+            pen.batch.clear();
             journal.synced_to.store(drained, Ordering::Relaxed);
             journal.holds.store(false, Ordering::Relaxed);
             return Ok(Wrote::default());
