@@ -25,17 +25,24 @@ use super::{
     sender::Desk,
 };
 
-/// Takes connections on the protected port, as Postfix would, and lets them go.
-pub(crate) fn listen(stop: &Stop) -> io::Result<()> {
-    let listener = TcpListener::bind((MX, PORT))?;
-    listener.set_nonblocking(true)?;
+/// Listens on the protected port, as Postfix would.
+pub(crate) fn listen() -> Result<TcpListener, Error> {
+    let listening = || {
+        let listener = TcpListener::bind((MX, PORT))?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    listening().map_err(Error::io("listening on the protected port"))
+}
+
+/// Takes its connections, and lets them go.
+pub(crate) fn accept(listener: &TcpListener, stop: &Stop) {
     while !stop.is_set() {
         match listener.accept() {
             Ok((stream, _)) => drop(stream),
             Err(_) => thread::sleep(Duration::from_millis(5)),
         }
     }
-    Ok(())
 }
 
 /// Somebody who is never sentenced connects again and again, and is never dropped.

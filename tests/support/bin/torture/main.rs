@@ -205,6 +205,7 @@ fn run(
     };
     let stop = Stop::default();
     let strangers = Arc::clone(&ground.strangers);
+    let listener = kernel::listen()?;
     let ordered = door.ask(&["punish", &SENTENCED.to_string(), "--for", "7d"]);
     ordered.map_err(Error::io("sentencing"))?;
     let mut conductor = Conductor::new(desk, ground, mx, door, chance.branch(1), bound);
@@ -216,7 +217,7 @@ fn run(
         }
         scope.spawn(|| load::readers(desk, door, &stop));
         scope.spawn(|| load::operator(desk, door, &stop, chance.branch(2)));
-        scope.spawn(|| kernel::listen(&stop));
+        scope.spawn(|| kernel::accept(&listener, &stop));
         scope.spawn(|| kernel::visit(desk, &strangers, &stop));
         let conducted = conduct(arguments, faults, &mut conductor);
         // What was in doubt at the last fault is asked for once more.
