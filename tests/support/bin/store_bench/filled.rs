@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -111,7 +112,10 @@ fn settle(store: &Store) -> Result<(), Error> {
     interrupt::wait_for("the journal is written", Duration::from_mins(10), || {
         let lag = store.journal_standing().map(|it| it.lag);
         Ok(lag.unwrap_or_default().is_zero().then_some(()))
-    })
+    })?;
+    // A group later it has given back what the last one took.
+    thread::sleep(TWO_GROUPS);
+    Ok(())
 }
 
 /// Whether the counts are those of so many tuples and pairs.
@@ -145,4 +149,5 @@ fn resident() -> u64 {
     kilobytes.unwrap_or(0) * 1_024
 }
 
+const TWO_GROUPS: Duration = Duration::from_secs(1);
 pub(crate) const NANOS_A_MINUTE: u64 = 60_000_000_000;
