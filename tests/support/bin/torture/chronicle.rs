@@ -79,6 +79,18 @@ pub(crate) enum Lost {
     WithoutReason,
 }
 
+impl Lost {
+    /// What is excused comes first, and then how old it was.
+    pub(crate) fn gravity(&self) -> (u8, Duration) {
+        match *self {
+            Self::Within(age) => (0, age),
+            Self::Undurable => (1, Duration::ZERO),
+            Self::TooOld(age) => (2, age),
+            Self::WithoutReason => (3, Duration::ZERO),
+        }
+    }
+}
+
 /// The end of a span that was begun.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mark(usize);

@@ -46,11 +46,12 @@ pub(crate) struct Sender {
     /// When it sends next.
     pub(crate) due: Instant,
     tuples: Vec<Tuple>,
-    /// When it passed, each time that counts towards trust; and sessions that may have passed.
+    /// When it passed, each time that counts towards trust for certain.
     passes: Vec<Instant>,
+    /// When it may have passed, or passed and may have been trusted already, which counts nothing.
+    possible_passes: Vec<Instant>,
     /// When it was last trusted.
     trusted: Option<Instant>,
-    possible_passes: usize,
     /// When its message was first read.
     read: Option<Span>,
     asked: u32,
@@ -68,7 +69,8 @@ struct Tuple {
     first: Option<Span>,
     /// When it was last seen to be remembered.
     seen: Option<Instant>,
-    has_passed: bool,
+    /// The first session of this life in which it passed.
+    passed: Option<Span>,
 }
 
 /// What a sender has in hand.
@@ -105,8 +107,8 @@ impl Sender {
             due: Instant::now(),
             tuples: vec![Tuple::default(); usize::try_from(tuples).unwrap_or(1)],
             passes: Vec::new(),
+            possible_passes: Vec::new(),
             trusted: None,
-            possible_passes: 0,
             read: None,
             asked: 0,
             visits_left: 4,
@@ -176,10 +178,10 @@ impl Sender {
     fn broken_off(&mut self, desk: Desk<'_>, span: Span, error: &io::Error) {
         desk.books.count(Count::BrokenOff);
         check_broken_off(desk, span, error, &format!("sender {}", self.number));
-        let is_trusted = self.passes.len() + self.possible_passes >= TRUST_AFTER;
-        let may_pass = |tuple: &Tuple| tuple.has_passed || tuple.may_be_due(desk, span);
-        let may_have_passed = is_trusted || self.current().iter().any(may_pass);
-        self.possible_passes += usize::from(may_have_passed);
+        let may_pass = |tuple: &Tuple| tuple.passed.is_some() || tuple.may_be_due(desk, span);
+        if self.may_be_trusted() || self.current().iter().any(may_pass) {
+            self.possible_passes.push(span.end());
+        }
         for tuple in self.current() {
             tuple.asks.push(span);
         }
@@ -236,7 +238,7 @@ impl Sender {
     fn enter_regular(&mut self, desk: Desk<'_>, span: Span, fate: Fate) {
         let is_new = self.current()[0].asks.is_empty();
         let passed = fate == Fate::Passed;
-        let may_be_trusted = self.passes.len() + self.possible_passes >= TRUST_AFTER;
+        let may_be_trusted = self.may_be_trusted();
         let is_trusted = self.passes.len() >= TRUST_AFTER;
         if is_new && passed && !may_be_trusted {
             let few = self.passes.len();
@@ -249,25 +251,52 @@ impl Sender {
             if is_new {
                 self.trusted = Some(span.from);
             }
-            self.current()[0].has_passed = true;
+            self.current()[0].passed.get_or_insert(span);
         } else if is_new && is_trusted {
-            // Each of the passes that earned it may be what is missing.
-            let what = format!("trust of sender {}", self.number);
-            let seen = |answered: &Instant| Known {
-                answered: *answered,
-                seen: self.trusted.map_or(*answered, |seen| seen.max(*answered)),
-            };
-            let known: Vec<_> = self.passes[..TRUST_AFTER].iter().map(seen).collect();
-            check_any_lost(desk, &known, span, &what);
+            self.check_trust_lost(desk, span);
             // Of what it had earned, something is missing.
             self.passes.clear();
+            self.possible_passes = vec![span.end(); TRUST_AFTER - 1];
             self.trusted = None;
-            self.possible_passes = TRUST_AFTER - 1;
         }
         self.enter_tuples(desk, span, &[fate]);
-        if passed {
+        if passed && !may_be_trusted {
             self.passes.push(span.end());
+        } else if passed && !is_new {
+            self.possible_passes.push(span.end());
         }
+    }
+
+    fn may_be_trusted(&self) -> bool {
+        self.passes.len() + self.possible_passes.len() >= TRUST_AFTER
+    }
+
+    /// Trust that was earned does not hold: whether that may be. It takes two passes, so all but one of
+    /// those that count must have an excuse; and one of all that may have counted, since it was last seen.
+    fn check_trust_lost(&self, desk: Desk<'_>, span: Span) {
+        let lost = |answered: Instant, seen| {
+            let seen = answered.max(seen);
+            desk.chronicle.lost(Known { answered, seen }, span.end())
+        };
+        let passes = self.passes.iter();
+        let mut missing: Vec<_> = passes.clone().map(|it| lost(*it, *it)).collect();
+        missing.sort_unstable_by_key(Lost::gravity);
+        let mut gravest = missing[missing.len() - TRUST_AFTER];
+        if let Some(trusted) = self.trusted {
+            let all = passes.chain(&self.possible_passes);
+            let since = all.map(|it| lost(*it, trusted)).min_by_key(Lost::gravity);
+            gravest = since
+                .into_iter()
+                .chain([gravest])
+                .max_by_key(Lost::gravity)
+                .unwrap_or(gravest);
+        }
+        enter_lost(
+            desk,
+            gravest,
+            span,
+            &format!("trust of sender {}", self.number),
+        );
     }
 
     /// RCPT from the first network, the message from the second, through from the third.
@@ -374,7 +403,7 @@ impl Tuple {
         if passed {
             let begun = self.asks.iter().map(|ask| chronicle.daemon_time(*ask).0);
             let waited = begun.min().map(|begun| latest_now - begun);
-            if !self.has_passed && waited.is_none_or(|waited| waited < delay) {
+            if self.passed.is_none() && waited.is_none_or(|waited| waited < delay) {
                 let what =
                     format!("tuple of sender {number} passed after {waited:?} ms of {delay}");
                 desk.books.violate(chronicle, span.end(), &what);
@@ -382,30 +411,33 @@ impl Tuple {
             if let Some(first) = self.first {
                 survived(desk, self.known(first), span);
             }
-            if !self.has_passed {
+            if self.passed.is_none() {
                 // An earlier one may have been lost, and this is what it waited from.
                 let due = |ask: &&Span| latest_now - chronicle.daemon_time(**ask).0 >= delay;
                 self.first = self.asks.iter().rev().find(due).copied().or(Some(span));
             }
             self.seen = Some(span.from);
-            self.has_passed = true;
+            self.passed.get_or_insert(span);
         } else if let Some(first) = self.first {
             let (_, begun_latest) = chronicle.daemon_time(first);
-            // What was begun in the future, by a clock that was turned back since, is begun anew.
-            if !self.has_passed && begun_latest > earliest_now + delay {
+            // What was begun in the future, by a clock that was turned back since, is begun anew, unless
+            // it has passed: then the pass is what must not be lost.
+            let is_ahead = begun_latest > earliest_now + delay;
+            if is_ahead && self.passed.is_none() {
                 self.first = Some(span);
                 self.asks.push(span);
                 return;
             }
-            if self.has_passed || earliest_now - begun_latest >= delay {
+            if self.passed.is_some() || earliest_now - begun_latest >= delay {
                 let what = format!("tuple of sender {number}");
-                check_lost(desk, self.known(first), span, &what);
+                let known = self.passed.filter(|_| is_ahead).unwrap_or(first);
+                check_lost(desk, self.known(known), span, &what);
                 // None that would be due is remembered, so that none is to be counted from.
                 let was_due = |ask: &Span| earliest_now - chronicle.daemon_time(*ask).1 >= delay;
                 self.asks.retain(|ask| !was_due(ask));
                 self.first = Some(span);
                 self.seen = None;
-                self.has_passed = false;
+                self.passed = None;
             }
         } else {
             self.first = Some(span);
@@ -442,22 +474,15 @@ pub(crate) fn check_broken_off(desk: Desk<'_>, span: Span, error: &io::Error, wh
 
 /// Something is not remembered that was answered for: whether that may be.
 pub(crate) fn check_lost(desk: Desk<'_>, known: Known, span: Span, what: &str) {
-    check_any_lost(desk, &[known], span, what);
+    let lost = desk.chronicle.lost(known, span.end());
+    enter_lost(desk, lost, span, what);
 }
 
-/// The same of something that is not there if any of several answers is not remembered.
-fn check_any_lost(desk: Desk<'_>, known: &[Known], span: Span, what: &str) {
+fn enter_lost(desk: Desk<'_>, lost: Lost, span: Span, what: &str) {
     let Desk {
         books, chronicle, ..
     } = desk;
-    let lost = known.iter().map(|known| chronicle.lost(*known, span.end()));
-    let excused = |lost: &Lost| match lost {
-        Lost::Within(age) => (0, *age),
-        Lost::Undurable => (1, Duration::ZERO),
-        Lost::TooOld(age) => (2, *age),
-        Lost::WithoutReason => (3, Duration::ZERO),
-    };
-    match lost.min_by_key(excused).unwrap_or(Lost::WithoutReason) {
+    match lost {
         Lost::Within(age) => books.lost(age),
         Lost::Undurable => books.count(Count::LostOnFullDisk),
         Lost::TooOld(age) => {
@@ -484,3 +509,51 @@ fn millis(duration: Duration) -> i64 {
 
 /// When a session that broke off is tried again.
 const AGAIN: Duration = Duration::from_millis(150);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUND: Duration = Duration::from_secs(1);
+
+    /// What the books say of trust that is gone, of a sender that passed so long before a kill.
+    fn violations(passes: &[Duration], trusted: bool) -> usize {
+        let (books, chronicle) = (Books::new(1), Chronicle::new());
+        let endpoint = Endpoint::Unix("/nowhere".into());
+        let desk = Desk {
+            books: &books,
+            chronicle: &chronicle,
+            endpoint: &endpoint,
+        };
+        let mut sender = Sender::new(1, &mut Chance::new(1));
+        let now = Instant::now();
+        let ago = |time: Duration| {
+            now.checked_sub(time)
+                .expect("the machine has run for longer")
+        };
+        sender.passes = passes.iter().map(|it| ago(*it)).collect();
+        sender.trusted = trusted.then(|| ago(BOUND / 2));
+        chronicle.begin_loss(Some(BOUND), BOUND);
+        chronicle.end_loss();
+        sender.check_trust_lost(desk, Span::since(Instant::now()));
+        books.violations().len()
+    }
+
+    #[test]
+    fn trust_is_lost_with_the_passes_that_earned_it() {
+        assert_eq!(violations(&[BOUND * 9, BOUND / 2], false), 0);
+        assert_eq!(violations(&[BOUND * 9, BOUND * 8], false), 1);
+    }
+
+    #[test]
+    fn trust_outlasts_a_pass_that_it_does_not_need() {
+        assert_eq!(violations(&[BOUND * 9, BOUND * 8, BOUND / 2], false), 1);
+        assert_eq!(violations(&[BOUND * 9, BOUND / 2, BOUND / 3], false), 0);
+    }
+
+    #[test]
+    fn trust_that_was_used_is_lost_only_with_what_came_late() {
+        assert_eq!(violations(&[BOUND * 9, BOUND / 2], true), 0);
+        assert_eq!(violations(&[BOUND * 9, BOUND * 8], true), 1);
+    }
+}
