@@ -64,19 +64,20 @@ pub(super) enum Pace<'a> {
 }
 
 impl Pace<'_> {
-    /// Waits until `written` bytes are not too many, having begun then.
-    fn keep(self, begun: Stopwatch, written: u64) -> io::Result<()> {
+    /// Waits until `written` bytes are not too many, having begun then. How much later it is, if it is.
+    fn keep(self, begun: Stopwatch, written: u64) -> io::Result<Duration> {
         let Self::Steady { rate, urgency } = self else {
-            return Ok(());
+            return Ok(Duration::ZERO);
         };
         let due = match rate {
             0 => Duration::ZERO,
             rate => Duration::from_nanos(nanos(written, rate)),
         };
-        if urgency.is_called_within(due.saturating_sub(begun.elapsed())) {
+        let elapsed = begun.elapsed();
+        if urgency.is_called_within(due.saturating_sub(elapsed)) {
             return Err(io::Error::other(GaveWay));
         }
-        Ok(())
+        Ok(elapsed.saturating_sub(due))
     }
 }
 
@@ -96,9 +97,11 @@ pub(super) struct GaveWay;
 pub(super) struct PacedFile<'a> {
     file: File,
     pace: Pace<'a>,
-    begun: Stopwatch,
     written: u64,
     synced: u64,
+    /// Since when its pace is looked at, and what had been written by then.
+    begun: Stopwatch,
+    before: u64,
 }
 
 impl<'a> PacedFile<'a> {
@@ -106,9 +109,10 @@ impl<'a> PacedFile<'a> {
         Self {
             file,
             pace,
-            begun: Stopwatch::start(),
             written: 0,
             synced: 0,
+            begun: Stopwatch::start(),
+            before: 0,
         }
     }
 
@@ -137,7 +141,12 @@ impl Write for PacedFile<'_> {
         if self.written - self.synced >= PIECE {
             self.end_piece()?;
         }
-        self.pace.keep(self.begun, self.written)?;
+        let late = self.pace.keep(self.begun, self.written - self.before)?;
+        // What a disk that stalled could not take is not made up for: others wait for it by then.
+        if late > LATE {
+            self.begun = Stopwatch::start();
+            self.before = self.written;
+        }
         Ok(written)
     }
 
@@ -148,6 +157,8 @@ impl Write for PacedFile<'_> {
 
 /// Bytes that are written before they are synced.
 const PIECE: u64 = 8 << 20;
+/// As late as the sync of a piece may make it.
+const LATE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
