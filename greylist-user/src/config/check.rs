@@ -21,6 +21,19 @@ pub(super) fn across_keys(config: &Config, document: &mut Document<'_>) {
     senders(config, document);
     lists(config, document);
     kernel_filter(config, document);
+    store(config, document);
+}
+
+/// A snapshot has to end some day, or the journals before it grow without end.
+fn store(config: &Config, document: &mut Document<'_>) {
+    let rate = config.store.snapshot_rate;
+    if (1..SLOWEST_SNAPSHOT).contains(&rate) {
+        let what = format!(
+            "at {rate} bytes a second no snapshot ever ends; write at least {SLOWEST_SNAPSHOT}, or 0 for no \
+             limit"
+        );
+        document.refuse("store", "snapshot_rate", &what);
+    }
 }
 
 fn listeners(config: &Config, document: &mut Document<'_>) {
@@ -291,6 +304,9 @@ fn is_interface_name(name: &str) -> bool {
         && !matches!(name, "." | "..")
         && !name.contains(|letter: char| letter == '/' || letter == ':' || letter.is_whitespace())
 }
+
+/// A megabyte a second: a full store of the default size takes some five minutes.
+const SLOWEST_SNAPSHOT: u64 = 1 << 20;
 
 /// SMTP, submissions (RFC 8314), submission (RFC 6409), and the alternative many providers offer.
 const MAIL_PORTS: [u16; 4] = [25, 465, 587, 2525];
