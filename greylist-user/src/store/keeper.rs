@@ -79,14 +79,13 @@ impl Keeper {
         // Where no journal can be written, its thread waits for a periodic snapshot too.
         let _urgent = self.store.urgency.call();
         // What it writes is on the disk, should the last snapshot fail.
-        if let Some(journal) = self.journal.take() {
-            journal.stop();
-        }
+        let journal = self.journal.take().map_or(Ok(()), JournalWriter::stop);
         self.stopping.store(true, Ordering::Release);
         thread.thread().unpark();
-        match thread.join() {
-            Ok(last) => Some(last),
-            Err(panic) => std::panic::resume_unwind(panic),
+        // The last snapshot comes first, whoever has panicked.
+        match (thread.join(), journal) {
+            (Ok(last), Ok(())) => Some(last),
+            (Err(panic), _) | (_, Err(panic)) => std::panic::resume_unwind(panic),
         }
     }
 }
@@ -137,8 +136,12 @@ impl Rounds {
             self.round();
             thread::park_timeout(ROUND);
         }
-        self.scribe.stop();
-        self.store.snapshot(self.clock.now())
+        let scribe = self.scribe.stop();
+        let last = self.store.snapshot(self.clock.now());
+        if let Err(panic) = scribe {
+            std::panic::resume_unwind(panic);
+        }
+        last
     }
 
     fn round(&mut self) {

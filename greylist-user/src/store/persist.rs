@@ -19,12 +19,12 @@ use super::table::{Key, Table};
 use super::{OpenError, Store, gauge};
 
 impl Store {
-    /// Writes a snapshot of what has not lapsed at `now`, as fast as the disk takes it. Judging goes on
+    /// Writes a snapshot of everything that is held, taken at `now`, as fast as the disk takes it. Judging goes on
     /// meanwhile: a record that changes is written as it is before or after. A periodic snapshot under
     /// way is given up for it: what somebody waits for was begun after it was asked for.
     pub fn snapshot(&self, now: Timestamp) -> Result<SnapshotReport, SnapshotError> {
         let _urgent = self.urgency.call();
-        self.write_snapshot(now, Pace::Free, |writer| self.write_rows(now, writer))
+        self.write_snapshot(now, Pace::Free, |writer| self.write_rows(writer))
     }
 
     /// Writes a periodic snapshot, at its own rate and as long as nobody waits for another.
@@ -33,7 +33,7 @@ impl Store {
             rate: self.settings.snapshot_rate,
             urgency: &self.urgency,
         };
-        self.write_snapshot(now, pace, |writer| self.write_rows(now, writer))
+        self.write_snapshot(now, pace, |writer| self.write_rows(writer))
     }
 
     /// Writes a snapshot of the rows that `give` hands to the writer, in step with the journal.
@@ -47,7 +47,7 @@ impl Store {
         if self.lock.is_none() {
             return Err(snapshot::nowhere(&self.settings.directory));
         }
-        let fence = self.begin_fence(now);
+        let mut fence = self.begin_fence(now);
         let header = Header {
             seed: self.seed.fingerprint(),
             taken: now,
@@ -59,7 +59,7 @@ impl Store {
         let written = snapshot::write(directory, &header, !drops_addresses, pace, |writer| {
             give(writer)?;
             // What changed meanwhile has to be on the disk before the snapshot has its name.
-            self.close_fence(fence.as_ref(), now)
+            self.close_fence(fence.as_mut(), now)
         });
         match &written {
             Ok(report) => {
@@ -84,8 +84,8 @@ impl Store {
         written
     }
 
-    fn write_rows(&self, now: Timestamp, writer: &mut SnapshotWriter<'_>) -> io::Result<()> {
-        self.give_rows(now, |row| writer.push(&row))
+    fn write_rows(&self, writer: &mut SnapshotWriter<'_>) -> io::Result<()> {
+        self.give_rows(|row| writer.push(&row))
     }
 
     /// Takes back what the best snapshot holds, and gives what it says of itself.
@@ -117,57 +117,36 @@ impl Store {
         Ok((restored, found.header))
     }
 
-    /// Hands everything that has not lapsed at `now` to `take`, aisle by aisle, with no lock held
-    /// while it takes.
-    pub(super) fn give_rows(
-        &self,
-        now: Timestamp,
-        mut take: impl FnMut(Row) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let policy = self.policy.load_full();
-        for sentence in self.sentences(now) {
+    /// Hands everything that is held to `take`, aisle by aisle, with no lock held while it takes. What has
+    /// lapsed is the sweep's matter, and that of who reads it: a clock that is wrong for a minute must not
+    /// cost the disk what is alive in memory.
+    pub(super) fn give_rows(&self, mut take: impl FnMut(Row) -> io::Result<()>) -> io::Result<()> {
+        let take = &mut take;
+        for sentence in self.sentences.all() {
             take(Row::Sentence(sentence))?;
         }
-        give(&self.clients.by_address, &mut take, |key, record| {
-            (!record.has_lapsed(&policy, now)).then_some(Row::Client(key, record))
-        })?;
-        give(&self.clients.by_network, &mut take, |key, record| {
-            (!record.has_lapsed(&policy, now)).then_some(Row::Neighbours(key, record))
-        })?;
-        give(&self.reputations.by_network, &mut take, |key, record| {
-            (!record.has_lapsed(&policy, now)).then_some(Row::Reputation(key, record))
-        })?;
-        give(&self.hops.helos, &mut take, |key, record| {
-            (!record.has_lapsed(&policy, now)).then_some(Row::Helo(key, record))
-        })?;
-        give(&self.contents.by_message, &mut take, |key, record| {
-            (!record.has_lapsed(&policy, now)).then_some(Row::Content(key, record))
-        })?;
-        give(&self.pairs.by_tag, &mut take, |key, record| {
-            (!record.has_lapsed(&policy, now)).then_some(Row::Pair(key, record))
-        })?;
-        give(&self.trust, &mut take, |key, record| {
-            (!record.has_lapsed(&policy, now)).then_some(Row::Trust(key, record))
-        })?;
-        give(&self.tuples, &mut take, |key, record| {
-            (!record.has_lapsed(&policy, now)).then_some(Row::Tuple(key, record))
-        })?;
+        give(&self.clients.by_address, take, Row::Client)?;
+        give(&self.clients.by_network, take, Row::Neighbours)?;
+        give(&self.reputations.by_network, take, Row::Reputation)?;
+        give(&self.hops.helos, take, Row::Helo)?;
+        give(&self.contents.by_message, take, Row::Content)?;
+        give(&self.pairs.by_tag, take, Row::Pair)?;
+        give(&self.trust, take, Row::Trust)?;
+        give(&self.tuples, take, Row::Tuple)?;
         let Some(kept) = &self.kept else {
             return Ok(());
         };
-        // Each is asked for again: its record may have lapsed, or gone.
-        give(&kept.clients, &mut take, |key, kept| {
-            let record = self.clients.by_address.get(&key)?;
-            (!record.has_lapsed(&policy, now)).then_some(Row::Kept(KeptOf::Client(key), kept))
-        })?;
-        give(&kept.trust, &mut take, |key, kept| {
-            let record = self.trust.get(&key)?;
-            (!record.has_lapsed(&policy, now)).then_some(Row::Kept(KeptOf::Trust(key), kept))
-        })?;
-        give(&kept.tuples, &mut take, |key, kept| {
-            let record = self.tuples.get(&key)?;
-            (!record.has_lapsed(&policy, now)).then_some(Row::Kept(KeptOf::Tuple(key), kept))
-        })
+        // Each is asked for again: its record may have gone.
+        let mut take = |row: Row| match row {
+            Row::Kept(of, _) if !self.has_record(of) => Ok(()),
+            row => take(row),
+        };
+        let row = |key, kept| Row::Kept(KeptOf::Client(key), kept);
+        give(&kept.clients, &mut take, row)?;
+        let row = |key, kept| Row::Kept(KeptOf::Trust(key), kept);
+        give(&kept.trust, &mut take, row)?;
+        let row = |key, kept| Row::Kept(KeptOf::Tuple(key), kept);
+        give(&kept.tuples, &mut take, row)
     }
 
     /// Puts one row in. Several threads may, as long as rows of addresses come after their records.
@@ -404,15 +383,13 @@ fn of_its_kind<'p, T>(_record: &T, prior: Option<&'p T>) -> Option<&'p T> {
 fn give<K: Key, V: Clone>(
     table: &Table<K, V>,
     take: &mut impl FnMut(Row) -> io::Result<()>,
-    row: impl Fn(K, V) -> Option<Row>,
+    row: impl Fn(K, V) -> Row,
 ) -> io::Result<()> {
     let mut entries = Vec::new();
     for aisle in 0..table.aisles() {
         table.copy_aisle(aisle, &mut entries);
         for (key, record) in entries.drain(..) {
-            if let Some(row) = row(key, record) {
-                take(row)?;
-            }
+            take(row(key, record))?;
         }
     }
     Ok(())

@@ -17,7 +17,7 @@ use crate::policy::{
 };
 
 use super::judge::Keyed;
-use super::table::{Table, Walked};
+use super::table::{Lot, Table, Walked};
 use super::watch::{Watch, Watched};
 use super::{Metrics, Store};
 
@@ -217,10 +217,14 @@ impl Reputations {
         if let Some(number) = number.checked_sub(self.watch.aisles()) {
             let capacity = self.by_network.capacity();
             let is_short = self.by_network.len() >= capacity - capacity / 8;
-            return self.by_network.retain_in_aisle(number, |record| {
-                let makes_way = is_short && record.is_negligible(policy, now);
-                !makes_way && !record.has_lapsed(policy, now)
+            let swept = self.by_network.sweep_aisle(number, |record| {
+                if is_short && record.is_negligible(policy, now) {
+                    Lot::MakesWay
+                } else {
+                    Lot::until_it_lapses(record.has_lapsed(policy, now))
+                }
             });
+            return swept.0;
         }
         let (walked, lapsed) = self.watch.sweep_aisle(number, policy, now);
         self.blame(policy, lapsed, now);

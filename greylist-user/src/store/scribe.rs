@@ -5,7 +5,7 @@
 //! it gives way, is the store's matter.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use crate::clock::Clock;
@@ -40,13 +40,23 @@ impl Scribe {
         })
     }
 
-    /// Orders a snapshot. Says whether one is begun: it is not while another is being written.
+    /// Orders a snapshot. Says whether the order is taken: it is not while another is being written.
     pub(super) fn order(&self) -> bool {
-        self.orders.try_send(()).is_ok()
+        match self.orders.try_send(()) {
+            Ok(()) => true,
+            Err(TrySendError::Full(())) => false,
+            // Said of each that is due: only a start mends it.
+            Err(TrySendError::Disconnected(())) => {
+                self.store.metrics.snapshot_failures.inc();
+                let why = "the thread that writes snapshots has panicked; restart greygate";
+                tracing::warn!(error = why, "snapshot-failed");
+                true
+            }
+        }
     }
 
-    /// Ends the thread. A snapshot that it writes is given up.
-    pub(super) fn stop(self) {
+    /// Ends the thread. A snapshot that it writes is given up. An error is what it panicked with.
+    pub(super) fn stop(self) -> thread::Result<()> {
         let Self {
             store,
             orders,
@@ -54,9 +64,7 @@ impl Scribe {
         } = self;
         let _urgent = store.urgency.call();
         drop(orders);
-        if let Err(panic) = thread.join() {
-            std::panic::resume_unwind(panic);
-        }
+        thread.join()
     }
 }
 

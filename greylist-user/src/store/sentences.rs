@@ -173,6 +173,11 @@ impl Sentences {
         self.by_client.contains_key(&client)
     }
 
+    /// All that are held, ended or not.
+    pub(super) fn all(&self) -> Vec<Sentence> {
+        self.by_client.iter().map(|entry| *entry).collect()
+    }
+
     /// The sentences in force at `now`.
     pub(super) fn in_force(&self, now: Timestamp) -> Vec<Sentence> {
         self.by_client

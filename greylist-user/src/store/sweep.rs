@@ -16,7 +16,7 @@ use crate::policy::{ClientRecord, Record, Timestamp, TrustRecord};
 use super::Store;
 use super::metrics::Shed;
 use super::shed;
-use super::table::Walked;
+use super::table::{Lot, Walked};
 
 /// Returns memory in rounds. The keeper makes one a second; who replays the past makes them by the
 /// time of what it replays.
@@ -110,18 +110,11 @@ impl Sweep {
                     },
                 }
             };
-            ($table:expr, with $kept:ident, $goes:expr) => {
+            ($table:expr, with $kept:ident, $lot:expr) => {
                 Hall {
                     aisles: $table.aisles(),
                     sweep: &|aisle| {
-                        let mut gone = Vec::new();
-                        let walked = $table.retain_keys_in_aisle(aisle, |key, record| {
-                            let goes = $goes(record);
-                            if goes && kept.is_some() {
-                                gone.push(*key);
-                            }
-                            !goes
-                        });
+                        let (walked, gone) = $table.sweep_aisle(aisle, $lot);
                         if let Some(kept) = kept {
                             kept.forget(&kept.$kept, &gone);
                         }
@@ -134,17 +127,20 @@ impl Sweep {
             hall!(store.tuples, with tuples, |record: &Record| {
                 if record.has_lapsed(policy, now) {
                     store.metrics.note_lapsed_tuple(policy, record);
-                    return true;
-                }
-                let makes_way = tuples_short && shed::makes_way(record, longest_delay, now);
-                if makes_way {
+                    Lot::Lapsed
+                } else if tuples_short && shed::makes_way(record, longest_delay, now) {
                     store.metrics.shed(Shed::Age);
+                    Lot::MakesWay
+                } else {
+                    Lot::Stays
                 }
-                makes_way
             }),
-            hall!(store.trust, with trust, |it: &TrustRecord| it.has_lapsed(policy, now)),
-            hall!(store.clients.by_address, with clients, |it: &ClientRecord| it
-                .has_lapsed(policy, now)),
+            hall!(store.trust, with trust, |it: &TrustRecord| {
+                Lot::until_it_lapses(it.has_lapsed(policy, now))
+            }),
+            hall!(store.clients.by_address, with clients, |it: &ClientRecord| {
+                Lot::until_it_lapses(it.has_lapsed(policy, now))
+            }),
             hall!(store.clients.by_network),
             Hall {
                 aisles: store.reputations.aisles(),
@@ -156,11 +152,14 @@ impl Sweep {
             Hall {
                 aisles: pairs.aisles(),
                 sweep: &|aisle| {
-                    pairs.retain_in_aisle(aisle, |record| {
-                        let makes_way =
-                            pairs_short && shed::pair_makes_way(*record, longest_delay, now);
-                        !makes_way && !record.has_lapsed(policy, now)
-                    })
+                    let swept = pairs.sweep_aisle(aisle, |record| {
+                        if pairs_short && shed::pair_makes_way(*record, longest_delay, now) {
+                            Lot::MakesWay
+                        } else {
+                            Lot::until_it_lapses(record.has_lapsed(policy, now))
+                        }
+                    });
+                    swept.0
                 },
             },
         ];

@@ -50,6 +50,27 @@ pub(super) trait Key: Copy + Eq + Hash {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
+/// What becomes of an entry that the sweep looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lot {
+    Stays,
+    /// It is void.
+    Lapsed,
+    /// It is not, and goes for the room that it takes.
+    MakesWay,
+}
+
+impl Lot {
+    /// That of an entry which goes only once it is void.
+    pub(super) fn until_it_lapses(has_lapsed: bool) -> Self {
+        if has_lapsed {
+            Self::Lapsed
+        } else {
+            Self::Stays
+        }
+    }
+}
+
 /// What a walk through an aisle came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Walked {
@@ -253,6 +274,27 @@ impl<K: Key, V: Clone> Table<K, V> {
             aisle.shrink_to_fit();
         }
         walked
+    }
+
+    /// Removes from aisle `number` what goes, and gives its keys. The journal hears of what makes way, which
+    /// it would bring back; what has lapsed lapses there, too.
+    pub(super) fn sweep_aisle(&self, number: usize, lot: impl Fn(&V) -> Lot) -> (Walked, Vec<K>) {
+        let mut gone = Vec::new();
+        let mut makes_way = Vec::new();
+        let walked = self.retain_keys_in_aisle(number, |key, value| {
+            let lot = lot(value);
+            if lot == Lot::MakesWay {
+                makes_way.push(*key);
+            }
+            if lot != Lot::Stays {
+                gone.push(*key);
+            }
+            lot == Lot::Stays
+        });
+        for key in makes_way {
+            self.note(key);
+        }
+        (walked, gone)
     }
 
     /// Removes everything.

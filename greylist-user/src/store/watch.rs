@@ -5,7 +5,7 @@
 //! the tuple. Knows up to four networks of each pair; leaves what follows for them to
 //! `reputations`.
 //!
-//! Bounded: [`PAIRS`] entries of 89 bytes, 24 MB, taken as they come. A flood of bots fills it within hours, and each entry stays for a retry
+//! Bounded: [`PAIRS`] entries of 89 bytes, 24 MB, taken as they come. A flood of bots fills it within minutes, and each entry stays for a retry
 //! window. Then new pairs are not watched: nobody is credited or blamed for them, and nothing else
 //! is different. What is watched already goes on. It does not survive a restart, for the same
 //! price.

@@ -10,7 +10,7 @@ use crate::policy::{
 use crate::store::Store;
 use crate::store::codec::{Gone, Row};
 use crate::store::kept::KeptOf;
-use crate::store::table::KeyIsHash;
+use crate::store::table::{Key, KeyIsHash, Table};
 
 use super::marks::Marks;
 
@@ -52,8 +52,14 @@ macro_rules! for_lists {
 }
 
 impl Batch {
-    /// Adds what has changed since, and empties the store's lists.
+    /// Adds what has changed since, and empties the store's lists: first those of addresses, which are noted
+    /// after the records that they belong to, so that none is told of before its record.
     pub(super) fn add_changes(&mut self, store: &Store) {
+        if let Some(kept) = &store.kept {
+            add(&mut self.kept_clients, kept.clients.marks());
+            add(&mut self.kept_trust, kept.trust.marks());
+            add(&mut self.kept_tuples, kept.tuples.marks());
+        }
         add(&mut self.sentences, store.sentences.marks());
         add(&mut self.clients, store.clients.by_address.marks());
         add(&mut self.neighbours, store.clients.by_network.marks());
@@ -63,79 +69,69 @@ impl Batch {
         add(&mut self.pairs, store.pairs.by_tag.marks());
         add(&mut self.trust, store.trust.marks());
         add(&mut self.tuples, store.tuples.marks());
-        if let Some(kept) = &store.kept {
-            add(&mut self.kept_clients, kept.clients.marks());
-            add(&mut self.kept_trust, kept.trust.marks());
-            add(&mut self.kept_tuples, kept.tuples.marks());
-        }
     }
 
     /// Hands the rows of all keys to `take`, as they are now, each read under the lock of its entry
-    /// alone. Addresses come after the records that they belong to.
+    /// alone. What is gone comes first: in a full table it makes the room for what is new. Addresses come
+    /// after the records that they belong to.
     pub(super) fn give_rows(
         &self,
         store: &Store,
         mut take: impl FnMut(Row) -> io::Result<()>,
     ) -> io::Result<()> {
         let take = &mut take;
-        // Told last: rows of one kind are to follow each other.
-        let mut gone = Vec::new();
+        let clients = &store.clients;
+        let reputations = &store.reputations.by_network;
+        let contents = &store.contents.by_message;
         for client in &self.sentences {
-            match store.sentences.get(*client) {
-                Some(sentence) => take(Row::Sentence(sentence))?,
-                None => gone.push(Gone::Sentence(*client)),
+            if !store.sentences.holds(*client) {
+                take(Row::Gone(Gone::Sentence(*client)))?;
             }
         }
-        macro_rules! give {
-            ($keys:ident, $table:expr, $row:expr, $gone:expr) => {
-                for key in &self.$keys {
-                    match $table.get(key) {
-                        Some(record) => take($row(*key, record))?,
-                        None => gone.push($gone(*key)),
-                    }
-                }
-            };
+        give_gone(&self.clients, &clients.by_address, Gone::Client, take)?;
+        give_gone(
+            &self.neighbours,
+            &clients.by_network,
+            Gone::Neighbours,
+            take,
+        )?;
+        give_gone(&self.reputations, reputations, Gone::Reputation, take)?;
+        give_gone(&self.helos, &store.hops.helos, Gone::Helo, take)?;
+        give_gone(&self.contents, contents, Gone::Content, take)?;
+        give_gone(&self.pairs, &store.pairs.by_tag, Gone::Pair, take)?;
+        give_gone(&self.trust, &store.trust, Gone::Trust, take)?;
+        give_gone(&self.tuples, &store.tuples, Gone::Tuple, take)?;
+        if let Some(kept) = &store.kept {
+            let gone = |key| Gone::Kept(KeptOf::Client(key));
+            give_gone(&self.kept_clients, &kept.clients, gone, take)?;
+            let gone = |key| Gone::Kept(KeptOf::Trust(key));
+            give_gone(&self.kept_trust, &kept.trust, gone, take)?;
+            let gone = |key| Gone::Kept(KeptOf::Tuple(key));
+            give_gone(&self.kept_tuples, &kept.tuples, gone, take)?;
         }
-        let clients = &store.clients;
-        give!(clients, clients.by_address, Row::Client, Gone::Client);
-        give!(
-            neighbours,
-            clients.by_network,
-            Row::Neighbours,
-            Gone::Neighbours
-        );
-        let reputations = &store.reputations.by_network;
-        give!(reputations, reputations, Row::Reputation, Gone::Reputation);
-        give!(helos, store.hops.helos, Row::Helo, Gone::Helo);
-        give!(
-            contents,
-            store.contents.by_message,
-            Row::Content,
-            Gone::Content
-        );
-        give!(pairs, store.pairs.by_tag, Row::Pair, Gone::Pair);
-        give!(trust, store.trust, Row::Trust, Gone::Trust);
-        give!(tuples, store.tuples, Row::Tuple, Gone::Tuple);
-        for gone in gone.drain(..) {
-            take(Row::Gone(gone))?;
+        // What goes from here on is noted anew.
+        for client in &self.sentences {
+            if let Some(sentence) = store.sentences.get(*client) {
+                take(Row::Sentence(sentence))?;
+            }
         }
+        give_held(&self.clients, &clients.by_address, Row::Client, take)?;
+        give_held(&self.neighbours, &clients.by_network, Row::Neighbours, take)?;
+        give_held(&self.reputations, reputations, Row::Reputation, take)?;
+        give_held(&self.helos, &store.hops.helos, Row::Helo, take)?;
+        give_held(&self.contents, contents, Row::Content, take)?;
+        give_held(&self.pairs, &store.pairs.by_tag, Row::Pair, take)?;
+        give_held(&self.trust, &store.trust, Row::Trust, take)?;
+        give_held(&self.tuples, &store.tuples, Row::Tuple, take)?;
         let Some(kept) = &store.kept else {
             return Ok(());
         };
-        macro_rules! give_kept {
-            ($keys:ident, $table:expr, $of:path) => {
-                give!(
-                    $keys,
-                    $table,
-                    |key, kept| Row::Kept($of(key), kept),
-                    |key| Gone::Kept($of(key))
-                )
-            };
-        }
-        give_kept!(kept_clients, kept.clients, KeptOf::Client);
-        give_kept!(kept_trust, kept.trust, KeptOf::Trust);
-        give_kept!(kept_tuples, kept.tuples, KeptOf::Tuple);
-        gone.into_iter().try_for_each(|gone| take(Row::Gone(gone)))
+        let row = |key, kept| Row::Kept(KeptOf::Client(key), kept);
+        give_held(&self.kept_clients, &kept.clients, row, take)?;
+        let row = |key, kept| Row::Kept(KeptOf::Trust(key), kept);
+        give_held(&self.kept_trust, &kept.trust, row, take)?;
+        let row = |key, kept| Row::Kept(KeptOf::Tuple(key), kept);
+        give_held(&self.kept_tuples, &kept.tuples, row, take)
     }
 
     /// Keys held.
@@ -155,6 +151,32 @@ impl Batch {
             }
         });
     }
+}
+
+/// Tells of those keys of which the table has nothing.
+fn give_gone<K: Key, V: Clone>(
+    keys: &Keys<K>,
+    table: &Table<K, V>,
+    gone: impl Fn(K) -> Gone,
+    take: &mut impl FnMut(Row) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut gone_keys = keys.iter().filter(|key| !table.contains(key));
+    gone_keys.try_for_each(|key| take(Row::Gone(gone(*key))))
+}
+
+/// Tells of the others what the table has.
+fn give_held<K: Key, V: Clone>(
+    keys: &Keys<K>,
+    table: &Table<K, V>,
+    row: impl Fn(K, V) -> Row,
+    take: &mut impl FnMut(Row) -> io::Result<()>,
+) -> io::Result<()> {
+    for key in keys {
+        if let Some(held) = table.get(key) {
+            take(row(*key, held))?;
+        }
+    }
+    Ok(())
 }
 
 fn add<K: Copy + Eq + Hash, H: std::hash::BuildHasher>(

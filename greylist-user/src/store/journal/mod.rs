@@ -7,8 +7,8 @@
 //! Knows the order of things between journals and snapshots; files are `file`'s and `replay`'s, keys
 //! `marks`' and `batch`'s. A snapshot begins by turning to a new journal and names it in its header.
 //! It gets its own name only when everything that changed while it was copied is in a journal on the
-//! disk: otherwise an older row there would take the place of a newer copy. Where no journal can be
-//! written, none is while a snapshot is made, and the snapshot is whole without.
+//! disk: otherwise an older row there would take the place of a newer copy. Where no journal could be
+//! begun meanwhile, none is until the snapshot has its name, and the snapshot is whole without.
 //!
 //! Nobody who judges waits for any of this. When the disk is full, what has changed stays marked, up
 //! to a bound; beyond that a snapshot is asked for.
@@ -123,16 +123,19 @@ struct Pen {
     /// The first journal that goes on from the latest snapshot: what precedes it is not needed once
     /// that one is the previous.
     first_of_latest: u64,
+    /// Something may stand in a journal that goes on from the snapshot that is being made.
+    has_appended: bool,
 }
 
 /// What keeps the snapshot that is being made in step with the journal.
 pub(super) struct Fence<'a> {
     /// The first journal that goes on from the snapshot.
     pub(super) first: u64,
-    /// Nothing is written to a journal until the snapshot is made, since nothing can be.
+    /// Nothing is written to a journal until the snapshot has its name, since nothing could be.
     held: Option<MutexGuard<'a, Pen>>,
     /// The snapshot was asked for.
     asked: bool,
+    /// When it was begun.
     begun: u64,
 }
 
@@ -379,6 +382,7 @@ impl Store {
             pen.next += 1;
             open
         };
+        pen.has_appended = true;
         let path = open.path().to_owned();
         let batch = &pen.batch;
         let written = open.write_group(&mut pen.sheet, now, |writer| {
@@ -434,26 +438,40 @@ impl Store {
     pub(super) fn begin_fence(&self, now: Timestamp) -> Option<Fence<'_>> {
         let journal = self.journal.as_ref()?;
         let mut pen = journal.pen();
-        let failed = self.write_group(journal, &mut pen, now).is_err();
+        // What fails stays marked, and the thread goes on trying.
+        let _told = self.write_group(journal, &mut pen, now);
         let begun = monotonic();
         let asked = journal.bell.begin_snapshot();
         // Begun when there is something to write: a quiet host makes no files.
         pen.open = None;
+        pen.has_appended = false;
         Some(Fence {
             first: pen.next,
-            held: failed.then_some(pen),
+            held: None,
             asked,
             begun,
         })
     }
 
-    /// Has on the disk what changed while the snapshot was copied.
-    pub(super) fn close_fence(&self, fence: Option<&Fence<'_>>, now: Timestamp) -> io::Result<()> {
-        match fence {
-            Some(Fence { held: None, .. }) => {
-                self.sync_journal(now).map(drop).map_err(io::Error::other)
+    /// Has on the disk what changed while the snapshot was copied. Where no journal could be written all
+    /// the while, none is until the snapshot has its name: it is whole without.
+    pub(super) fn close_fence<'a>(
+        &'a self,
+        fence: Option<&mut Fence<'a>>,
+        now: Timestamp,
+    ) -> io::Result<()> {
+        let (Some(journal), Some(fence)) = (&self.journal, fence) else {
+            return Ok(());
+        };
+        let mut pen = journal.pen();
+        match self.write_group(journal, &mut pen, now) {
+            Ok(_) => Ok(()),
+            // Of what stands in a journal, an older row would take the place of a newer copy.
+            Err(error) if pen.has_appended => Err(io::Error::other(error)),
+            Err(_) => {
+                fence.held = Some(pen);
+                Ok(())
             }
-            _ => Ok(()),
         }
     }
 
@@ -469,9 +487,7 @@ impl Store {
         let without_journal = held.is_some();
         let mut pen = held.unwrap_or_else(|| journal.pen());
         if without_journal {
-            // All of it is in the snapshot.
-            pen.batch.clear();
-            journal.holds.store(false, Ordering::Relaxed);
+            // What had changed by then is in the snapshot. What has since stays marked.
             journal.synced_to.store(begun, Ordering::Relaxed);
         }
         journal.bell.end_snapshot(false);

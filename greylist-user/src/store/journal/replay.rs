@@ -10,6 +10,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::policy::Timestamp;
@@ -105,7 +106,11 @@ pub(super) fn read(
             }
             Err(damage) => {
                 found.note_number(&mut expected, number);
-                found.put_aside(&path, &damage.to_string(), now);
+                match damage {
+                    // What cannot be read now may be by the next start.
+                    Damage::Io(_) => found.keep_a_link(&path, &damage, now),
+                    _ => found.put_aside(&path, &damage.to_string(), now),
+                }
                 continue;
             }
         };
@@ -187,6 +192,15 @@ impl Found {
     /// Keeps a damaged file under a second name: under the first it is read as far as it is whole,
     /// until a snapshot has taken its place.
     fn keep_a_link(&mut self, path: &Path, damage: &Damage, now: Timestamp) {
+        // An earlier start has, and no snapshot since.
+        if fs::metadata(path).is_ok_and(|it| it.nlink() > 1) {
+            self.set_aside.push(SetAside {
+                found: path.to_owned(),
+                kept: path.to_owned(),
+                why: format!("{damage}; it has a second name already"),
+            });
+            return;
+        }
         let kept = beside(path, now);
         let linked = fs::hard_link(path, &kept);
         self.note_aside(path, kept, damage.to_string(), linked, "linked");

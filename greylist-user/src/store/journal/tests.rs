@@ -1,7 +1,9 @@
 //! What only the inside can show: what a journal that is cut anywhere still says, and that no
 //! interleaving of changes, groups, snapshots and crashes loses what was synced.
 
+mod failing;
 mod fence;
+mod room;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -243,124 +245,6 @@ impl Site {
     }
 }
 
-/// A journal that cannot be written does not keep the snapshot from being whole without it.
-#[test]
-fn snapshot_is_whole_where_no_journal_can_be_written() {
-    let site = Site::new();
-    let (store, _) = site.open();
-    let judge = |number: usize| {
-        let recipient = format!("r{number}@here.example");
-        let attempt = Attempt {
-            recipient: recipient.as_bytes(),
-            ..ATTEMPT
-        };
-        store.judge(&attempt, T0);
-    };
-    judge(0);
-    store.sync_journal(T0).expect("the directory is writable");
-    judge(1);
-    replace_open(&store, OpenJournal::on_a_full_disk);
-    store.snapshot(T0).expect("the directory is writable");
-    assert_eq!(store.metrics.journal_failures.get(), 1);
-    assert_eq!(store.metrics.journal_failing.get(), 1);
-    judge(2);
-    store.sync_journal(T0).expect("a new journal is begun");
-    assert_eq!(store.metrics.journal_failing.get(), 0);
-    drop(store);
-    let (_, restored) = site.open();
-    assert_eq!((restored.tuples, restored.journal.files), (3, 1));
-    assert_eq!(restored.set_aside, []);
-}
-
-/// A host on which nothing changes any more does not complain of its journal for ever, nor is it told
-/// that it works before that was tried.
-#[test]
-fn journal_that_has_nothing_to_write_is_tried_while_it_fails() {
-    let site = Site::new();
-    let (store, _) = site.open();
-    store.judge(&ATTEMPT, T0);
-    store.sync_journal(T0).expect("the directory is writable");
-    store.judge(&ATTEMPT, T0.after(Duration::from_mins(5)));
-    replace_open(&store, OpenJournal::on_a_full_disk);
-    store.snapshot(T0).expect("the directory is writable");
-    assert_eq!(store.metrics.journal_failing.get(), 1);
-    // The name that the next one is to have is taken.
-    let taken = file::path(site.directory.path(), 2);
-    fs::create_dir(&taken).expect("it is writable");
-    store.sync_journal(T0).expect_err("the name is taken");
-    let standing = || store.journal_standing().expect("it has a directory");
-    assert!(standing().trouble.is_some());
-    assert_eq!(standing().lag, Duration::ZERO, "the snapshot has it all");
-    let wrote = store.sync_journal(T0).expect("the next name is not");
-    assert_eq!(wrote.rows, 0);
-    assert_eq!(store.metrics.journal_failing.get(), 0);
-    assert_eq!(standing().trouble, None);
-    let bytes = store.metrics.journal_bytes.get();
-    store.sync_journal(T0).expect("nothing is written");
-    assert_eq!(store.metrics.journal_bytes.get(), bytes);
-}
-
-/// After a failed sync, Linux takes pages for clean that are not on the disk: a next sync that succeeds
-/// says nothing of them.
-#[test]
-fn nothing_more_is_written_to_a_file_whose_sync_failed() {
-    let site = Site::new();
-    let (store, _) = site.open();
-    store
-        .tuples
-        .update(key(0), |_| (Record::begun(1, T0), ()))
-        .expect("there is room");
-    store.sync_journal(T0).expect("the directory is writable");
-    let first = file::path(site.directory.path(), 1);
-    let length = fs::metadata(&first).expect("it was written").len();
-    store
-        .tuples
-        .update(key(1), |_| (Record::begun(1, T0), ()))
-        .expect("there is room");
-    replace_open(&store, OpenJournal::on_a_disk_that_does_not_sync);
-    let error = store.sync_journal(T0).expect_err("it does not sync");
-    assert_eq!(error.source.raw_os_error(), Some(libc::EINVAL));
-    assert_eq!(store.metrics.journal_failing.get(), 1);
-    assert!(
-        store
-            .journal_standing()
-            .is_some_and(|it| !it.lag.is_zero() || it.trouble.is_some())
-    );
-    let wrote = store.sync_journal(T0).expect("a new journal is begun");
-    assert_eq!(wrote.rows, 1, "the same row is written again");
-    assert_eq!(fs::metadata(&first).expect("it is there").len(), length);
-    assert!(file::path(site.directory.path(), 2).exists());
-    drop(store);
-    let (_, restored) = site.open();
-    assert_eq!((restored.tuples, restored.journal.files), (2, 2));
-    assert_eq!((restored.set_aside.len(), restored.journal.cut), (0, None));
-}
-
-/// A file that was begun with it is of no use, and is not left; the number is free.
-#[test]
-fn journal_whose_first_sync_failed_is_removed() {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let mut open = OpenJournal::begin(directory.path(), &header(1))
-        .expect("it is writable")
-        .on_a_disk_that_does_not_sync();
-    let row = Row::Tuple(key(1), Record::begun(1, T0));
-    let written = open.write_group(&mut Vec::new(), T0, |writer| writer.push(&row));
-    let (_, after) = written.expect_err("it does not sync");
-    assert_eq!(after, AfterFailure::Spent);
-    assert!(!open.has_groups() && open.remove());
-    assert_eq!(
-        file::list(directory.path()).expect("it can be listed"),
-        [0; 0]
-    );
-}
-
-fn replace_open(store: &Store, with: impl FnOnce(OpenJournal) -> OpenJournal) {
-    let journal = store.journal.as_ref().expect("it has a directory");
-    let mut pen = journal.pen();
-    let open = pen.open.take().expect("a group was written");
-    pen.open = Some(with(open));
-}
-
 /// Until it has its name, a crash loses what it makes up for.
 #[test]
 fn disk_is_incomplete_until_the_snapshot_is_made() {
@@ -570,7 +454,7 @@ fn addresses_follow_their_records() {
     store.sync_journal(T0).expect("the directory is writable");
     let mut rows = Vec::new();
     store
-        .give_rows(T0, |row| {
+        .give_rows(|row| {
             rows.push(row);
             Ok(())
         })

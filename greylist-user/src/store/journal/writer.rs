@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Stopwatch};
 use crate::store::Store;
 
 use super::JournalMode;
@@ -40,13 +40,11 @@ impl JournalWriter {
         Ok(Some(Self { stopping, thread }))
     }
 
-    /// Ends the thread with a last group.
-    pub(in crate::store) fn stop(self) {
+    /// Ends the thread with a last group. An error is what it panicked with.
+    pub(in crate::store) fn stop(self) -> thread::Result<()> {
         self.stopping.store(true, Ordering::Release);
         self.thread.thread().unpark();
-        if let Err(panic) = self.thread.join() {
-            std::panic::resume_unwind(panic);
-        }
+        self.thread.join()
     }
 }
 
@@ -54,6 +52,7 @@ fn write_until(stopping: &AtomicBool, store: &Store, clock: &dyn Clock, mode: Jo
     loop {
         // Read first: what was noted before the stop is in the last group.
         let is_last = stopping.load(Ordering::Acquire);
+        let begun = Stopwatch::start();
         let written = store.sync_journal(clock.now());
         if is_last {
             return;
@@ -62,7 +61,7 @@ fn write_until(stopping: &AtomicBool, store: &Store, clock: &dyn Clock, mode: Jo
             // Called or not: a disk that is full is not asked all the time.
             (Err(_), _) => rest(stopping, RETRY, || store.journal_fails()),
             (Ok(_), JournalMode::Each) => thread::park_timeout(LONGEST_REST),
-            (Ok(_), _) => thread::park_timeout(INTERVAL),
+            (Ok(_), _) => thread::park_timeout(INTERVAL.saturating_sub(begun.elapsed())),
         }
     }
 }
@@ -78,7 +77,8 @@ fn rest(stopping: &AtomicBool, interval: Duration, fails: impl Fn() -> bool) {
     }
 }
 
-/// So that with the time that a write takes, nothing that is lost is older than a second.
+/// From the beginning of one group to that of the next, so that nothing that is lost is older than a second
+/// as long as a write takes half of one.
 const INTERVAL: Duration = Duration::from_millis(500);
 /// With "each", calls come when there is something; this is in case one was missed.
 const LONGEST_REST: Duration = Duration::from_secs(1);
