@@ -282,19 +282,16 @@ impl Span {
 }
 
 impl Told {
-    /// Since when nothing reaches the disk at `at`, if that is so: it takes nothing, or has room again
-    /// and may not have been tried yet.
+    /// Since when nothing reaches the disk at `at`, if that is so. The span ends when a snapshot stands on
+    /// the disk and the journal works.
     fn undurable_since(&self, at: Instant) -> Option<Instant> {
         let mut undurable = self.spans.iter().filter(|(excuse, _, span)| {
-            let is_over = |to: Instant| to + TRIED_AGAIN_WITHIN <= at;
-            *excuse == Excuse::Undurable && !span.to.is_some_and(is_over)
+            *excuse == Excuse::Undurable && span.to.is_none_or(|to| to > at)
         });
         undurable.next().map(|(_, _, span)| span.from)
     }
 }
 
-/// The daemon tries a disk twice a second, and then has to write all that waited.
-const TRIED_AGAIN_WITHIN: Duration = Duration::from_secs(1);
 /// How long after a fault what goes wrong may still be of its doing.
 const RECENT: Duration = Duration::from_secs(5);
 
@@ -358,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn disk_that_has_healed_excuses_nothing_once_it_was_tried_again() {
+    fn disk_that_has_healed_excuses_nothing() {
         let chronicle = Chronicle::new();
         let mark = chronicle.begin(Excuse::Undurable, "disk-full");
         let known = Known::at(Instant::now());
@@ -366,10 +363,7 @@ mod tests {
         chronicle.end_loss();
         assert_eq!(chronicle.lost(known, Instant::now()), Lost::Undurable);
         chronicle.end(mark);
-        let healed = Instant::now();
-        assert!(chronicle.told().undurable_since(healed).is_some());
-        let tried_again = healed + TRIED_AGAIN_WITHIN;
-        assert_eq!(chronicle.told().undurable_since(tried_again), None);
+        assert_eq!(chronicle.told().undurable_since(Instant::now()), None);
     }
 
     #[test]

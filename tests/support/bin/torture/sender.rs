@@ -283,7 +283,10 @@ impl Sender {
         missing.sort_unstable_by_key(Lost::gravity);
         let mut gravest = missing[missing.len() - TRUST_AFTER];
         if let Some(trusted) = self.trusted {
-            let all = passes.chain(&self.possible_passes);
+            // What came later was not what it rested on then.
+            let all = passes
+                .chain(&self.possible_passes)
+                .filter(|it| **it <= trusted);
             let since = all.map(|it| lost(*it, trusted)).min_by_key(Lost::gravity);
             gravest = since
                 .into_iter()
@@ -516,7 +519,8 @@ mod tests {
 
     const BOUND: Duration = Duration::from_secs(1);
 
-    /// What the books say of trust that is gone, of a sender that passed so long before a kill.
+    /// What the books say of trust that is gone, of a sender that passed so long before a kill, and was in
+    /// a session when it came.
     fn violations(passes: &[Duration], trusted: bool) -> usize {
         let (books, chronicle) = (Books::new(1), Chronicle::new());
         let endpoint = Endpoint::Unix("/nowhere".into());
@@ -535,6 +539,7 @@ mod tests {
         sender.trusted = trusted.then(|| ago(BOUND / 2));
         chronicle.begin_loss(Some(BOUND), BOUND);
         chronicle.end_loss();
+        sender.possible_passes.push(Instant::now());
         sender.check_trust_lost(desk, Span::since(Instant::now()));
         books.violations().len()
     }
