@@ -41,27 +41,13 @@ pub(crate) enum Suite {
     /// The Debian package from install to purge, on a Debian that boots in a container (root; makes
     /// that Debian the first time, from the network)
     Dist,
-    /// Three minutes of `cargo xtask torture`, with a known seed and with a new one (root); only when it is
-    /// named, as long as its finding is open
+    /// Three minutes of `cargo xtask torture`, with a known seed and with a new one (root)
     Torture,
 }
 
-/// All but the torture run: seed 33 loses what is up to 4 s old on a loaded machine, and it is not clear
-/// yet whether that is the daemon's fault or the run's.
-const BY_DEFAULT: &[Suite] = &[
-    Suite::Unit,
-    Suite::Corpus,
-    Suite::Milter,
-    Suite::Store,
-    Suite::Watch,
-    Suite::Kernel,
-    Suite::Mta,
-    Suite::Dist,
-];
-
 pub(crate) fn perform(suites: &[Suite]) -> Result<ExitCode, Failure> {
     let suites = if suites.is_empty() {
-        BY_DEFAULT
+        Suite::value_variants()
     } else {
         suites
     };
