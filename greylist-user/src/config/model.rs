@@ -152,7 +152,7 @@ impl Config {
             "workers",
             &mut milter.workers,
             0..=1_024,
-            "Threads that serve sessions; 0 is one a core.",
+            "Threads that serve sessions; 0 is one for every two cores.",
         );
         v.bounded(
             "connections",

@@ -61,8 +61,9 @@ impl Server {
     ) -> Result<BoundServer, ListenError> {
         settings.check()?;
         let mut settings = settings.clone();
-        settings.connections = make_room(settings.connections);
         let workers = worker_count(settings.workers);
+        let own = own_descriptors(workers, settings.listen.len());
+        settings.connections = make_room(settings.connections, own);
         let mut bound = settings
             .listen
             .iter()
@@ -202,9 +203,11 @@ impl Server {
     }
 }
 
+/// As many as are wanted, or one for every two cores: the MTA, its filters and the writers of log,
+/// journal and snapshot want some too, and a worker that they interrupt takes more time for the same.
 fn worker_count(wanted: usize) -> usize {
     match wanted {
-        0 => thread::available_parallelism().map_or(1, usize::from),
+        0 => thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
         wanted => wanted,
     }
 }
@@ -212,8 +215,8 @@ fn worker_count(wanted: usize) -> usize {
 /// Raises the limit of descriptors as far as the connections need and the system allows, and says how
 /// many connections fit: no more than leave the daemon its own descriptors, so that no flood of
 /// connections keeps a snapshot from being written or an operator from being answered.
-fn make_room(connections: u32) -> u32 {
-    let wanted = u64::from(connections) + OTHER_DESCRIPTORS;
+fn make_room(connections: u32, own: u64) -> u32 {
+    let wanted = u64::from(connections) + own;
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         return connections;
     };
@@ -225,7 +228,7 @@ fn make_room(connections: u32) -> u32 {
             tracing::warn!(%error, "descriptors-short");
         }
     }
-    let fitting = fitting(connections, limit);
+    let fitting = fitting(connections, own, limit);
     if limit < wanted {
         tracing::warn!(limit, wanted, connections = fitting, "descriptors-short");
     }
@@ -234,14 +237,21 @@ fn make_room(connections: u32) -> u32 {
 
 /// How many of so many connections are served under a limit of descriptors: where it is very low, half
 /// of them are the daemon's own.
-fn fitting(connections: u32, limit: u64) -> u32 {
-    let own = OTHER_DESCRIPTORS.min(limit / 2);
+fn fitting(connections: u32, own: u64, limit: u64) -> u32 {
+    let own = own.min(limit / 2);
     u32::try_from(limit - own).map_or(connections, |rest| connections.min(rest))
 }
 
-/// Descriptors beside the connections: listeners, runtimes, files, the kernel's maps, and a socket for
-/// each question to the DNS.
+/// Descriptors beside the connections: of each worker a runtime, a listener at each endpoint and one in reserve;
+/// files, the kernel's maps, and a socket for each question to the DNS.
+fn own_descriptors(workers: usize, endpoints: usize) -> u64 {
+    let of_workers = workers.saturating_mul(RUNTIME + 2 * endpoints);
+    OTHER_DESCRIPTORS.saturating_add(of_workers as u64)
+}
+
 const OTHER_DESCRIPTORS: u64 = 256 + 1_000;
+/// Of a current-thread runtime: epoll, twice, what wakes it, and what hears of signals.
+const RUNTIME: usize = 5;
 
 #[cfg(test)]
 mod tests {
@@ -249,8 +259,11 @@ mod tests {
 
     #[test]
     fn daemon_keeps_descriptors_of_its_own() {
-        let fits = [1_000_000, 10_000, 1_024, 40, 0].map(|limit| fitting(8_000, limit));
+        let own = own_descriptors(2, 1);
+        let fits = [1_000_000, 10_000, 1_024, 40, 0].map(|limit| fitting(8_000, own, limit));
         assert_eq!(fits, [8_000, 8_000, 512, 20, 0]);
-        assert_eq!(fitting(100, 1_024), 100);
+        assert_eq!(fitting(100, own, 1_024), 100);
+        let of_many = own_descriptors(1_024, 2);
+        assert_eq!(fitting(80_000, of_many, 65_536), 65_536 - 1_256 - 9 * 1_024);
     }
 }

@@ -26,7 +26,7 @@ pub struct Settings {
     /// Users that may connect over a Unix socket, beside root and our own; its file is given to
     /// the group of the first one. Default `postfix`.
     pub users: Vec<String>,
-    /// Worker threads; 0, the default, means one per core.
+    /// Worker threads; 0, the default, means one for every two cores.
     pub workers: usize,
     /// Open connections in all; one is one SMTP session of an MTA. Default 10,000: at about 4 KiB
     /// each far below any server's memory.

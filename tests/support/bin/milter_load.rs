@@ -63,7 +63,7 @@ enum Role {
     /// Be a milter that defers everything.
     Serve {
         endpoint: Endpoint,
-        /// Worker threads; 0 means one per core.
+        /// Worker threads; 0 means one for every two cores.
         #[arg(long, default_value_t = 0)]
         workers: usize,
     },

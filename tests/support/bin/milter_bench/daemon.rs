@@ -3,6 +3,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
+    thread,
 };
 
 use support::{Error, greygate::Greygate, netns::Namespace};
@@ -15,21 +16,28 @@ use crate::{
 
 /// As it is installed.
 pub(crate) const GREYGATE: &str = "greygate";
-/// Greygate with one thread for sessions, as the floor has.
-pub(crate) const ONE_WORKER: &str = "greygate, one worker";
+/// Greygate with twice as many threads for sessions as it would have.
+pub(crate) const WORKER_A_CORE: &str = "greygate, a worker a core";
+
+/// How many threads serve sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Workers {
+    /// As it is installed.
+    Default,
+    OneACore,
+}
 
 /// How a greygate is set up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup {
     mode: &'static str,
-    /// 0 means one for each CPU.
-    workers: u32,
+    workers: Workers,
     tuples: u32,
 }
 
 impl Setup {
     /// With nothing in its store.
-    pub(crate) fn empty(mode: &'static str, workers: u32) -> Self {
+    pub(crate) fn empty(mode: &'static str, workers: Workers) -> Self {
         Self {
             mode,
             workers,
@@ -37,11 +45,11 @@ impl Setup {
         }
     }
 
-    /// As it is installed, with so many tuples.
-    pub(crate) fn holding(tuples: u32) -> Self {
+    /// With so many tuples.
+    pub(crate) fn holding(tuples: u32, workers: Workers) -> Self {
         Self {
             mode: "hybrid",
-            workers: 0,
+            workers,
             tuples,
         }
     }
@@ -72,6 +80,10 @@ impl Daemon {
             fill::store(&directory.path().join("state"), tuples)?;
         }
         let capacity = fill::capacity(tuples);
+        let workers = match workers {
+            Workers::Default => 0,
+            Workers::OneACore => thread::available_parallelism().map_or(1, usize::from),
+        };
         let tweak = format!(
             r#"[milter]
             workers = {workers}

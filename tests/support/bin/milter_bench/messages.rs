@@ -8,7 +8,7 @@ use support::{
 };
 
 use crate::{
-    daemon::{Daemon, GREYGATE, ONE_WORKER, Setup},
+    daemon::{Daemon, GREYGATE, Setup, WORKER_A_CORE, Workers},
     digest,
     kinds::{KINDS, Kind},
     peers::{FLOOR, Peers},
@@ -22,7 +22,7 @@ use crate::{
 pub(crate) struct Messages {
     pub(crate) peers: Peers,
     pub(crate) daemon: Daemon,
-    one_worker: Daemon,
+    worker_a_core: Daemon,
     bodies: Vec<Vec<u8>>,
     /// The next mail that nobody has seen.
     next: u32,
@@ -35,14 +35,15 @@ pub(crate) struct Messages {
 impl Messages {
     /// Starts greygate and its peers.
     pub(crate) fn start() -> Result<Self, Error> {
-        let daemon = Daemon::start(GREYGATE, Setup::empty("hybrid", 0))?;
-        let one_worker = Daemon::start(ONE_WORKER, Setup::empty("hybrid", 1))?;
+        let daemon = Daemon::start(GREYGATE, Setup::empty("hybrid", Workers::Default))?;
+        let worker_a_core =
+            Daemon::start(WORKER_A_CORE, Setup::empty("hybrid", Workers::OneACore))?;
         let namespace = Arc::clone(&daemon.server.namespace);
         let peers = Peers::start(&namespace, daemon.directory.path())?;
         let mut messages = Self {
             peers,
             daemon,
-            one_worker,
+            worker_a_core,
             bodies: KINDS.iter().map(|kind| visit::text(kind.body)).collect(),
             next: 0,
             costs: Vec::new(),
@@ -66,7 +67,7 @@ impl Messages {
                 end,
             };
             let mut costs = Vec::new();
-            for daemon in [&self.daemon, &self.one_worker] {
+            for daemon in [&self.daemon, &self.worker_a_core] {
                 for attempt in 0..kind.before {
                     visits(attempt, None).at(&daemon.server)?;
                 }
@@ -113,7 +114,7 @@ impl Messages {
             what: what.to_owned(),
             unit,
             greygate: figure(GREYGATE, part),
-            beside: [&ONE_WORKER]
+            beside: [&WORKER_A_CORE]
                 .into_iter()
                 .chain(kind.peers)
                 .map(|name| (*name, figure(name, part)))

@@ -10,7 +10,7 @@ use support::{
 };
 
 use crate::{
-    daemon::{Daemon, Setup},
+    daemon::{Daemon, Setup, Workers},
     fill,
     greylisters::{self, Found, Greylister, MILTER_GREYLIST, POSTGREY, RSPAMD},
     memory::{self, Held},
@@ -22,6 +22,7 @@ use crate::{
 
 /// What the targets are for.
 pub(crate) const LARGE: &str = "greygate, 10 M tuples";
+const LARGE_WORKER_A_CORE: &str = "greygate, 10 M, a worker a core";
 const MEDIUM: &str = "greygate, 1 M tuples";
 const SMALL: &str = "greygate, 10 k tuples";
 
@@ -64,9 +65,14 @@ impl Newcomers {
     ) -> Result<Self, Error> {
         let mut contenders = Vec::new();
         let mut daemons = Vec::new();
-        for (name, tuples) in [(LARGE, 10_000_000), (MEDIUM, 1_000_000), (SMALL, 10_000)] {
+        for (name, tuples, workers) in [
+            (LARGE, 10_000_000, Workers::Default),
+            (LARGE_WORKER_A_CORE, 10_000_000, Workers::OneACore),
+            (MEDIUM, 1_000_000, Workers::Default),
+            (SMALL, 10_000, Workers::Default),
+        ] {
             step(&format!("{name}: filled, written, loaded"));
-            let daemon = Daemon::start(name, Setup::holding(tuples))?;
+            let daemon = Daemon::start(name, Setup::holding(tuples, workers))?;
             contenders.push(Contender::new(&daemon.server, Some(tuples), SESSIONS, 0)?);
             daemons.push(daemon);
         }
@@ -127,7 +133,7 @@ impl Newcomers {
         for contender in &mut self.contenders {
             let connections = match contender.server.name {
                 LARGE => 10_000,
-                SMALL | MEDIUM | POSTGREY => continue,
+                LARGE_WORKER_A_CORE | SMALL | MEDIUM | POSTGREY => continue,
                 _ => 1_000,
             };
             contender.idle = Some(memory::hold(&contender.server, connections)?);

@@ -6,7 +6,7 @@ use support::{
 };
 
 use crate::{
-    daemon::{Daemon, GREYGATE, Setup},
+    daemon::{Daemon, GREYGATE, Setup, Workers},
     visit::{self, Outcome, Visit},
 };
 
@@ -14,7 +14,7 @@ use crate::{
 pub(crate) fn rows() -> Result<Vec<Row>, Error> {
     let mut rows = Vec::new();
     for (mode, attempts) in STORIES {
-        let daemon = Daemon::start(GREYGATE, Setup::empty(mode, 0))?;
+        let daemon = Daemon::start(GREYGATE, Setup::empty(mode, Workers::Default))?;
         let body = visit::text(4 << 10);
         for (what, attempt, end) in attempts {
             let visit = Visit {
