@@ -8,6 +8,7 @@ mod away;
 mod cleanup;
 mod content;
 mod deferral;
+mod differential;
 mod kernel;
 mod load;
 mod messages;

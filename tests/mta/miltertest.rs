@@ -50,13 +50,8 @@ fn run(script: &str) {
         Endpoint::Unix(socket),
     ] {
         let state = tempfile::tempdir().expect("a directory");
-        let clock = Arc::new(TestClock::default());
-        let config = configuration(listen, state.path());
-        let log = log::init(&config.log);
-        let daemon = Daemon::start(config, Arc::clone(&clock) as _, &log, Rights::as_they_are())
-            .expect("everything is free");
+        let daemon = with_a_past(listen, state.path());
         let endpoint = &daemon.endpoints()[0];
-        live_through_the_past(endpoint, &clock);
         let output = miltertest(script, endpoint);
         assert!(
             output.status.success(),
@@ -66,6 +61,17 @@ fn run(script: &str) {
         );
         daemon.stop();
     }
+}
+
+/// A daemon to which `known@` has passed, `waited@` may come again and `new@` was never seen.
+pub(crate) fn with_a_past(listen: Endpoint, state: &Path) -> Daemon {
+    let clock = Arc::new(TestClock::default());
+    let config = configuration(listen, state);
+    let log = log::init(&config.log);
+    let daemon = Daemon::start(config, Arc::clone(&clock) as _, &log, Rights::as_they_are())
+        .expect("everything is free");
+    live_through_the_past(&daemon.endpoints()[0], &clock);
+    daemon
 }
 
 fn configuration(listen: Endpoint, state: &Path) -> Config {
@@ -80,8 +86,7 @@ fn configuration(listen: Endpoint, state: &Path) -> Config {
     config
 }
 
-/// `known@` has passed, `waited@` was deferred once and may come again, `new@` was never seen. The
-/// client's name is the scripts': without one it would be remembered by its exact address.
+/// The client's name is the scripts': without one it would be remembered by its exact address.
 fn live_through_the_past(endpoint: &Endpoint, clock: &TestClock) {
     let client: IpAddr = "192.0.2.7".parse().expect("an address");
     let attempt = |recipients: &[&str]| {

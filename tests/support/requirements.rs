@@ -105,6 +105,16 @@ pub fn program(name: &str) -> Result<PathBuf, Missing> {
         .ok_or_else(|| Missing::new(format_args!("the program `{name}`")))
 }
 
+/// A C compiler, and the headers of libmilter.
+pub fn libmilter() -> Result<(), Missing> {
+    program("cc")?;
+    let header = Path::new("/usr/include/libmilter/mfapi.h");
+    if header.is_file() {
+        return Ok(());
+    }
+    Err(Missing::new("the headers of libmilter"))
+}
+
 /// The kernel program's object: `GREYGATE_XDP_OBJECT`, or where `cargo xtask build` puts it.
 pub fn xdp_object() -> Result<PathBuf, Missing> {
     built("GREYGATE_XDP_OBJECT", "greygate-xdp.o", "cargo xtask build")

@@ -103,8 +103,15 @@ impl Need {
 
     /// Network namespaces and links, and an operator who takes a program off.
     pub(crate) const KERNEL: [Self; 2] = [Self::IP, Self::BPFTOOL];
-    /// An MTA with its load generator, and the reference implementation's test tool.
-    pub(crate) const MTA: [Self; 3] = [Self::IP, Self::POSTFIX, Self::MILTERTEST];
+    /// An MTA with its load generator, the reference implementation's test tool, and itself.
+    pub(crate) const MTA: [Self; 6] = [
+        Self::IP,
+        Self::POSTFIX,
+        Self::MILTERTEST,
+        Self::CC,
+        Self::LIBC,
+        Self::LIBMILTER,
+    ];
     /// A Debian to try the package on.
     pub(crate) const DIST: [Self; 5] = [
         Self::IP,
