@@ -94,7 +94,7 @@ fn journal_that_is_not_there_is_told_and_standard_error_takes_its_place() {
     if has_journal {
         assert!(words.is_empty(), "{words:?}");
     } else {
-        assert_eq!(words[0], "journal-missing");
+        assert_eq!(words[0], "journald-missing");
         assert!(words.contains(&&Value::from("listening")), "{words:?}");
     }
 }

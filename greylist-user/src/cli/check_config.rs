@@ -22,7 +22,11 @@ pub(super) fn run(cli: &Cli, file: &Path, overrides: &[Override]) -> Result<(), 
                 "mode": config.policy.mode.as_str(),
                 "new_tuples_per_second": config.sustained_new_tuples(),
                 "new_messages_per_second": config.sustained_new_messages(),
+                "memory": config.memory(),
                 "kernel_memory": config.kernel_memory(),
+                "tuples_memory": config.store.tuples_memory(),
+                "trust_memory": config.store.trust_memory(),
+                "sentences_memory": config.store.sentences_memory(),
                 "clients_memory": config.clients_memory(),
                 "contents_memory": config.contents_memory(),
                 "pairs_memory": config.pairs_memory(),
@@ -67,47 +71,14 @@ fn summary(file: &Path, config: &Config, paper: &mut Paper) {
     paper.row(
         "store",
         format_args!(
-            "{}, {} tuples: sustains {:.1} new ones a second",
+            "{}, {} tuples: sustains {:.1} new ones a second; up to {} MB",
             config.store.directory.display(),
             number(config.store.capacity as u64),
-            config.sustained_new_tuples()
+            config.sustained_new_tuples(),
+            megabytes(config.store.tuples_memory())
         ),
     );
-    if config.policy.reads_anywhere() {
-        paper.row(
-            "messages",
-            format_args!(
-                "{} fingerprints: sustains {:.1} new ones a second; up to {} MB as they come",
-                number(config.store.contents as u64),
-                config.sustained_new_messages(),
-                config.contents_memory().div_ceil(1_000_000)
-            ),
-        );
-        paper.row(
-            "pairs",
-            format_args!(
-                "of sender and recipient, as many as tuples: up to {} MB as they come",
-                config.pairs_memory().div_ceil(1_000_000)
-            ),
-        );
-    }
-    paper.row(
-        "clients",
-        format_args!(
-            "{} remembered, and as many networks: up to {} MB as they come",
-            number(config.store.clients as u64),
-            config.clients_memory().div_ceil(1_000_000)
-        ),
-    );
-    if config.store.keep_addresses {
-        paper.row(
-            "addresses",
-            format_args!(
-                "in clear, as long as their records: up to {} MB as they come",
-                config.addresses_memory().div_ceil(1_000_000)
-            ),
-        );
-    }
+    remembered(config, paper);
     if let Some(lists) = lists(&config.policy) {
         paper.row("lists", lists);
     }
@@ -125,7 +96,7 @@ fn summary(file: &Path, config: &Config, paper: &mut Paper) {
             "memory",
             format_args!(
                 "{} MB in the kernel for {} sentences each of IPv4 and IPv6",
-                config.kernel_memory().div_ceil(1_000_000),
+                megabytes(config.kernel_memory()),
                 number(config.xdp.capacity.into())
             ),
         );
@@ -133,6 +104,71 @@ fn summary(file: &Path, config: &Config, paper: &mut Paper) {
     for remark in remarks(config) {
         paper.row("note", remark);
     }
+}
+
+/// What the tables take, beside the tuples.
+fn remembered(config: &Config, paper: &mut Paper) {
+    if config.policy.reads_anywhere() {
+        paper.row(
+            "messages",
+            format_args!(
+                "{} fingerprints: sustains {:.1} new ones a second; up to {} MB as they come",
+                number(config.store.contents as u64),
+                config.sustained_new_messages(),
+                megabytes(config.contents_memory())
+            ),
+        );
+        paper.row(
+            "pairs",
+            format_args!(
+                "of sender and recipient, as many as tuples: up to {} MB as they come",
+                megabytes(config.pairs_memory())
+            ),
+        );
+    }
+    paper.row(
+        "clients",
+        format_args!(
+            "{} remembered, and as many networks: up to {} MB as they come",
+            number(config.store.clients as u64),
+            megabytes(config.clients_memory())
+        ),
+    );
+    paper.row(
+        "trust",
+        format_args!(
+            "as many records as tuples: up to {} MB as they come",
+            megabytes(config.store.trust_memory())
+        ),
+    );
+    paper.row(
+        "sentences",
+        format_args!(
+            "{}: up to {} MB as they come",
+            number(config.store.sentences as u64),
+            megabytes(config.store.sentences_memory())
+        ),
+    );
+    if config.store.keep_addresses {
+        paper.row(
+            "addresses",
+            format_args!(
+                "in clear, as long as their records: up to {} MB as they come",
+                megabytes(config.addresses_memory())
+            ),
+        );
+    }
+    paper.row(
+        "in all",
+        format_args!(
+            "up to {} MB of memory when every table is full",
+            megabytes(config.memory())
+        ),
+    );
+}
+
+fn megabytes(bytes: u64) -> u64 {
+    bytes.div_ceil(1_000_000)
 }
 
 /// How many each list names, if the operator named any.
@@ -232,10 +268,13 @@ mod tests {
              milter        inet:127.0.0.1:8892\n\
              mode          hybrid: by the envelope, and from other networks by the message, 1m after it was read\n\
              window        opens after 3m, closes after 24h\n\
-             store         /var/lib/greygate, 4,000,000 tuples: sustains 46.3 new ones a second\n\
+             store         /var/lib/greygate, 4,000,000 tuples: sustains 46.3 new ones a second; up to 354 MB\n\
              messages      1,000,000 fingerprints: sustains 11.6 new ones a second; up to 95 MB as they come\n\
              pairs         of sender and recipient, as many as tuples: up to 87 MB as they come\n\
              clients       1,000,000 remembered, and as many networks: up to 465 MB as they come\n\
+             trust         as many records as tuples: up to 376 MB as they come\n\
+             sentences     1,000,000: up to 222 MB as they come\n\
+             in all        up to 1698 MB of memory when every table is full\n\
              kernel        no filter: [xdp] interfaces is empty\n"
         );
     }

@@ -13,6 +13,7 @@ use crate::host;
 use crate::kernel;
 use crate::milter::{Endpoint, HeaderOn};
 use crate::policy::{Action, Policy};
+use crate::store::Settings;
 
 mod content;
 mod evidence;
@@ -50,6 +51,23 @@ impl Config {
         } else {
             0
         }
+    }
+
+    /// Bytes that the daemon takes at most when every table is full; the kernel filter's are beside them.
+    pub fn memory(&self) -> u64 {
+        let store = &self.store;
+        [
+            store.tuples_memory(),
+            self.pairs_memory(),
+            self.contents_memory(),
+            store.clients_memory(),
+            store.trust_memory(),
+            store.sentences_memory(),
+            store.addresses_memory(),
+            Settings::OTHER_MEMORY,
+        ]
+        .into_iter()
+        .fold(0, u64::saturating_add)
     }
 
     /// Bytes that addresses in clear take at most, as they come; 0 where none are kept.

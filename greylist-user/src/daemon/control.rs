@@ -167,7 +167,8 @@ impl Control for Desk {
         let census = self.store.census();
         if census.tuples >= census.capacity {
             complaints.push(
-                "the store is full: new tuples pass without a record; raise [store] capacity"
+                "the store is full: new tuples leave a trace only, by which their retry is known; raise \
+                 [store] capacity if it lasts"
                     .to_owned(),
             );
         }
@@ -503,7 +504,7 @@ impl Desk {
 fn overdue(age: Duration, interval: Duration) -> Option<String> {
     (age > interval * MISSED + LONG_WRITE).then(|| {
         let age = format_duration(Duration::from_secs(age.as_secs()));
-        format!("no snapshot was written for {age}: a crash would lose what is new; see snapshot-failed in the log")
+        format!("no snapshot was written for {age}: journals grow, or without one a crash loses what is new; see snapshot-failed in the log")
     })
 }
 

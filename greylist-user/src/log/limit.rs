@@ -312,7 +312,7 @@ mod tests {
     }
 
     /// Causes: the operator, the system, or a bug; or edges that a thread looks for once a second.
-    const FOR_OPERATORS: [&str; 30] = [
+    const FOR_OPERATORS: [&str; 31] = [
         "accept-failed", // at most every ten seconds
         "accept-panicked",
         "backlog-lost",
@@ -326,6 +326,7 @@ mod tests {
         "journal-failing", // once, until it works again
         "journal-missing",
         "journal-works",
+        "journald-missing",
         "listening",
         "open-directory",
         "open-seed",

@@ -168,7 +168,7 @@ pub fn init(settings: &Settings) -> Writer {
     // The only error is that a subscriber is there already: then its owner decides.
     drop(result);
     if let Some(error) = missing {
-        tracing::warn!(%error, socket = JOURNAL, "journal-missing");
+        tracing::warn!(%error, socket = JOURNAL, "journald-missing");
     }
     Writer {
         lost,

@@ -2,14 +2,37 @@
 
 use crate::policy::{
     ClientKey, ClientRecord, ContentRecord, Fingerprint, Neighbours, NetworkKey, NetworkMark,
-    PairRecord, PairTag, Reputation, TupleKey,
+    PairRecord, PairTag, Record, Reputation, Sentence, SentencedClient, TrustKey, TrustRecord,
+    TupleKey,
 };
 
 use super::Settings;
 use super::kept::{self, Kept};
 use super::places;
+use super::traces::Traces;
 
 impl Settings {
+    /// Bytes of the program, its threads and buffers, and of what is remembered whatever the settings are:
+    /// pairs watched, failures, HELO arguments, relay hopping. Rounded up.
+    pub const OTHER_MEMORY: u64 = 100_000_000;
+
+    /// Bytes that the tuples take at most, and the traces of those for which there is no room. There is room
+    /// for all from the start: a few percent of them touch nearly all of it.
+    pub fn tuples_memory(&self) -> u64 {
+        let tuples = places::reserved_bytes::<(TupleKey, Record)>(self.capacity);
+        tuples.saturating_add(Traces::bytes_beside(self.capacity))
+    }
+
+    /// Bytes that the records of trust take at most. They take it as they come.
+    pub fn trust_memory(&self) -> u64 {
+        grown::<(TrustKey, TrustRecord)>().saturating_mul(self.capacity as u64)
+    }
+
+    /// Bytes that the sentences take at most. They take it as they come.
+    pub fn sentences_memory(&self) -> u64 {
+        grown::<(SentencedClient, Sentence)>().saturating_mul(self.sentences as u64)
+    }
+
     /// Bytes that the tables of clients and client networks take at most. They take it as they
     /// fill.
     pub fn clients_memory(&self) -> u64 {
@@ -55,7 +78,7 @@ const fn grown<Entry>() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Record, Timestamp};
+    use crate::policy::Timestamp;
     use crate::store::table::Table;
 
     #[test]

@@ -40,9 +40,12 @@ type Bucket = [AtomicU64; TRACES_IN_A_BUCKET];
 impl Traces {
     /// None yet, and no memory: of tuples that find no room in a table of this `capacity`.
     pub(super) fn beside(capacity: usize, replaced: Counter) -> Self {
-        let traces = capacity.saturating_mul(TRACES_FOR_EACH_TUPLE);
-        let traces = traces.clamp(FEWEST_TRACES, MOST_TRACES);
-        Self::in_buckets(traces / TRACES_IN_A_BUCKET, replaced)
+        Self::in_buckets(traces_beside(capacity) / TRACES_IN_A_BUCKET, replaced)
+    }
+
+    /// Bytes that they take at most beside a table of this `capacity`.
+    pub(super) fn bytes_beside(capacity: usize) -> u64 {
+        (traces_beside(capacity) * size_of::<AtomicU64>()) as u64
     }
 
     pub(super) fn in_buckets(count: usize, replaced: Counter) -> Self {
@@ -157,6 +160,11 @@ impl Traces {
         }
         Err(Full)
     }
+}
+
+fn traces_beside(capacity: usize) -> usize {
+    let traces = capacity.saturating_mul(TRACES_FOR_EACH_TUPLE);
+    traces.clamp(FEWEST_TRACES, MOST_TRACES)
 }
 
 /// What one place holds: a part of the key, and the second after the one it was left in; 0 if it is

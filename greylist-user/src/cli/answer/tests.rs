@@ -66,7 +66,7 @@ fn status_of_the_first_daemon_is_shown_and_nothing_is_made_up() {
 #[test]
 fn status_fits_a_narrow_terminal_but_for_the_names_of_counters() {
     let mut daemon = daemon();
-    daemon.health.complaints = vec!["the store is full: new tuples pass without a record; raise [store] capacity, and then restart greygate".to_owned()];
+    daemon.health.complaints = vec!["the store is full: new tuples leave a trace only, by which their retry is known; raise [store] capacity if it lasts".to_owned()];
     let text = on_paper(&Answer::Status(Box::new(daemon)));
     let lines = text.lines().take_while(|line| !line.starts_with("counter"));
     for line in lines {

@@ -139,7 +139,7 @@ Returns when it is on the disk, as fast as that takes it: a periodic one (every 
 at snapshot_rate) that is being written is given up for it.
 
 Examples:
-  greygate snapshot && cp /var/lib/greygate/snapshot /backup/
+  greygate snapshot && cp /var/lib/greygate/snapshot /var/lib/greygate/seed /backup/
   greygate snapshot --json | jq .bytes";
 
 pub(super) const SPAM_EXAMPLES: &str = "\
