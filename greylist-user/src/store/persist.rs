@@ -24,7 +24,7 @@ impl Store {
     /// way is given up for it: what somebody waits for was begun after it was asked for.
     pub fn snapshot(&self, now: Timestamp) -> Result<SnapshotReport, SnapshotError> {
         let _urgent = self.urgency.call();
-        self.write_snapshot(now, Pace::Free, |writer| self.write_rows(writer))
+        self.write_snapshot(now, Pace::Free, |writer| self.write_rows(now, writer))
     }
 
     /// Writes a periodic snapshot, at its own rate and as long as nobody waits for another.
@@ -33,7 +33,7 @@ impl Store {
             rate: self.settings.snapshot_rate,
             urgency: &self.urgency,
         };
-        self.write_snapshot(now, pace, |writer| self.write_rows(writer))
+        self.write_snapshot(now, pace, |writer| self.write_rows(now, writer))
     }
 
     /// Writes a snapshot of the rows that `give` hands to the writer, in step with the journal.
@@ -84,8 +84,8 @@ impl Store {
         written
     }
 
-    fn write_rows(&self, writer: &mut SnapshotWriter<'_>) -> io::Result<()> {
-        self.give_rows(|row| writer.push(&row))
+    fn write_rows(&self, now: Timestamp, writer: &mut SnapshotWriter<'_>) -> io::Result<()> {
+        self.give_rows(now, |row| writer.push(&row))
     }
 
     /// Takes back what the best snapshot holds, and gives what it says of itself.
@@ -119,8 +119,13 @@ impl Store {
 
     /// Hands everything that is held to `take`, aisle by aisle, with no lock held while it takes. What has
     /// lapsed is the sweep's matter, and that of who reads it: a clock that is wrong for a minute must not
-    /// cost the disk what is alive in memory.
-    pub(super) fn give_rows(&self, mut take: impl FnMut(Row) -> io::Result<()>) -> io::Result<()> {
+    /// cost the disk what is alive in memory. Addresses in clear alone are on no disk for longer than their
+    /// records live.
+    pub(super) fn give_rows(
+        &self,
+        now: Timestamp,
+        mut take: impl FnMut(Row) -> io::Result<()>,
+    ) -> io::Result<()> {
         let take = &mut take;
         for sentence in self.sentences.all() {
             take(Row::Sentence(sentence))?;
@@ -136,9 +141,9 @@ impl Store {
         let Some(kept) = &self.kept else {
             return Ok(());
         };
-        // Each is asked for again: its record may have gone.
+        let policy = self.policy.load_full();
         let mut take = |row: Row| match row {
-            Row::Kept(of, _) if !self.has_record(of) => Ok(()),
+            Row::Kept(of, _) if !self.has_live_record(of, &policy, now) => Ok(()),
             row => take(row),
         };
         let row = |key, kept| Row::Kept(KeptOf::Client(key), kept);
@@ -356,6 +361,19 @@ impl Store {
             KeptOf::Trust(key) => self.trust.contains(&key),
             KeptOf::Tuple(key) => self.tuples.contains(&key),
         }
+    }
+
+    /// Whether that record is there and has not lapsed at `now`.
+    fn has_live_record(&self, of: KeptOf, policy: &Policy, now: Timestamp) -> bool {
+        let has_lapsed = match of {
+            KeptOf::Client(key) => {
+                let record = self.clients.by_address.get(&key);
+                record.map(|it| it.has_lapsed(policy, now))
+            }
+            KeptOf::Trust(key) => self.trust.get(&key).map(|it| it.has_lapsed(policy, now)),
+            KeptOf::Tuple(key) => self.tuples.get(&key).map(|it| it.has_lapsed(policy, now)),
+        };
+        has_lapsed == Some(false)
     }
 
     fn clear(&self) {

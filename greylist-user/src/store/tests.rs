@@ -57,7 +57,7 @@ fn judges_every_tuple_while_a_snapshot_waits_for_the_disk() {
         let store = Arc::clone(&store);
         move || {
             let mut rows = 0;
-            store.give_rows(|_| {
+            store.give_rows(T0, |_| {
                 if rows == 0 {
                     stalled.send(()).expect("the test listens");
                     released.recv().map_err(io::Error::other)?;

@@ -454,7 +454,7 @@ fn addresses_follow_their_records() {
     store.sync_journal(T0).expect("the directory is writable");
     let mut rows = Vec::new();
     store
-        .give_rows(|row| {
+        .give_rows(T0, |row| {
             rows.push(row);
             Ok(())
         })

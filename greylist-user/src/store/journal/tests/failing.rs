@@ -57,7 +57,7 @@ fn snapshot_fails_where_a_journal_was_begun_and_cannot_be_ended() {
         judge(&store, 0);
         store.sync_journal(T0).expect("the directory is writable");
         judge(&store, 1);
-        store.give_rows(|row| writer.push(&row))?;
+        store.give_rows(T0, |row| writer.push(&row))?;
         replace_open(&store, OpenJournal::on_a_full_disk);
         Ok(())
     });

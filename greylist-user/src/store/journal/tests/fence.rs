@@ -117,7 +117,7 @@ fn snapshot_while(
             model.sync();
         }
         step(model, store);
-        store.give_rows(|row| {
+        store.give_rows(T0, |row| {
             step(model, store);
             writer.push(&row)
         })?;
