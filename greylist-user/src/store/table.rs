@@ -5,9 +5,11 @@
 //! other entry of any table is touched.
 //!
 //! A table is a row of aisles, each a [`DashMap`] of eight shards, at least 1,024 shards in all. A
-//! sweep or a snapshot goes aisle by aisle and can stop after each, and locks one shard at a time.
+//! sweep or a snapshot goes aisle by aisle and can stop after each, and locks one shard at a time (`walk`).
 //! Their number is chosen so that a full table fills its buckets instead of stopping right after
 //! they doubled, which is what keeps an entry under 80 bytes: see [`Places`].
+
+mod walk;
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use crate::policy::{
 use super::journal::{Bell, Marks};
 use super::places::{Places, SHARDS_PER_AISLE};
 use super::waits;
+pub(super) use walk::{Lot, Walked};
 
 /// A bounded concurrent map.
 pub(super) struct Table<K, V> {
@@ -49,36 +52,6 @@ pub(super) trait Key: Copy + Eq + Hash {
 /// The table holds as many entries as it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full;
-
-/// What becomes of an entry that the sweep looks at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lot {
-    Stays,
-    /// It is void.
-    Lapsed,
-    /// It is not, and goes for the room that it takes.
-    MakesWay,
-}
-
-impl Lot {
-    /// That of an entry which goes only once it is void.
-    pub(super) fn until_it_lapses(has_lapsed: bool) -> Self {
-        if has_lapsed {
-            Self::Lapsed
-        } else {
-            Self::Stays
-        }
-    }
-}
-
-/// What a walk through an aisle came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Walked {
-    /// Entries looked at.
-    pub(super) seen: usize,
-    /// Entries removed.
-    pub(super) removed: usize,
-}
 
 impl<K: Key, V: Clone> Table<K, V> {
     /// A table of at most `capacity` entries, with room for all of them. What is not used yet is
@@ -216,92 +189,6 @@ impl<K: Key, V: Clone> Table<K, V> {
     /// Entries that may be held.
     pub(super) fn capacity(&self) -> usize {
         self.capacity
-    }
-
-    /// How many aisles there are, numbered from 0.
-    pub(super) fn aisles(&self) -> usize {
-        self.aisles.len()
-    }
-
-    /// Adds the entries of aisle `number` to `copy`. A shard is locked only while it is copied.
-    pub(super) fn copy_aisle(&self, number: usize, copy: &mut Vec<(K, V)>) {
-        self.copy_of_aisle(number, |_, _| true, copy);
-    }
-
-    /// Adds those entries of aisle `number` to `copy` that are `wanted`. A shard is locked only while
-    /// it is looked through, for reading; `wanted` must not touch a table.
-    pub(super) fn copy_of_aisle(
-        &self,
-        number: usize,
-        wanted: impl Fn(&K, &V) -> bool,
-        copy: &mut Vec<(K, V)>,
-    ) {
-        for entry in &self.aisles[number] {
-            if wanted(entry.key(), entry.value()) {
-                copy.push((*entry.key(), entry.value().clone()));
-            }
-        }
-    }
-
-    /// Removes the entries of aisle `number` that are not to be kept, and gives back memory that
-    /// growth took. A shard is locked only while it is walked.
-    pub(super) fn retain_in_aisle(&self, number: usize, keep: impl Fn(&V) -> bool) -> Walked {
-        self.retain_keys_in_aisle(number, |_, value| keep(value))
-    }
-
-    /// The same, where it matters whose entry it is.
-    pub(super) fn retain_keys_in_aisle(
-        &self,
-        number: usize,
-        mut keep: impl FnMut(&K, &V) -> bool,
-    ) -> Walked {
-        let aisle = &self.aisles[number];
-        let mut walked = Walked::default();
-        aisle.retain(|key, value| {
-            let kept = keep(key, value);
-            walked.seen += 1;
-            walked.removed += usize::from(!kept);
-            kept
-        });
-        self.len.fetch_sub(walked.removed, Ordering::Relaxed);
-        let left = walked.seen - walked.removed;
-        let needed = if self.reserved == 0 {
-            4 * left
-        } else {
-            self.reserved
-        };
-        if walked.removed > 0 && aisle.capacity() > needed {
-            aisle.shrink_to_fit();
-        }
-        walked
-    }
-
-    /// Removes from aisle `number` what goes, and gives its keys. The journal hears of what makes way, which
-    /// it would bring back; what has lapsed lapses there, too.
-    pub(super) fn sweep_aisle(&self, number: usize, lot: impl Fn(&V) -> Lot) -> (Walked, Vec<K>) {
-        let mut gone = Vec::new();
-        let mut makes_way = Vec::new();
-        let walked = self.retain_keys_in_aisle(number, |key, value| {
-            let lot = lot(value);
-            if lot == Lot::MakesWay {
-                makes_way.push(*key);
-            }
-            if lot != Lot::Stays {
-                gone.push(*key);
-            }
-            lot == Lot::Stays
-        });
-        for key in makes_way {
-            self.note(key);
-        }
-        (walked, gone)
-    }
-
-    /// Removes everything.
-    pub(super) fn clear(&self) {
-        for number in 0..self.aisles() {
-            self.retain_in_aisle(number, |_| false);
-        }
     }
 
     /// Notes a change, once the entry's lock is free again.

@@ -5,12 +5,7 @@ use super::*;
 /// A journal that cannot be begun does not keep the snapshot from being whole without it.
 #[test]
 fn snapshot_is_whole_where_no_journal_can_be_written() {
-    let site = Site::new();
-    let (store, _) = site.open();
-    judge(&store, 0);
-    store.sync_journal(T0).expect("the directory is writable");
-    judge(&store, 1);
-    replace_open(&store, OpenJournal::on_a_full_disk);
+    let (site, store) = with_a_change_and_no_room();
     // The name that the next one is to have is taken.
     let taken = file::path(site.directory.path(), 2);
     fs::create_dir(&taken).expect("it is writable");
@@ -30,12 +25,7 @@ fn snapshot_is_whole_where_no_journal_can_be_written() {
 /// What changes while a large snapshot is copied is on the disk within a second, too.
 #[test]
 fn journal_that_failed_is_tried_while_a_snapshot_is_made() {
-    let site = Site::new();
-    let (store, _) = site.open();
-    judge(&store, 0);
-    store.sync_journal(T0).expect("the directory is writable");
-    judge(&store, 1);
-    replace_open(&store, OpenJournal::on_a_full_disk);
+    let (site, store) = with_a_change_and_no_room();
     let given_up = store.write_snapshot(T0, Pace::Free, |_| {
         assert_eq!(store.metrics.journal_failing.get(), 1);
         judge(&store, 2);
@@ -71,12 +61,7 @@ fn snapshot_fails_where_a_journal_was_begun_and_cannot_be_ended() {
 /// that it works before that was tried.
 #[test]
 fn journal_that_has_nothing_to_write_is_tried_while_it_fails() {
-    let site = Site::new();
-    let (store, _) = site.open();
-    judge(&store, 0);
-    store.sync_journal(T0).expect("the directory is writable");
-    judge(&store, 1);
-    replace_open(&store, OpenJournal::on_a_full_disk);
+    let (_site, store) = with_a_change_and_no_room();
     store.sync_journal(T0).expect_err("the disk is full");
     assert_eq!(store.metrics.journal_failing.get(), 1);
     let journal = store.journal.as_ref().expect("it has a directory");
@@ -171,6 +156,17 @@ fn damaged_journal_gets_one_second_name() {
     }
     let names = fs::read_dir(directory.path()).expect("it is readable");
     assert_eq!(names.count(), 2);
+}
+
+/// A store with one tuple in its journal, and another that finds no room there.
+fn with_a_change_and_no_room() -> (Site, Store) {
+    let site = Site::new();
+    let (store, _) = site.open();
+    judge(&store, 0);
+    store.sync_journal(T0).expect("the directory is writable");
+    judge(&store, 1);
+    replace_open(&store, OpenJournal::on_a_full_disk);
+    (site, store)
 }
 
 fn judge(store: &Store, number: usize) {
