@@ -74,7 +74,7 @@ impl<K: Key, V: Clone> Table<K, V> {
     }
 
     /// The same, where it matters whose entry it is.
-    pub(in crate::store) fn retain_keys_in_aisle(
+    fn retain_keys_in_aisle(
         &self,
         number: usize,
         mut keep: impl FnMut(&K, &V) -> bool,
