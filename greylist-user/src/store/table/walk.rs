@@ -74,11 +74,7 @@ impl<K: Key, V: Clone> Table<K, V> {
     }
 
     /// The same, where it matters whose entry it is.
-    fn retain_keys_in_aisle(
-        &self,
-        number: usize,
-        mut keep: impl FnMut(&K, &V) -> bool,
-    ) -> Walked {
+    fn retain_keys_in_aisle(&self, number: usize, mut keep: impl FnMut(&K, &V) -> bool) -> Walked {
         let aisle = &self.aisles[number];
         let mut walked = Walked::default();
         aisle.retain(|key, value| {
