@@ -65,7 +65,9 @@ impl ServerMark {
     /// The MTA did not say.
     pub const UNKNOWN: Self = Self(0);
     /// The most that are told apart; all further ones are [`UNKNOWN`](Self::UNKNOWN).
-    pub const MOST: u8 = 16;
+    pub const MOST: u8 = 15;
+    /// The bit of all addresses of the site's other hosts. No mark of this host has it.
+    pub(super) const ELSEWHERE: u16 = 1 << 15;
 
     /// The address that was seen as the `number`th, from 1 on.
     pub const fn numbered(number: u8) -> Self {

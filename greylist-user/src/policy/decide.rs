@@ -200,7 +200,7 @@ fn decide_by_tuple(
     match next.standing(policy, now) {
         Standing::Lapsed => begin(prior.life.saturating_add(1), DeferReason::Late),
         Standing::Early { left } if rhythm::is_same_attempt(policy, prior, attempt, now) => {
-            next.round |= attempt.server.bit();
+            rhythm::note_same_attempt(&mut next, attempt);
             defer(DeferReason::Early { left }, next, Noted::default())
         }
         Standing::Early { .. } => {

@@ -38,8 +38,8 @@ pub struct Record {
     pub run_attempts: u16,
     /// What early retries, and relay hopping, have added to the delay, in seconds.
     pub extra: u16,
-    /// Addresses of this site tried in the present delivery round, one bit each; 0 if the address
-    /// is not known.
+    /// Addresses of this host tried in the present delivery round, one bit each, and one for those of the
+    /// site's other hosts; 0 if the address is not known.
     pub round: u16,
     /// Attempts in this life, the first included.
     pub attempts: u16,
@@ -206,6 +206,40 @@ impl Record {
         }
     }
 
+    /// The record as another host of the site knows it: its latest attempt was made there.
+    #[must_use]
+    pub fn elsewhere(self) -> Self {
+        Self {
+            round: ServerMark::ELSEWHERE,
+            ..self
+        }
+    }
+
+    /// This record with what another host of the site knows of the tuple.
+    ///
+    /// As in [`merge`](Self::merge), but that addresses of the two hosts are not compared: the same attempt
+    /// stays where it was made here, and a later one was made elsewhere. A sender that walks all hosts of
+    /// the site makes one attempt.
+    #[must_use]
+    pub fn heard(self, other: Self) -> Self {
+        let merged = self.merge(other);
+        let run = |it: &Self| Self {
+            round: 0,
+            ..*it
+        }
+        .run_order();
+        let round = if self.life != merged.life {
+            ServerMark::ELSEWHERE
+        } else if run(&self) == run(&merged) {
+            self.round
+        } else if self.last_seen == merged.last_seen {
+            self.round | ServerMark::ELSEWHERE
+        } else {
+            ServerMark::ELSEWHERE
+        };
+        Self { round, ..merged }
+    }
+
     /// Orders the runs of two records; equal only if the runs are.
     fn run_order(&self) -> (Timestamp, u16, u16, u32, HostMark, u16) {
         (
@@ -271,6 +305,23 @@ mod tests {
             prop_assert_eq!(a.merge(a), a);
             prop_assert_eq!(a.merge(b).merge(b), a.merge(b));
         }
+    }
+
+    #[test]
+    fn attempt_that_is_heard_of_keeps_where_it_was_made_here() {
+        let here = Record {
+            round: 0b101,
+            ..Record::begun(1, T0)
+        };
+        let same = here.elsewhere();
+        assert_eq!(here.heard(same), here, "it was ours");
+        let later = Record {
+            last_seen: T0.after(Duration::from_secs(300)),
+            attempts: 2,
+            ..same
+        };
+        assert_eq!(here.heard(later), later, "it was made elsewhere");
+        assert_eq!(later.heard(same), later, "what is older changes nothing");
     }
 
     #[test]

@@ -10,7 +10,8 @@
 //! **A delivery round is one attempt.** A sender that is deferred walks all addresses of this site.
 //! Attempts within [`Punish::round`] of the one that began the round, each at an address that is
 //! not yet in it, change nothing but the round. [`Record::last_seen`] is when the round began, so
-//! that intervals are those between rounds.
+//! that intervals are those between rounds. What another host of the site was tried at is an address of
+//! its own: see [`Record::heard`].
 //!
 //! **Extra delay**, the tuple's: each early retry of one message adds [`Punish::extra_delay`], but
 //! no more than [`Punish::extra_delay_share`] of the time since the attempt before. It does not
@@ -52,7 +53,7 @@
 
 use std::time::Duration;
 
-use super::attempt::{Attempt, Origin};
+use super::attempt::{Attempt, Origin, ServerMark};
 use super::evidence::identity;
 use super::fingerprint::Fingerprint;
 use super::network::ClientNetwork;
@@ -79,11 +80,21 @@ pub(super) fn is_same_attempt(
     attempt: &Attempt<'_>,
     now: Timestamp,
 ) -> bool {
-    let bit = attempt.server.bit();
-    bit != 0
-        && record.round != 0
-        && record.round & bit == 0
-        && now.since(record.last_seen) < policy.punish.round
+    let is_new_here = match attempt.server.bit() {
+        // Not another host's, whichever it is.
+        0 => record.round == ServerMark::ELSEWHERE,
+        bit => record.round != 0 && record.round & bit == 0,
+    };
+    is_new_here && now.since(record.last_seen) < policy.punish.round
+}
+
+/// Notes in `record` that its latest attempt was made here, too.
+pub(super) fn note_same_attempt(record: &mut Record, attempt: &Attempt<'_>) {
+    record.round = match attempt.server.bit() {
+        // The next one here could not be told from this one.
+        0 => 0,
+        bit => record.round | bit,
+    };
 }
 
 /// Notes in `record`, which begins with it, the first attempt of a life.

@@ -306,6 +306,32 @@ fn delivery_round_over_five_addresses_is_one_attempt() {
     assert_eq!((record.attempts, record.extra), (2, 15));
 }
 
+/// Three hosts of one site, each with its own record: what one has written the next reads before it judges,
+/// as if the engine between them were as fast as that. At each host the MTA may or may not tell its address.
+#[test]
+fn delivery_round_over_three_hosts_is_one_attempt() {
+    for told in [true, false] {
+        let attempt = if told { at_address(1) } else { ATTEMPT };
+        let mut hosts: [Story; 3] = std::array::from_fn(|_| Story::new(Policy::default()));
+        let mut shared: Option<Record> = None;
+        for round in 0..3 {
+            for (n, host) in (0..).zip(&mut hosts) {
+                host.record = match (host.record, shared) {
+                    (Some(held), Some(known)) => Some(held.heard(known.elsewhere())),
+                    (held, known) => held.or(known.map(Record::elsewhere)),
+                };
+                let said = host.hears(&attempt, seconds(60 * round + n));
+                assert!(said.offence.is_none() && !said.wants_content);
+                let held = host.record.expect("an attempt was made");
+                shared = Some(shared.map_or(held, |known| known.merge(held)));
+            }
+        }
+        let record = shared.expect("attempts were made");
+        assert_eq!(record.attempts, 3, "one a round, address told: {told}");
+        assert_eq!(record.first_seen, T0);
+    }
+}
+
 #[test]
 fn round_ends_with_its_time_or_at_an_address_that_was_tried() {
     let attempts = |second: &Attempt<'_>, at| {
