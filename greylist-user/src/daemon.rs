@@ -44,12 +44,13 @@ use crate::admin::{
 };
 use crate::chain::chain;
 use crate::clock::{Clock, SystemClock};
+use crate::cluster::{self, Cluster};
 use crate::config::Config;
 use crate::dns::{self, Dns};
 use crate::kernel::{self, FilterStatus, KernelFilter, Projector};
 use crate::log;
 use crate::milter::{self, Endpoint, Handed};
-use crate::policy::{Action, Effect, Policy, Timestamp};
+use crate::policy::{Action, Effect, Peers, Policy, Timestamp};
 use crate::store::{self, Keeper, Store};
 
 /// A running greygate.
@@ -65,6 +66,7 @@ pub struct Daemon {
 struct Rooms {
     control: ControlServer,
     metrics: Option<MetricsServer>,
+    cluster: Option<Arc<Cluster>>,
     dns: Arc<Dns>,
     ender: Ender,
     keeper: Keeper,
@@ -144,31 +146,29 @@ impl Daemon {
             Arc::clone(&metrics.kernel),
         ));
         let pulse = Arc::new(metrics.pulse(now));
-        let chore = {
-            let (pulse, limits) = (Arc::clone(&pulse), log.limits());
-            move |now| {
-                pulse.beat(now);
-                limits.tell();
-            }
-        };
         let refresh = {
             let projector = Arc::clone(&projector);
             move || projector.refresh()
         };
         let ender = Ender::start(Arc::clone(&lists), Arc::clone(&clock), refresh)
             .map_err(DaemonError::Thread)?;
-        let keeper = Keeper::start_with(Arc::clone(&store), Arc::clone(&clock), chore)
-            .map_err(DaemonError::Thread)?;
+        let keeper = keeping(&store, &clock, &pulse, log).map_err(DaemonError::Thread)?;
         let dns = Arc::new(Dns::new(config.dns.clone(), metrics.dns.clone()));
         if policy.load().evidence.asks() {
             dns.wake().map_err(DaemonError::Thread)?;
         }
-        let milter = opened.milter.asking(Arc::clone(&dns) as _).serve(
-            lists.for_sessions(),
-            Arc::clone(&store) as _,
-            Arc::clone(&clock),
-            Arc::clone(&metrics.milter),
-        )?;
+        let cluster = sharing(&config, &metrics, &store, &policy, &clock)?;
+        let peers = cluster.clone().map(|it| it as Arc<dyn Peers>);
+        let milter = opened
+            .milter
+            .asking(Arc::clone(&dns) as _)
+            .sharing(peers)
+            .serve(
+                lists.for_sessions(),
+                Arc::clone(&store) as _,
+                Arc::clone(&clock),
+                Arc::clone(&metrics.milter),
+            )?;
         let registry = Arc::new(metrics.registered(log, now));
         let wants_filter = !config.xdp.interfaces.is_empty();
         let snapshot_interval = config.store.snapshot_interval;
@@ -176,6 +176,7 @@ impl Daemon {
         let reloader = Arc::new(reloader);
         let desk = Arc::new(Desk {
             clock,
+            cluster: cluster.clone(),
             dns: Arc::clone(&dns),
             dropped_before,
             endpoints: milter.endpoints().to_vec(),
@@ -208,6 +209,7 @@ impl Daemon {
             rooms: Rooms {
                 control,
                 metrics,
+                cluster,
                 dns,
                 ender,
                 keeper,
@@ -263,6 +265,9 @@ impl Rooms {
         // It has the projector, too.
         drop(self.ender);
         self.dns.stop();
+        if let Some(cluster) = self.cluster {
+            cluster.stop();
+        }
         if let Err(error) = self.keeper.stop() {
             tracing::error!(error = chain(&error), "unsaved");
         }
@@ -286,13 +291,17 @@ struct Judging {
 
 impl Judging {
     fn begin(config: &Config, metrics: &Metrics, now: Timestamp) -> Result<Self, DaemonError> {
+        cluster::settle_seed(&config.cluster, &config.store, now)?;
         let asking = asking(config, &config.dns);
         let rules = in_force(&asking.policy, &Ordered::default());
         let policy = Arc::new(ArcSwap::from_pointee(rules));
         let (sender, effects) = mpsc::channel(EFFECTS);
         let (store, restored) = patiently(|| {
             Store::open(
-                config.store.clone(),
+                store::Settings {
+                    shares: config.cluster.shares(),
+                    ..config.store.clone()
+                },
                 Arc::clone(&policy),
                 sender,
                 Arc::clone(&metrics.store),
@@ -414,6 +423,9 @@ pub enum DaemonError {
     /// The runtime that waits for signals.
     #[error("cannot wait for signals")]
     Signals(#[source] std::io::Error),
+    /// The seed of the other hosts.
+    #[error(transparent)]
+    Seed(#[from] cluster::SeedNotTaken),
     /// The store.
     #[error(transparent)]
     Store(#[from] store::OpenError),
@@ -426,6 +438,7 @@ pub enum DaemonError {
 #[derive(Debug, Default)]
 struct Metrics {
     admin: Arc<admin::Metrics>,
+    cluster: cluster::Metrics,
     dns: dns::Metrics,
     milter: Arc<milter::Metrics>,
     lists: Arc<lists::Metrics>,
@@ -454,12 +467,50 @@ impl Metrics {
 
     fn register(&self, registry: &mut Registry) {
         self.admin.register(registry);
+        self.cluster.register(registry);
         self.dns.register(registry);
         self.milter.register(registry);
         self.lists.register(registry);
         self.store.register(registry);
         self.kernel.register(registry);
     }
+}
+
+/// Who does the rounds of the store, and says once a second what became of all others.
+fn keeping(
+    store: &Arc<Store>,
+    clock: &Arc<dyn Clock>,
+    pulse: &Arc<Pulse>,
+    log: &log::Writer,
+) -> std::io::Result<Keeper> {
+    let (pulse, limits) = (Arc::clone(pulse), log.limits());
+    let chore = move |now| {
+        pulse.beat(now);
+        limits.tell();
+    };
+    Keeper::start_with(Arc::clone(store), Arc::clone(clock), chore)
+}
+
+/// What shares with other hosts, if this one does.
+fn sharing(
+    config: &Config,
+    metrics: &Metrics,
+    store: &Arc<Store>,
+    policy: &Arc<ArcSwap<Policy>>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<Arc<Cluster>>, DaemonError> {
+    if !config.cluster.shares() {
+        return Ok(None);
+    }
+    let started = Cluster::start(
+        config.cluster.clone(),
+        metrics.cluster.clone(),
+        Arc::clone(store),
+        Arc::clone(policy),
+        Arc::clone(clock),
+    );
+    let cluster = started.map_err(DaemonError::Thread)?;
+    Ok(Some(Arc::new(cluster)))
 }
 
 /// The configuration with rules under which the lists of `dns`, which runs, can be asked, and this host's

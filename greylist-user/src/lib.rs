@@ -19,6 +19,7 @@ pub mod admin;
 mod chain;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod daemon;
 pub mod dns;
@@ -31,3 +32,6 @@ pub mod simulate;
 mod socket_file;
 pub mod store;
 pub mod transfer;
+
+/// Of this build.
+const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -12,6 +12,7 @@ pub mod bench;
 pub mod bpffs;
 pub mod clock;
 pub mod dns;
+pub mod engine;
 pub mod error;
 pub mod greygate;
 pub mod interrupt;

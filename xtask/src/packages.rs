@@ -75,6 +75,10 @@ impl Need {
         program: "redis-server",
         package: "redis-server",
     };
+    const REDIS_CLI: Self = Self {
+        program: "redis-cli",
+        package: "redis-tools",
+    };
     const RSPAMD: Self = Self {
         program: "rspamd",
         package: "rspamd",
@@ -112,6 +116,8 @@ impl Need {
         Self::LIBC,
         Self::LIBMILTER,
     ];
+    /// Hosts in namespaces, and the engine that they share.
+    pub(crate) const CLUSTER: [Self; 4] = [Self::IP, Self::POSTFIX, Self::REDIS, Self::REDIS_CLI];
     /// A Debian to try the package on.
     pub(crate) const DIST: [Self; 5] = [
         Self::IP,

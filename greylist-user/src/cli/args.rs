@@ -55,6 +55,11 @@ pub enum Command {
         /// What is set above the file, now and at each reload.
         #[command(flatten)]
         overrides: OverrideArgs,
+
+        /// Where the hosts of [cluster] share with another seed than this one's, put what is remembered here
+        /// aside, and begin anew with theirs
+        #[arg(long)]
+        discard_local: bool,
     },
 
     /// Say whether a configuration is legal, and what it amounts to in memory and load

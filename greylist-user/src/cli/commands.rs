@@ -96,7 +96,10 @@ fn obey(cli: &Cli) -> Result<(), Failure> {
         Command::DefaultConfig => return print_defaults(cli.json),
         Command::Export { kind, snapshot } => return export(kind, snapshot.as_deref(), cli),
         Command::Import(args) => return import(args, cli),
-        Command::Serve { overrides } => return serve(file(cli), overrides.all()),
+        Command::Serve {
+            overrides,
+            discard_local,
+        } => return serve(file(cli), overrides.all(), *discard_local),
         Command::Simulate(wanted) => return simulate::run(cli, wanted),
         Command::Status { check: true } => return check_health(cli),
         Command::Top { every, once } => return watch(*every, *once, cli),
@@ -173,9 +176,14 @@ fn forget(fingerprint: Option<&str>, trust: &[String]) -> Result<Forget, Failure
     Ok(Forget::trust(address, sender, recipient))
 }
 
-fn serve(file: PathBuf, overrides: Vec<Override>) -> Result<(), Failure> {
+fn serve(file: PathBuf, overrides: Vec<Override>, discard_local: bool) -> Result<(), Failure> {
     let source = daemon::Source { file, overrides };
-    let config = source.read()?;
+    let mut config = source.read()?;
+    if discard_local && !config.cluster.shares() {
+        let what = "--discard-local is for hosts that share, and [cluster] names no servers";
+        return Err(Failure::usage(io::Error::other(what)));
+    }
+    config.cluster.discard_local = discard_local;
     daemon::run(source, config).map_err(Failure::of)
 }
 

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::document::Document;
 use super::duration::format;
 use super::model::Config;
+use crate::cluster::Mode;
 use crate::kernel;
 use crate::milter::Endpoint;
 use crate::policy::Sentence;
@@ -22,6 +23,7 @@ pub(super) fn across_keys(config: &Config, document: &mut Document<'_>) {
     lists(config, document);
     kernel_filter(config, document);
     store(config, document);
+    cluster(config, document);
 }
 
 /// A snapshot has to end some day, or the journals before it grow without end.
@@ -33,6 +35,33 @@ fn store(config: &Config, document: &mut Document<'_>) {
              limit"
         );
         document.refuse("store", "snapshot_rate", &what);
+    }
+}
+
+fn cluster(config: &Config, document: &mut Document<'_>) {
+    let cluster = &config.cluster;
+    named_once("cluster", "servers", &cluster.servers, document);
+    if cluster.password_file.is_some() && !cluster.password.is_empty() {
+        let what = "there are two passwords; write one, or rather its file";
+        document.refuse("cluster", "password", what);
+    }
+    let is_plain = |it: char| it.is_ascii_graphic() && !"{}".contains(it);
+    let is_name = |text: &str| text.len() <= LONGEST_NAME && text.chars().all(is_plain);
+    // Without a name of its own a host has that of the system; keys without a prefix are anybody's.
+    for (key, text, may_be_empty) in [
+        ("prefix", &cluster.prefix, false),
+        ("node", &cluster.node, true),
+    ] {
+        if !is_name(text) || (text.is_empty() && !may_be_empty) {
+            let what = format!(
+                "{text:?} will not do; write up to {LONGEST_NAME} letters, digits and signs, without braces or spaces"
+            );
+            document.refuse("cluster", key, &what);
+        }
+    }
+    if cluster.mode == Mode::Sentinel && cluster.sentinel_name.is_empty() {
+        let what = "Sentinels know a master by name; write it";
+        document.refuse("cluster", "sentinel_name", what);
     }
 }
 
@@ -305,6 +334,8 @@ fn is_interface_name(name: &str) -> bool {
         && !name.contains(|letter: char| letter == '/' || letter == ':' || letter.is_whitespace())
 }
 
+/// Of a host, or of all keys.
+const LONGEST_NAME: usize = 64;
 /// A megabyte a second: a full store of the default size takes some five minutes.
 const SLOWEST_SNAPSHOT: u64 = 1 << 20;
 

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use super::value::Setting;
 use crate::policy::Policy;
-use crate::{admin, dns, kernel, log, milter, store};
+use crate::{admin, cluster as sharing, dns, kernel, log, milter, store};
 
+mod cluster;
 mod content;
 mod dns_keys;
 mod lists;
@@ -41,6 +42,8 @@ pub struct Config {
     pub dns: dns::Settings,
     /// What is remembered, and where.
     pub store: store::Settings,
+    /// With whom it is shared.
+    pub cluster: sharing::Settings,
     /// The control socket.
     pub admin: admin::Settings,
     /// The metrics endpoint.
@@ -100,6 +103,7 @@ impl Default for Config {
             xdp: kernel::Settings::default(),
             submission: false,
             store: store::Settings::default(),
+            cluster: sharing::Settings::default(),
             admin: admin::Settings::default(),
             metrics: admin::MetricsSettings::default(),
             log: log::Settings::default(),
@@ -123,6 +127,7 @@ impl Config {
         self.visit_dns(visitor);
         self.visit_xdp(visitor);
         self.visit_store(visitor);
+        cluster::visit(&mut self.cluster, visitor);
         self.visit_doors(visitor);
     }
 

@@ -14,6 +14,7 @@ use super::duration;
 
 use super::model::{Each, Greylisted, NoRetry, Switch};
 use crate::admin::MetricsListen;
+use crate::cluster;
 use crate::dns::{Server, Zone};
 use crate::kernel::Mode;
 use crate::log::{self, Addresses, Destination, Level, Verdicts};
@@ -224,6 +225,44 @@ impl Setting for Server {
     }
 }
 
+impl Setting for cluster::Server {
+    fn read(value: &Value<'_>) -> Result<Self, Fault> {
+        let text = string(value, "a server such as \"10.0.0.7:6379\"")?;
+        // What is wrong with it may hold a password, and is not repeated.
+        text.parse()
+            .map_err(|invalid: cluster::InvalidServer| Fault::new(value, invalid.to_string()))
+    }
+
+    fn show(&self) -> String {
+        quote(&self.to_string())
+    }
+}
+
+impl Setting for cluster::Secret {
+    fn read(value: &Value<'_>) -> Result<Self, Fault> {
+        String::read(value).map(Self::new)
+    }
+
+    /// Tells one from another, and nothing else.
+    fn show(&self) -> String {
+        quote(&self.mark())
+    }
+}
+
+/// None where the text is empty.
+impl Setting for Option<PathBuf> {
+    fn read(value: &Value<'_>) -> Result<Self, Fault> {
+        match string(value, "a path in quotes")? {
+            "" => Ok(None),
+            _ => PathBuf::read(value).map(Some),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.as_ref().map_or_else(|| quote(""), PathBuf::show)
+    }
+}
+
 impl Setting for Zone {
     fn read(value: &Value<'_>) -> Result<Self, Fault> {
         let text = string(value, "a zone such as \"list.dnswl.org\"")?;
@@ -372,6 +411,7 @@ macro_rules! words {
 words! {
     Action { "enforce" => Action::Enforce, "observe" => Action::Observe }
     Addresses { "full" => Addresses::Full, "domain" => Addresses::Domain, "hash" => Addresses::Hash }
+    cluster::Mode { "single" => cluster::Mode::Single, "sentinel" => cluster::Mode::Sentinel, "cluster" => cluster::Mode::Cluster }
     ContentTrust { "domain" => ContentTrust::Domain, "address" => ContentTrust::Address, "off" => ContentTrust::Off }
     Destination { "stderr" => Destination::Stderr, "journal" => Destination::Journal }
     JournalMode { "second" => JournalMode::Second, "each" => JournalMode::Each, "never" => JournalMode::Never }

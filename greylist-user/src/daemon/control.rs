@@ -22,6 +22,7 @@ use crate::admin::{
 };
 use crate::chain::chain;
 use crate::clock::Clock;
+use crate::cluster::Cluster;
 use crate::config::{ConfigError, Problem, format_duration};
 use crate::dns::Dns;
 use crate::kernel::{FilterStatus, ObtainedMode, Projector, SentenceSource};
@@ -36,6 +37,8 @@ use crate::transfer::Item;
 /// Answers for all rooms.
 pub(super) struct Desk {
     pub(super) clock: Arc<dyn Clock>,
+    /// Who shares, if anybody does.
+    pub(super) cluster: Option<Arc<Cluster>>,
     pub(super) dns: Arc<Dns>,
     /// What the kernel had dropped when the daemon started.
     pub(super) dropped_before: Option<DroppedSyns>,
@@ -201,6 +204,8 @@ impl Control for Desk {
             self.snapshot_interval,
         ));
         complaints.extend(self.dns.complaints());
+        let standing = self.cluster.as_ref().map(|it| it.standing());
+        complaints.extend(standing.and_then(|it| it.complaint()));
         if !self.projector.is_at_work() {
             complaints.push(
                 "the projector has panicked, which is a bug: neither sentences nor forgiveness \

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::policy::{Judge, Witness};
+use crate::policy::{Judge, Peers, Witness};
 
 use super::log;
 use super::metrics::Metrics;
@@ -16,6 +16,8 @@ pub struct Context {
     pub(super) judge: Arc<dyn Judge>,
     /// Who is asked about clients; [`None`] if nobody can be.
     pub(super) witness: Option<Arc<dyn Witness>>,
+    /// Who is asked what other hosts know; [`None`] where there are none.
+    pub(super) peers: Option<Arc<dyn Peers>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) reply: ReplyText,
     pub(super) refusals: Refusals,
@@ -33,6 +35,7 @@ impl Context {
         Self {
             judge,
             witness: None,
+            peers: None,
             metrics,
             reply: settings.reply.clone(),
             refusals: Refusals::new(
@@ -58,6 +61,12 @@ impl Context {
     #[must_use]
     pub fn asking(self, witness: Option<Arc<dyn Witness>>) -> Self {
         Self { witness, ..self }
+    }
+
+    /// The same with somebody to ask what other hosts know.
+    #[must_use]
+    pub fn sharing(self, peers: Option<Arc<dyn Peers>>) -> Self {
+        Self { peers, ..self }
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::{
     clock::Clock,
-    policy::{Judge, Policy, Witness},
+    policy::{Judge, Peers, Policy, Witness},
     socket_file::SocketFile,
 };
 
@@ -44,6 +44,8 @@ pub struct BoundServer {
     bound: Vec<Bound>,
     workers: usize,
     witness: Option<Arc<dyn Witness>>,
+    /// Who is asked what other hosts know.
+    peers: Option<Arc<dyn Peers>>,
 }
 
 impl Server {
@@ -84,6 +86,7 @@ impl Server {
             bound,
             workers,
             witness: None,
+            peers: None,
         })
     }
 }
@@ -96,6 +99,12 @@ impl BoundServer {
             witness: Some(witness),
             ..self
         }
+    }
+
+    /// Sessions may ask `peers` what other hosts of the site know.
+    #[must_use]
+    pub fn sharing(self, peers: Option<Arc<dyn Peers>>) -> Self {
+        Self { peers, ..self }
     }
 
     /// Starts the workers.
@@ -114,8 +123,11 @@ impl BoundServer {
             bound,
             workers: count,
             witness,
+            peers,
         } = self;
-        let context = Context::new(&settings, judge, Arc::clone(&metrics)).asking(witness);
+        let context = Context::new(&settings, judge, Arc::clone(&metrics))
+            .asking(witness)
+            .sharing(peers);
         let shared = Arc::new(Shared {
             admission: Arc::new(Admission::new(&settings, Arc::clone(&metrics))),
             clock,

@@ -5,8 +5,8 @@
 //! `ledger`, bytes and time to the listener.
 //!
 //! What is said of recipients is in `recipients`, what is said of a whole message, at DATA and at its
-//! end, in `ending`, what is asked before either in `evidence`, and what is known in between in
-//! `transaction`.
+//! end, in `ending`, what is asked before either in `evidence` and `memory`, and what is known in between
+//! in `transaction`.
 //!
 //! A sentenced client is told 421 at the next command that is answered, RCPT, DATA or the end of the
 //! message, and the MTA hangs up. MAIL, which comes before, is not answered at all: that saves every
@@ -15,6 +15,7 @@
 mod ending;
 mod error;
 mod evidence;
+mod memory;
 mod recipients;
 mod transaction;
 
@@ -36,6 +37,7 @@ use super::{
 };
 
 pub use self::error::SessionError;
+use self::memory::Memory;
 use self::transaction::{Rejection, Transaction};
 
 /// One milter connection: an SMTP session, as the MTA tells it.
@@ -56,6 +58,8 @@ pub struct Session {
     course: Course,
     /// The message of the transaction, from DATA on, if it is to be read.
     message: Option<Box<MessageHasher>>,
+    /// What other hosts were asked; nobody where there are none.
+    memory: Option<Box<Memory>>,
     /// Recipients of this session that were deferred at RCPT.
     deferred: u32,
     /// A command that wants a verdict has come since this was last asked.
@@ -83,6 +87,7 @@ impl Session {
             transaction: None,
             course: Course::default(),
             message: None,
+            memory: None,
             deferred: 0,
             has_decided: false,
             is_turned_away: false,
@@ -114,9 +119,13 @@ impl Session {
             self.connected = now;
             return Ok(Next::Command);
         }
+        if self.context.peers.is_some() && self.lacks_memory(&command, now) {
+            return Ok(Next::Evidence);
+        }
         if self.policy.evidence.asks() && self.lacks_evidence(&command, now) {
             return Ok(Next::Evidence);
         }
+        self.go_on_from_memory();
         let debt = Debt::of(&command, &self.terms);
         self.has_decided |= matches!(
             command,
@@ -338,6 +347,7 @@ impl Session {
         self.client = None;
         self.server = ServerMark::UNKNOWN;
         self.deferred = 0;
+        self.memory = None;
         self.is_turned_away = false;
         self.envelope.set_client_name(b"");
         Said::Continue
@@ -358,7 +368,7 @@ pub enum Next {
     Close,
     /// Wait for the next command.
     Command,
-    /// Ask the witness, and show the frame again.
+    /// Ask whom the session wants to ask, and show the frame again.
     Evidence,
 }
 

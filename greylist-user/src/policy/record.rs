@@ -223,11 +223,7 @@ impl Record {
     #[must_use]
     pub fn heard(self, other: Self) -> Self {
         let merged = self.merge(other);
-        let run = |it: &Self| Self {
-            round: 0,
-            ..*it
-        }
-        .run_order();
+        let run = |it: &Self| Self { round: 0, ..*it }.run_order();
         let round = if self.life != merged.life {
             ServerMark::ELSEWHERE
         } else if run(&self) == run(&merged) {
@@ -316,7 +312,7 @@ mod tests {
         let same = here.elsewhere();
         assert_eq!(here.heard(same), here, "it was ours");
         let later = Record {
-            last_seen: T0.after(Duration::from_secs(300)),
+            last_seen: T0.after(Duration::from_mins(5)),
             attempts: 2,
             ..same
         };

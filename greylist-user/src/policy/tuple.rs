@@ -90,6 +90,11 @@ impl Seed {
         Self(bytes)
     }
 
+    /// The bytes that it was made of.
+    pub const fn as_bytes(&self) -> &[u8; Self::LENGTH] {
+        &self.0
+    }
+
     /// Names the seed without revealing it, so that records made under another can be told.
     pub fn fingerprint(&self) -> [u8; 16] {
         let mut hasher = self.hasher(b'S');

@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use crate::policy::{Foreign, NoCounterpart, Policy, Second, Sentence, Timestamp, trust_heard};
+use crate::policy::{
+    Foreign, NoCounterpart, Policy, Second, Seed, Sentence, Timestamp, trust_heard,
+};
 
 use super::codec::Row;
 use super::restored::Restored;
@@ -73,6 +75,11 @@ impl Store {
         self.seed.fingerprint()
     }
 
+    /// The seed itself, for hosts that are to have the same.
+    pub(crate) fn seed_bytes(&self) -> &[u8; Seed::LENGTH] {
+        self.seed.as_bytes()
+    }
+
     /// Takes over since when there is a history, if that is longer.
     pub fn lengthen_history(&self, begun: Timestamp) {
         let _before = self.begun.fetch_min(begun.as_millis(), Ordering::Relaxed);
@@ -134,7 +141,7 @@ fn note(has_room: bool, kept: &mut u64, over_capacity: &mut u64) {
 
 /// The row as it can have been by `now`. A clock that was wrong there must not hold mail up here, let a
 /// sentence last for years, or a trust for ever.
-fn heard_by(row: Row, now: Timestamp) -> Row {
+pub(super) fn heard_by(row: Row, now: Timestamp) -> Row {
     let second = Second::from(now);
     match row {
         Row::Client(key, mut it) => {

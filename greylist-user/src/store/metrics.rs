@@ -131,6 +131,8 @@ pub struct Metrics {
     pub journal_failing: Gauge,
     /// Changes that found no room in the bounded list of those to be written.
     pub journal_overflows: Counter,
+    /// Changes not noted for other hosts since too many were waiting.
+    pub outbox_overflows: Counter,
     /// Whether a snapshot is wanted since some did not.
     pub journal_incomplete: Gauge,
     /// Journals replayed at the start.
@@ -210,6 +212,7 @@ impl Metrics {
             journal_failures "Groups of changes that could not be written to the journal"
             journal_failing "1 while changes cannot be written to the journal"
             journal_overflows "Changes not noted for the journal since too many were waiting"
+            outbox_overflows "Changes not noted for the other hosts since too many were waiting"
             journal_incomplete "1 while a snapshot is wanted to make up for what the journal does not have"
             journal_replayed "Journals replayed at the start"
             swept "Lapsed records removed by the sweep"
@@ -393,6 +396,7 @@ impl Default for Metrics {
             journal_failures: Counter::default(),
             journal_failing: Gauge::default(),
             journal_overflows: Counter::default(),
+            outbox_overflows: Counter::default(),
             journal_incomplete: Gauge::default(),
             journal_replayed: Counter::default(),
             swept: Counter::default(),

@@ -16,9 +16,11 @@
 //! `restoring` (info), `snapshot`, `snapshot-given-up` and `still-locked` (debug), `snapshot-failed`, `set-aside`, `store-full`,
 //! `contents-full`, `open-directory` and `open-seed` (warn).
 
+mod changes;
 mod clients;
 pub mod codec;
 mod contents;
+mod discard;
 mod explain;
 mod failures;
 mod forget;
@@ -43,6 +45,7 @@ mod restored;
 mod scribe;
 mod seed;
 mod sentences;
+mod share;
 mod shares;
 mod shed;
 mod snapshot;
@@ -69,8 +72,10 @@ use crate::policy::{
     SentencedClient, Timestamp, TrustKey, TrustRecord, TupleKey,
 };
 
+pub use crate::policy::SharedKey;
 use clients::Clients;
 use contents::Contents;
+pub use discard::{discard, install_seed};
 pub use explain::{
     CoveringSentence, Explanation, ListName, MailStanding, NetworkStanding, OwnPolicy, Question,
 };
@@ -92,6 +97,8 @@ use reputations::Reputations;
 pub use restored::Restored;
 pub use seed::SeedError;
 use sentences::{Given, Sentences};
+use share::Outbox;
+pub use share::{Absorbed, Shared, SharedSentence};
 use shares::Shares;
 pub use snapshot::{SetAside, SnapshotError, SnapshotReport, latest as latest_snapshot};
 pub use strikes::Forgiven;
@@ -140,6 +147,8 @@ pub struct Settings {
     pub sweep_messages: u32,
     /// Longest time from one slice of the sweep to the next. Default 12 h.
     pub sweep_interval: Duration,
+    /// Whether other hosts of the site are told what changes. Default false.
+    pub shares: bool,
 }
 
 impl Default for Settings {
@@ -159,6 +168,7 @@ impl Default for Settings {
             snapshot_rate: 32 << 20,
             sweep_messages: 1_500,
             sweep_interval: Duration::from_hours(12),
+            shares: false,
         }
     }
 }
@@ -184,6 +194,8 @@ pub struct Store {
     pairs: Pairs,
     /// Addresses in clear, if they are kept.
     kept: Option<KeptTables>,
+    /// What other hosts are to hear of, if there are any.
+    outbox: Option<Outbox>,
     /// Since when there is a history, in milliseconds.
     begun: AtomicU64,
     effects: mpsc::Sender<Effect>,
@@ -328,6 +340,7 @@ impl Store {
         );
         let (mut restored, header) = store.restore(now)?;
         store.resume_journal(header.as_ref(), now, &mut restored)?;
+        store.open_outbox();
         store.show_sizes();
         Ok((store, restored))
     }
@@ -343,7 +356,9 @@ impl Store {
         metrics: Arc<Metrics>,
         history: History,
     ) -> Self {
-        Self::empty(settings, seed, policy, effects, metrics, history, None)
+        let mut store = Self::empty(settings, seed, policy, effects, metrics, history, None);
+        store.open_outbox();
+        store
     }
 
     fn empty(
@@ -386,6 +401,7 @@ impl Store {
                 .keep_addresses
                 .then(|| KeptTables::growing(&settings, metrics.addresses_unkept.clone())),
             failures: Failures::new(metrics.failures_unrecorded.clone()),
+            outbox: None,
             begun: AtomicU64::new(history.begun.as_millis()),
             judged: AtomicU64::new(0),
             writing: Mutex::new(()),

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 
 use crate::policy::{self, History, Policy, Sentence, SentencedClient, Timestamp};
 
-use super::journal::{Bell, Marks};
+use super::changes::{Bell, Ear, Ears, Marks};
 
 /// The table of sentences.
 #[derive(Debug)]
@@ -23,8 +23,8 @@ pub(super) struct Sentences {
     len: AtomicUsize,
     /// Most of them: a bound on what a botnet can make us remember.
     capacity: usize,
-    /// Where changes are noted for the journal, if there is one.
-    marks: Option<Marks<SentencedClient>>,
+    /// Where changes are noted, for whoever asks.
+    ears: Ears<SentencedClient>,
 }
 
 /// What giving a sentence came to.
@@ -45,18 +45,18 @@ impl Sentences {
             by_client: DashMap::with_shard_amount(SHARDS),
             len: AtomicUsize::new(0),
             capacity,
-            marks: None,
+            ears: Ears::default(),
         }
     }
 
-    /// Notes from now on which sentences are given, changed or lifted.
-    pub(super) fn note_changes(&mut self, bell: &Arc<Bell>) {
-        self.marks = Some(Marks::new(Arc::clone(bell)));
+    /// Notes from now on for `ear` which sentences are given, changed or lifted.
+    pub(super) fn note_changes(&mut self, ear: Ear, bell: &Arc<Bell>) {
+        self.ears.open(ear, bell);
     }
 
-    /// Where changes are noted, if they are.
-    pub(super) fn marks(&self) -> Option<&Marks<SentencedClient>> {
-        self.marks.as_ref()
+    /// Where changes are noted for `ear`, if they are.
+    pub(super) fn marks(&self, ear: Ear) -> Option<&Marks<SentencedClient>> {
+        self.ears.marks(ear)
     }
 
     /// The sentence of `client`, ended or not.
@@ -227,18 +227,7 @@ impl Sentences {
 
     /// Notes a change, once the entry's lock is free again.
     fn note(&self, client: SentencedClient) {
-        let Some(marks) = &self.marks else {
-            return;
-        };
-        let bits = match client.network().addr() {
-            IpAddr::V4(address) => address.to_bits(),
-            // What a network is given, folded.
-            IpAddr::V6(address) => {
-                let [.., a, b, c, d] = (address.to_bits() >> 64).to_be_bytes();
-                u32::from_be_bytes([a, b, c, d])
-            }
-        };
-        marks.note(bits.wrapping_mul(0x9e37_79b9), client);
+        self.ears.note(|| spread(client), client);
     }
 
     fn retain(&self, keep: impl Fn(&Sentence) -> bool) -> usize {
@@ -251,6 +240,19 @@ impl Sentences {
         self.len.fetch_sub(removed, Ordering::Relaxed);
         removed
     }
+}
+
+/// 32 bits of who is sentenced, uniform enough to spread the notes.
+fn spread(client: SentencedClient) -> u32 {
+    let bits = match client.network().addr() {
+        IpAddr::V4(address) => address.to_bits(),
+        // What a network is given, folded.
+        IpAddr::V6(address) => {
+            let [.., a, b, c, d] = (address.to_bits() >> 64).to_be_bytes();
+            u32::from_be_bytes([a, b, c, d])
+        }
+    };
+    bits.wrapping_mul(0x9e37_79b9)
 }
 
 /// So many that a shard which grows at the largest capacity keeps its lock for milliseconds, and an

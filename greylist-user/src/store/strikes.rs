@@ -58,6 +58,9 @@ impl Store {
         }
         let forgiven = Forgiven { lifted, ..pardoned };
         note_forgiven(&forgiven);
+        if let Some(outbox) = &self.outbox {
+            outbox.note_pardon(client, now);
+        }
         // Told in any case: the kernel may still hold what the store does not.
         self.tell(Effect::Forgive(client));
         forgiven

@@ -24,7 +24,7 @@ use crate::policy::{
     TupleKey,
 };
 
-use super::journal::{Bell, Marks};
+use super::changes::{Bell, Ear, Ears, Marks};
 use super::places::{Places, SHARDS_PER_AISLE};
 use super::waits;
 pub(super) use walk::{Lot, Walked};
@@ -37,8 +37,8 @@ pub(super) struct Table<K, V> {
     capacity: usize,
     /// Entries that each aisle was made for; more means that a shard had to grow.
     reserved: usize,
-    /// Where changed keys are noted for the journal, if there is one.
-    marks: Option<Marks<K>>,
+    /// Where changed keys are noted, for whoever asks.
+    ears: Ears<K>,
 }
 
 type Aisle<K, V> = DashMap<K, V, BuildHasherDefault<KeyIsHash>>;
@@ -79,18 +79,18 @@ impl<K: Key, V: Clone> Table<K, V> {
             len: AtomicUsize::new(0),
             capacity,
             reserved,
-            marks: None,
+            ears: Ears::default(),
         }
     }
 
-    /// Notes from now on which entries are changed or taken out.
-    pub(super) fn note_changes(&mut self, bell: &Arc<Bell>) {
-        self.marks = Some(Marks::new(Arc::clone(bell)));
+    /// Notes from now on for `ear` which entries are changed or taken out.
+    pub(super) fn note_changes(&mut self, ear: Ear, bell: &Arc<Bell>) {
+        self.ears.open(ear, bell);
     }
 
-    /// Where changes are noted, if they are.
-    pub(super) fn marks(&self) -> Option<&Marks<K>> {
-        self.marks.as_ref()
+    /// Where changes are noted for `ear`, if they are.
+    pub(super) fn marks(&self, ear: Ear) -> Option<&Marks<K>> {
+        self.ears.marks(ear)
     }
 
     /// Changes the entry of `key` to what `change` makes of it, in one step. Without an entry it is
@@ -193,9 +193,7 @@ impl<K: Key, V: Clone> Table<K, V> {
 
     /// Notes a change, once the entry's lock is free again.
     fn note(&self, key: K) {
-        if let Some(marks) = &self.marks {
-            marks.note(key.spread(), key);
-        }
+        self.ears.note(|| key.spread(), key);
     }
 
     fn aisle(&self, key: &K) -> &Aisle<K, V> {
@@ -325,11 +323,11 @@ mod tests {
         let metrics = crate::store::Metrics::default();
         let bell = Arc::new(Bell::new(false, metrics.journal_overflows.clone()));
         let mut table = Table::growing(10);
-        table.note_changes(&bell);
+        table.note_changes(Ear::Journal, &bell);
         let noted = || {
             let mut keys = Vec::new();
             table
-                .marks()
+                .marks(Ear::Journal)
                 .expect("they are noted")
                 .drain(|key| keys.push(key));
             keys

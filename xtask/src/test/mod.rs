@@ -38,6 +38,8 @@ pub(crate) enum Suite {
     Kernel,
     /// A real Postfix, and miltertest as a second opinion (root)
     Mta,
+    /// Several hosts that share what they remember through a real Redis (root)
+    Cluster,
     /// The Debian package from install to purge, on a Debian that boots in a container (root; makes
     /// that Debian the first time, from the network)
     Dist,
@@ -230,6 +232,7 @@ impl Suite {
             Self::Watch => return prepare_to_watch(),
             Self::Kernel => &Need::KERNEL,
             Self::Mta => &Need::MTA,
+            Self::Cluster => &Need::CLUSTER,
             Self::Dist => &Need::DIST,
             Self::Torture => &Need::TORTURE,
         };
@@ -272,6 +275,7 @@ impl Suite {
             Self::Watch => &[&["--test", "watch"], &["--test", "log"], &["--test", "top"]],
             Self::Kernel => &[&["--test", "kernel"]],
             Self::Mta => &[&["--test", "mta"]],
+            Self::Cluster => &[&["--test", "cluster"]],
             Self::Dist => &[&["--test", "dist"]],
             Self::Torture => &[],
         }
@@ -286,6 +290,7 @@ impl Suite {
             Self::Watch => "watch",
             Self::Kernel => "kernel",
             Self::Mta => "mta",
+            Self::Cluster => "cluster",
             Self::Dist => "dist",
             Self::Torture => "torture",
         }
@@ -306,7 +311,7 @@ fn run(arguments: &[&str], artefacts: &Artefacts) -> Result<Counts, Failure> {
         .args(["test", "--workspace", "--no-fail-fast"])
         .args([
             "--features",
-            "greylist-tests/bench,greylist-tests/dist,greylist-tests/kernel,greylist-tests/mta",
+            "greylist-tests/bench,greylist-tests/cluster,greylist-tests/dist,greylist-tests/kernel,greylist-tests/mta",
         ])
         .args(arguments);
     if let Ok(daemon) = &artefacts.daemon {

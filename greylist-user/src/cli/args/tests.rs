@@ -117,7 +117,7 @@ fn overrides_name_a_key_and_the_last_of_them_wins() {
         "--set",
         "xdp.action=enforce",
     ];
-    let Command::Serve { overrides } = serve(&words).expect("legal").command else {
+    let Command::Serve { overrides, .. } = serve(&words).expect("legal").command else {
         panic!("that was serve");
     };
     let all: Vec<_> = overrides.all().iter().map(ToString::to_string).collect();

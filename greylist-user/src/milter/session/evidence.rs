@@ -40,9 +40,13 @@ impl Session {
         true
     }
 
-    /// Asks the witness for what the frame was left for, and says how long that may take. `tell` is
-    /// called or dropped: with nobody to ask, at once.
-    pub fn ask(&self, tell: Tell) -> Duration {
+    /// Asks for what the frame was left for, other hosts or the witness, and says how long that may take.
+    /// `tell` is called or dropped: with nobody to ask, at once.
+    pub fn ask(&mut self, tell: Tell) -> Duration {
+        let tell = match self.recall(tell) {
+            Ok(budget) => return budget,
+            Err(tell) => tell,
+        };
         let witness = self.context.witness.as_deref();
         let (Some(witness), Some(question)) = (witness, self.question()) else {
             return Duration::ZERO;
@@ -65,11 +69,17 @@ impl Session {
 
     /// Counts that the session goes on without an answer.
     pub(in crate::milter) fn count_unanswered(&self) {
-        self.context.metrics.questions_unanswered.inc();
+        // What other hosts did not answer in time, whoever asks them counts.
+        if !self.waits_for_peers() {
+            self.context.metrics.questions_unanswered.inc();
+        }
     }
 
     /// Hears what was found. That it was asked is known already, so that nothing is asked twice.
     pub fn learn(&mut self, evidence: Evidence) {
+        if self.hears_peers() {
+            return;
+        }
         if let Some(transaction) = &mut self.transaction {
             transaction.evidence = evidence;
         }

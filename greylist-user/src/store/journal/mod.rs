@@ -5,7 +5,7 @@
 //! is putting rows in their places, once or ten times, and what lapses needs no word.
 //!
 //! Knows the order of things between journals and snapshots; files are `file`'s and `replay`'s, keys
-//! `marks`' and `batch`'s. A snapshot begins by turning to a new journal and names it in its header.
+//! those of `changes`. A snapshot begins by turning to a new journal and names it in its header.
 //! It gets its own name only when everything that changed while it was copied is in a journal on the
 //! disk: otherwise an older row there would take the place of a newer copy. Where no journal could be
 //! begun meanwhile, none is until the snapshot has its name, and the snapshot is whole without.
@@ -15,9 +15,7 @@
 //!
 //! Log words: `journal-cut`, `journal-works` (info), `journal-failing`, `journal-missing` (warn).
 
-mod batch;
 mod file;
-mod marks;
 mod replay;
 #[cfg(test)]
 mod tests;
@@ -34,14 +32,13 @@ use serde::{Deserialize, Serialize};
 use crate::clock::kernel_now;
 use crate::policy::Timestamp;
 
+use super::changes::{Bell, Changes, Ear};
 use super::codec::Header;
 use super::restored::Restored;
 use super::{Metrics, OpenError, Store};
 
-use batch::Batch;
 pub use file::Wrote;
 use file::{AfterFailure, JournalHeader, OpenJournal};
-pub(super) use marks::{Bell, Marks};
 pub use replay::{Cut, Replayed};
 pub(super) use writer::JournalWriter;
 
@@ -116,7 +113,7 @@ struct Pen {
     open: Option<OpenJournal>,
     /// The number of the journal that is begun next.
     next: u64,
-    batch: Batch,
+    changes: Changes,
     sheet: Vec<u8>,
     /// When the latest snapshot was taken.
     follows: Timestamp,
@@ -239,20 +236,7 @@ impl Store {
             return Ok(());
         }
         let bell = Arc::clone(&journal.bell);
-        self.sentences.note_changes(&bell);
-        self.clients.by_address.note_changes(&bell);
-        self.clients.by_network.note_changes(&bell);
-        self.reputations.by_network.note_changes(&bell);
-        self.hops.helos.note_changes(&bell);
-        self.contents.by_message.note_changes(&bell);
-        self.pairs.by_tag.note_changes(&bell);
-        self.trust.note_changes(&bell);
-        self.tuples.note_changes(&bell);
-        if let Some(kept) = &mut self.kept {
-            kept.clients.note_changes(&bell);
-            kept.trust.note_changes(&bell);
-            kept.tuples.note_changes(&bell);
-        }
+        self.note_changes(Ear::Journal, &bell);
         Ok(())
     }
 
@@ -313,11 +297,11 @@ impl Store {
         }
         journal.bell.answer();
         let drained = monotonic();
-        pen.batch.add_changes(self);
-        let held = pen.batch.len();
+        pen.changes.add_changes(self, Ear::Journal);
+        let held = pen.changes.len();
         // While writing fails, what has nothing to say tries whether it still does.
         if held == 0 && !journal.failing.load(Ordering::Relaxed) {
-            pen.batch.clear();
+            pen.changes.clear();
             journal.synced_to.store(drained, Ordering::Relaxed);
             journal.holds.store(false, Ordering::Relaxed);
             return Ok(Wrote::default());
@@ -326,7 +310,7 @@ impl Store {
         let written = self.write_batch(pen, now);
         match &written {
             Ok(wrote) => {
-                pen.batch.clear();
+                pen.changes.clear();
                 let oldest = journal.synced_to.swap(drained, Ordering::Relaxed);
                 journal.holds.store(false, Ordering::Relaxed);
                 journal.synced.store(now.as_millis(), Ordering::Relaxed);
@@ -348,7 +332,7 @@ impl Store {
                 self.note_journal_fails(journal, error);
                 if held > MOST_HELD {
                     // A snapshot makes up for it; so the memory that this takes is bounded.
-                    pen.batch.clear();
+                    pen.changes.clear();
                     journal.bell.overflow();
                 }
             }
@@ -384,9 +368,9 @@ impl Store {
         };
         pen.has_appended = true;
         let path = open.path().to_owned();
-        let batch = &pen.batch;
+        let changes = &pen.changes;
         let written = open.write_group(&mut pen.sheet, now, |writer| {
-            batch.give_rows(self, |row| writer.push(&row))
+            changes.give_rows(self, |row| writer.push(&row))
         });
         match written {
             Ok(wrote) => {

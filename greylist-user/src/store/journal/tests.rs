@@ -355,19 +355,19 @@ fn nothing_is_noted_where_no_journal_is_written() {
         history,
     );
     for store in [store, in_memory] {
-        assert!(store.sentences.marks().is_none());
-        assert!(store.clients.by_address.marks().is_none());
-        assert!(store.clients.by_network.marks().is_none());
-        assert!(store.reputations.by_network.marks().is_none());
-        assert!(store.hops.helos.marks().is_none());
-        assert!(store.contents.by_message.marks().is_none());
-        assert!(store.pairs.by_tag.marks().is_none());
-        assert!(store.trust.marks().is_none());
-        assert!(store.tuples.marks().is_none());
+        assert!(store.sentences.marks(Ear::Journal).is_none());
+        assert!(store.clients.by_address.marks(Ear::Journal).is_none());
+        assert!(store.clients.by_network.marks(Ear::Journal).is_none());
+        assert!(store.reputations.by_network.marks(Ear::Journal).is_none());
+        assert!(store.hops.helos.marks(Ear::Journal).is_none());
+        assert!(store.contents.by_message.marks(Ear::Journal).is_none());
+        assert!(store.pairs.by_tag.marks(Ear::Journal).is_none());
+        assert!(store.trust.marks(Ear::Journal).is_none());
+        assert!(store.tuples.marks(Ear::Journal).is_none());
         let kept = store.kept.as_ref().expect("addresses are kept");
-        assert!(kept.clients.marks().is_none());
-        assert!(kept.trust.marks().is_none());
-        assert!(kept.tuples.marks().is_none());
+        assert!(kept.clients.marks(Ear::Journal).is_none());
+        assert!(kept.trust.marks(Ear::Journal).is_none());
+        assert!(kept.tuples.marks(Ear::Journal).is_none());
     }
 }
 

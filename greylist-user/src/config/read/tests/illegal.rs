@@ -52,7 +52,7 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     (
         "\n[smtp]\n",
         &[
-            "f:2: unknown section [smtp]; the sections are [milter] [greylist] [content] [punish] [reputation] [lists] [[recipients]] [dns] [xdp] [store] [admin] [metrics] [log]",
+            "f:2: unknown section [smtp]; the sections are [milter] [greylist] [content] [punish] [reputation] [lists] [[recipients]] [dns] [xdp] [store] [cluster] [admin] [metrics] [log]",
         ],
     ),
     (

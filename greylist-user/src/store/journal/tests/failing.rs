@@ -66,7 +66,7 @@ fn journal_that_has_nothing_to_write_is_tried_while_it_fails() {
     assert_eq!(store.metrics.journal_failing.get(), 1);
     let journal = store.journal.as_ref().expect("it has a directory");
     // As after an overflow.
-    journal.pen().batch.clear();
+    journal.pen().changes.clear();
     let standing = || journal.standing();
     assert!(standing().trouble.is_some());
     let wrote = store.sync_journal(T0).expect("a new one is begun");

@@ -1,8 +1,8 @@
 //! Which entries of a table have changed since somebody last asked.
 //!
 //! Only keys are noted: what an entry is by the time it is written is read then. The list is bounded.
-//! A key that finds no room in it is not lost to the store, only to the journal, and the [`Bell`] says
-//! that a snapshot has to make up for it.
+//! A key that finds no room in it is not lost to the store, only to who asks, and the [`Bell`] says that
+//! he has to make up for it: the journal by a snapshot, and who tells other hosts by telling them all.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -87,14 +87,14 @@ impl<K> std::fmt::Debug for Marks<K> {
     }
 }
 
-/// What calls the journal's thread, shared by all lists.
+/// What calls the thread that asks, shared by all lists that it asks for.
 #[derive(Debug)]
 pub(in crate::store) struct Bell {
     /// Whether it is called as soon as anything is noted.
     calls_at_once: bool,
     /// Something was noted since the lists were emptied last.
     noted: AtomicBool,
-    /// Something was not noted: only a snapshot makes the disk whole.
+    /// Something was not noted, and has to be made up for.
     overflowed: AtomicBool,
     /// A snapshot is being made that does.
     made_up_for: AtomicBool,
@@ -115,35 +115,40 @@ impl Bell {
     }
 
     /// Has `thread` called from now on.
-    pub(super) fn calls(&self, thread: Thread) {
+    pub(in crate::store) fn calls(&self, thread: Thread) {
         *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
     }
 
     /// The lists are about to be emptied. Whoever notes after its list was emptied sees that.
-    pub(super) fn answer(&self) {
+    pub(in crate::store) fn answer(&self) {
         self.noted.store(false, Ordering::Release);
     }
 
-    pub(super) fn has_noted(&self) -> bool {
+    pub(in crate::store) fn has_noted(&self) -> bool {
         self.noted.load(Ordering::Acquire)
     }
 
-    pub(super) fn has_overflowed(&self) -> bool {
+    pub(in crate::store) fn has_overflowed(&self) -> bool {
         self.overflowed.load(Ordering::Acquire)
     }
 
+    /// Whether something was not noted since this was asked last.
+    pub(in crate::store) fn take_overflow(&self) -> bool {
+        self.overflowed.swap(false, Ordering::AcqRel)
+    }
+
     /// Asks for a snapshot.
-    pub(super) fn ask_for_snapshot(&self) {
+    pub(in crate::store) fn ask_for_snapshot(&self) {
         self.overflowed.store(true, Ordering::Release);
     }
 
     /// Whether something that was not noted is not on the disk yet.
-    pub(super) fn is_incomplete(&self) -> bool {
+    pub(in crate::store) fn is_incomplete(&self) -> bool {
         self.made_up_for.load(Ordering::Acquire) || self.has_overflowed()
     }
 
     /// A snapshot begins that will hold what was not noted. Whether one was asked for.
-    pub(super) fn begin_snapshot(&self) -> bool {
+    pub(in crate::store) fn begin_snapshot(&self) -> bool {
         let asked = self.has_overflowed();
         self.made_up_for.store(asked, Ordering::Release);
         // What finds no room from now on may be too late for it.
@@ -151,7 +156,7 @@ impl Bell {
     }
 
     /// It was made, or has to be asked for again.
-    pub(super) fn end_snapshot(&self, asks_again: bool) {
+    pub(in crate::store) fn end_snapshot(&self, asks_again: bool) {
         if asks_again {
             self.ask_for_snapshot();
         }
@@ -159,7 +164,7 @@ impl Bell {
     }
 
     /// Something that is marked will not be written.
-    pub(super) fn overflow(&self) {
+    pub(in crate::store) fn overflow(&self) {
         self.overflows.inc();
         self.ask_for_snapshot();
     }

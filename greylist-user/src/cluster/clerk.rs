@@ -1,0 +1,286 @@
+//! The thread that shares: it keeps connected, answers sessions, tells what changes, hears what others
+//! tell, and compares all where something may have been missed.
+//!
+//! One thread with a runtime of its own, so that nothing of it holds a worker of the milter. Knows the
+//! order of these things; what each of them says to the engine is in `join`, `news`, `telling` and
+//! `recall`.
+
+use std::cell::{Cell, RefCell};
+use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use crate::chain::chain;
+use crate::clock::Clock;
+use crate::policy::{Policy, Timestamp};
+use crate::store::Store;
+
+use super::circuit::{Circuit, Turned};
+use super::engine::Engine;
+use super::join::{Joined, NotJoined};
+use super::metrics::Metrics;
+use super::queue::Queue;
+use super::recall::Asked;
+use super::script::{Names, Scripts};
+use super::settings::Settings;
+use super::standing::{Board, State};
+use super::telling::Heard;
+
+/// What the thread knows.
+pub(super) struct Clerk {
+    pub(super) settings: Settings,
+    pub(super) metrics: Metrics,
+    pub(super) board: Arc<Board>,
+    pub(super) store: Arc<Store>,
+    pub(super) policy: Arc<ArcSwap<Policy>>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) names: Names,
+    pub(super) scripts: Scripts,
+    /// Tells this run of this daemon from every other.
+    pub(super) instance: String,
+    /// The engine, while this host shares.
+    pub(super) engine: RefCell<Option<Engine>>,
+    pub(super) circuit: Cell<Circuit>,
+    pub(super) queue: RefCell<Queue>,
+    pub(super) heard: RefCell<Heard>,
+    /// When a round was last answered.
+    pub(super) answered: Cell<Option<Instant>>,
+    /// Sessions that wait.
+    pub(super) waiting: Cell<usize>,
+    /// Whether a stranger's value was complained of.
+    pub(super) has_told_of_foreign: Cell<bool>,
+    /// Whether it was said why nothing can be written.
+    pub(super) has_told_of_refusal: Cell<bool>,
+    has_left: Cell<bool>,
+}
+
+/// What others of the daemon say to the thread.
+pub(super) enum Message {
+    /// A session asks.
+    Asked(Asked),
+    /// All is to be compared.
+    Resync,
+    /// Keep apart until the next start.
+    Leave,
+    /// End, once what waits is told.
+    Stop,
+}
+
+/// Why a connection was given up.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Parted {
+    /// It broke, or does not answer.
+    #[error("{0}")]
+    Broken(String),
+    /// It does not hold what it held: somebody emptied it, or another one has taken its place.
+    #[error("the engine has forgotten what it held; all is told to it again")]
+    Forgotten,
+    /// The operator said so.
+    #[error("told to keep apart")]
+    Left,
+}
+
+impl Clerk {
+    pub(super) fn new(
+        settings: Settings,
+        metrics: Metrics,
+        board: Arc<Board>,
+        store: Arc<Store>,
+        policy: Arc<ArcSwap<Policy>>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            names: Names::under(&settings.prefix),
+            scripts: Scripts::new(),
+            instance: format!("{:016x}", random()),
+            engine: RefCell::new(None),
+            circuit: Cell::default(),
+            queue: RefCell::new(Queue::of(QUEUE)),
+            heard: RefCell::default(),
+            answered: Cell::new(None),
+            waiting: Cell::new(0),
+            has_told_of_foreign: Cell::new(false),
+            has_told_of_refusal: Cell::new(false),
+            has_left: Cell::new(false),
+            settings,
+            metrics,
+            board,
+            store,
+            policy,
+            clock,
+        }
+    }
+
+    /// Works until told to stop.
+    pub(super) fn serve(self, runtime: &Runtime, mut messages: mpsc::Receiver<Message>) {
+        let clerk = Rc::new(self);
+        LocalSet::new().block_on(runtime, async move {
+            let sharing = spawn_local(Rc::clone(&clerk).share());
+            let collecting = spawn_local(Rc::clone(&clerk).collect());
+            while let Some(message) = messages.recv().await {
+                match message {
+                    Message::Asked(asked) => Self::hear(&clerk, asked),
+                    Message::Resync => clerk.owe(Timestamp::NEVER),
+                    Message::Leave => {
+                        clerk.has_left.set(true);
+                        clerk.board.turn(State::Left);
+                    }
+                    Message::Stop => break,
+                }
+            }
+            sharing.abort();
+            collecting.abort();
+            clerk.say_goodbye().await;
+        });
+    }
+
+    /// Notes that others may lack what happened from `since` on.
+    pub(super) fn owe(&self, since: Timestamp) {
+        self.queue.borrow_mut().miss(since);
+    }
+
+    /// Turns the circuit by what `note` makes of it, and says so.
+    pub(super) fn turn(&self, note: impl FnOnce(&mut Circuit) -> Turned) {
+        let mut circuit = self.circuit.get();
+        let turned = note(&mut circuit);
+        self.circuit.set(circuit);
+        let is_closed = circuit.is_closed();
+        match turned {
+            Turned::Not => return,
+            Turned::Open => {
+                self.metrics.circuit_opened.inc();
+                tracing::warn!("cluster-circuit-open");
+            }
+            Turned::Closed => tracing::info!("cluster-circuit-closed"),
+        }
+        self.metrics.circuit_closed.set(is_closed.into());
+        self.board.change(|it| it.circuit_closed = is_closed);
+    }
+
+    /// Connects, shares, and begins anew whenever that ends.
+    async fn share(self: Rc<Self>) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            if self.has_left.get() {
+                std::future::pending::<()>().await;
+            }
+            match self.join().await {
+                Ok(joined) => {
+                    pause = FIRST_PAUSE;
+                    let parted = self.serve_joined(joined).await;
+                    self.part(&parted);
+                }
+                Err(not_joined) => self.stay_alone(&not_joined),
+            }
+            sleep(pause).await;
+            pause = (2 * pause).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Shares until something ends it.
+    async fn serve_joined(&self, joined: Joined) -> Parted {
+        let Joined { engine, born, news } = joined;
+        self.engine.replace(Some(engine.clone()));
+        self.metrics.connections.inc();
+        self.board
+            .change(|it| it.engine.clone_from(&engine.version));
+        if self.board.turn(State::Sharing) {
+            tracing::info!(
+                engine = engine.version,
+                mode = self.settings.mode.as_str(),
+                "cluster-joined"
+            );
+        }
+        tokio::select! {
+            parted = self.follow_news(&engine, &born, news) => parted,
+            parted = self.tell_on(&engine) => parted,
+            parted = self.compare_when_owed(&engine) => parted,
+            () = self.until_left() => Parted::Left,
+        }
+    }
+
+    async fn until_left(&self) {
+        while !self.has_left.get() {
+            sleep(COLLECTING).await;
+        }
+    }
+
+    fn part(&self, parted: &Parted) {
+        self.engine.replace(None);
+        self.turn(Circuit::note_failure);
+        // What was written just before may be lost with the server that had it.
+        let now = self.clock.now().as_millis();
+        self.owe(Timestamp::from_millis(now.saturating_sub(MAY_BE_LOST)));
+        if matches!(parted, Parted::Left) {
+            tracing::info!("cluster-left");
+            return;
+        }
+        if matches!(parted, Parted::Forgotten) {
+            self.owe(Timestamp::NEVER);
+        }
+        if self.board.turn(State::Alone(parted.to_string())) {
+            tracing::warn!(error = %parted, "cluster-parted");
+        }
+    }
+
+    /// Says once why nothing is shared.
+    fn stay_alone(&self, not_joined: &NotJoined) {
+        let why = chain(not_joined);
+        let state = match not_joined {
+            NotJoined::Refused(_) => State::Refused(why.clone()),
+            NotJoined::Engine(_) | NotJoined::Silent => State::Alone(why.clone()),
+        };
+        self.turn(Circuit::note_failure);
+        if !self.has_left.get() && self.board.turn(state) {
+            tracing::warn!(error = why, "cluster-alone");
+        }
+    }
+
+    /// Takes what has changed into the queue, for ever.
+    async fn collect(self: Rc<Self>) {
+        let mut ticks = interval(COLLECTING);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.collect_changes();
+        }
+    }
+
+    /// Tells what is left to tell, and that this host is gone.
+    async fn say_goodbye(&self) {
+        self.collect_changes();
+        let Some(engine) = self.engine.borrow().clone() else {
+            return;
+        };
+        let told = tokio::time::timeout(GOODBYE, self.tell_all(&engine)).await;
+        if told.is_err() {
+            tracing::warn!(records = self.queue.borrow().len(), "cluster-untold");
+        }
+        let _gone = tokio::time::timeout(GOODBYE, self.sign_off(&engine)).await;
+    }
+}
+
+/// A number that no other run has.
+pub(super) fn random() -> u64 {
+    RandomState::new().hash_one(std::process::id())
+}
+
+/// Time between two looks at what has changed.
+pub(super) const COLLECTING: Duration = Duration::from_millis(50);
+/// Pauses between two tries to connect.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Milliseconds before a connection broke of which what was told is told again: a replica that takes the
+/// place of its master lacks what it had not received yet.
+const MAY_BE_LOST: u64 = 60_000;
+/// Records that wait for the engine.
+const QUEUE: usize = 250_000;
+/// Time for a last word.
+const GOODBYE: Duration = Duration::from_secs(2);

@@ -1,0 +1,206 @@
+//! Hosts of one site in this process: each with a store, rules and a cluster thread of its own.
+
+use std::sync::Arc;
+use std::sync::mpsc as std_mpsc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use greygate::clock::Clock as _;
+use greygate::cluster::{Cluster, Metrics, Server, Settings, Standing, State};
+use greygate::policy::{
+    Attempt, Effect, Evidence, History, Judge as _, Origin, Peers as _, Policy, Seed, ServerMark,
+    SharedKey, Spf, Timestamp, Verdict,
+};
+use greygate::store::codec::Row;
+use greygate::store::{self, Shared, Store};
+use support::clock::TestClock;
+use support::interrupt;
+use tokio::sync::mpsc;
+
+use crate::engine::PORT;
+
+/// An ordinary first try.
+pub(crate) const ATTEMPT: Attempt<'static> = Attempt {
+    client: std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)),
+    client_name: b"mail.sender.example",
+    helo: b"mail.sender.example",
+    reverse_path: b"s@sender.example",
+    recipient: b"r@here.example",
+    announced_size: 5_000,
+    connected: Timestamp::NEVER,
+    server: ServerMark::UNKNOWN,
+    authenticated: false,
+    origin: Origin::ThisHost,
+    evidence: Evidence {
+        blocklist: None,
+        score: None,
+        spf: Spf::Unknown,
+    },
+};
+
+/// A host.
+pub(crate) struct Host {
+    pub(crate) store: Arc<Store>,
+    pub(crate) cluster: Cluster,
+    pub(crate) metrics: Metrics,
+    pub(crate) effects: mpsc::Receiver<Effect>,
+    clock: Arc<TestClock>,
+}
+
+/// What hosts have in common.
+pub(crate) struct Site {
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) policy: Arc<ArcSwap<Policy>>,
+    pub(crate) settings: Settings,
+    seed: [u8; Seed::LENGTH],
+}
+
+impl Site {
+    pub(crate) fn new() -> Self {
+        let mut seed = [0; Seed::LENGTH];
+        for (number, byte) in (0..).zip(&mut seed) {
+            *byte = number;
+        }
+        Self {
+            clock: Arc::default(),
+            policy: Arc::default(),
+            settings: Settings {
+                servers: vec![Server {
+                    host: "127.0.0.1".to_owned(),
+                    port: PORT,
+                }],
+                ..Settings::default()
+            },
+            seed,
+        }
+    }
+
+    /// The same with other keys.
+    pub(crate) fn with_another_seed(&self) -> Self {
+        let mut seed = self.seed;
+        seed.reverse();
+        Self {
+            clock: Arc::clone(&self.clock),
+            policy: Arc::clone(&self.policy),
+            settings: self.settings.clone(),
+            seed,
+        }
+    }
+
+    /// Starts a host, where the engine is on loopback.
+    pub(crate) fn host(&self, node: &str) -> Host {
+        let (sender, effects) = mpsc::channel(64);
+        let settings = store::Settings {
+            capacity: 100_000,
+            shares: true,
+            ..store::Settings::default()
+        };
+        let store = Arc::new(Store::in_memory(
+            settings,
+            Seed::from_bytes(self.seed),
+            Arc::clone(&self.policy),
+            sender,
+            Arc::default(),
+            History {
+                begun: Timestamp::from_millis(1),
+            },
+        ));
+        let metrics = Metrics::default();
+        let settings = Settings {
+            node: node.to_owned(),
+            ..self.settings.clone()
+        };
+        let cluster = Cluster::start(
+            settings,
+            metrics.clone(),
+            Arc::clone(&store),
+            Arc::clone(&self.policy),
+            Arc::clone(&self.clock) as _,
+        );
+        Host {
+            store,
+            cluster: cluster.expect("threads can be had"),
+            metrics,
+            effects,
+            clock: Arc::clone(&self.clock),
+        }
+    }
+
+    /// Starts several that share by the time that this returns.
+    pub(crate) fn hosts<const N: usize>(&self) -> [Host; N] {
+        let mut number = 0;
+        let hosts = std::array::from_fn(|_| {
+            number += 1;
+            self.host(&format!("mx{number}"))
+        });
+        for host in &hosts {
+            host.wait_until("it shares", |it| {
+                it.state == State::Sharing && it.circuit_closed
+            });
+        }
+        hosts
+    }
+}
+
+impl Host {
+    /// Judges an attempt as a session does: what is missing is asked for first.
+    pub(crate) fn judge(&self, attempt: &Attempt<'_>) -> Verdict {
+        self.recall(attempt);
+        self.judge_alone(attempt)
+    }
+
+    /// Judges an attempt by what is known here.
+    pub(crate) fn judge_alone(&self, attempt: &Attempt<'_>) -> Verdict {
+        self.store.judge(attempt, self.clock.now()).verdict
+    }
+
+    /// When the one tuple that is held here was first seen.
+    pub(crate) fn first_seen(&self) -> Option<Timestamp> {
+        let mut first_seen = None;
+        self.store.for_each_asked(Timestamp::NEVER, |shared| {
+            if let Shared::Row(Row::Tuple(_, record)) = shared {
+                first_seen = Some(record.first_seen);
+            }
+        });
+        first_seen
+    }
+
+    /// Whether the tuple of an attempt is known here, or the engine knows it.
+    pub(crate) fn knows(&self, attempt: &Attempt<'_>) -> bool {
+        self.recall(attempt);
+        let missing = self.cluster.missing(attempt, self.clock.now());
+        !missing.iter().any(|it| matches!(it, SharedKey::Tuple(_)))
+    }
+
+    /// Asks for what is missing here, and waits for the answer.
+    fn recall(&self, attempt: &Attempt<'_>) {
+        let missing = self.cluster.missing(attempt, self.clock.now());
+        if missing.is_empty() {
+            return;
+        }
+        let (tell, told) = std_mpsc::channel();
+        let tell = move || {
+            let _ = tell.send(());
+        };
+        self.cluster.ask(missing, Box::new(tell));
+        let told = told.recv_timeout(self.cluster.budget() + LEEWAY);
+        told.expect("whoever asks is always told");
+    }
+
+    pub(crate) fn wait_until(&self, what: &str, is_so: impl Fn(&Standing) -> bool) {
+        let waited = interrupt::wait_for(what, PATIENCE, || {
+            Ok(is_so(&self.cluster.standing()).then_some(()))
+        });
+        waited.unwrap_or_else(|error| panic!("{error}: {:?}", self.cluster.standing()));
+    }
+}
+
+/// Waits until something is so.
+pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
+    let waited = interrupt::wait_for(what, PATIENCE, || Ok(is_so().then_some(())));
+    waited.unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// What a busy machine takes for nothing.
+const LEEWAY: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,9 @@
+//! Several hosts of a site that share what they remember through a real Redis.
+//!
+//! Every test has an engine of its own in a namespace of its own. Run by `cargo xtask test`; needs root and
+//! redis-server.
+
+mod engine;
+mod hosts;
+mod merge;
+mod sharing;
