@@ -206,7 +206,9 @@ fn run(
     let stop = Stop::default();
     let strangers = Arc::clone(&ground.strangers);
     let listener = kernel::listen()?;
-    let ordered = door.ask(&["punish", &SENTENCED.to_string(), "--for", "7d"]);
+    // For longer than those whom the load sentences: after half an hour these are more than the kernel's table
+    // holds, and who has the least time left makes way.
+    let ordered = door.ask(&["punish", &SENTENCED.to_string(), "--for", "14d"]);
     ordered.map_err(Error::io("sentencing"))?;
     let mut conductor = Conductor::new(desk, ground, mx, door, chance.branch(1), bound);
     let conducted = thread::scope(|scope| {
