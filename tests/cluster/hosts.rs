@@ -9,7 +9,7 @@ use greygate::clock::Clock as _;
 use greygate::cluster::{Cluster, Metrics, Server, Settings, Standing, State};
 use greygate::policy::{
     Attempt, Effect, Evidence, History, Judge as _, Origin, Peers as _, Policy, Seed, ServerMark,
-    SharedKey, Spf, Timestamp, Verdict,
+    SharedKey, Spf, Timestamp, TupleKey, Verdict,
 };
 use greygate::store::codec::Row;
 use greygate::store::{self, Shared, Store};
@@ -157,12 +157,25 @@ impl Host {
     /// When the one tuple that is held here was first seen.
     pub(crate) fn first_seen(&self) -> Option<Timestamp> {
         let mut first_seen = None;
-        self.store.for_each_asked(Timestamp::NEVER, |shared| {
-            if let Shared::Row(Row::Tuple(_, record)) = shared {
-                first_seen = Some(record.first_seen);
-            }
-        });
+        self.store
+            .for_each_asked(Timestamp::NEVER, self.clock.now(), |shared| {
+                if let Shared::Row(Row::Tuple(_, record)) = shared {
+                    first_seen = Some(record.first_seen);
+                }
+            });
         first_seen
+    }
+
+    /// The key of the one tuple that is held here.
+    pub(crate) fn tuple_key(&self) -> TupleKey {
+        let mut found = None;
+        self.store
+            .for_each_asked(Timestamp::NEVER, TestClock::START, |shared| {
+                if let Shared::Row(Row::Tuple(key, _)) = shared {
+                    found = Some(key);
+                }
+            });
+        found.expect("a tuple is held")
     }
 
     /// Whether the tuple of an attempt is known here, or the engine knows it.
@@ -196,7 +209,7 @@ impl Host {
 }
 
 /// Waits until something is so.
-pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let waited = interrupt::wait_for(what, PATIENCE, || Ok(is_so().then_some(())));
     waited.unwrap_or_else(|error| panic!("{error}"));
 }

@@ -3,6 +3,7 @@
 //! Every test has an engine of its own in a namespace of its own. Run by `cargo xtask test`; needs root and
 //! redis-server.
 
+mod delivery;
 mod engine;
 mod hosts;
 mod merge;

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use greygate::clock::Clock as _;
+use greygate::cluster::Secret;
 use greygate::cluster::State;
 use greygate::policy::{
-    Attempt, DeferReason, Effect, Offence, PassReason, Persistence, Sentence, SentenceLevel,
-    SentenceReason, SentencedClient, Verdict,
+    Attempt, DeferReason, Effect, Offence, PassReason, Persistence, Record, Sentence,
+    SentenceLevel, SentenceReason, SentencedClient, Verdict,
 };
+use greygate::store::codec::Row;
+use greygate::store::{Absorbed, Shared};
 
 use support::clock::TestClock;
 
@@ -262,5 +265,219 @@ fn strangers_keys_under_the_prefix_are_left_alone_and_cost_nobody_mail() {
         });
         assert!(types.into_iter().all(|it| it == "list"), "left as they are");
         let _ = engine;
+    });
+}
+
+#[test]
+fn hosts_that_agree_have_nothing_to_tell() {
+    play(|_, site| {
+        let hosts: [Host; 3] = site.hosts();
+        let [mx1, mx2, mx3] = &hosts;
+        assert!(is_new(mx1.judge(&ATTEMPT)));
+        mx1.store
+            .punish(block(site, client()))
+            .expect("there is room");
+        until("all hosts sentence", || {
+            is_sentenced(mx2, site) && is_sentenced(mx3, site)
+        });
+        site.clock.advance(Duration::from_secs(5));
+        mx3.store.forgive(client(), site.clock.now());
+        until("all hosts forgive", || {
+            !is_sentenced(mx1, site) && !is_sentenced(mx2, site)
+        });
+        site.clock.advance(Duration::from_secs(5));
+        // Two that know nothing of each other, of another level, reason and length.
+        let milder = Sentence {
+            level: SentenceLevel::Rate,
+            reason: SentenceReason::Offence(Offence::RelayHopping),
+            until: site.clock.now().after(Duration::from_hours(2)),
+            ..block(site, client())
+        };
+        mx1.store
+            .punish(block(site, client()))
+            .expect("there is room");
+        mx2.store.punish(milder).expect("there is room");
+        until("all hosts sentence anew", || {
+            hosts.iter().all(|it| is_sentenced(it, site))
+        });
+        let told = || hosts.iter().map(|it| it.metrics.told.get()).sum::<u64>();
+        let mut before = told();
+        let falls_silent = (0..10).any(|_| {
+            // Changes are told twenty times a second.
+            support::interrupt::pause(Duration::from_millis(500)).expect("nobody interrupts");
+            let now = told();
+            std::mem::replace(&mut before, now) == now
+        });
+        assert!(falls_silent, "{before} records were told, and it goes on");
+        let held = |host: &Host| {
+            let sentences = host.store.sentences(site.clock.now());
+            sentences
+                .into_iter()
+                .map(|it| (it.level, it.until))
+                .collect::<Vec<_>>()
+        };
+        assert!(
+            hosts.iter().all(|it| held(it) == held(mx1)),
+            "and all know the same"
+        );
+    });
+}
+
+#[test]
+fn long_sentence_that_was_forgiven_hides_no_later_one() {
+    play(|_, site| {
+        let [mx1, mx2] = site.hosts();
+        let long = Sentence {
+            until: site.clock.now().after(Duration::from_hours(28 * 24)),
+            reason: SentenceReason::Operator,
+            ..block(site, client())
+        };
+        mx1.store.punish(long).expect("there is room");
+        until("mx2 sentences", || is_sentenced(&mx2, site));
+        site.clock.advance(Duration::from_secs(5));
+        mx1.store.forgive(client(), site.clock.now());
+        until("mx2 forgives", || !is_sentenced(&mx2, site));
+        site.clock.advance(Duration::from_secs(5));
+        mx1.store
+            .punish(block(site, client()))
+            .expect("there is room");
+        until("mx2 sentences anew", || is_sentenced(&mx2, site));
+    });
+}
+
+#[test]
+fn pardon_while_the_engine_is_away_or_emptied_stands() {
+    equipment().expect("the suite's needs are installed");
+    let mut engine = Engine::start(&[]);
+    let site = Site::new();
+    let [mx1, mx2] = engine.with(|| site.hosts());
+    mx1.store
+        .punish(block(&site, client()))
+        .expect("there is room");
+    until("mx2 sentences", || is_sentenced(&mx2, &site));
+    engine.redis.freeze(true).expect("it runs");
+    mx1.wait_until("it is alone", |it| it.state != State::Sharing);
+    site.clock.advance(Duration::from_secs(5));
+    mx1.store.forgive(client(), site.clock.now());
+    engine.redis.freeze(false).expect("it runs");
+    until("mx2 forgives", || !is_sentenced(&mx2, &site));
+    assert!(
+        !is_sentenced(&mx1, &site),
+        "what others still told brought nothing back"
+    );
+    // Who was away while all of it was forgotten still holds what was forgiven.
+    engine.redis.kill().expect("it ran");
+    let Engine {
+        redis, namespace, ..
+    } = &mut engine;
+    redis.resume(namespace).expect("it starts");
+    for host in [&mx1, &mx2] {
+        host.wait_until("it shares again", |it| {
+            it.state == State::Sharing && !it.resyncing
+        });
+    }
+    let late = engine.with(|| site.host("mx3"));
+    late.store.punish(Sentence {
+        since: TestClock::START,
+        ..block(&site, client())
+    });
+    until("mx3 hears of the pardon", || !is_sentenced(&late, &site));
+    assert!(!is_sentenced(&mx1, &site) && !is_sentenced(&mx2, &site));
+}
+
+#[test]
+fn record_that_is_void_here_gives_way_to_one_that_lives_elsewhere() {
+    play(|_, site| {
+        let [mx1] = site.hosts();
+        assert!(is_new(mx1.judge_alone(&ATTEMPT)));
+        // Its window has closed, and nobody has swept it yet.
+        site.clock.advance(Duration::from_hours(25));
+        let begun = site.clock.now();
+        let key = mx1.tuple_key();
+        let heard = Shared::Row(Row::Tuple(key, Record::begun(1, begun)));
+        assert_eq!(mx1.store.absorb(heard, begun), Absorbed::Held);
+        site.clock.advance(DELAY);
+        let retry = mx1.judge_alone(&ATTEMPT);
+        assert!(
+            matches!(retry, Verdict::Pass(PassReason::Waited { .. })),
+            "{retry:?}"
+        );
+    });
+}
+
+#[test]
+fn full_engine_is_asked_and_told_when_there_is_room() {
+    play(|engine, site| {
+        let [mx1, mx2] = site.hosts();
+        assert!(is_new(mx1.judge(&ATTEMPT)));
+        until("mx2 knows the tuple", || mx2.knows(&ATTEMPT));
+        assert_eq!(engine.say(&["config", "set", "maxmemory", "1"]), "OK");
+        let other = Attempt {
+            recipient: b"other@here.example",
+            ..ATTEMPT
+        };
+        assert!(is_new(mx1.judge(&other)), "mail flows");
+        until("it waits to be told", || mx1.cluster.standing().queued > 0);
+        assert_eq!(
+            mx1.cluster.standing().state,
+            State::Sharing,
+            "what it holds is still asked for"
+        );
+        assert_eq!(engine.say(&["config", "set", "maxmemory", "0"]), "OK");
+        until("mx2 knows the other one", || mx2.knows(&other));
+    });
+}
+
+#[test]
+fn wrong_password_is_told_and_never_shown() {
+    equipment().expect("the suite's needs are installed");
+    let engine = Engine::start(&["--requirepass", "swordfish"]);
+    engine.with(|| {
+        let mut site = Site::new();
+        site.settings.password = Secret::new("sturgeon".to_owned());
+        let stranger = site.host("mx1");
+        stranger.wait_until("it is alone", |it| matches!(it.state, State::Alone(_)));
+        assert!(is_new(stranger.judge(&ATTEMPT)), "mail flows");
+        let shown = format!("{:?} {:?}", stranger.cluster.standing(), site.settings);
+        assert!(!shown.contains("sturgeon"), "{shown}");
+        site.settings.password = Secret::new("swordfish".to_owned());
+        let [_welcome] = site.hosts();
+    });
+}
+
+#[test]
+fn host_that_was_refused_makes_no_seed_everybodys() {
+    play(|engine, site| {
+        let mut connection = crate::engine::connect();
+        redis::cmd("HSET")
+            .arg("greygate:{told}:about")
+            .arg("layout")
+            .arg("1")
+            .arg("seed")
+            .arg("theirs")
+            .exec(&mut connection)
+            .expect("the engine runs");
+        let refused = site.host("mx1");
+        refused.wait_until("it is refused", |it| matches!(it.state, State::Refused(_)));
+        assert_eq!(engine.say(&["flushall"]), "OK");
+        refused.wait_until(
+            "it says so",
+            |it| matches!(&it.state, State::Refused(why) if why.contains("emptied")),
+        );
+        assert_eq!(engine.say(&["exists", "greygate:{told}:about"]), "0");
+    });
+}
+
+#[test]
+fn strangers_key_where_everybodys_would_be_is_left_alone() {
+    play(|engine, site| {
+        assert_eq!(
+            engine.say(&["set", "greygate:{told}:records", "mine"]),
+            "OK"
+        );
+        let host = site.host("mx1");
+        host.wait_until("it is refused", |it| matches!(it.state, State::Refused(_)));
+        assert!(is_new(host.judge(&ATTEMPT)), "mail flows");
+        assert_eq!(engine.say(&["get", "greygate:{told}:records"]), "mine");
     });
 }

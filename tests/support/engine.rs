@@ -102,5 +102,84 @@ impl Redis {
     }
 }
 
+/// Three masters, each with a replica, that are one engine.
+#[derive(Debug)]
+pub struct RedisCluster {
+    /// Its servers; which are masters changes.
+    pub servers: Vec<Redis>,
+}
+
+impl RedisCluster {
+    /// Starts six servers from `port` on, which tell each other and their clients `address`, one of
+    /// `namespace`'s.
+    pub fn start(
+        namespace: &Namespace,
+        directory: &Path,
+        address: &str,
+        port: u16,
+    ) -> Result<Self, Error> {
+        let arguments = [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-announce-ip",
+            address,
+            "--cluster-node-timeout",
+            "1500",
+            "--cluster-require-full-coverage",
+            "no",
+            "--appendonly",
+            "yes",
+        ];
+        let servers: Result<Vec<_>, _> = (port..port + SERVERS)
+            .map(|port| Redis::start(namespace, directory, port, &arguments))
+            .collect();
+        let servers = servers?;
+        let mut create = Command::new("redis-cli");
+        create.args(["--cluster", "create"]);
+        create.args(servers.iter().map(|it| format!("{address}:{}", it.port)));
+        create.args(["--cluster-replicas", "1", "--cluster-yes"]);
+        process::run_in(namespace, &mut create)?;
+        let cluster = Self { servers };
+        cluster.wait_until_whole(namespace)?;
+        Ok(cluster)
+    }
+
+    /// Waits until every slot has a master and all that run know it.
+    pub fn wait_until_whole(&self, namespace: &Namespace) -> Result<(), Error> {
+        interrupt::wait_for("the cluster to be whole", PATIENCE, || {
+            let running = self.servers.iter().filter(|it| it.pid().is_some());
+            for server in running {
+                let info = server.say(namespace, &["cluster", "info"])?;
+                let is_ok = info.contains("cluster_state:ok");
+                if !is_ok || !info.contains("cluster_slots_ok:16384") {
+                    return Ok(None);
+                }
+            }
+            Ok(Some(()))
+        })
+    }
+
+    /// The servers that are masters now, by their place.
+    pub fn masters(&self, namespace: &Namespace) -> Result<Vec<usize>, Error> {
+        let mut masters = Vec::new();
+        for (place, server) in self.servers.iter().enumerate() {
+            if server.pid().is_some() && server.say(namespace, &["role"])?.starts_with("master") {
+                masters.push(place);
+            }
+        }
+        Ok(masters)
+    }
+
+    /// Runs a command on every master.
+    pub fn say_to_masters(&self, namespace: &Namespace, words: &[&str]) -> Result<(), Error> {
+        for place in self.masters(namespace)? {
+            self.servers[place].say(namespace, words)?;
+        }
+        Ok(())
+    }
+}
+
+/// Three masters and three replicas.
+const SERVERS: u16 = 6;
 /// How long a start may take.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -15,6 +15,7 @@ pub mod dns;
 pub mod engine;
 pub mod error;
 pub mod greygate;
+pub mod hosts;
 pub mod interrupt;
 pub mod links;
 pub mod load;

@@ -82,6 +82,14 @@ impl Site {
     /// Builds it and starts everything. Needs root, `ip`, Postfix and the daemon's binary, and the
     /// kernel program when the plan wants it.
     pub fn start(plan: &Plan) -> Result<Self, Error> {
+        Self::start_on(plan, |_| Ok(()))
+    }
+
+    /// The same on an MX host that `prepare` was shown before greygate starts there.
+    pub fn start_on(
+        plan: &Plan,
+        prepare: impl FnOnce(&Namespace) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
         // From here on there is something to clean up.
         interrupt::watch();
         interrupt::check()?;
@@ -127,6 +135,7 @@ impl Site {
         let socket = home.join("milter.sock");
         let kernel = plan.kernel_configuration()?;
         let milter = plan.endpoint.configuration(&socket);
+        prepare(&mx)?;
         let greygate = Greygate::start(&mx, &home, &[&kernel, &milter, &plan.tweaks])?;
         let milter = match plan.endpoint {
             Endpoint::Inet => "inet:127.0.0.1:8892".to_owned(),

@@ -13,9 +13,14 @@ use crate::{
 };
 
 /// Returns only when the lab could not be started.
-pub(crate) fn perform() -> Result<(), Failure> {
+pub(crate) fn perform(shows_cluster: bool) -> Result<(), Failure> {
     filter::needs_root("lab")?;
-    let missing = packages::ensure(&Need::LAB);
+    let (needs, story): (&[Need], _) = if shows_cluster {
+        (&Need::CLUSTER, "lab-cluster")
+    } else {
+        (&Need::LAB, "lab")
+    };
+    let missing = packages::ensure(needs);
     if let Some(first) = missing.first() {
         return Err(Failure::new(
             "the lab cannot be set up",
@@ -26,7 +31,7 @@ pub(crate) fn perform() -> Result<(), Failure> {
     let object = build::object(build::Object::Release)?;
     let daemon = build::daemon(false)?;
     let error = Run::cargo()
-        .args(["run", "--package", "greylist-tests", "--bin", "lab"])
+        .args(["run", "--package", "greylist-tests", "--bin", story])
         .env("GREYGATE_BIN", daemon)
         .env("GREYGATE_XDP_OBJECT", object)
         .into_command()
@@ -34,6 +39,6 @@ pub(crate) fn perform() -> Result<(), Failure> {
     Err(Failure::new(
         "the lab could not be started",
         error,
-        "cargo run --package greylist-tests --bin lab",
+        format!("cargo run --package greylist-tests --bin {story}"),
     ))
 }

@@ -77,7 +77,11 @@ enum Task {
     },
     /// Build, then play the whole story in network namespaces with a real Postfix: a first attempt,
     /// a retry, a hammering client, the kernel's answer to it. Needs root.
-    Lab,
+    Lab {
+        /// Three MX hosts instead, that share through a Redis cluster
+        #[arg(long)]
+        cluster: bool,
+    },
     /// Build, then attach the kernel filter so that it outlives this command. Needs root;
     /// `cargo xtask unload` takes it away again.
     Load {
@@ -187,7 +191,7 @@ impl Task {
             Self::Setup => setup::perform()?,
             Self::Build { debug_log } => build::perform(debug_log)?,
             Self::Run { iface, config } => run::perform(&iface, config)?,
-            Self::Lab => lab::perform()?,
+            Self::Lab { cluster } => lab::perform(cluster)?,
             Self::Load { iface } => filter::load(&iface)?,
             Self::Unload => filter::unload()?,
             Self::Test { suites } => return test::perform(&suites),

@@ -11,9 +11,10 @@ use super::import::{ImportBatch, ImportCounts};
 use super::list::{ListQuestion, Listing};
 use super::listing::{LiveChange, LiveEntries, LiveList, LiveOrder};
 use super::report::Report;
-use super::request::{Health, Punished, Reloaded, SnapshotWritten, Status};
+use super::request::{ClusterOrder, Health, Punished, Reloaded, SnapshotWritten, Status};
 use super::why::{Why, WhyQuestion};
 use super::xdp_status::XdpStatus;
+use crate::cluster::Standing;
 use crate::config::Problem;
 use crate::policy::{Entry, Policy, SentenceLevel, SentencedClient};
 
@@ -28,6 +29,9 @@ pub trait Control: Send + Sync {
 
     /// How the kernel filter is.
     fn xdp_status(&self) -> XdpStatus;
+
+    /// How sharing with other hosts stands, once the order is under way.
+    fn cluster(&self, order: ClusterOrder) -> Result<Standing, ControlError>;
 
     /// How a client stands, and what its next attempt would get. Changes nothing.
     fn why(&self, question: &WhyQuestion) -> Why;

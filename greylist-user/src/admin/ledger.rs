@@ -15,9 +15,10 @@ use super::list::{ListQuestion, ListRows, Listing, PendingRow};
 use super::listing::{LiveChange, LiveEntries, LiveList, LiveOrder};
 use super::recent::Recent;
 use super::report::Report;
-use super::request::{Census, Health, Punished, Reloaded, SnapshotWritten, Status};
+use super::request::{Census, ClusterOrder, Health, Punished, Reloaded, SnapshotWritten, Status};
 use super::why::{Why, WhyQuestion};
 use super::xdp_status::XdpStatus;
+use crate::cluster::Standing;
 use crate::config::Problem;
 use crate::kernel::FilterStatus;
 use crate::policy::{Entry, Policy, SentenceLevel, SentencedClient};
@@ -68,9 +69,15 @@ impl Control for Ledger {
             recent: Recent::default(),
             store: Census::default(),
             xdp: self.xdp_status().filter,
+            cluster: None,
             counters: BTreeMap::new(),
             overrides: Vec::new(),
         }
+    }
+
+    fn cluster(&self, order: ClusterOrder) -> Result<Standing, ControlError> {
+        self.note(format!("cluster {order:?}"));
+        Ok(Standing::default())
     }
 
     fn xdp_status(&self) -> XdpStatus {

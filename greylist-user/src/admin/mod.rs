@@ -53,7 +53,7 @@ pub use order::{InvalidTarget, OrderedLevel, Refusal, Target};
 pub use recent::{LatencyFacts, Recent};
 pub use report::{InvalidReport, Report, Reported};
 pub use request::{
-    Answer, Census, Health, JournalStatus, PunishOrder, Punished, Reloaded, Request,
+    Answer, Census, ClusterOrder, Health, JournalStatus, PunishOrder, Punished, Reloaded, Request,
     SnapshotWritten, Status,
 };
 pub use settings::{MetricsListen, MetricsSettings, Settings};

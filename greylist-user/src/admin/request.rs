@@ -20,6 +20,7 @@ use super::recent::Recent;
 use super::report::{Report, Reported};
 use super::why::{Why, WhyQuestion};
 use super::xdp_status::XdpStatus;
+use crate::cluster::Standing;
 use crate::config::Problem;
 use crate::kernel::FilterStatus;
 
@@ -27,6 +28,11 @@ use crate::kernel::FilterStatus;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
+    /// How sharing with other hosts stands, or what is to become of it.
+    Cluster {
+        /// Which.
+        order: ClusterOrder,
+    },
     /// Forget one record.
     Forget {
         /// Which.
@@ -72,6 +78,7 @@ impl Request {
     /// Whether answering it changes anything, so that rights are needed.
     pub fn is_change(&self) -> bool {
         match self {
+            Self::Cluster { order } => *order != ClusterOrder::Status,
             Self::Forget { .. }
             | Self::Forgive(_)
             | Self::Import(_)
@@ -103,7 +110,8 @@ impl Request {
             Self::Punish(order) => order.target.to_string(),
             Self::Report(report) => report.address().to_string(),
             Self::Why(question) => question.address.to_string(),
-            Self::List(_)
+            Self::Cluster { .. }
+            | Self::List(_)
             | Self::LiveShow { .. }
             | Self::Reload
             | Self::Snapshot
@@ -115,6 +123,7 @@ impl Request {
     /// The word for it in log and metric.
     pub(super) fn word(&self) -> &'static str {
         match self {
+            Self::Cluster { order } => order.word(),
             Self::Forget { .. } => "forget",
             Self::Forgive(_) => "forgive",
             Self::Import(_) => "import",
@@ -142,6 +151,29 @@ impl Request {
     }
 }
 
+/// What is asked of sharing with other hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClusterOrder {
+    /// How it stands.
+    Status,
+    /// Compare everything with the engine.
+    Resync,
+    /// Keep apart until the next start.
+    Leave,
+}
+
+impl ClusterOrder {
+    /// The word for it in log and metric.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Status => "cluster-status",
+            Self::Resync => "cluster-resync",
+            Self::Leave => "cluster-leave",
+        }
+    }
+}
+
 /// An operator's sentence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -164,6 +196,8 @@ pub struct PunishOrder {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum Answer {
+    /// To [`Request::Cluster`].
+    Cluster(Box<Standing>),
     /// It was tried, and did not work.
     Failed {
         /// Why.
@@ -271,6 +305,9 @@ pub struct Status {
     pub store: Census,
     /// How the kernel filter is.
     pub xdp: FilterStatus,
+    /// How sharing with other hosts stands; absent where this one keeps to itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Standing>,
     /// Counts since the start, by the name and labels of their metric.
     pub counters: BTreeMap<String, u64>,
     /// What the command line sets above the file, as `SECTION.KEY=VALUE`.

@@ -244,6 +244,9 @@ fn obey(request: &Request, uid: u32, control: &dyn Control) -> Answer {
             Err(refusal) => return refused(refusal),
         },
         Request::LiveShow { list } => return Answer::LiveEntries(control.live_show(*list)),
+        Request::Cluster { order } => control
+            .cluster(*order)
+            .map(|standing| Answer::Cluster(Box::new(standing))),
         Request::Status => return Answer::Status(Box::new(control.status())),
         Request::Why(question) => return Answer::Why(Box::new(control.why(question))),
         Request::XdpStatus => return Answer::XdpStatus(control.xdp_status()),

@@ -7,7 +7,7 @@ use super::funnel::funnel;
 use super::listing;
 use super::paper::{Paper, number};
 use super::recent::recent;
-use super::{list, why};
+use super::{cluster, list, why};
 use crate::admin::{
     Answer, EvidenceFacts, Forgiven, Forgotten, Health, HistoryFacts, ImportCounts, JournalStatus,
     Reloaded, SentenceLine, Status, XdpStatus,
@@ -19,6 +19,7 @@ use crate::policy::{Action, Identity, Mode, Who};
 /// Writes an answer for a person.
 pub(super) fn show(answer: &Answer, paper: &mut Paper) {
     match answer {
+        Answer::Cluster(answer) => cluster::standing(answer, paper),
         Answer::Status(answer) => status(answer, paper),
         Answer::XdpStatus(answer) => xdp_status(answer, paper),
         Answer::Punished(answer) => {
@@ -208,6 +209,9 @@ fn status(status: &Status, paper: &mut Paper) {
     }
     if !status.overrides.is_empty() {
         paper.row("set", status.overrides.join(", "));
+    }
+    if let Some(standing) = &status.cluster {
+        paper.row("cluster", cluster::in_a_line(standing, paper));
     }
     evidence(&status.evidence, paper);
     actions(status, paper);

@@ -45,6 +45,10 @@ pub enum Command {
     #[command(subcommand, after_help = help::ALLOW_EXAMPLES)]
     Allow(ListCommand),
 
+    /// Say how sharing with other hosts stands, or have it done anew
+    #[command(subcommand, after_help = help::CLUSTER_EXAMPLES)]
+    Cluster(ClusterCommand),
+
     /// Turn clients, senders or recipients away, at once and until it is undone
     #[command(subcommand, after_help = help::DENY_EXAMPLES)]
     Deny(ListCommand),
@@ -353,6 +357,19 @@ pub struct Reputed {
     /// Its verified reverse name, or "" if it has none [default: not known]
     #[arg(long, value_name = "REVERSE-NAME")]
     pub name: Option<String>,
+}
+
+/// What can be asked of sharing with other hosts.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Say who shares, how far behind this host is, what waits, and what the engine holds
+    Status,
+
+    /// Compare everything with the engine: tell it what is known here, and hear what every host is told
+    Resync,
+
+    /// Keep this host apart until greygate is started again; it decides alone
+    Leave,
 }
 
 /// What the kernel filter can be told.

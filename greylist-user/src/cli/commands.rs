@@ -4,14 +4,14 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::args::{Cli, Command, ImportArgs, XdpCommand};
+use super::args::{Cli, ClusterCommand, Command, ImportArgs, XdpCommand};
 use super::failure::Failure;
 use super::import::Import;
 use super::paper::{Paper, harmless_json, wants_colour};
 use super::{answer, check_config, export, listing, reports, simulate, top, xdp};
 use crate::admin::{
-    self, Answer, CallError, Envelope, Forget, ForgiveOrder, Health, LiveList, OrderedLevel,
-    PunishOrder, Request, WhyQuestion,
+    self, Answer, CallError, ClusterOrder, Envelope, Forget, ForgiveOrder, Health, LiveList,
+    OrderedLevel, PunishOrder, Request, WhyQuestion,
 };
 use crate::chain::chain;
 use crate::clock::{Clock, SystemClock};
@@ -34,6 +34,13 @@ fn obey(cli: &Cli) -> Result<(), Failure> {
     let request = match &cli.command {
         Command::Allow(command) => listing::request(LiveList::Allow, command),
         Command::Deny(command) => listing::request(LiveList::Deny, command),
+        Command::Cluster(command) => Request::Cluster {
+            order: match command {
+                ClusterCommand::Status => ClusterOrder::Status,
+                ClusterCommand::Resync => ClusterOrder::Resync,
+                ClusterCommand::Leave => ClusterOrder::Leave,
+            },
+        },
         Command::Forget { fingerprint, trust } => Request::Forget {
             what: forget(fingerprint.as_deref(), trust)?,
         },

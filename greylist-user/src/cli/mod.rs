@@ -6,6 +6,7 @@
 mod answer;
 mod args;
 mod check_config;
+mod cluster;
 mod commands;
 mod export;
 mod failure;

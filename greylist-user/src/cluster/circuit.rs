@@ -8,21 +8,30 @@
 use std::time::Duration;
 
 /// The switch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Circuit {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Circuit {
+    state: State,
+    /// Rounds in a row that close it: more each time that it opened again before long.
+    wanted: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
     /// Nothing has been heard yet.
-    #[default]
     Unknown,
-    /// The engine is asked; so many questions in a row came to nothing.
-    Closed {
-        /// Questions without an answer, one after the other.
-        missed: u8,
-    },
+    /// The engine is asked; so many questions in a row came to nothing, and so many rounds were answered.
+    Closed { missed: u8, rounds: u16 },
     /// It is not; so many rounds in a row were well again.
-    Open {
-        /// Rounds that were answered in time, one after the other.
-        well: u8,
-    },
+    Open { well: u16 },
+}
+
+impl Default for Circuit {
+    fn default() -> Self {
+        Self {
+            state: State::Unknown,
+            wanted: WELL,
+        }
+    }
 }
 
 /// What a word about the engine changed.
@@ -39,25 +48,29 @@ pub(super) enum Turned {
 impl Circuit {
     /// Whether sessions may wait for the engine.
     pub(super) const fn is_closed(self) -> bool {
-        matches!(self, Self::Closed { .. })
+        matches!(self.state, State::Closed { .. })
     }
 
     /// Notes a question that was answered in time.
     pub(super) fn note_answer(&mut self) {
-        if let Self::Closed { missed } = self {
+        if let State::Closed { missed, .. } = &mut self.state {
             *missed = 0;
         }
     }
 
     /// Notes a question that failed, or whose answer came too late.
     pub(super) fn note_miss(&mut self) -> Turned {
-        match self {
-            Self::Closed { missed } if *missed + 1 < MISSED => {
+        match &mut self.state {
+            State::Closed { missed, .. } if *missed + 1 < MISSED => {
                 *missed += 1;
                 Turned::Not
             }
-            Self::Closed { .. } => self.open(),
-            Self::Open { .. } | Self::Unknown => Turned::Not,
+            State::Closed { .. } => {
+                // Rounds are well, and questions are not: it would open and close by turns.
+                self.wanted = self.wanted.saturating_mul(2).min(MOST_WANTED);
+                self.open()
+            }
+            State::Open { .. } | State::Unknown => Turned::Not,
         }
     }
 
@@ -65,29 +78,38 @@ impl Circuit {
     pub(super) fn note_round(&mut self, took: Duration, budget: Duration) -> Turned {
         if took > budget {
             // Late is not gone: those who asked say whether it matters.
-            if let Self::Open { well } = self {
+            if let State::Open { well } = &mut self.state {
                 *well = 0;
             }
             return Turned::Not;
         }
-        match self {
-            Self::Open { well } if *well + 1 < WELL => {
+        match &mut self.state {
+            State::Open { well } if *well + 1 < self.wanted => {
                 *well += 1;
                 Turned::Not
             }
-            Self::Open { .. } | Self::Unknown => {
-                *self = Self::Closed { missed: 0 };
+            State::Open { .. } | State::Unknown => {
+                self.state = State::Closed {
+                    missed: 0,
+                    rounds: 0,
+                };
                 Turned::Closed
             }
-            Self::Closed { .. } => Turned::Not,
+            State::Closed { rounds, .. } => {
+                *rounds = rounds.saturating_add(1);
+                if *rounds >= CALM {
+                    self.wanted = WELL;
+                }
+                Turned::Not
+            }
         }
     }
 
     /// Notes that a round failed, or that there is no connection.
     pub(super) fn note_failure(&mut self) -> Turned {
-        match self {
-            Self::Closed { .. } | Self::Unknown => self.open(),
-            Self::Open { well } => {
+        match &mut self.state {
+            State::Closed { .. } | State::Unknown => self.open(),
+            State::Open { well } => {
                 *well = 0;
                 Turned::Not
             }
@@ -95,7 +117,7 @@ impl Circuit {
     }
 
     fn open(&mut self) -> Turned {
-        *self = Self::Open { well: 0 };
+        self.state = State::Open { well: 0 };
         Turned::Open
     }
 }
@@ -103,7 +125,11 @@ impl Circuit {
 /// Questions in a row without an answer that open it.
 const MISSED: u8 = 8;
 /// Rounds in a row that close it.
-const WELL: u8 = 3;
+const WELL: u16 = 3;
+/// The same once it has opened again and again: a minute.
+const MOST_WANTED: u16 = 300;
+/// Rounds after which it is forgotten that it opened: a minute.
+const CALM: u16 = 300;
 
 #[cfg(test)]
 mod tests {
@@ -113,47 +139,81 @@ mod tests {
     const SOON: Duration = Duration::from_millis(1);
     const LATE: Duration = Duration::from_millis(21);
 
-    #[test]
-    fn closes_with_the_first_round_and_opens_when_one_fails() {
+    fn closed() -> Circuit {
         let mut circuit = Circuit::default();
-        assert!(!circuit.is_closed());
         assert_eq!(circuit.note_round(SOON, BUDGET), Turned::Closed);
-        assert_eq!(circuit.note_failure(), Turned::Open);
-        assert_eq!(circuit.note_failure(), Turned::Not, "said once");
+        circuit
     }
 
-    #[test]
-    fn opens_when_many_questions_in_a_row_come_to_nothing() {
-        let mut circuit = Circuit::Closed { missed: 0 };
-        for _ in 0..100 {
-            for _ in 1..MISSED {
-                assert_eq!(circuit.note_miss(), Turned::Not);
-            }
-            circuit.note_answer();
-        }
+    /// Misses until it opens.
+    fn opened_by_misses(circuit: &mut Circuit) {
         for _ in 1..MISSED {
             assert_eq!(circuit.note_miss(), Turned::Not);
         }
         assert_eq!(circuit.note_miss(), Turned::Open);
     }
 
+    /// Good rounds until it closes.
+    fn rounds_to_close(circuit: &mut Circuit) -> u16 {
+        (1..=1_000)
+            .find(|_| circuit.note_round(SOON, BUDGET) == Turned::Closed)
+            .expect("it closes some day")
+    }
+
+    #[test]
+    fn closes_with_the_first_round_and_opens_when_one_fails() {
+        assert!(!Circuit::default().is_closed());
+        let mut circuit = closed();
+        assert_eq!(circuit.note_failure(), Turned::Open);
+        assert_eq!(circuit.note_failure(), Turned::Not, "said once");
+    }
+
+    #[test]
+    fn opens_when_many_questions_in_a_row_come_to_nothing() {
+        let mut circuit = closed();
+        for _ in 0..100 {
+            for _ in 1..MISSED {
+                assert_eq!(circuit.note_miss(), Turned::Not);
+            }
+            circuit.note_answer();
+        }
+        opened_by_misses(&mut circuit);
+    }
+
     #[test]
     fn closes_only_after_several_rounds_in_time() {
-        let mut circuit = Circuit::Open { well: 0 };
+        let mut circuit = closed();
+        circuit.note_failure();
         assert_eq!(circuit.note_round(SOON, BUDGET), Turned::Not);
         assert_eq!(circuit.note_round(LATE, BUDGET), Turned::Not);
-        assert_eq!(circuit.note_round(SOON, BUDGET), Turned::Not);
-        assert_eq!(circuit.note_round(SOON, BUDGET), Turned::Not);
         assert!(!circuit.is_closed());
-        assert_eq!(circuit.note_round(SOON, BUDGET), Turned::Closed);
+        assert_eq!(rounds_to_close(&mut circuit), WELL);
     }
 
     #[test]
     fn slow_round_alone_opens_nothing() {
-        let mut circuit = Circuit::Closed { missed: 0 };
+        let mut circuit = closed();
         for _ in 0..100 {
             assert_eq!(circuit.note_round(LATE, BUDGET), Turned::Not);
         }
         assert!(circuit.is_closed());
+    }
+
+    /// An engine whose rounds are in time and whose answers are not.
+    #[test]
+    fn stays_open_for_longer_each_time_until_it_was_calm() {
+        let mut circuit = closed();
+        let mut waits = Vec::new();
+        for _ in 0..10 {
+            opened_by_misses(&mut circuit);
+            waits.push(rounds_to_close(&mut circuit));
+        }
+        assert!(waits.is_sorted() && waits[0] == 2 * WELL, "{waits:?}");
+        assert_eq!(waits.last(), Some(&MOST_WANTED));
+        for _ in 0..CALM {
+            circuit.note_round(SOON, BUDGET);
+        }
+        opened_by_misses(&mut circuit);
+        assert_eq!(rounds_to_close(&mut circuit), 2 * WELL);
     }
 }

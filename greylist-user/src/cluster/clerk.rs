@@ -2,8 +2,8 @@
 //! tell, and compares all where something may have been missed.
 //!
 //! One thread with a runtime of its own, so that nothing of it holds a worker of the milter. Knows the
-//! order of these things; what each of them says to the engine is in `join`, `news`, `telling` and
-//! `recall`.
+//! order of these things; what each of them says to the engine is in `join`, `news`, `telling`,
+//! `comparing` and `recall`.
 
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use crate::chain::chain;
 use crate::clock::Clock;
@@ -24,7 +24,8 @@ use crate::store::Store;
 
 use super::circuit::{Circuit, Turned};
 use super::engine::Engine;
-use super::join::{Joined, NotJoined};
+use super::join::{FOREIGN, Joined, NotJoined};
+use super::memo::Memo;
 use super::metrics::Metrics;
 use super::queue::Queue;
 use super::recall::Asked;
@@ -50,6 +51,11 @@ pub(super) struct Clerk {
     pub(super) circuit: Cell<Circuit>,
     pub(super) queue: RefCell<Queue>,
     pub(super) heard: RefCell<Heard>,
+    memo: Memo,
+    /// Whether it has shared since the start.
+    has_joined: Cell<bool>,
+    /// From when on all is being compared.
+    pub(super) comparing: Cell<Option<Timestamp>>,
     /// When a round was last answered.
     pub(super) answered: Cell<Option<Instant>>,
     /// Sessions that wait.
@@ -58,13 +64,19 @@ pub(super) struct Clerk {
     pub(super) has_told_of_foreign: Cell<bool>,
     /// Whether it was said why nothing can be written.
     pub(super) has_told_of_refusal: Cell<bool>,
+    /// Whether it was said that this host shares, or does not any more, since that last held for a while.
+    has_told_of_joining: Cell<bool>,
+    has_told_of_parting: Cell<bool>,
+    /// Whether what the engine held was another site's, or of another layout, since the start.
+    pub(super) was_refused: Cell<bool>,
+    /// Since when the engine takes something and not everything.
+    pub(super) trouble: Cell<Option<Timestamp>>,
     has_left: Cell<bool>,
 }
 
-/// What others of the daemon say to the thread.
-pub(super) enum Message {
-    /// A session asks.
-    Asked(Asked),
+/// What the daemon says to the thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
     /// All is to be compared.
     Resync,
     /// Keep apart until the next start.
@@ -79,6 +91,9 @@ pub(super) enum Parted {
     /// It broke, or does not answer.
     #[error("{0}")]
     Broken(String),
+    /// Where everybody's records are kept stands something else.
+    #[error("{FOREIGN}")]
+    Foreign,
     /// It does not hold what it held: somebody emptied it, or another one has taken its place.
     #[error("the engine has forgotten what it held; all is told to it again")]
     Forgotten,
@@ -104,10 +119,17 @@ impl Clerk {
             circuit: Cell::default(),
             queue: RefCell::new(Queue::of(QUEUE)),
             heard: RefCell::default(),
+            memo: Memo::at(store.path().map(|it| it.join("cluster"))),
+            has_joined: Cell::new(false),
+            comparing: Cell::new(None),
             answered: Cell::new(None),
             waiting: Cell::new(0),
             has_told_of_foreign: Cell::new(false),
             has_told_of_refusal: Cell::new(false),
+            has_told_of_joining: Cell::new(false),
+            has_told_of_parting: Cell::new(false),
+            was_refused: Cell::new(false),
+            trouble: Cell::new(None),
             has_left: Cell::new(false),
             settings,
             metrics,
@@ -119,24 +141,34 @@ impl Clerk {
     }
 
     /// Works until told to stop.
-    pub(super) fn serve(self, runtime: &Runtime, mut messages: mpsc::Receiver<Message>) {
+    pub(super) fn serve(
+        self,
+        runtime: &Runtime,
+        mut questions: mpsc::Receiver<Asked>,
+        mut orders: mpsc::UnboundedReceiver<Order>,
+    ) {
         let clerk = Rc::new(self);
         LocalSet::new().block_on(runtime, async move {
             let sharing = spawn_local(Rc::clone(&clerk).share());
             let collecting = spawn_local(Rc::clone(&clerk).collect());
-            while let Some(message) = messages.recv().await {
-                match message {
-                    Message::Asked(asked) => Self::hear(&clerk, asked),
-                    Message::Resync => clerk.owe(Timestamp::NEVER),
-                    Message::Leave => {
-                        clerk.has_left.set(true);
-                        clerk.board.turn(State::Left);
-                    }
-                    Message::Stop => break,
+            loop {
+                tokio::select! {
+                    Some(asked) = questions.recv() => Self::hear(&clerk, asked),
+                    order = orders.recv() => match order {
+                        Some(Order::Resync) => clerk.owe(Timestamp::NEVER),
+                        Some(Order::Leave) => {
+                            clerk.has_left.set(true);
+                            clerk.board.turn(State::Left);
+                        }
+                        Some(Order::Stop) | None => break,
+                    },
                 }
             }
-            sharing.abort();
-            collecting.abort();
+            for task in [sharing, collecting] {
+                task.abort();
+                // What it had in hand is back in the queue by then.
+                let _aborted = task.await;
+            }
             clerk.say_goodbye().await;
         });
     }
@@ -173,9 +205,13 @@ impl Clerk {
             }
             match self.join().await {
                 Ok(joined) => {
-                    pause = FIRST_PAUSE;
+                    let begun = Instant::now();
                     let parted = self.serve_joined(joined).await;
                     self.part(&parted);
+                    // What breaks again and again is not tried ever faster.
+                    if begun.elapsed() >= LASTING {
+                        pause = FIRST_PAUSE;
+                    }
                 }
                 Err(not_joined) => self.stay_alone(&not_joined),
             }
@@ -187,11 +223,15 @@ impl Clerk {
     /// Shares until something ends it.
     async fn serve_joined(&self, joined: Joined) -> Parted {
         let Joined { engine, born, news } = joined;
+        if !self.has_joined.replace(true) {
+            let told = self.memo.read(&born).as_millis();
+            self.owe(Timestamp::from_millis(told.saturating_sub(MAY_BE_LOST)));
+        }
         self.engine.replace(Some(engine.clone()));
         self.metrics.connections.inc();
         self.board
             .change(|it| it.engine.clone_from(&engine.version));
-        if self.board.turn(State::Sharing) {
+        if self.board.turn(State::Sharing) && !self.has_told_of_joining.replace(true) {
             tracing::info!(
                 engine = engine.version,
                 mode = self.settings.mode.as_str(),
@@ -202,8 +242,32 @@ impl Clerk {
             parted = self.follow_news(&engine, &born, news) => parted,
             parted = self.tell_on(&engine) => parted,
             parted = self.compare_when_owed(&engine) => parted,
-            () = self.until_left() => Parted::Left,
+            () = self.watch(&engine) => Parted::Left,
+            () = self.until_left() => {
+                let _gone = timeout(GOODBYE, self.sign_off(&engine)).await;
+                Parted::Left
+            }
+            () = self.settle_down() => Parted::Left,
         }
+    }
+
+    /// Notes on the disk that the engine knows everything, if it does.
+    pub(super) fn note_told(&self, born: &[u8]) {
+        let queue = self.queue.borrow();
+        if queue.len() > 0 || queue.has_missed() || self.comparing.get().is_some() {
+            return;
+        }
+        if let Err(error) = self.memo.write(born, self.clock.now()) {
+            tracing::debug!(%error, "cluster-unnoted");
+        }
+    }
+
+    /// Once this has lasted for a while, its end is worth a word again.
+    async fn settle_down(&self) {
+        sleep(LASTING).await;
+        self.has_told_of_joining.set(false);
+        self.has_told_of_parting.set(false);
+        std::future::pending::<()>().await;
     }
 
     async fn until_left(&self) {
@@ -218,6 +282,10 @@ impl Clerk {
         // What was written just before may be lost with the server that had it.
         let now = self.clock.now().as_millis();
         self.owe(Timestamp::from_millis(now.saturating_sub(MAY_BE_LOST)));
+        if let Some(since) = self.comparing.take() {
+            self.owe(since);
+        }
+        self.board.change(|it| it.resyncing = false);
         if matches!(parted, Parted::Left) {
             tracing::info!("cluster-left");
             return;
@@ -225,7 +293,11 @@ impl Clerk {
         if matches!(parted, Parted::Forgotten) {
             self.owe(Timestamp::NEVER);
         }
-        if self.board.turn(State::Alone(parted.to_string())) {
+        let state = match parted {
+            Parted::Foreign => State::Refused(parted.to_string()),
+            _ => State::Alone(parted.to_string()),
+        };
+        if self.board.turn(state) && !self.has_told_of_parting.replace(true) {
             tracing::warn!(error = %parted, "cluster-parted");
         }
     }
@@ -234,7 +306,10 @@ impl Clerk {
     fn stay_alone(&self, not_joined: &NotJoined) {
         let why = chain(not_joined);
         let state = match not_joined {
-            NotJoined::Refused(_) => State::Refused(why.clone()),
+            NotJoined::Refused(_) => {
+                self.was_refused.set(true);
+                State::Refused(why.clone())
+            }
             NotJoined::Engine(_) | NotJoined::Silent => State::Alone(why.clone()),
         };
         self.turn(Circuit::note_failure);
@@ -259,11 +334,11 @@ impl Clerk {
         let Some(engine) = self.engine.borrow().clone() else {
             return;
         };
-        let told = tokio::time::timeout(GOODBYE, self.tell_all(&engine)).await;
+        let told = timeout(GOODBYE, self.tell_all(&engine)).await;
         if told.is_err() {
             tracing::warn!(records = self.queue.borrow().len(), "cluster-untold");
         }
-        let _gone = tokio::time::timeout(GOODBYE, self.sign_off(&engine)).await;
+        let _gone = timeout(GOODBYE, self.sign_off(&engine)).await;
     }
 }
 
@@ -277,6 +352,8 @@ pub(super) const COLLECTING: Duration = Duration::from_millis(50);
 /// Pauses between two tries to connect.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A connection that has lasted so long is no flash in the pan.
+const LASTING: Duration = Duration::from_secs(30);
 /// Milliseconds before a connection broke of which what was told is told again: a replica that takes the
 /// place of its master lacks what it had not received yet.
 const MAY_BE_LOST: u64 = 60_000;

@@ -23,6 +23,7 @@ use redis::{
     TlsCertificates, TlsMode, Value, cmd,
 };
 
+use super::clerk::Parted;
 use super::settings::{Mode, Server, Settings};
 
 /// An engine that is connected.
@@ -71,9 +72,9 @@ impl Engine {
     /// Connects, and makes sure that it will do.
     pub(super) async fn connect(settings: &Settings) -> Result<Self, EngineError> {
         let access = Access::of(settings)?;
-        let quick = access.connect().await?;
+        let (quick, server) = access.connect(None).await?;
         let version = version_of(&quick).await?;
-        let bulk = access.connect().await?;
+        let (bulk, _same) = access.connect(server).await?;
         Ok(Self {
             quick,
             bulk,
@@ -97,6 +98,9 @@ impl Link {
         join_all(commands.iter().map(|command| self.say(command))).await
     }
 }
+
+/// A connection, and which server's it is where there are several.
+type Connected<'a> = (Link, Option<&'a Server>);
 
 /// How to reach the engine, with the password in it.
 struct Access<'a> {
@@ -137,39 +141,54 @@ impl<'a> Access<'a> {
         })
     }
 
-    async fn connect(&self) -> Result<Link, EngineError> {
-        match self.settings.mode {
-            Mode::Single => self.connect_single().await,
+    /// A connection, and by which server of several; by `server` if it is named.
+    async fn connect(&self, server: Option<&'a Server>) -> Result<Connected<'a>, EngineError> {
+        let settings = self.settings;
+        match settings.mode {
+            Mode::Single => match server {
+                Some(server) => Ok((self.connect_to(server).await?, Some(server))),
+                None => self.connect_to_any().await,
+            },
             Mode::Sentinel => {
-                self.connect_behind_sentinels(&self.settings.sentinel_name)
-                    .await
+                let name = &settings.sentinel_name;
+                Ok((self.connect_behind_sentinels(name).await?, None))
             }
-            Mode::Cluster => self.connect_cluster().await,
+            Mode::Cluster => Ok((self.connect_cluster().await?, None)),
         }
     }
 
     /// The first that answers and may be written to.
-    async fn connect_single(&self) -> Result<Link, EngineError> {
+    async fn connect_to_any(&self) -> Result<Connected<'a>, EngineError> {
         let mut why = EngineError::NoMaster;
+        let is_one_of_several = self.settings.servers.len() > 1;
         for server in &self.settings.servers {
-            let info = self.info(server)?;
-            let client = match &self.certificates {
-                Some(certificates) => Client::build_with_tls(info, certificates.clone())?,
-                None => Client::open(info)?,
-            };
-            let patience = patience();
-            let connected = client.get_multiplexed_async_connection_with_config(&patience);
-            match connected.await {
-                Ok(link) => {
-                    let link = Link::Single(link);
-                    if self.settings.servers.len() == 1 || is_master(&link).await? {
-                        return Ok(link);
-                    }
+            let link = match self.connect_to(server).await {
+                Ok(link) => link,
+                Err(error) => {
+                    why = error;
+                    continue;
                 }
+            };
+            match is_master(&link).await {
+                Ok(is_master) if is_master || !is_one_of_several => {
+                    return Ok((link, Some(server)));
+                }
+                Ok(_) => {}
                 Err(error) => why = error.into(),
             }
         }
         Err(why)
+    }
+
+    async fn connect_to(&self, server: &Server) -> Result<Link, EngineError> {
+        let info = self.info(server)?;
+        let client = match &self.certificates {
+            Some(certificates) => Client::build_with_tls(info, certificates.clone())?,
+            None => Client::open(info)?,
+        };
+        let patience = patience();
+        let connected = client.get_multiplexed_async_connection_with_config(&patience);
+        Ok(Link::Single(connected.await?))
     }
 
     async fn connect_behind_sentinels(&self, name: &str) -> Result<Link, EngineError> {
@@ -207,8 +226,8 @@ impl<'a> Access<'a> {
         let mut builder: ClusterClientBuilder = ClusterClient::builder(servers?)
             .connection_timeout(CONNECTING)
             .response_timeout(ANSWERING)
-            .overall_response_timeout(Some(2 * ANSWERING))
-            .retries(2)
+            .overall_response_timeout(Some(ANSWERING))
+            .retries(1)
             .tcp_settings(tcp());
         if let Some(certificates) = &self.certificates {
             builder = builder.certs(certificates.clone());
@@ -246,6 +265,15 @@ pub(super) fn lacks_script(error: &RedisError) -> bool {
 /// Whether what went wrong is of one key alone: somebody else's value stands there.
 pub(super) fn is_foreign(error: &RedisError) -> bool {
     matches!(error.code(), Some("FOREIGN" | "WRONGTYPE"))
+}
+
+/// What an error of a command means that everything hangs on.
+pub(super) fn parted(error: &RedisError) -> Parted {
+    if is_foreign(error) {
+        Parted::Foreign
+    } else {
+        Parted::Broken(error.to_string())
+    }
 }
 
 /// Whether the engine has no room, or takes nothing that is written.

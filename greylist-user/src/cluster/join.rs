@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::policy::Seed;
 
 use super::clerk::{Clerk, random};
-use super::engine::{Engine, EngineError, Link};
+use super::engine::{self, Engine, EngineError, Link};
 use super::script::{Names, Scripts};
 
 /// An engine that this host shares in.
@@ -36,9 +36,16 @@ pub(super) enum NotJoined {
 
 impl From<RedisError> for NotJoined {
     fn from(error: RedisError) -> Self {
+        if engine::is_foreign(&error) {
+            return Self::Refused(FOREIGN);
+        }
         Self::Engine(error.into())
     }
 }
+
+/// What stands where hosts keep what is everybody's.
+pub(super) const FOREIGN: &str = "under this prefix something else is kept, which is left alone; name another prefix, \
+                                  or remove the keys that begin with it and {told}";
 
 impl Clerk {
     pub(super) async fn join(&self) -> Result<Joined, NotJoined> {
@@ -50,11 +57,18 @@ impl Clerk {
 
     async fn try_to_join(&self) -> Result<Joined, NotJoined> {
         let engine = Engine::connect(&self.settings).await?;
-        for script in Scripts::load() {
-            engine.bulk.say(&script).await?;
-        }
         let seed = self.store.seed_bytes();
-        let about = About::settled(&engine.quick, &self.names, seed).await?;
+        let mut about = About::read(&engine.quick, &self.names).await?;
+        if about == About::default() {
+            if self.was_refused.get() {
+                // Or a host that never shared could make a seed of its own everybody's.
+                return Err(NotJoined::Refused(
+                    "the engine was emptied, and this host, which had another seed, leaves it to the others \
+                     to begin anew; restart greygate here if it shall",
+                ));
+            }
+            about = About::settled(&engine.quick, &self.names, seed).await?;
+        }
         if about.layout != LAYOUT {
             return Err(NotJoined::Refused(
                 "what the engine holds under this prefix was written by another version of greygate, in \
@@ -67,6 +81,9 @@ impl Clerk {
                  here; `greygate serve --discard-local` takes over the engine's and begins anew on this \
                  host, or name another prefix",
             ));
+        }
+        for script in Scripts::load() {
+            engine.bulk.say(&script).await?;
         }
         let news = latest_news(&engine.quick, &self.names).await?;
         Ok(Joined {
@@ -121,7 +138,7 @@ impl About {
 }
 
 /// The latest message that the engine holds.
-async fn latest_news(link: &Link, names: &Names) -> Result<String, RedisError> {
+pub(super) async fn latest_news(link: &Link, names: &Names) -> Result<String, RedisError> {
     let mut command = cmd("XREVRANGE");
     command
         .arg(&names.news)

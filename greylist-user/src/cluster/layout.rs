@@ -16,9 +16,9 @@ use ipnet::IpNet;
 
 use crate::policy::{
     ClientKey, ClientRecord, ContentRecord, Fingerprint, HeloKey, HoppingHelo, HostMark, Neighbour,
-    Neighbours, NetworkKey, NetworkMark, Offence, PairRecord, PairTag, Policy, Record, Reputation,
-    Second, Sentence, SentenceLevel, SentenceReason, SentencedClient, Strike, Timestamp, TrustKey,
-    TrustRecord, TupleKey,
+    Neighbours, NetworkKey, NetworkMark, Offence, PairRecord, PairTag, Persistence, Policy, Record,
+    Reputation, Second, Sentence, SentenceLevel, SentenceReason, SentencedClient, Strike,
+    Timestamp, TrustKey, TrustRecord, TupleKey,
 };
 use crate::store::codec::Row;
 use crate::store::{Shared, SharedKey, SharedSentence};
@@ -254,23 +254,22 @@ impl Fields {
 
     fn sentence(&mut self, sentence: &SharedSentence) {
         self.time(sentence.lifted);
-        match sentence.given {
-            None => self.0.extend_from_slice(&[0; SENTENCE_GIVEN]),
-            Some(given) => {
-                self.time(given.until);
-                self.u8(match given.level {
-                    SentenceLevel::Observe => 1,
-                    SentenceLevel::Rate => 2,
-                    SentenceLevel::Block => 3,
-                });
-                self.u8(match given.reason {
-                    SentenceReason::Offence(offence) => code_of(offence),
-                    SentenceReason::Neighbours => BY_NEIGHBOURS,
-                    SentenceReason::Operator => BY_OPERATOR,
-                });
-                self.time(given.since);
-            }
+        // What was given before it was lifted is void.
+        if let Some(given) = sentence.given.filter(|it| it.since > sentence.lifted) {
+            self.time(given.since);
+            self.time(given.until);
+            self.u8(match given.level {
+                SentenceLevel::Observe => 1,
+                SentenceLevel::Rate => 2,
+                SentenceLevel::Block => 3,
+            });
+            self.u8(match given.reason {
+                SentenceReason::Offence(offence) => code_of(offence),
+                SentenceReason::Neighbours => BY_NEIGHBOURS,
+                SentenceReason::Operator => BY_OPERATOR,
+            });
         }
+        self.0.resize(SENTENCE_BYTES, 0);
     }
 
     fn u8(&mut self, value: u8) {
@@ -424,30 +423,37 @@ impl Bytes<'_> {
         })
     }
 
+    /// What was given after it was last lifted, as one sentence.
     fn sentence(&mut self, client: SentencedClient) -> Option<SharedSentence> {
         let lifted = self.time()?;
-        let until = self.time()?;
-        let level = match self.u8()? {
-            0 => None,
-            1 => Some(SentenceLevel::Observe),
-            2 => Some(SentenceLevel::Rate),
-            3 => Some(SentenceLevel::Block),
-            _ => return None,
-        };
-        let reason = match self.u8()? {
-            BY_NEIGHBOURS => SentenceReason::Neighbours,
-            BY_OPERATOR | 0 => SentenceReason::Operator,
-            code => SentenceReason::Offence(offence_of(code)?),
-        };
-        let since = self.time()?;
-        let given = level.map(|level| Sentence {
-            client,
-            level,
-            reason,
-            since,
-            until,
-            persistence: crate::policy::Persistence::default(),
-        });
+        let mut given: Option<Sentence> = None;
+        for _ in 0..SENTENCES_KEPT {
+            let (since, until) = (self.time()?, self.time()?);
+            let (level, reason) = (self.u8()?, self.u8()?);
+            let level = match level {
+                0 => continue,
+                1 => SentenceLevel::Observe,
+                2 => SentenceLevel::Rate,
+                3 => SentenceLevel::Block,
+                _ => return None,
+            };
+            let reason = match reason {
+                BY_NEIGHBOURS => SentenceReason::Neighbours,
+                BY_OPERATOR => SentenceReason::Operator,
+                code => SentenceReason::Offence(offence_of(code)?),
+            };
+            let sentence = Sentence {
+                client,
+                level,
+                reason,
+                since,
+                until,
+                persistence: Persistence::default(),
+            };
+            if since > lifted {
+                given = Some(given.map_or(sentence, |it| it.merge(sentence)));
+            }
+        }
         Some(SharedSentence {
             client,
             lifted,
@@ -526,11 +532,14 @@ const PAIR_FORM: &str = "l1n5x2";
 const CLIENT_FORM: &str = "x4t5.6.5l2x2x2";
 const NEIGHBOURS_FORM: &str = "l2t6.4.2";
 const HELO_FORM: &str = "l2n4x4x2";
-const SENTENCE_FORM: &str = "x6x14";
+/// The latest that were given: a pardon may void some of them and not others.
+const SENTENCE_FORM: &str = "x6t14.4.14";
 
-/// Bytes of a sentence without when it was lifted.
-const SENTENCE_GIVEN: usize = 14;
-/// Reasons of sentences that are no offences, an operator's above all.
+/// Sentences of one client that are kept.
+const SENTENCES_KEPT: usize = 4;
+/// Bytes of all of it, with the one that tells the layout.
+const SENTENCE_BYTES: usize = 1 + 6 + SENTENCES_KEPT * 14;
+/// Reasons of sentences that are no offences.
 const BY_NEIGHBOURS: u8 = 0xf0;
 const BY_OPERATOR: u8 = 0xff;
 

@@ -7,7 +7,7 @@
 //! back.
 //!
 //! From the outside inward: [`Cluster`] (the handle), `clerk` (the thread), `join`, `recall`, `telling`,
-//! `news` (what it does), `circuit` (whether sessions wait), `queue` (what waits to be told), `engine`
+//! `comparing`, `news` (what it does), `circuit` (whether sessions wait), `queue` (what waits to be told), `engine`
 //! (connections), `script` (what runs inside the engine), [`layout`] (what is kept there). What the records
 //! mean is `policy`'s word, where they lie the store's.
 //!
@@ -17,9 +17,11 @@
 
 mod circuit;
 mod clerk;
+mod comparing;
 mod engine;
 mod join;
 pub mod layout;
+mod memo;
 mod metrics;
 mod news;
 mod queue;
@@ -44,7 +46,7 @@ use crate::clock::Clock;
 use crate::policy::{Attempt, MessageHasher, Peers, Policy, SharedKey, Timestamp, Told};
 use crate::store::Store;
 
-use self::clerk::{Clerk, Message};
+use self::clerk::{Clerk, Order};
 pub use self::metrics::Metrics;
 use self::recall::Asked;
 pub use self::seed::{SeedNotTaken, settle_seed};
@@ -58,7 +60,8 @@ pub struct Cluster {
     metrics: Metrics,
     board: Arc<Board>,
     store: Arc<Store>,
-    messages: mpsc::Sender<Message>,
+    questions: mpsc::Sender<Asked>,
+    orders: mpsc::UnboundedSender<Order>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -77,7 +80,8 @@ impl Cluster {
     ) -> io::Result<Self> {
         name_cryptography();
         let settings = settings.named();
-        let (messages, queue) = mpsc::channel(QUEUE);
+        let (questions, asked) = mpsc::channel(QUEUE);
+        let (orders, ordered) = mpsc::unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -93,7 +97,8 @@ impl Cluster {
             let store = Arc::clone(&store);
             let name = "cluster".to_owned();
             thread::Builder::new().name(name).spawn(move || {
-                Clerk::new(settings, metrics, board, store, policy, clock).serve(&runtime, queue);
+                let clerk = Clerk::new(settings, metrics, board, store, policy, clock);
+                clerk.serve(&runtime, asked, ordered);
                 runtime.shutdown_background();
             })?
         };
@@ -102,7 +107,8 @@ impl Cluster {
             metrics,
             board,
             store,
-            messages,
+            questions,
+            orders,
             thread: Mutex::new(Some(thread)),
         })
     }
@@ -112,14 +118,32 @@ impl Cluster {
         self.board.read()
     }
 
+    /// Takes in what the engine knows of these records, waiting for it for a moment: before an operator undoes
+    /// something, in a thread that may wait.
+    pub fn recall(&self, keys: Vec<SharedKey>) {
+        if keys.is_empty() {
+            return;
+        }
+        let (tell, told) = std::sync::mpsc::channel();
+        self.ask_or_tell(Asked {
+            keys,
+            until: Instant::now() + ORDERED,
+            tell: Box::new(move || {
+                // Whoever waited may have gone on.
+                let _ = tell.send(());
+            }),
+        });
+        let _answered_or_late = told.recv_timeout(2 * ORDERED);
+    }
+
     /// Has all compared with the engine.
     pub fn resync(&self) {
-        self.send(Message::Resync);
+        self.order(Order::Resync);
     }
 
     /// Keeps apart until the next start.
     pub fn leave(&self) {
-        self.send(Message::Leave);
+        self.order(Order::Leave);
     }
 
     /// Tells what waits to be told, for a moment, and ends the thread.
@@ -132,15 +156,23 @@ impl Cluster {
         let Some(thread) = thread else {
             return;
         };
-        let _gone = self.messages.blocking_send(Message::Stop);
+        self.order(Order::Stop);
         if thread.join().is_err() {
             tracing::error!("cluster-panicked");
         }
     }
 
-    fn send(&self, message: Message) {
-        // Full of questions: an order can wait its turn. It comes from a thread that may.
-        let _gone = self.messages.blocking_send(message);
+    fn order(&self, order: Order) {
+        // A thread that has gone has nothing to do any more.
+        let _gone = self.orders.send(order);
+    }
+
+    /// Asks, or says at once that nobody can be asked.
+    fn ask_or_tell(&self, asked: Asked) {
+        if let Err(refused) = self.questions.try_send(asked) {
+            self.metrics.overflow.inc();
+            (refused.into_inner().tell)();
+        }
     }
 }
 
@@ -159,18 +191,11 @@ impl Peers for Cluster {
     }
 
     fn ask(&self, keys: Vec<SharedKey>, tell: Told) {
-        let asked = Asked {
+        self.ask_or_tell(Asked {
             keys,
             until: Instant::now() + self.budget,
             tell,
-        };
-        let refused = self.messages.try_send(Message::Asked(asked));
-        if let Err(refused) = refused
-            && let Message::Asked(asked) = refused.into_inner()
-        {
-            self.metrics.overflow.inc();
-            (asked.tell)();
-        }
+        });
     }
 
     fn budget(&self) -> Duration {
@@ -198,5 +223,7 @@ fn name_cryptography() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
+/// How long an operator's order waits for the engine.
+const ORDERED: Duration = Duration::from_secs(1);
 /// Questions that may wait for the thread, which takes them within microseconds.
 const QUEUE: usize = 1_024;

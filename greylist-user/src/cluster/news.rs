@@ -10,8 +10,8 @@ use redis::{RedisError, Value, cmd};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::clerk::{Clerk, Parted};
-use super::engine::Engine;
-use super::join::BEFORE_ALL;
+use super::engine::{self, Engine};
+use super::join::{BEFORE_ALL, latest_news};
 use super::layout;
 use super::standing::Node;
 
@@ -35,10 +35,8 @@ impl Clerk {
         let mut rounds = 0_u32;
         loop {
             let begun = Instant::now();
-            if rounds.is_multiple_of(ROUNDS_TO_SIGN)
-                && let Err(error) = self.sign_in(engine).await
-            {
-                return broken(&error);
+            if rounds % ROUNDS_TO_NOTE == ROUNDS_TO_NOTE - 1 {
+                self.note_told(born);
             }
             rounds = rounds.wrapping_add(1);
             let asked = Instant::now();
@@ -70,7 +68,7 @@ impl Clerk {
                 answers
                     .next()
                     .unwrap_or(Ok(Value::Nil))
-                    .map_err(|it| broken(&it))
+                    .map_err(|it| engine::parted(&it))
             };
             let is_same = matches!(next()?, Value::BulkString(now) if now == born);
             if !is_same {
@@ -83,7 +81,11 @@ impl Clerk {
                 // Heard already; what is not there was missed.
                 if messages.next_if(|it| it.id == *latest).is_none() {
                     tracing::info!("cluster-news-missed");
+                    // Numbers of another master's may begin anew.
+                    let newest = latest_news(&engine.quick, &self.names).await;
+                    *latest = newest.map_err(|it| engine::parted(&it))?;
                     self.owe(self.clock.now());
+                    return Ok(());
                 }
             }
             for message in messages {
@@ -97,44 +99,59 @@ impl Clerk {
     }
 
     fn hear_message(&self, message: &Message) {
-        if message.instance == self.instance.as_bytes() {
-            return;
-        }
-        self.metrics.heard.inc();
         let Some(key) = layout::read_key(&message.field) else {
             return;
         };
+        // What every host is told has an order: what this one said may come after what another did.
+        let is_own = message.instance == self.instance.as_bytes();
+        if is_own && !key.is_told() {
+            return;
+        }
+        self.metrics.heard.inc_by((!is_own).into());
         // What others ask for when they miss it is news to those alone who have it.
         if key.is_told() || self.store.holds(key) {
             self.absorb(key, &message.value);
         }
     }
 
-    /// Says that this host is there, and sees who else is.
+    /// Says now and then that this host is there, and sees who else is and what the engine holds, for ever.
+    /// What comes of it is for people: nothing else waits for it, and nothing ends by it.
+    pub(super) async fn watch(&self, engine: &Engine) {
+        loop {
+            let _late_or_refused = timeout(SILENCE, self.sign_in(engine)).await;
+            let _late_or_refused = timeout(SILENCE, self.measure(engine)).await;
+            sleep(SIGNING).await;
+        }
+    }
+
     async fn sign_in(&self, engine: &Engine) -> Result<(), RedisError> {
         let now = self.clock.now().as_millis();
         let mut sign = cmd("HSET");
         sign.arg(&self.names.nodes).arg(&self.settings.node);
         sign.arg(format!("{now} {} {}", crate::VERSION, self.instance));
+        // A full engine takes no sign, and shows those of the others all the same.
+        let _full = engine.quick.say(&sign).await;
         let mut read = cmd("HGETALL");
         read.arg(&self.names.nodes);
-        let mut memory = cmd("INFO");
-        memory.arg("memory");
-        let commands = [sign, read, cmd("DBSIZE"), memory];
-        let mut answers = engine.quick.say_all(&commands).await.into_iter();
-        let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
-        next()?;
-        let nodes: Vec<(String, String)> = redis::from_redis_value(next()?)?;
-        let keys = next().ok().and_then(|it| redis::from_redis_value(it).ok());
-        let memory = next().ok().map(memory_of);
+        let read = engine.quick.say(&read).await?;
+        let nodes: Vec<(String, String)> = redis::from_redis_value(read)?;
         let nodes: Vec<_> = nodes
             .iter()
             .filter_map(|(name, told)| node(name, told, now))
             .collect();
+        self.board.change(|it| it.nodes = nodes);
+        Ok(())
+    }
+
+    async fn measure(&self, engine: &Engine) -> Result<(), RedisError> {
+        let keys = engine.quick.say(&cmd("DBSIZE")).await?;
+        let mut memory = cmd("INFO");
+        memory.arg("memory");
+        let memory = memory_of(engine.quick.say(&memory).await?);
+        let keys = redis::from_redis_value(keys).ok();
         self.board.change(|it| {
-            it.nodes = nodes;
             it.keys = keys;
-            it.memory = memory;
+            it.memory = Some(memory);
         });
         Ok(())
     }
@@ -145,10 +162,6 @@ impl Clerk {
         gone.arg(&self.names.nodes).arg(&self.settings.node);
         engine.quick.say(&gone).await.map(drop)
     }
-}
-
-fn broken(error: &RedisError) -> Parted {
-    Parted::Broken(error.to_string())
 }
 
 /// A host as it signed in; [`None`] for one that has been silent for so long that it is gone.
@@ -209,7 +222,9 @@ const ROUND: Duration = Duration::from_millis(200);
 const SILENCE: Duration = Duration::from_secs(2);
 /// Messages heard at once.
 const MESSAGES: usize = 512;
-/// Rounds from one sign of life to the next.
-const ROUNDS_TO_SIGN: u32 = 25;
+/// From one sign of life to the next.
+const SIGNING: Duration = Duration::from_secs(5);
+/// Rounds from one note to the next of what the engine knows: a minute.
+const ROUNDS_TO_NOTE: u32 = 300;
 /// Seconds after which a silent host is not shown any more.
 const GONE: u64 = 24 * 60 * 60;

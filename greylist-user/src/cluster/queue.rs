@@ -12,6 +12,8 @@ use super::layout::Value;
 pub(super) struct Untold {
     pub(super) of: SharedKey,
     pub(super) value: Value,
+    /// Whether all hosts that have the record are to hear of it.
+    pub(super) is_news: bool,
 }
 
 /// The queue.
@@ -47,6 +49,11 @@ impl Queue {
         has_room
     }
 
+    /// Puts back what was taken, whether or not there is room: it was there before.
+    pub(super) fn put_back(&mut self, untold: Untold) {
+        self.waiting.push_back(untold);
+    }
+
     /// Takes up to `most` from the front.
     pub(super) fn take(&mut self, most: usize) -> Vec<Untold> {
         let taken = self.waiting.len().min(most);
@@ -61,6 +68,11 @@ impl Queue {
     /// Notes that something from `since` on may not be known to others.
     pub(super) fn miss(&mut self, since: Timestamp) {
         self.missed_since = Some(self.missed_since.map_or(since, |it| it.min(since)));
+    }
+
+    /// Whether something was missed.
+    pub(super) fn has_missed(&self) -> bool {
+        self.missed_since.is_some()
     }
 
     /// From when on all has to be told again; [`None`] if nothing was missed.
@@ -86,6 +98,7 @@ mod tests {
                 bytes: vec![1],
                 lasts: Duration::from_secs(1),
             },
+            is_news: false,
         }
     }
 

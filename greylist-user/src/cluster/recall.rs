@@ -2,15 +2,16 @@
 
 use std::rc::Rc;
 
-use redis::{Cmd, Value, cmd};
+use redis::{Cmd, RedisResult, Value, cmd};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout_at};
 
 use crate::policy::Told;
 use crate::store::{Absorbed, SharedKey};
 
+use super::circuit::{Circuit, Turned};
 use super::clerk::Clerk;
-use super::engine::Engine;
+use super::engine::{self, Engine};
 use super::layout;
 
 /// A question that waits.
@@ -47,16 +48,21 @@ impl Clerk {
         let commands: Vec<_> = keys.iter().map(|key| self.asks_for(*key)).collect();
         let Ok(answers) = timeout_at(until, engine.quick.say_all(&commands)).await else {
             self.metrics.late.inc();
-            self.turn(super::circuit::Circuit::note_miss);
+            self.turn(Circuit::note_miss);
             return;
         };
-        if answers.iter().any(Result::is_err) {
+        let has_failed = |answer: &RedisResult<Value>| {
+            answer
+                .as_ref()
+                .is_err_and(|error| !engine::is_foreign(error))
+        };
+        if answers.iter().any(has_failed) {
             self.metrics.failed.inc();
-            self.turn(super::circuit::Circuit::note_miss);
+            self.turn(Circuit::note_miss);
         } else {
             self.turn(|circuit| {
                 circuit.note_answer();
-                super::circuit::Turned::Not
+                Turned::Not
             });
         }
         let mut has_found = false;

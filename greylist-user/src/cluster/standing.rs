@@ -89,8 +89,11 @@ impl Board {
     /// Sets the state; says whether it is another one.
     pub(super) fn turn(&self, state: State) -> bool {
         let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_news = standing.state != state;
-        standing.state = state;
+        // Whatever is on its way, the operator's word stands.
+        let is_news = standing.state != state && standing.state != State::Left;
+        if is_news {
+            standing.state = state;
+        }
         is_news
     }
 }

@@ -1,24 +1,23 @@
-//! What this host tells: each change, in batches, and all of it where something may have been missed.
+//! What this host tells: each change, in batches, until the engine has it.
+//!
+//! What cannot be told goes back to the end of the queue, so that what can be is not held up by it: of a
+//! cluster one server may be giving way to its replica while the others are well.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
-use std::thread;
 use std::time::Duration;
 
 use redis::{Cmd, RedisError, RedisResult, Value, cmd};
-use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use crate::policy::Timestamp;
+use crate::policy::{Policy, Timestamp};
 use crate::store::{Shared, SharedKey};
 
 use super::clerk::{COLLECTING, Clerk, Parted};
-use super::engine::{self, Engine};
+use super::engine::{self, Engine, Link};
 use super::layout;
-use super::queue::Untold;
+use super::queue::{Queue, Untold};
 use super::script::{NEWS_KEPT, Scripts};
-
-/// A name, and what stands there.
-type Field = (Vec<u8>, Vec<u8>);
 
 /// What was heard since changes were collected last: it is no news to the engine.
 #[derive(Debug, Default)]
@@ -36,6 +35,17 @@ impl Heard {
     }
 }
 
+/// What came of telling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// The engine has all of it.
+    All,
+    /// It took some, and not the rest.
+    Some,
+    /// It took nothing.
+    Nothing,
+}
+
 impl Clerk {
     /// Takes what has changed into the queue.
     pub(super) fn collect_changes(&self) {
@@ -43,23 +53,22 @@ impl Clerk {
         let policy = self.policy.load();
         let heard = self.heard.take();
         let mut queue = self.queue.borrow_mut();
-        let has_overflowed = self.store.take_changes(|shared| {
-            if let Some(untold) = untold(&shared, &policy, now)
+        // When what finds no room was changed, nobody noted: not longer ago than the lists were emptied.
+        let before = Timestamp::from_millis(now.as_millis().saturating_sub(LISTS_LAST));
+        let has_overflowed = self.store.take_changes(|shared, is_pardon| {
+            if let Some(untold) = untold(&shared, is_pardon, &policy, now)
                 && !heard.is_echo(&untold)
-                && !queue.push(untold, now)
+                && !queue.push(untold, before)
             {
                 self.metrics.queue_overflow.inc();
             }
         });
         if has_overflowed {
-            // When the first of it was, nobody noted: not longer ago than the lists were emptied.
-            let before = now.as_millis().saturating_sub(LISTS_LAST);
-            queue.miss(Timestamp::from_millis(before));
+            queue.miss(before);
         }
         let waiting = queue.len() as u64;
-        self.metrics
-            .queue
-            .set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        let shown = i64::try_from(waiting).unwrap_or(i64::MAX);
+        self.metrics.queue.set(shown);
         let lag = self.answered.get().map(|it| it.elapsed().as_millis());
         let lag = lag.map(|it| u64::try_from(it).unwrap_or(u64::MAX));
         let shown = lag.and_then(|it| i64::try_from(it).ok());
@@ -73,83 +82,120 @@ impl Clerk {
     /// Tells what is in the queue, for ever.
     pub(super) async fn tell_on(&self, engine: &Engine) -> Parted {
         loop {
-            if let Err(parted) = self.tell_all(engine).await {
-                return parted;
-            }
-            sleep(COLLECTING).await;
+            let pause = match self.tell_all(engine).await {
+                Ok(Told::All) => COLLECTING,
+                Ok(Told::Some | Told::Nothing) => BEARING,
+                Err(parted) => return parted,
+            };
+            sleep(pause).await;
         }
     }
 
-    /// Empties the queue.
-    pub(super) async fn tell_all(&self, engine: &Engine) -> Result<(), Parted> {
-        loop {
-            let batch = self.queue.borrow_mut().take(BATCH);
+    /// Tells everything that is in the queue, each record once.
+    pub(super) async fn tell_all(&self, engine: &Engine) -> Result<Told, Parted> {
+        let mut left = self.queue.borrow().len();
+        let mut told = Told::All;
+        while left > 0 {
+            let batch = self.queue.borrow_mut().take(left.min(BATCH));
             if batch.is_empty() {
-                return Ok(());
+                break;
             }
-            self.tell(engine, batch).await?;
+            left -= batch.len();
+            match self.tell(engine, batch, true).await? {
+                Told::All => {}
+                Told::Some => told = Told::Some,
+                // The rest would fare no better.
+                Told::Nothing => return Ok(Told::Nothing),
+            }
         }
+        if told == Told::All
+            && let Some(since) = self.trouble.take()
+        {
+            self.has_told_of_refusal.set(false);
+            // Another server may have taken the place of one that knew more.
+            let before = since.as_millis().saturating_sub(LISTS_LAST);
+            self.owe(Timestamp::from_millis(before));
+        }
+        Ok(told)
     }
 
-    /// Tells a batch. What cannot be told goes back to the end of the queue.
-    async fn tell(&self, engine: &Engine, batch: Vec<Untold>) -> Result<(), Parted> {
+    /// Tells a batch. What cannot be told goes back to the queue, if that `is_queued`.
+    pub(super) async fn tell(
+        &self,
+        engine: &Engine,
+        batch: Vec<Untold>,
+        is_queued: bool,
+    ) -> Result<Told, Parted> {
         let now = self.clock.now();
-        let commands: Vec<_> = batch.iter().map(|it| self.tells(it, now)).collect();
-        let mut answers = engine.bulk.say_all(&commands).await;
-        if answers.iter().any(lacks_script) {
-            for script in Scripts::load() {
-                let loaded = engine.bulk.say(&script).await;
-                loaded.map_err(|error| Parted::Broken(error.to_string()))?;
-            }
-            answers = engine.bulk.say_all(&commands).await;
-        }
-        let (mut trouble, mut news) = (None, Vec::new());
-        for (untold, answer) in batch.into_iter().zip(answers) {
+        let mut hand = InHand {
+            queue: &self.queue,
+            batch,
+            is_queued,
+        };
+        let commands: Vec<_> = hand.batch.iter().map(|it| self.tells(it, now)).collect();
+        let answers = say_with_scripts(&engine.bulk, &commands).await;
+        // From here to the next wait nothing is lost.
+        let batch = std::mem::take(&mut hand.batch);
+        let (mut says, mut took, mut trouble) = (Vec::new(), false, None);
+        for (mut untold, answer) in batch.into_iter().zip(answers) {
             match answer {
                 Ok(answer) => {
+                    took = true;
                     self.metrics.told.inc();
                     if let Some((value, is_news)) = read_correction(answer) {
                         self.metrics.corrected.inc();
                         self.absorb(untold.of, &value);
-                        if is_news {
-                            news.push(self.says(untold.of, &value));
-                        }
+                        untold.value.bytes = value;
+                        untold.is_news |= is_news;
+                    }
+                    if untold.is_news {
+                        says.push(self.says(&untold));
+                        hand.batch.push(untold);
                     }
                 }
                 Err(error) if engine::is_foreign(&error) => self.complain_of(untold.of),
                 Err(error) => {
                     self.metrics.untold.inc();
-                    self.queue.borrow_mut().push(untold, now);
+                    // It may have been told all the same, and then it will be no news to the engine.
+                    untold.is_news |= is_uncertain(&error) && !untold.of.is_told();
+                    hand.put_back(untold);
                     trouble = Some(error);
                 }
             }
         }
-        // Whoever has the record lacks what this host knew of it.
-        for said in engine.bulk.say_all(&news).await {
-            trouble = said.err().or(trouble);
+        if !says.is_empty() {
+            // Whoever has the record lacks what this host knew of it.
+            let said = engine.bulk.say_all(&says).await;
+            let batch = std::mem::take(&mut hand.batch);
+            for (untold, said) in batch.into_iter().zip(said) {
+                if let Err(error) = said {
+                    hand.put_back(untold);
+                    trouble = Some(error);
+                }
+            }
         }
         match trouble {
-            None => {
-                self.has_told_of_refusal.set(false);
-                Ok(())
+            None => Ok(Told::All),
+            Some(error) => {
+                self.bear(engine, &error, now)?;
+                Ok(if took { Told::Some } else { Told::Nothing })
             }
-            Some(error) => self.bear(&error, now).await,
         }
     }
 
-    /// Waits where the engine takes nothing for now; parts from one that is gone.
-    async fn bear(&self, error: &RedisError, now: Timestamp) -> Result<(), Parted> {
-        if error.is_io_error() || error.is_connection_dropped() || error.is_timeout() {
+    /// Notes that the engine does not take everything, once; parts from a server that is gone. Of a cluster
+    /// the others may be well: whether it is to be parted from, the news say.
+    fn bear(&self, engine: &Engine, error: &RedisError, now: Timestamp) -> Result<(), Parted> {
+        if is_uncertain(error) && matches!(engine.bulk, Link::Single(_)) {
             return Err(Parted::Broken(error.to_string()));
+        }
+        if self.trouble.get().is_none() {
+            self.trouble.set(Some(now));
         }
         if !self.has_told_of_refusal.replace(true) {
             let refuses = engine::is_refusal(error);
             tracing::warn!(%error, refuses, "cluster-untold");
         }
-        // A server may be giving way to another, which need not know all that was told to it.
-        let before = now.as_millis().saturating_sub(LISTS_LAST);
-        self.owe(Timestamp::from_millis(before));
-        sleep(BEARING).await;
         Ok(())
     }
 
@@ -165,112 +211,76 @@ impl Clerk {
         }
     }
 
-    /// Says to every host what has become of a record that two of them changed.
-    fn says(&self, key: SharedKey, value: &[u8]) -> Cmd {
+    /// Says to every host what has become of a record.
+    fn says(&self, untold: &Untold) -> Cmd {
         let mut command = cmd("XADD");
-        command
-            .arg(&self.names.news)
-            .arg("MAXLEN")
-            .arg("~")
-            .arg(NEWS_KEPT)
-            .arg("*");
-        command.arg("f").arg(layout::key(key)).arg("v").arg(value);
+        command.arg(&self.names.news).arg("MAXLEN").arg("~");
+        command.arg(NEWS_KEPT).arg("*");
+        command.arg("f").arg(layout::key(untold.of));
+        command.arg("v").arg(&untold.value.bytes);
         command.arg("n").arg(&self.instance);
         command
     }
+}
 
-    /// Compares all with the engine whenever something may have been missed, for ever.
-    pub(super) async fn compare_when_owed(&self, engine: &Engine) -> Parted {
-        // Whatever was told while this host was not there.
-        let mut is_first = true;
-        loop {
-            let owed = self.queue.borrow_mut().take_missed();
-            let since = match owed {
-                Some(since) => since,
-                None if is_first => self.clock.now(),
-                None => {
-                    sleep(COLLECTING).await;
-                    continue;
-                }
-            };
-            is_first = false;
-            self.metrics.resyncs.inc();
-            self.board.change(|it| it.resyncing = true);
-            let compared = self.compare(engine, since).await;
-            self.board.change(|it| it.resyncing = false);
-            if let Err(parted) = compared {
-                self.owe(since);
-                return parted;
-            }
-        }
-    }
+/// A record as it is told; [`None`] of what is not shared.
+pub(super) fn untold(
+    shared: &Shared,
+    is_pardon: bool,
+    policy: &Policy,
+    now: Timestamp,
+) -> Option<Untold> {
+    let of = shared.key()?;
+    Some(Untold {
+        of,
+        // What every host is told of is news without a further word.
+        is_news: is_pardon && !of.is_told(),
+        value: layout::value(shared, policy, now)?,
+    })
+}
 
-    /// Hears all that every host is told, and tells all that this one knows: of what others ask for, what was
-    /// used from `since` on.
-    async fn compare(&self, engine: &Engine, since: Timestamp) -> Result<(), Parted> {
-        self.hear_all(engine).await?;
-        let (sender, mut receiver) = mpsc::channel(CHUNKS);
-        let store = std::sync::Arc::clone(&self.store);
-        let policy = self.policy.load_full();
-        let now = self.clock.now();
-        // Walking takes a while, and sessions shall not wait for it.
-        let walker = thread::Builder::new().name("cluster-walk".to_owned());
-        let walk = walker.spawn(move || {
-            let mut chunk = Vec::with_capacity(BATCH);
-            let mut is_gone = false;
-            let mut take = |shared: Shared| {
-                if is_gone {
-                    return;
-                }
-                chunk.extend(untold(&shared, &policy, now));
-                if chunk.len() == BATCH {
-                    let full = std::mem::replace(&mut chunk, Vec::with_capacity(BATCH));
-                    is_gone = sender.blocking_send(full).is_err();
-                }
-            };
-            store.for_each_told(&mut take);
-            store.for_each_asked(since, &mut take);
-            if !chunk.is_empty() {
-                let _ = sender.blocking_send(chunk);
-            }
-        });
-        walk.map_err(|error| Parted::Broken(error.to_string()))?;
-        while let Some(chunk) = receiver.recv().await {
-            self.tell(engine, chunk).await?;
-        }
-        Ok(())
-    }
+/// A batch that is being told. Whatever ends that, a connection that breaks elsewhere above all, what is left
+/// goes back to the queue.
+struct InHand<'a> {
+    queue: &'a RefCell<Queue>,
+    batch: Vec<Untold>,
+    is_queued: bool,
+}
 
-    /// Takes in all that every host is told.
-    async fn hear_all(&self, engine: &Engine) -> Result<(), Parted> {
-        let mut cursor = b"0".to_vec();
-        loop {
-            let mut command = cmd("HSCAN");
-            command.arg(&self.names.told).arg(&cursor);
-            command.arg("COUNT").arg(BATCH);
-            let answer = timeout(BEARING, engine.bulk.say(&command)).await;
-            let answer = answer.map_err(|_| Parted::Broken("it does not answer".to_owned()))?;
-            let scanned = answer.and_then(|it| Ok(redis::from_redis_value(it)?));
-            let (next, fields): (Vec<u8>, Vec<Field>) =
-                scanned.map_err(|error: RedisError| Parted::Broken(error.to_string()))?;
-            for (field, value) in fields {
-                if let Some(key) = layout::read_key(&field) {
-                    self.absorb(key, &value);
-                }
-            }
-            if next == b"0" {
-                return Ok(());
-            }
-            cursor = next;
+impl InHand<'_> {
+    fn put_back(&self, untold: Untold) {
+        if self.is_queued {
+            self.queue.borrow_mut().put_back(untold);
         }
     }
 }
 
-fn untold(shared: &Shared, policy: &crate::policy::Policy, now: Timestamp) -> Option<Untold> {
-    Some(Untold {
-        of: shared.key()?,
-        value: layout::value(shared, policy, now)?,
-    })
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        for mut untold in std::mem::take(&mut self.batch) {
+            // It may have been told.
+            untold.is_news |= !untold.of.is_told();
+            self.put_back(untold);
+        }
+    }
+}
+
+/// Says all at once, those that lack their script again.
+async fn say_with_scripts(link: &Link, commands: &[Cmd]) -> Vec<RedisResult<Value>> {
+    let mut answers = link.say_all(commands).await;
+    if !answers.iter().any(lacks_script) {
+        return answers;
+    }
+    for script in Scripts::load() {
+        // What keeps it from being loaded keeps it from being run, and says so then.
+        let _loaded = link.say(&script).await;
+    }
+    for (command, answer) in commands.iter().zip(&mut answers) {
+        if lacks_script(answer) {
+            *answer = link.say(command).await;
+        }
+    }
+    answers
 }
 
 /// What a record has become, if that is not what was told, and whether it is news to everybody.
@@ -283,11 +293,14 @@ fn lacks_script(answer: &RedisResult<Value>) -> bool {
     matches!(answer, Err(error) if engine::lacks_script(error))
 }
 
+/// Whether the engine may have done what it was told, and could not say so.
+fn is_uncertain(error: &RedisError) -> bool {
+    error.is_io_error() || error.is_connection_dropped() || error.is_timeout()
+}
+
 /// Records told at once.
-const BATCH: usize = 256;
-/// Batches that wait while all is told.
-const CHUNKS: usize = 4;
-/// Before the next try where the engine takes nothing.
-const BEARING: Duration = Duration::from_secs(1);
+pub(super) const BATCH: usize = 256;
+/// Before the next try where the engine does not take everything.
+pub(super) const BEARING: Duration = Duration::from_secs(1);
 /// Milliseconds that lists of changes may have been filling.
 const LISTS_LAST: u64 = 60_000;

@@ -14,15 +14,15 @@ use super::reload::{ReloadError, Reloader};
 use super::sentences::UpheldSentences;
 use super::turns::Turns;
 use crate::admin::{
-    self, Actions, Census, Control, ControlError, DroppedSyns, EvidenceFacts, Forget, ForgiveOrder,
-    Forgiven, Forgotten, FunnelCounts, FunnelFacts, Health, HistoryFacts, ImportBatch,
-    ImportCounts, JournalStatus, KernelEntry, KernelFacts, ListQuestion, Listing, LiveChange,
-    LiveEntries, LiveList, LiveOrder, Punished, Reloaded, Removed, Report, SnapshotWritten, Status,
-    Target, Why, WhyQuestion, XdpStatus,
+    self, Actions, Census, ClusterOrder, Control, ControlError, DroppedSyns, EvidenceFacts, Forget,
+    ForgiveOrder, Forgiven, Forgotten, FunnelCounts, FunnelFacts, Health, HistoryFacts,
+    ImportBatch, ImportCounts, JournalStatus, KernelEntry, KernelFacts, ListQuestion, Listing,
+    LiveChange, LiveEntries, LiveList, LiveOrder, Punished, Reloaded, Removed, Report,
+    SnapshotWritten, Status, Target, Why, WhyQuestion, XdpStatus,
 };
 use crate::chain::chain;
 use crate::clock::Clock;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Standing};
 use crate::config::{ConfigError, Problem, format_duration};
 use crate::dns::Dns;
 use crate::kernel::{FilterStatus, ObtainedMode, Projector, SentenceSource};
@@ -82,6 +82,7 @@ impl Control for Desk {
             recent: self.pulse.recent(now),
             store: self.census(now),
             xdp: self.projector.status(),
+            cluster: self.cluster.as_ref().map(|it| it.standing()),
             counters: admin::counts(&self.registry),
             overrides: self.reloader.overrides(),
         }
@@ -90,6 +91,19 @@ impl Control for Desk {
     fn xdp_status(&self) -> XdpStatus {
         let now = self.clock.now();
         XdpStatus::of(self.projector.status(), self.sentences.sentences(now), now)
+    }
+
+    fn cluster(&self, order: ClusterOrder) -> Result<Standing, ControlError> {
+        let Some(cluster) = &self.cluster else {
+            let why = "this host keeps to itself: [cluster] names no servers";
+            return Err(ControlError(why.to_owned()));
+        };
+        match order {
+            ClusterOrder::Status => {}
+            ClusterOrder::Resync => cluster.resync(),
+            ClusterOrder::Leave => cluster.leave(),
+        }
+        Ok(cluster.standing())
     }
 
     fn why(&self, question: &WhyQuestion) -> Why {
@@ -305,6 +319,11 @@ impl Control for Desk {
     fn forgive(&self, order: &ForgiveOrder) -> Result<Forgiven, ControlError> {
         let now = self.clock.now();
         let target = order.target;
+        if let (Some(cluster), Target::Address(address)) = (&self.cluster, target) {
+            let mail = order.mail.as_ref();
+            let mail = mail.map(|it| (it.sender.as_bytes(), it.recipient.as_bytes()));
+            cluster.recall(self.store.missing_pardon(address, mail));
+        }
         let named = |client| self.store.forgive(client, now);
         let (forgiven, network): (Vec<store::Forgiven>, _) = match target {
             Target::Address(address) => {

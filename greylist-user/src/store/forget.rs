@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use crate::policy::{
     Attempt, ClientKey, ClientNetwork, ContentTrust, Evidence, Fingerprint, HeloKey, Origin,
-    ServerMark, Timestamp, TrustKey, TupleKey,
+    ServerMark, SharedKey, Timestamp, TrustKey, TupleKey,
 };
 
 use super::Store;
@@ -164,11 +164,15 @@ impl Store {
 
     fn forgive_delay(&self, key: &TupleKey) -> bool {
         let waits_longer = self.tuples.get(key).is_some_and(|record| record.extra > 0);
-        waits_longer
+        let is_forgiven = waits_longer
             && self
                 .tuples
                 .alter(key, |record| *record = record.forgiven())
-                .is_some()
+                .is_some();
+        if let Some(outbox) = self.outbox.as_ref().filter(|_| is_forgiven) {
+            outbox.note_forgiven(SharedKey::Tuple(*key));
+        }
+        is_forgiven
     }
 
     fn forget_tuple(&self, key: TupleKey) -> Option<ForgottenKind> {
@@ -213,7 +217,11 @@ impl Store {
 }
 
 /// What a key is made of.
-fn attempt_of<'a>(client: IpAddr, reverse_path: &'a [u8], recipient: &'a [u8]) -> Attempt<'a> {
+pub(super) fn attempt_of<'a>(
+    client: IpAddr,
+    reverse_path: &'a [u8],
+    recipient: &'a [u8],
+) -> Attempt<'a> {
     Attempt {
         client: client.to_canonical(),
         client_name: b"",

@@ -4,19 +4,22 @@
 //! held. Leaves to `cluster` where the others are and how they are reached. Whoever hears never waits for
 //! anybody: a row is merged in the lock of its entry, like an attempt.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 
 use crate::policy::{
-    self, Attempt, ClientNetwork, Effect, Policy, Second, Sentence, SentencedClient, SharedKey,
-    Standing, Timestamp, TupleKey,
+    self, Attempt, ClientNetwork, ContentRecord, Effect, PairRecord, Policy, Record, Second,
+    Sentence, SentencedClient, SharedKey, Standing, Timestamp, TrustRecord, TupleKey,
 };
 
 use super::Store;
 use super::changes::{Bell, Changes, Ear};
 use super::codec::Row;
+use super::forget::attempt_of;
 use super::import::heard_by;
 use super::judge::Keyed;
 use super::table::{Full, Key, Table};
@@ -58,8 +61,13 @@ pub enum Absorbed {
 pub(super) struct Outbox {
     bell: Arc<Bell>,
     changes: Mutex<Changes>,
-    /// When clients were forgiven.
-    pardons: Mutex<HashMap<SentencedClient, Timestamp>>,
+    /// When clients were forgiven, here or elsewhere: what was given to them before is void, whoever still
+    /// tells of it.
+    lifted: Mutex<HashMap<SentencedClient, Timestamp>>,
+    /// Those of them that are to be told.
+    pardons: Mutex<HashSet<SentencedClient>>,
+    /// Records that were forgiven, which every host that has them is to hear of.
+    forgiven: Mutex<HashSet<SharedKey>>,
 }
 
 impl Outbox {
@@ -67,7 +75,9 @@ impl Outbox {
         Self {
             bell: Arc::new(Bell::new(false, overflows)),
             changes: Mutex::default(),
+            lifted: Mutex::default(),
             pardons: Mutex::default(),
+            forgiven: Mutex::default(),
         }
     }
 
@@ -76,14 +86,42 @@ impl Outbox {
         &self.bell
     }
 
-    /// Notes that `client` was forgiven.
-    pub(super) fn note_pardon(&self, client: SentencedClient, now: Timestamp) {
-        let mut pardons = locked(&self.pardons);
-        if pardons.len() < MOST_PARDONS || pardons.contains_key(&client) {
-            pardons.insert(client, now);
-        } else {
-            self.bell.overflow();
+    /// Notes that the record of `key`, which others may have, was forgiven. Its change is noted anyway.
+    pub(super) fn note_forgiven(&self, key: SharedKey) {
+        let mut forgiven = locked(&self.forgiven);
+        if forgiven.len() < MOST_PARDONS {
+            forgiven.insert(key);
         }
+    }
+
+    /// Notes that `client` was forgiven here.
+    pub(super) fn note_pardon(&self, client: SentencedClient, now: Timestamp) {
+        if self.hear_pardon(client, now) {
+            locked(&self.pardons).insert(client);
+        }
+    }
+
+    /// Notes that `client` was forgiven, and says whether that is news. Of too many, those that are past
+    /// every sentence make way.
+    fn hear_pardon(&self, client: SentencedClient, lifted: Timestamp) -> bool {
+        let mut known = locked(&self.lifted);
+        let before = known.get(&client).copied().unwrap_or(Timestamp::NEVER);
+        if lifted <= before {
+            return false;
+        }
+        if known.len() >= MOST_PARDONS {
+            known.retain(|_, it| it.after(Sentence::LONGEST) > lifted);
+        }
+        if known.len() < MOST_PARDONS || known.contains_key(&client) {
+            known.insert(client, lifted);
+        }
+        true
+    }
+
+    /// When `client` was last forgiven, as far as is known.
+    fn lifted(&self, client: SentencedClient) -> Timestamp {
+        let known = locked(&self.lifted);
+        known.get(&client).copied().unwrap_or(Timestamp::NEVER)
     }
 }
 
@@ -96,6 +134,17 @@ impl Shared {
                 given: Some(given),
             }),
             row => Self::Row(row),
+        }
+    }
+
+    /// The same with when the client of a sentence was last forgiven.
+    fn with_pardon(self, outbox: &Outbox) -> Self {
+        match self {
+            Self::Sentence(it) => Self::Sentence(SharedSentence {
+                lifted: outbox.lifted(it.client),
+                ..it
+            }),
+            row @ Self::Row(_) => row,
         }
     }
 
@@ -190,6 +239,22 @@ impl Store {
         (!self.holds_alive(key, policy, now)).then_some(key)
     }
 
+    /// What an operator who forgives a client undoes, and is not known here: what its networks are reputed for,
+    /// and the tuple of a mail of it, as reverse-path and recipient.
+    pub fn missing_pardon(&self, client: IpAddr, mail: Option<(&[u8], &[u8])>) -> Vec<SharedKey> {
+        let policy = self.policy.load();
+        let mut missing = Vec::new();
+        for network in ClientNetwork::possible(&policy, client) {
+            missing.push(SharedKey::Reputation(self.seed.network_key(network)));
+            if let Some((reverse_path, recipient)) = mail {
+                let attempt = attempt_of(client, reverse_path, recipient);
+                missing.push(SharedKey::Tuple(self.seed.tuple_key(network, &attempt)));
+            }
+        }
+        missing.retain(|key| !self.holds(*key));
+        missing
+    }
+
     /// Takes in what is heard: it becomes one with what is held, whatever comes first.
     pub fn absorb(&self, heard: Shared, now: Timestamp) -> Absorbed {
         let row = match heard {
@@ -198,9 +263,32 @@ impl Store {
         };
         let policy = self.policy.load();
         let policy = &**policy;
+        // Of two of which one is void the other counts, whatever their lives: it was begun where the void one was
+        // not known.
+        macro_rules! revived {
+            ($prior:ident, $it:ident) => {{
+                let (mut prior, mut it) = ($prior, $it);
+                match (prior.has_lapsed(policy, now), it.has_lapsed(policy, now)) {
+                    (true, false) if it.life <= prior.life => {
+                        it.life = prior.life.saturating_add(1);
+                    }
+                    (false, true) if prior.life <= it.life => {
+                        prior.life = it.life.saturating_add(1);
+                    }
+                    _ => {}
+                }
+                (prior, it)
+            }};
+        }
         macro_rules! absorbed {
             ($table:expr, $key:expr, $record:expr) => {
                 absorbed!($table, $key, $record, |prior, it| prior.merge(it))
+            };
+            (revived $table:expr, $key:expr, $record:expr, |$old:ident, $new:ident| $merge:expr) => {
+                absorbed!($table, $key, $record, |prior, it| {
+                    let ($old, $new) = revived!(prior, it);
+                    $merge
+                })
             };
             ($table:expr, $key:expr, $record:expr, |$prior:ident, $it:ident| $merged:expr) => {
                 if $record.has_lapsed(policy, now) && !$table.contains(&$key) {
@@ -219,19 +307,25 @@ impl Store {
         }
         match row {
             Row::Tuple(key, record) => {
-                absorbed!(self.tuples, key, record.elsewhere(), |prior, it| prior
-                    .heard(it))
+                let record = record.elsewhere();
+                absorbed!(revived self.tuples, key, record, |old, new| old.heard(new))
             }
-            Row::Trust(key, record) => absorbed!(self.trust, key, record),
+            Row::Trust(key, record) => {
+                absorbed!(revived self.trust, key, record, |old, new| old.merge(new))
+            }
             Row::Client(key, record) => absorbed!(self.clients.by_address, key, record),
             Row::Neighbours(key, record) => absorbed!(self.clients.by_network, key, record),
             Row::Helo(key, record) => absorbed!(self.hops.helos, key, record),
-            Row::Pair(key, record) => absorbed!(self.pairs.by_tag, key, record),
+            Row::Pair(key, record) => {
+                absorbed!(revived self.pairs.by_tag, key, record, |old, new| old.merge(new))
+            }
             Row::Reputation(key, record) => {
                 absorbed!(self.reputations.by_network, key, record, |prior, it| prior
                     .merge(it, policy))
             }
             Row::Content(key, record) => {
+                let held = self.contents.by_message.get(&key);
+                let record = held.map_or(record, |prior| revived!(prior, record).1);
                 if record.has_lapsed(policy, now) && !self.contents.by_message.contains(&key) {
                     Absorbed::Void
                 } else if self.contents.restore(key, record) {
@@ -244,9 +338,10 @@ impl Store {
         }
     }
 
-    /// Hands what the other hosts are to hear of to `take`: what has changed since this was called last.
-    /// Returns whether more has than was noted, so that all would have to be told.
-    pub fn take_changes(&self, mut take: impl FnMut(Shared)) -> bool {
+    /// Hands what the other hosts are to hear of to `take`: what has changed since this was called last, and
+    /// whether it is an operator's pardon. Returns whether more has changed than was noted, so that all
+    /// would have to be told.
+    pub fn take_changes(&self, mut take: impl FnMut(Shared, bool)) -> bool {
         let Some(outbox) = &self.outbox else {
             return false;
         };
@@ -256,15 +351,14 @@ impl Store {
         outbox.bell.answer();
         let mut changes = locked(&outbox.changes);
         changes.add_changes(self, Ear::Others);
-        for (client, lifted) in std::mem::take(&mut *locked(&outbox.pardons)) {
-            take(Shared::Sentence(SharedSentence {
-                client,
-                lifted,
-                given: None,
-            }));
+        for client in std::mem::take(&mut *locked(&outbox.pardons)) {
+            take(self.shared_sentence(client, outbox), true);
         }
+        let forgiven = std::mem::take(&mut *locked(&outbox.forgiven));
         let given = changes.give_records(self, &mut |row| {
-            take(Shared::of(row));
+            let shared = Shared::of(row).with_pardon(outbox);
+            let is_pardon = shared.key().is_some_and(|key| forgiven.contains(&key));
+            take(shared, is_pardon);
             Ok(())
         });
         debug_assert!(given.is_ok(), "taking cannot fail");
@@ -272,10 +366,19 @@ impl Store {
         outbox.bell.take_overflow()
     }
 
-    /// Hands what every host is told of to `take`: sentences, strikes, HELO arguments.
+    /// Hands what every host is told of to `take`: sentences, pardons, strikes, HELO arguments.
     pub fn for_each_told(&self, mut take: impl FnMut(Shared)) {
+        let Some(outbox) = &self.outbox else {
+            return;
+        };
+        let forgiven: Vec<_> = locked(&outbox.lifted).keys().copied().collect();
+        for client in forgiven {
+            take(self.shared_sentence(client, outbox));
+        }
         for sentence in self.sentences.all() {
-            take(Shared::of(Row::Sentence(sentence)));
+            if outbox.lifted(sentence.client) == Timestamp::NEVER {
+                take(Shared::of(Row::Sentence(sentence)));
+            }
         }
         walk(&self.clients.by_address, |_| true, Row::Client, &mut take);
         walk(
@@ -287,15 +390,22 @@ impl Store {
         walk(&self.hops.helos, |_| true, Row::Helo, &mut take);
     }
 
-    /// The same of what other hosts ask for, as far as it was used since `since`. `take` may wait: nothing is
-    /// held meanwhile.
-    pub fn for_each_asked(&self, since: Timestamp, mut take: impl FnMut(Shared)) {
+    /// The same of what other hosts ask for and still says something, as far as it was used since `since`;
+    /// pairs, which do not tell when that was, all. `take` may wait: nothing is held meanwhile.
+    pub fn for_each_asked(&self, since: Timestamp, now: Timestamp, mut take: impl FnMut(Shared)) {
+        let policy = self.policy.load_full();
+        let policy = &*policy;
+        // Of attempts in one delivery round the first tells its time.
+        let since = since.as_millis().saturating_sub(ROUND_LASTS);
+        let since = Timestamp::from_millis(since);
         let second = Second::from(since);
         let take = &mut take;
-        walk(&self.tuples, |it| it.last_seen >= since, Row::Tuple, take);
-        walk(&self.trust, |it| it.last_used >= since, Row::Trust, take);
-        let contents = &self.contents.by_message;
-        walk(contents, |it| it.last_seen >= second, Row::Content, take);
+        let is_wanted = |it: &Record| it.last_seen >= since && !it.has_lapsed(policy, now);
+        walk(&self.tuples, is_wanted, Row::Tuple, take);
+        let is_wanted = |it: &TrustRecord| it.last_used >= since && !it.has_lapsed(policy, now);
+        walk(&self.trust, is_wanted, Row::Trust, take);
+        let is_wanted = |it: &ContentRecord| it.last_seen >= second && !it.has_lapsed(policy, now);
+        walk(&self.contents.by_message, is_wanted, Row::Content, take);
         let reputations = &self.reputations.by_network;
         walk(
             reputations,
@@ -303,33 +413,54 @@ impl Store {
             Row::Reputation,
             take,
         );
-        walk(
-            &self.pairs.by_tag,
-            |it| it.first_seen >= second,
-            Row::Pair,
-            take,
-        );
+        let is_wanted = |it: &PairRecord| !it.has_lapsed(policy, now);
+        walk(&self.pairs.by_tag, is_wanted, Row::Pair, take);
     }
 
+    /// What is known of the sentence of `client`, in force or lifted.
+    fn shared_sentence(&self, client: SentencedClient, outbox: &Outbox) -> Shared {
+        Shared::Sentence(SharedSentence {
+            client,
+            lifted: outbox.lifted(client),
+            given: self.sentences.get(client),
+        })
+    }
+
+    /// A sentence that began before the client was last forgiven, wherever that was, is void. One that adds
+    /// nothing to what is held changes nothing, and so is told to nobody again.
     fn absorb_sentence(&self, heard: SharedSentence, now: Timestamp) -> Absorbed {
-        // A clock that is ahead must not forgive what is still to come, nor punish for years.
-        let lifted = heard.lifted.min(now);
-        let held = self.sentences.get(heard.client);
-        if held.is_some_and(|held| held.since <= lifted) {
-            self.sentences.lift(heard.client, now);
-            self.tell(Effect::Forgive(heard.client));
+        let client = heard.client;
+        // A clock that is ahead must not forgive for years.
+        let lifted = heard.lifted.min(now.after(CLOCKS_DIFFER));
+        let mut known = lifted;
+        if let Some(outbox) = &self.outbox {
+            if outbox.hear_pardon(client, lifted) && now.since(lifted) < PARDON_IS_NEWS {
+                // What else is known of it has a record with a life of its own.
+                self.failures.forgive(&self.seed, client);
+            }
+            known = outbox.lifted(client);
         }
-        let Some(given) = heard.given else {
+        let held = self.sentences.get(client);
+        if held.is_some_and(|held| held.since <= known) {
+            self.sentences.lift(client, now);
+            self.tell(Effect::Forgive(client));
+        }
+        // By the clock of who gave it: a little ahead of this one is still after the pardon.
+        let Some(given) = heard.given.filter(|it| it.since > known) else {
             return Absorbed::Void;
         };
-        let since = given.since.min(now);
+        let since = given.since.min(now.after(CLOCKS_DIFFER));
         let given = Sentence {
             since,
             until: given.until.min(since.after(Sentence::LONGEST)),
             ..given
         };
-        if given.since <= lifted || given.has_ended(now) {
+        if given.has_ended(now) {
             return Absorbed::Void;
+        }
+        let held = self.sentences.of(client, now);
+        if held.is_some_and(|held| held.merge(given) == held) {
+            return Absorbed::Held;
         }
         match self.punish(given) {
             Some(_) => Absorbed::Held,
@@ -407,5 +538,11 @@ fn absorbed(merged: Result<(), Full>) -> Absorbed {
     }
 }
 
-/// Clients whose pardon may wait to be told.
+/// What was refused to a client before is not held against it for as long after it was forgiven elsewhere.
+const PARDON_IS_NEWS: Duration = Duration::from_hours(1);
+/// How far the clocks of hosts may differ.
+const CLOCKS_DIFFER: Duration = Duration::from_mins(1);
+/// Milliseconds that a delivery round lasts at most, and some.
+const ROUND_LASTS: u64 = 15 * 60 * 1_000;
+/// Clients of which it is known that they were forgiven.
 const MOST_PARDONS: usize = 65_536;

@@ -10,7 +10,7 @@ use ipnet::{IpNet, Ipv4Net};
 use crate::log::STRANGERS;
 use crate::policy::{
     self, Accused, Attempt, ClientNetwork, Effect, Offence, Outcome, Policy, Protection, Sentence,
-    SentencedClient, Timestamp,
+    SentencedClient, SharedKey, Timestamp,
 };
 
 use super::Store;
@@ -59,7 +59,9 @@ impl Store {
         let forgiven = Forgiven { lifted, ..pardoned };
         note_forgiven(&forgiven);
         if let Some(outbox) = &self.outbox {
-            outbox.note_pardon(client, now);
+            // Whoever gave it may be ahead by the clock.
+            let given = lifted.map_or(now, |it| it.since);
+            outbox.note_pardon(client, now.max(given));
         }
         // Told in any case: the kernel may still hold what the store does not.
         self.tell(Effect::Forgive(client));
@@ -212,6 +214,11 @@ impl Store {
     /// Undoes what is remembered of `client` besides its sentence.
     fn pardon(&self, client: SentencedClient, now: Timestamp) -> Forgiven {
         let policy = self.policy.load();
+        if let Some(outbox) = &self.outbox {
+            for network in ClientNetwork::possible(&policy, client.network().addr()) {
+                outbox.note_forgiven(SharedKey::Reputation(self.seed.network_key(network)));
+            }
+        }
         Forgiven {
             client,
             lifted: None,

@@ -392,6 +392,7 @@ pub(in crate::cli) fn daemon() -> Status {
             drops: 3_400,
             ..OnStatus::default()
         }),
+        cluster: None,
         overrides: Vec::new(),
         counters: BTreeMap::from([
             ("greygate_verdicts_total".to_owned(), 1_234),

@@ -157,6 +157,12 @@ Examples:
   greygate report reject 192.0.2.7 sender@example.org you@example.net --size 48213
   greygate report reject 192.0.2.7 '<>' you@example.net";
 
+pub(super) const CLUSTER_EXAMPLES: &str = "\
+Examples:
+  greygate cluster status
+  greygate cluster status --json | jq .nodes
+  greygate cluster resync";
+
 pub(super) const XDP_EXAMPLES: &str = "\
 Examples:
   greygate xdp status

@@ -1,0 +1,208 @@
+//! Three MX hosts with real Postfixes and kernel filters behind one Redis cluster: what a sender, and who
+//! hammers, get to feel of it, whatever becomes of the engine.
+
+use std::time::{Duration, Instant};
+
+use support::Error;
+use support::hosts::Hosts;
+use support::interrupt;
+use support::postfix;
+use support::requirements;
+use support::site::{Plan, Site};
+use support::smtp::{Message, Round};
+
+/// A delay that a test can wait out.
+const DELAY: Duration = Duration::from_secs(3);
+const SHORT_DELAY: &str = "[greylist]\ndelay = \"3s\"\n";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn start() -> Result<Hosts, Error> {
+    let hosts = Hosts::start(&Plan {
+        kernel: true,
+        tweaks: SHORT_DELAY.to_owned(),
+        ..Plan::default()
+    })?;
+    wait_until_all_share(&hosts)?;
+    Ok(hosts)
+}
+
+/// Waits until every host shares, and has neither anything to tell nor to compare.
+fn wait_until_all_share(hosts: &Hosts) -> Result<(), Error> {
+    let mut times = 0;
+    interrupt::wait_for("all hosts to share", PATIENCE, || {
+        let mut are_settled = true;
+        for host in 0..Hosts::NUMBER {
+            are_settled &= hosts.is_settled(host)?;
+        }
+        times = if are_settled { times + 1 } else { 0 };
+        // What was just seen may not have been collected at the first look.
+        Ok((times == 3).then_some(()))
+    })
+}
+
+fn send(site: &Site, message: &Message) -> Result<Round, Error> {
+    interrupt::check()?;
+    Ok(site
+        .stranger()
+        .attempt(message, &[postfix::address("alice")])?)
+}
+
+/// Deferred at `first`, and after the delay delivered at `then`.
+fn passes_from_one_to_the_other(
+    hosts: &Hosts,
+    first: usize,
+    then: usize,
+    word: &str,
+) -> Result<(), Error> {
+    let message = Message::new(&format!("{word}@sender.example"), word);
+    let tried = Instant::now();
+    let round = send(&hosts.sites[first], &message)?;
+    assert!(round.outcome().is_greylisting(), "{round:?}");
+    // Whatever is left of the delay is the sender's to wait.
+    wait_out(tried)?;
+    let round = send(&hosts.sites[then], &message)?;
+    assert!(round.is_queued(), "{word}: {round:?}");
+    let postfix = hosts.sites[then].postfix();
+    postfix.wait_for_delivery("alice", &message.id).map(drop)
+}
+
+/// Waits for as long as a sender that was deferred at `tried` has to.
+fn wait_out(tried: Instant) -> Result<(), Error> {
+    interrupt::pause((DELAY + Duration::from_millis(500)).saturating_sub(tried.elapsed()))
+}
+
+#[test]
+fn sender_and_offender_are_one_at_all_hosts() -> Result<(), Error> {
+    support::needs!(
+        crate::engine::equipment(),
+        requirements::program("postfix"),
+        requirements::xdp_object()
+    );
+    let hosts = start()?;
+    passes_from_one_to_the_other(&hosts, 0, 1, "walker")?;
+
+    let offender = hosts.sites[0].stranger().source.ip();
+    hosts.sites[0]
+        .greygate()
+        .run(&["punish", &offender.to_string(), "--for", "10m"])?;
+    let ordered = Instant::now();
+    for host in [1, 2] {
+        interrupt::wait_for("its SYNs to be dropped", PATIENCE, || {
+            Ok(hosts.sites[host]
+                .greygate()
+                .sentenced()?
+                .contains(&offender.to_string())
+                .then_some(()))
+        })?;
+    }
+    // Two commands were run meanwhile, which take most of it.
+    assert!(
+        ordered.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        ordered.elapsed()
+    );
+    for host in 0..Hosts::NUMBER {
+        assert!(!hosts.serves(host, offender), "MX {} serves it", host + 1);
+    }
+
+    hosts.sites[2]
+        .greygate()
+        .run(&["forgive", &offender.to_string()])?;
+    for host in 0..Hosts::NUMBER {
+        interrupt::wait_for("it to be served again", PATIENCE, || {
+            Ok(hosts.serves(host, offender).then_some(()))
+        })?;
+    }
+    // Nothing brings it back.
+    hosts.sites[1].greygate().run(&["cluster", "resync"])?;
+    interrupt::pause(Duration::from_secs(1))?;
+    for host in 0..Hosts::NUMBER {
+        assert!(hosts.serves(host, offender), "MX {} has forgiven", host + 1);
+    }
+    Ok(())
+}
+
+#[test]
+fn whatever_becomes_of_the_engine_mail_flows_and_hosts_agree_again() -> Result<(), Error> {
+    support::needs!(
+        crate::engine::equipment(),
+        requirements::program("postfix"),
+        requirements::xdp_object()
+    );
+    let mut hosts = start()?;
+
+    // A master is killed; its replica takes its place.
+    let masters = hosts.redis.masters(&hosts.engine)?;
+    hosts.redis.servers[masters[0]].kill()?;
+    let message = Message::new("amid@sender.example", "amid-a-failover");
+    let round = send(&hosts.sites[0], &message)?;
+    assert!(round.outcome().is_greylisting(), "mail flows: {round:?}");
+    hosts.redis.wait_until_whole(&hosts.engine)?;
+    wait_until_all_share(&hosts)?;
+    passes_from_one_to_the_other(&hosts, 1, 2, "after-the-failover")?;
+
+    // A host is cut off, decides alone, and comes back.
+    hosts.set_cut(0, true)?;
+    interrupt::wait_for("MX 1 to be alone", PATIENCE, || {
+        Ok((!hosts.shares(0)?).then_some(()))
+    })?;
+    let message = Message::new("cut@sender.example", "while-cut-off");
+    let tried = Instant::now();
+    let round = send(&hosts.sites[0], &message)?;
+    assert!(round.outcome().is_greylisting(), "mail flows: {round:?}");
+    let offender = hosts.sites[0].neighbour().source.ip();
+    hosts.sites[1]
+        .greygate()
+        .run(&["punish", &offender.to_string(), "--for", "10m"])?;
+    hosts.set_cut(0, false)?;
+    wait_until_all_share(&hosts)?;
+    interrupt::wait_for("MX 1 to hear what it missed", PATIENCE, || {
+        Ok((!hosts.serves(0, offender)).then_some(()))
+    })?;
+    wait_out(tried)?;
+    // One attempt: a second one could pass for the first.
+    let round = send(&hosts.sites[1], &message)?;
+    assert!(
+        round.is_queued(),
+        "MX 2 has heard what it missed: {round:?}"
+    );
+
+    // Somebody empties it by mistake.
+    let message = Message::new("flushed@sender.example", "before-a-flush");
+    let tried = Instant::now();
+    let round = send(&hosts.sites[2], &message)?;
+    assert!(round.outcome().is_greylisting(), "{round:?}");
+    hosts.redis.say_to_masters(&hosts.engine, &["flushall"])?;
+    wait_out(tried)?;
+    wait_until_all_share(&hosts)?;
+    let round = send(&hosts.sites[1], &message)?;
+    assert!(round.is_queued(), "the tuple is known again: {round:?}");
+    assert!(
+        !hosts.serves(2, offender),
+        "the sentence is still every host's"
+    );
+
+    // All servers are stopped, and started again.
+    let Hosts { redis, .. } = &mut hosts;
+    for server in &mut redis.servers {
+        server.kill()?;
+    }
+    let message = Message::new("alone@sender.example", "without-an-engine");
+    let tried = Instant::now();
+    let round = send(&hosts.sites[0], &message)?;
+    assert!(round.outcome().is_greylisting(), "mail flows: {round:?}");
+    let Hosts { redis, engine, .. } = &mut hosts;
+    for server in &mut redis.servers {
+        server.resume(engine)?;
+    }
+    hosts.redis.wait_until_whole(&hosts.engine)?;
+    wait_until_all_share(&hosts)?;
+    wait_out(tried)?;
+    let round = send(&hosts.sites[2], &message)?;
+    assert!(round.is_queued(), "what MX 1 saw alone is known: {round:?}");
+    for site in &hosts.sites {
+        let log = site.greygate().log();
+        assert!(!log.contains("panicked"), "{log}");
+    }
+    Ok(())
+}
