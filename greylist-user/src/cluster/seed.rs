@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -82,8 +83,19 @@ pub fn settle_seed(
     Ok(())
 }
 
-/// The seed that the engine holds, if there is an engine.
+/// The seed that the engine holds, if there is an engine. Asked in a thread of its own: whoever starts may
+/// have a runtime already.
 fn read_shared(settings: &Settings) -> Result<Option<[u8; Seed::LENGTH]>, String> {
+    thread::scope(|scope| {
+        let reading = thread::Builder::new().name("cluster-seed".to_owned());
+        let reading = reading.spawn_scoped(scope, || ask_for_seed(settings));
+        let reading = reading.map_err(|error| error.to_string())?;
+        let panicked = |_| "asking for it panicked, which is a bug".to_owned();
+        reading.join().map_err(panicked)?
+    })
+}
+
+fn ask_for_seed(settings: &Settings) -> Result<Option<[u8; Seed::LENGTH]>, String> {
     super::name_cryptography();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -71,7 +71,8 @@ fn obey(request: Request) {
             }
         }
         Request::Why(question) => explain(&store(&policy), &question),
-        Request::LiveRemove { .. }
+        Request::Cluster { .. }
+        | Request::LiveRemove { .. }
         | Request::LiveShow { .. }
         | Request::Reload
         | Request::Snapshot
