@@ -363,12 +363,15 @@ pub struct Reputed {
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum ClusterCommand {
     /// Say who shares, how far behind this host is, what waits, and what the engine holds
+    #[command(after_help = help::CLUSTER_STATUS_EXAMPLES)]
     Status,
 
     /// Compare everything with the engine: tell it what is known here, and hear what every host is told
+    #[command(after_help = help::CLUSTER_RESYNC_EXAMPLES)]
     Resync,
 
     /// Keep this host apart until greygate is started again; it decides alone
+    #[command(after_help = help::CLUSTER_LEAVE_EXAMPLES)]
     Leave,
 }
 

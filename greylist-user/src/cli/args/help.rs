@@ -163,6 +163,23 @@ Examples:
   greygate cluster status --json | jq .nodes
   greygate cluster resync";
 
+pub(super) const CLUSTER_STATUS_EXAMPLES: &str = "\
+Examples:
+  greygate cluster status
+  greygate cluster status --json | jq '.nodes[].name'";
+
+pub(super) const CLUSTER_RESYNC_EXAMPLES: &str = "\
+Hosts compare by themselves whenever something may have been missed. This is for when you doubt it.
+
+Example:
+  greygate cluster resync && greygate cluster status";
+
+pub(super) const CLUSTER_LEAVE_EXAMPLES: &str = "\
+Before work on the engine, or to see whether a fault is its own.
+
+Example:
+  greygate cluster leave; ...; systemctl restart greygate";
+
 pub(super) const XDP_EXAMPLES: &str = "\
 Examples:
   greygate xdp status
