@@ -60,7 +60,7 @@ pub enum Command {
         #[command(flatten)]
         overrides: OverrideArgs,
 
-        /// Where the hosts of [cluster] share with another seed than this one's, put what is remembered here
+        /// Where the hosts of this site share with another seed than this one's, put what is remembered here
         /// aside, and begin anew with theirs
         #[arg(long)]
         discard_local: bool,
