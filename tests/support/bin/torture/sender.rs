@@ -432,8 +432,8 @@ impl Tuple {
                 return;
             }
             if self.passed.is_some() || earliest_now - begun_latest >= delay {
-                let what = format!("tuple of sender {number}");
                 let known = self.passed.filter(|_| is_ahead).unwrap_or(first);
+                let what = format!("tuple of sender {number} ({})", self.told(desk));
                 check_lost(desk, self.known(known), span, &what);
                 // None that would be due is remembered, so that none is to be counted from.
                 let was_due = |ask: &Span| earliest_now - chronicle.daemon_time(*ask).1 >= delay;
@@ -446,6 +446,30 @@ impl Tuple {
             self.first = Some(span);
         }
         self.asks.push(span);
+    }
+
+    /// What is known of it, for whoever looks for a fault: by our clock, and how far the daemon's was ahead.
+    fn told(&self, desk: Desk<'_>) -> String {
+        let chronicle = desk.chronicle;
+        let at = |span: Span| {
+            let (_, by_daemon) = chronicle.daemon_time(span);
+            let ours = chronicle.elapsed(span.end());
+            let ahead = by_daemon / 1_000 - i64::try_from(ours.as_secs()).unwrap_or(i64::MAX);
+            format!("{ours:.3?} {ahead:+} s")
+        };
+        let asks: Vec<_> = self
+            .asks
+            .iter()
+            .rev()
+            .take(TOLD)
+            .map(|it| at(*it))
+            .collect();
+        let passed = self.passed.map_or_else(|| "never".to_owned(), at);
+        let seen = self.seen.map_or_else(
+            || "never".to_owned(),
+            |seen| format!("{:.3?}", chronicle.elapsed(seen)),
+        );
+        format!("passed {passed}, seen {seen}, asked {}", asks.join(", "))
     }
 
     fn known(&self, first: Span) -> Known {
@@ -510,6 +534,8 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// Attempts that are told of a tuple that was lost, the latest.
+const TOLD: usize = 5;
 /// When a session that broke off is tried again.
 const AGAIN: Duration = Duration::from_millis(150);
 
