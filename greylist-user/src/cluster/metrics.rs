@@ -1,5 +1,7 @@
 //! What sharing counts. No label names a server, a node or a client.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -43,8 +45,8 @@ pub struct Metrics {
     pub circuit_closed: Gauge,
     /// Connections made.
     pub connections: Counter,
-    /// Milliseconds since the latest round that was answered.
-    pub lag_milliseconds: Gauge,
+    /// Seconds since the latest round that was answered.
+    pub lag_seconds: Gauge<f64, AtomicU64>,
 }
 
 impl Metrics {
@@ -75,7 +77,7 @@ impl Metrics {
             circuit_opened "Times that the circuit opened"
             circuit_closed "Whether the engine is asked"
             connections "Connections made"
-            lag_milliseconds "Since the latest round that was answered"
+            lag_seconds "Since the latest round that was answered"
         }
     }
 }

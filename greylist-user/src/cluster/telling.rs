@@ -69,10 +69,10 @@ impl Clerk {
         let waiting = queue.len() as u64;
         let shown = i64::try_from(waiting).unwrap_or(i64::MAX);
         self.metrics.queue.set(shown);
-        let lag = self.answered.get().map(|it| it.elapsed().as_millis());
-        let lag = lag.map(|it| u64::try_from(it).unwrap_or(u64::MAX));
-        let shown = lag.and_then(|it| i64::try_from(it).ok());
-        self.metrics.lag_milliseconds.set(shown.unwrap_or(0));
+        let lag = self.answered.get().map(|it| it.elapsed());
+        let shown = lag.unwrap_or_default().as_secs_f64();
+        self.metrics.lag_seconds.set(shown);
+        let lag = lag.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
         self.board.change(|it| {
             it.queued = waiting;
             it.lag_milliseconds = lag;
