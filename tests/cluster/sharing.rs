@@ -481,3 +481,26 @@ fn strangers_key_where_everybodys_would_be_is_left_alone() {
         assert_eq!(engine.say(&["get", "greygate:{told}:records"]), "mine");
     });
 }
+
+#[test]
+fn mail_of_a_trusted_sender_waits_for_nobody() {
+    play(|_, site| {
+        let policy = greygate::policy::Policy {
+            trust_after: 1,
+            ..greygate::policy::Policy::default()
+        };
+        site.policy.store(std::sync::Arc::new(policy));
+        let [mx1] = site.hosts();
+        assert!(is_new(mx1.judge_alone(&ATTEMPT)));
+        let other = Attempt {
+            recipient: b"other@here.example",
+            ..ATTEMPT
+        };
+        let asks =
+            || !greygate::policy::Peers::missing(&mx1.cluster, &other, site.clock.now()).is_empty();
+        assert!(asks(), "of a stranger others may know");
+        site.clock.advance(DELAY);
+        assert!(matches!(mx1.judge_alone(&ATTEMPT), Verdict::Pass(_)));
+        assert!(!asks(), "it passes in any case");
+    });
+}

@@ -292,7 +292,12 @@ impl Store {
 
     /// Whether `attempt` would get as far as its tuple and be held there, or would be if greylisting did
     /// more than observe. Changes nothing.
-    fn would_hold(&self, policy: &Policy, attempt: &Attempt<'_>, now: Timestamp) -> bool {
+    pub(super) fn would_hold(
+        &self,
+        policy: &Policy,
+        attempt: &Attempt<'_>,
+        now: Timestamp,
+    ) -> bool {
         if policy::exempt(policy, attempt).is_some()
             || policy::denial(policy, attempt).is_some_and(|(_, refusal)| refusal.is_some())
             || policy::spares_the_wait(policy, attempt).is_some()

@@ -178,19 +178,12 @@ impl Store {
     }
 
     /// What may be known elsewhere that the verdict on `attempt` hangs on, and is not known here:
-    /// nothing where it is exempt, refused or spared the wait, where its tuple is known, and where its
-    /// sender is trusted. Changes nothing.
+    /// nothing where it would pass, or be refused, in any case, and where its tuple is known. Changes
+    /// nothing.
     pub fn missing(&self, attempt: &Attempt<'_>, now: Timestamp) -> Vec<SharedKey> {
         let policy = self.policy.load();
-        if policy::exempt(&policy, attempt).is_some()
-            || policy::denial(&policy, attempt).is_some_and(|(_, refusal)| refusal.is_some())
-        {
-            return Vec::new();
-        }
         let policy = policy.for_recipient(attempt.recipient);
-        if policy::spares_the_wait(policy, attempt).is_some()
-            || self.is_turned_away(policy, attempt, now)
-        {
+        if !self.would_hold(policy, attempt, now) {
             return Vec::new();
         }
         let keyed = Keyed::of(&self.seed, policy, attempt);
