@@ -33,7 +33,7 @@ pub use self::reload::Source;
 pub use self::rights::Rights;
 
 use self::control::Desk;
-use self::lists::{Ender, LiveLists};
+use self::lists::{LiveLists, Round};
 use self::pulse::Pulse;
 use self::reload::Reloader;
 use self::sentences::{Ordered, UpheldSentences, in_force};
@@ -68,7 +68,7 @@ struct Rooms {
     metrics: Option<MetricsServer>,
     cluster: Option<Arc<Cluster>>,
     dns: Arc<Dns>,
-    ender: Ender,
+    lists: Round,
     keeper: Keeper,
     projector: Arc<Projector>,
 }
@@ -150,14 +150,14 @@ impl Daemon {
             let projector = Arc::clone(&projector);
             move || projector.refresh()
         };
-        let ender = Ender::start(Arc::clone(&lists), Arc::clone(&clock), refresh)
+        let round = Round::start(Arc::clone(&lists), Arc::clone(&clock), refresh)
             .map_err(DaemonError::Thread)?;
         let keeper = keeping(&store, &clock, &pulse, log).map_err(DaemonError::Thread)?;
         let dns = Arc::new(Dns::new(config.dns.clone(), metrics.dns.clone()));
         if policy.load().evidence.asks() {
             dns.wake().map_err(DaemonError::Thread)?;
         }
-        let cluster = sharing(&config, &metrics, &store, &policy, &clock)?;
+        let cluster = sharing(&config, &metrics, &store, &lists, &policy, &clock)?;
         let peers = cluster.clone().map(|it| it as Arc<dyn Peers>);
         let milter = opened
             .milter
@@ -211,7 +211,7 @@ impl Daemon {
                 metrics,
                 cluster,
                 dns,
-                ender,
+                lists: round,
                 keeper,
                 projector,
             },
@@ -263,7 +263,7 @@ impl Rooms {
         drop(self.control);
         drop(self.metrics);
         // It has the projector, too.
-        drop(self.ender);
+        drop(self.lists);
         self.dns.stop();
         if let Some(cluster) = self.cluster {
             cluster.stop();
@@ -293,7 +293,7 @@ impl Judging {
     fn begin(config: &Config, metrics: &Metrics, now: Timestamp) -> Result<Self, DaemonError> {
         cluster::settle_seed(&config.cluster, &config.store, now)?;
         let asking = asking(config, &config.dns);
-        let rules = in_force(&asking.policy, &Ordered::default());
+        let rules = in_force(&asking.policy, Ordered::default());
         let policy = Arc::new(ArcSwap::from_pointee(rules));
         let (sender, effects) = mpsc::channel(EFFECTS);
         let (store, restored) = patiently(|| {
@@ -496,6 +496,7 @@ fn sharing(
     config: &Config,
     metrics: &Metrics,
     store: &Arc<Store>,
+    lists: &Arc<LiveLists>,
     policy: &Arc<ArcSwap<Policy>>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Option<Arc<Cluster>>, DaemonError> {
@@ -506,6 +507,7 @@ fn sharing(
         config.cluster.clone(),
         metrics.cluster.clone(),
         Arc::clone(store),
+        Arc::clone(lists) as _,
         Arc::clone(policy),
         Arc::clone(clock),
     );

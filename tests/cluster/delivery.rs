@@ -113,11 +113,34 @@ fn sender_and_offender_are_one_at_all_hosts() -> Result<(), Error> {
             Ok(hosts.serves(host, offender).then_some(()))
         })?;
     }
-    // Nothing brings it back.
+    // Who is denied or allowed by a command is so at all.
+    let list = |host: usize, order: &[&str]| hosts.sites[host].greygate().run(order).map(drop);
+    let denied = offender.to_string();
+    list(
+        1,
+        &["deny", "add", &denied, "--for", "1h", "--note", "the story"],
+    )?;
+    let message = Message::new("denied@sender.example", "denied-at-all");
+    for host in 0..Hosts::NUMBER {
+        interrupt::wait_for("it to be denied", PATIENCE, || {
+            let listed = hosts.sites[host].greygate().run(&["deny", "list"])?;
+            Ok(listed.contains(&denied).then_some(()))
+        })?;
+    }
+    let round = send(&hosts.sites[0], &message)?;
+    assert!(
+        (500..600).contains(&round.outcome().code),
+        "MX 1 turns it away: {round:?}"
+    );
+    list(0, &["deny", "remove", &denied])?;
+
+    // Nothing brings any of it back.
     hosts.sites[1].greygate().run(&["cluster", "resync"])?;
     interrupt::pause(Duration::from_secs(1))?;
     for host in 0..Hosts::NUMBER {
         assert!(hosts.serves(host, offender), "MX {} has forgiven", host + 1);
+        let listed = hosts.sites[host].greygate().run(&["deny", "list"])?;
+        assert!(!listed.contains(&denied), "MX {}: {listed}", host + 1);
     }
     Ok(())
 }

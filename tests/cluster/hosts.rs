@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use greygate::clock::Clock as _;
-use greygate::cluster::{Cluster, Metrics, Server, Settings, Standing, State};
+use greygate::cluster::{Cluster, Metrics, NoLists, Server, Settings, Standing, State};
 use greygate::policy::{
     Attempt, Effect, Evidence, History, Judge as _, Origin, Peers as _, Policy, Seed, ServerMark,
     SharedKey, Spf, Timestamp, TupleKey, Verdict,
@@ -114,6 +114,7 @@ impl Site {
             settings,
             metrics.clone(),
             Arc::clone(&store),
+            Arc::new(NoLists),
             Arc::clone(&self.policy),
             Arc::clone(&self.clock) as _,
         );

@@ -1,12 +1,14 @@
 //! What the engine makes of two values is what the records' own rules make of two records, in any order and
 //! however often.
 
-use greygate::cluster::layout;
+use std::sync::Arc;
+
+use greygate::cluster::layout::{self, Value};
 use greygate::policy::{
-    ClientKey, ClientRecord, ContentRecord, Fingerprint, HeloKey, HoppingHelo, HostMark,
-    Neighbours, NetworkKey, NetworkMark, Offence, PairRecord, PairTag, Persistence, Policy, Record,
-    Reputation, Second, Sentence, SentenceLevel, SentenceReason, SentencedClient, SharedKey,
-    Strike, Timestamp, TrustKey, TrustRecord, TupleKey,
+    ClientKey, ClientRecord, ContentRecord, Entry, Fingerprint, HeloKey, HoppingHelo, HostMark,
+    ListOrder, LiveList, Neighbours, NetworkKey, NetworkMark, Offence, Order, PairRecord, PairTag,
+    Persistence, Policy, Record, Reputation, Second, Sentence, SentenceLevel, SentenceReason,
+    SentencedClient, SharedKey, Strike, Timestamp, TrustKey, TrustRecord, TupleKey, Word,
 };
 use greygate::store::codec::Row;
 use greygate::store::{Shared, SharedSentence};
@@ -17,15 +19,27 @@ use crate::engine::{Engine, connect, equipment};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
+/// What the daemon has the engine run.
+fn sharing() -> Script {
+    Script::new(concat!(
+        include_str!("../../greylist-user/src/cluster/lua/merge.lua"),
+        "\n",
+        include_str!("../../greylist-user/src/cluster/lua/share.lua")
+    ))
+}
+
+fn value(shared: &Shared) -> Value {
+    layout::value(shared, &Policy::default(), NOW).expect("it is shared")
+}
+
 /// Told to the engine in the given order; what it holds then.
-fn held(script: &Script, engine: &mut Connection, told: &[&Shared]) -> Vec<u8> {
+fn held(script: &Script, engine: &mut Connection, told: &[&Value]) -> Vec<u8> {
     let name = "record";
     redis::cmd("DEL")
         .arg(name)
         .exec(engine)
         .expect("the engine runs");
-    for shared in told {
-        let value = layout::value(shared, &Policy::default(), NOW).expect("it is shared");
+    for value in told {
         let mut invocation = script.prepare_invoke();
         invocation
             .key(name)
@@ -184,11 +198,7 @@ fn engine_merges_as_records_do_in_any_order() {
     equipment().expect("the suite's needs are installed");
     let engine = Engine::start(&[]);
     engine.with(|| {
-        let script = Script::new(concat!(
-            include_str!("../../greylist-user/src/cluster/lua/merge.lua"),
-            "\n",
-            include_str!("../../greylist-user/src/cluster/lua/share.lua")
-        ));
+        let script = sharing();
         let connection = std::cell::RefCell::new(connect());
         let config = ProptestConfig {
             failure_persistence: None,
@@ -196,24 +206,19 @@ fn engine_merges_as_records_do_in_any_order() {
         };
         let mut runner = proptest::test_runner::TestRunner::new(config);
         let run = runner.run(&any_kind(), |rows| {
-            let [a, b, c] = rows.clone().map(Shared::Row);
+            let [a, b, c] = rows.clone().map(|row| value(&Shared::Row(row)));
             let engine = &mut *connection.borrow_mut();
             let expected = Shared::Row(merged(&merged(&rows[0], &rows[1]), &rows[2]));
-            let expected = layout::value(&expected, &Policy::default(), NOW)
-                .expect("shared")
-                .bytes;
+            let expected = value(&expected).bytes;
             for order in [[&a, &b, &c], [&c, &b, &a], [&b, &a, &c], [&a, &c, &b]] {
                 prop_assert_eq!(&held(&script, engine, &order), &expected, "{:?}", order);
             }
             let again = held(&script, engine, &[&a, &b, &c, &b, &a, &c, &c]);
             prop_assert_eq!(&again, &expected, "told again");
             // What is read back is what was told.
-            let key = a.key().expect("it is shared");
+            let key = Shared::Row(rows[0].clone()).key().expect("it is shared");
             let read = layout::read(key, &expected).expect("it is a value");
-            let written = layout::value(&read, &Policy::default(), NOW)
-                .expect("shared")
-                .bytes;
-            prop_assert_eq!(written, expected);
+            prop_assert_eq!(value(&read).bytes, expected);
             Ok(())
         });
         run.expect("the engine merges as records do");
@@ -241,11 +246,7 @@ fn pardon_and_what_was_given_after_it_are_remembered_in_any_order() {
     equipment().expect("the suite's needs are installed");
     let engine = Engine::start(&[]);
     engine.with(|| {
-        let script = Script::new(concat!(
-            include_str!("../../greylist-user/src/cluster/lua/merge.lua"),
-            "\n",
-            include_str!("../../greylist-user/src/cluster/lua/share.lua")
-        ));
+        let script = sharing();
         let mut connection = connect();
         let short = sentence(0, Some((5, 100, SentenceLevel::Block)));
         let long = sentence(0, Some((3, 200, SentenceLevel::Rate)));
@@ -257,9 +258,50 @@ fn pardon_and_what_was_given_after_it_are_remembered_in_any_order() {
             [&pardon, &long, &short],
             [&long, &pardon, &short],
         ] {
-            let held = held(&script, &mut connection, &order);
+            let held = held(&script, &mut connection, &order.map(value).each_ref());
             let key = SharedKey::Sentence(SentencedClient::of("192.0.2.7".parse().expect("one")));
             assert_eq!(layout::read(key, &held), Ok(expected.clone()), "{order:?}");
+        }
+    });
+}
+
+#[test]
+fn later_order_counts_in_any_order_whole() {
+    equipment().expect("the suite's needs are installed");
+    let engine = Engine::start(&[]);
+    engine.with(|| {
+        let script = sharing();
+        let mut connection = connect();
+        let entry: Entry = "from @example.org".parse().expect("an entry");
+        let told = |at: u64, note: &str| ListOrder {
+            list: LiveList::Deny,
+            entry: entry.clone(),
+            word: Word::Listed(Arc::new(Order {
+                at: Timestamp::from_millis(at),
+                uid: 0,
+                until: None,
+                note: note.to_owned(),
+            })),
+        };
+        let removed = |at: u64| ListOrder {
+            word: Word::Removed(Timestamp::from_millis(at)),
+            ..told(at, "")
+        };
+        // Of the same moment, and shorter and longer ones.
+        let rising = [
+            told(1, "long and old"),
+            removed(1),
+            told(2, "b"),
+            told(2, "ba"),
+        ];
+        let values = rising.each_ref().map(|it| layout::order_value(it, NOW));
+        for one in 0..rising.len() {
+            for other in 0..rising.len() {
+                let held = held(&script, &mut connection, &[&values[one], &values[other]]);
+                let latest = &rising[one.max(other)];
+                let read = layout::read_order(LiveList::Deny, entry.clone(), &held);
+                assert_eq!(read.as_ref(), Ok(latest), "{one} and {other}");
+            }
         }
     });
 }

@@ -9,14 +9,14 @@ use super::forget::{Forget, Forgotten};
 use super::forgive::{ForgiveOrder, Forgiven};
 use super::import::{ImportBatch, ImportCounts};
 use super::list::{ListQuestion, Listing};
-use super::listing::{LiveChange, LiveEntries, LiveList, LiveOrder};
+use super::listing::{LiveChange, LiveEntries, LiveOrder};
 use super::report::Report;
 use super::request::{ClusterOrder, Health, Punished, Reloaded, SnapshotWritten, Status};
 use super::why::{Why, WhyQuestion};
 use super::xdp_status::XdpStatus;
 use crate::cluster::Standing;
 use crate::config::Problem;
-use crate::policy::{Entry, Policy, SentenceLevel, SentencedClient};
+use crate::policy::{Entry, LiveList, Policy, SentenceLevel, SentencedClient};
 
 /// What the daemon can do for an operator.
 ///

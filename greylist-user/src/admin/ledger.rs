@@ -12,7 +12,7 @@ use super::forgive::{ForgiveOrder, Forgiven};
 use super::funnel::FunnelFacts;
 use super::import::{ImportBatch, ImportCounts};
 use super::list::{ListQuestion, ListRows, Listing, PendingRow};
-use super::listing::{LiveChange, LiveEntries, LiveList, LiveOrder};
+use super::listing::{LiveChange, LiveEntries, LiveOrder};
 use super::recent::Recent;
 use super::report::Report;
 use super::request::{Census, ClusterOrder, Health, Punished, Reloaded, SnapshotWritten, Status};
@@ -21,7 +21,7 @@ use super::xdp_status::XdpStatus;
 use crate::cluster::Standing;
 use crate::config::Problem;
 use crate::kernel::FilterStatus;
-use crate::policy::{Entry, Policy, SentenceLevel, SentencedClient};
+use crate::policy::{Entry, LiveList, Policy, SentenceLevel, SentencedClient};
 
 /// Remembers every change that was ordered.
 #[derive(Debug, Default)]

@@ -3,50 +3,11 @@
 //! Pure: whether an order obeys the rules is said here, the rules being an argument; carrying it out is
 //! left to the daemon.
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{Entry, List, Listed, Policy, ranges};
-
-/// Which of the lists that can be changed while the daemon runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LiveList {
-    /// Never greylisted, refused or punished.
-    #[default]
-    Allow,
-    /// Refused.
-    Deny,
-}
-
-impl LiveList {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Allow, Self::Deny];
-
-    /// Its key in `[lists]`, and the command that changes it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Deny => "deny",
-        }
-    }
-
-    /// The list of that name.
-    pub fn of(self, policy: &Policy) -> &List {
-        match self {
-            Self::Allow => &policy.lists.allow,
-            Self::Deny => &policy.lists.deny,
-        }
-    }
-}
-
-impl fmt::Display for LiveList {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+use crate::policy::{Entry, Listed, LiveList, Policy, ranges};
 
 /// An order to list somebody.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -47,7 +47,7 @@ pub use list::{
     ClientRow, FingerprintRow, InvalidList, ListOrder, ListQuestion, ListRows, ListTable, Listing,
     PendingRow, SentenceRow, TrustedRow, UnknownOrder, UnknownTable,
 };
-pub use listing::{LiveChange, LiveEntries, LiveEntry, LiveList, LiveOrder};
+pub use listing::{LiveChange, LiveEntries, LiveEntry, LiveOrder};
 pub use metrics::{BoundMetrics, MetricsError, MetricsServer, counts};
 pub use order::{InvalidTarget, OrderedLevel, Refusal, Target};
 pub use recent::{LatencyFacts, Recent};

@@ -14,7 +14,7 @@ use super::forgive::{ForgiveOrder, Forgiven};
 use super::funnel::FunnelFacts;
 use super::import::{ImportBatch, ImportCounts};
 use super::list::{ListQuestion, Listing};
-use super::listing::{LiveChange, LiveEntries, LiveList, LiveOrder};
+use super::listing::{LiveChange, LiveEntries, LiveOrder};
 use super::order::{OrderedLevel, Target};
 use super::recent::Recent;
 use super::report::{Report, Reported};
@@ -23,6 +23,7 @@ use super::xdp_status::XdpStatus;
 use crate::cluster::Standing;
 use crate::config::Problem;
 use crate::kernel::FilterStatus;
+use crate::policy::LiveList;
 
 /// One question to the daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,13 +10,14 @@ use super::import::Import;
 use super::paper::{Paper, harmless_json, wants_colour};
 use super::{answer, check_config, export, listing, reports, simulate, top, xdp};
 use crate::admin::{
-    self, Answer, CallError, ClusterOrder, Envelope, Forget, ForgiveOrder, Health, LiveList,
-    OrderedLevel, PunishOrder, Request, WhyQuestion,
+    self, Answer, CallError, ClusterOrder, Envelope, Forget, ForgiveOrder, Health, OrderedLevel,
+    PunishOrder, Request, WhyQuestion,
 };
 use crate::chain::chain;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, ConfigError, DEFAULT_FILE, Override};
 use crate::daemon;
+use crate::policy::LiveList;
 use crate::transfer::{Kind, Options};
 
 /// Does what the arguments say, and prints the answer to standard output.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::args::ListCommand;
 use super::moment::Now;
 use super::paper::{Paper, number};
-use crate::admin::{LiveChange, LiveEntries, LiveEntry, LiveList, LiveOrder, Request};
+use crate::admin::{LiveChange, LiveEntries, LiveEntry, LiveOrder, Request};
+use crate::policy::LiveList;
 
 /// What the command asks of the daemon.
 pub(super) fn request(list: LiveList, command: &ListCommand) -> Request {

@@ -25,6 +25,7 @@ use crate::store::Store;
 use super::circuit::{Circuit, Turned};
 use super::engine::Engine;
 use super::join::{FOREIGN, Joined, NotJoined};
+use super::lists::Lists;
 use super::memo::Memo;
 use super::metrics::Metrics;
 use super::queue::Queue;
@@ -40,6 +41,7 @@ pub(super) struct Clerk {
     pub(super) metrics: Metrics,
     pub(super) board: Arc<Board>,
     pub(super) store: Arc<Store>,
+    pub(super) lists: Arc<dyn Lists>,
     pub(super) policy: Arc<ArcSwap<Policy>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) names: Names,
@@ -108,6 +110,7 @@ impl Clerk {
         metrics: Metrics,
         board: Arc<Board>,
         store: Arc<Store>,
+        lists: Arc<dyn Lists>,
         policy: Arc<ArcSwap<Policy>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
@@ -135,6 +138,7 @@ impl Clerk {
             metrics,
             board,
             store,
+            lists,
             policy,
             clock,
         }

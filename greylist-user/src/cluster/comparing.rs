@@ -12,13 +12,13 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use crate::policy::Timestamp;
-use crate::store::{Shared, SharedKey};
+use crate::store::Shared;
 
 use super::clerk::{COLLECTING, Clerk, Parted};
 use super::engine::{self, Engine};
-use super::layout;
+use super::layout::Subject;
 use super::queue::Untold;
-use super::telling::{BATCH, Told, untold};
+use super::telling::{BATCH, Told, untold, untold_order};
 
 /// A name, and what stands there.
 type Field = (Vec<u8>, Vec<u8>);
@@ -26,13 +26,13 @@ type Field = (Vec<u8>, Vec<u8>);
 /// What the engine holds of what every host is told, as far as need be to see what differs.
 #[derive(Debug, Default)]
 struct Held {
-    hashes: HashMap<SharedKey, u64>,
+    hashes: HashMap<Subject, u64>,
     hasher: RandomState,
 }
 
 impl Held {
-    fn note(&mut self, key: SharedKey, value: &[u8]) {
-        self.hashes.insert(key, self.hasher.hash_one(value));
+    fn note(&mut self, of: Subject, value: &[u8]) {
+        self.hashes.insert(of, self.hasher.hash_one(value));
     }
 
     fn has(&self, untold: &Untold) -> bool {
@@ -72,6 +72,7 @@ impl Clerk {
         let held = self.hear_all(engine).await?;
         let (sender, mut receiver) = mpsc::channel::<Vec<Untold>>(CHUNKS);
         let store = Arc::clone(&self.store);
+        let lists = Arc::clone(&self.lists);
         let policy = self.policy.load_full();
         let now = self.clock.now();
         // Walking takes a while, and sessions shall not wait for it.
@@ -79,14 +80,17 @@ impl Clerk {
         let walk = walker.spawn(move || {
             let mut chunk = Vec::with_capacity(BATCH);
             let mut is_gone = false;
-            let mut take = |shared: Shared| {
-                let untold = (!is_gone).then(|| untold(&shared, false, &policy, now));
-                chunk.extend(untold.flatten().filter(|it| !held.has(it)));
+            let mut take = |untold: Option<Untold>| {
+                chunk.extend(untold.filter(|it| !is_gone && !held.has(it)));
                 if chunk.len() == BATCH {
                     let full = std::mem::replace(&mut chunk, Vec::with_capacity(BATCH));
                     is_gone = sender.blocking_send(full).is_err();
                 }
             };
+            for order in lists.all() {
+                take(Some(untold_order(&order, now)));
+            }
+            let mut take = |shared: Shared| take(untold(&shared, false, &policy, now));
             store.for_each_told(&mut take);
             store.for_each_asked(since, now, &mut take);
             // Whoever waited may have gone.
@@ -116,9 +120,9 @@ impl Clerk {
             let (next, fields): (Vec<u8>, Vec<Field>) =
                 scanned.map_err(|error: RedisError| engine::parted(&error))?;
             for (field, value) in fields {
-                if let Some(key) = layout::read_key(&field) {
-                    held.note(key, &value);
-                    self.absorb(key, &value);
+                if let Some(of) = Subject::of_name(&field) {
+                    self.absorb(&of, &value);
+                    held.note(of, &value);
                 }
             }
             if next == b"0" {

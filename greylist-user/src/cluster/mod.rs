@@ -21,6 +21,7 @@ mod comparing;
 mod engine;
 mod join;
 pub mod layout;
+mod lists;
 mod memo;
 mod metrics;
 mod news;
@@ -47,6 +48,7 @@ use crate::policy::{Attempt, MessageHasher, Peers, Policy, SharedKey, Timestamp,
 use crate::store::Store;
 
 use self::clerk::{Clerk, Order};
+pub use self::lists::{Lists, NoLists};
 pub use self::metrics::Metrics;
 use self::recall::Asked;
 pub use self::seed::{SeedNotTaken, settle_seed};
@@ -66,7 +68,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts to share what `store` remembers.
+    /// Starts to share what `store` remembers, and what operators order of `lists`.
     ///
     /// # Errors
     ///
@@ -75,6 +77,7 @@ impl Cluster {
         settings: Settings,
         metrics: Metrics,
         store: Arc<Store>,
+        lists: Arc<dyn Lists>,
         policy: Arc<ArcSwap<Policy>>,
         clock: Arc<dyn Clock>,
     ) -> io::Result<Self> {
@@ -97,7 +100,7 @@ impl Cluster {
             let store = Arc::clone(&store);
             let name = "cluster".to_owned();
             thread::Builder::new().name(name).spawn(move || {
-                let clerk = Clerk::new(settings, metrics, board, store, policy, clock);
+                let clerk = Clerk::new(settings, metrics, board, store, lists, policy, clock);
                 clerk.serve(&runtime, asked, ordered);
                 runtime.shutdown_background();
             })?

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::clerk::{Clerk, Parted};
 use super::engine::{self, Engine};
 use super::join::{BEFORE_ALL, latest_news};
-use super::layout;
+use super::layout::Subject;
 use super::standing::Node;
 
 /// A message of a host.
@@ -99,18 +99,22 @@ impl Clerk {
     }
 
     fn hear_message(&self, message: &Message) {
-        let Some(key) = layout::read_key(&message.field) else {
+        let Some(of) = Subject::of_name(&message.field) else {
             return;
         };
         // What every host is told has an order: what this one said may come after what another did.
         let is_own = message.instance == self.instance.as_bytes();
-        if is_own && !key.is_told() {
+        if is_own && !of.is_told() {
             return;
         }
         self.metrics.heard.inc_by((!is_own).into());
         // What others ask for when they miss it is news to those alone who have it.
-        if key.is_told() || self.store.holds(key) {
-            self.absorb(key, &message.value);
+        let is_of_concern = match &of {
+            Subject::Record(key) => key.is_told() || self.store.holds(*key),
+            Subject::Entry(..) => true,
+        };
+        if is_of_concern {
+            self.absorb(&of, &message.value);
         }
     }
 

@@ -3,14 +3,13 @@
 use std::collections::VecDeque;
 
 use crate::policy::Timestamp;
-use crate::store::SharedKey;
 
-use super::layout::Value;
+use super::layout::{Subject, Value};
 
 /// A record that waits.
 #[derive(Clone, Debug)]
 pub(super) struct Untold {
-    pub(super) of: SharedKey,
+    pub(super) of: Subject,
     pub(super) value: Value,
     /// Whether all hosts that have the record are to hear of it.
     pub(super) is_news: bool,
@@ -88,11 +87,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::policy::TupleKey;
+    use crate::policy::{SharedKey, TupleKey};
 
     fn untold() -> Untold {
         Untold {
-            of: SharedKey::Tuple(TupleKey::from_bytes([1; 16])),
+            of: Subject::Record(SharedKey::Tuple(TupleKey::from_bytes([1; 16]))),
             value: Value {
                 form: "l2".into(),
                 bytes: vec![1],

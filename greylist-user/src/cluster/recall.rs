@@ -12,7 +12,7 @@ use crate::store::{Absorbed, SharedKey};
 use super::circuit::{Circuit, Turned};
 use super::clerk::Clerk;
 use super::engine::{self, Engine};
-use super::layout;
+use super::layout::{self, Subject};
 
 /// A question that waits.
 pub(super) struct Asked {
@@ -68,7 +68,7 @@ impl Clerk {
         let mut has_found = false;
         for (key, answer) in keys.iter().zip(answers) {
             if let Ok(Value::BulkString(value)) = answer {
-                has_found |= self.absorb(*key, &value);
+                has_found |= self.absorb(&Subject::Record(*key), &value);
             }
         }
         if has_found {
@@ -89,25 +89,33 @@ impl Clerk {
         }
     }
 
-    /// Takes in what is known elsewhere of a record; says whether it could be read.
-    pub(super) fn absorb(&self, key: SharedKey, value: &[u8]) -> bool {
-        let Ok(shared) = layout::read(key, value) else {
-            self.complain_of(key);
+    /// Takes in what is known elsewhere; says whether it could be read.
+    pub(super) fn absorb(&self, of: &Subject, value: &[u8]) -> bool {
+        let has_room = match of {
+            Subject::Entry(list, entry) => {
+                layout::read_order(*list, entry.clone(), value).map(|order| self.lists.hear(order))
+            }
+            Subject::Record(key) => layout::read(*key, value).map(|shared| {
+                self.heard.borrow_mut().note(of.clone(), value);
+                self.store.absorb(shared, self.clock.now()) != Absorbed::NoRoom
+            }),
+        };
+        let Ok(has_room) = has_room else {
+            self.complain_of(of);
             return false;
         };
-        self.heard.borrow_mut().note(key, value);
-        if self.store.absorb(shared, self.clock.now()) == Absorbed::NoRoom {
+        if !has_room {
             self.metrics.no_room.inc();
         }
         true
     }
 
     /// Says once that something else stands under the prefix.
-    pub(super) fn complain_of(&self, key: SharedKey) {
+    pub(super) fn complain_of(&self, of: &Subject) {
         self.metrics.foreign.inc();
         self.board.change(|it| it.foreign += 1);
         if !self.has_told_of_foreign.replace(true) {
-            let name = layout::key(key).escape_ascii().to_string();
+            let name = of.name().escape_ascii().to_string();
             tracing::warn!(prefix = self.settings.prefix, key = name, "cluster-foreign");
         }
     }

@@ -10,22 +10,22 @@ use std::time::Duration;
 use redis::{Cmd, RedisError, RedisResult, Value, cmd};
 use tokio::time::sleep;
 
-use crate::policy::{Policy, Timestamp};
-use crate::store::{Shared, SharedKey};
+use crate::policy::{ListOrder, Policy, Timestamp};
+use crate::store::Shared;
 
 use super::clerk::{COLLECTING, Clerk, Parted};
 use super::engine::{self, Engine, Link};
-use super::layout;
+use super::layout::{self, Subject};
 use super::queue::{Queue, Untold};
 use super::script::{NEWS_KEPT, Scripts};
 
 /// What was heard since changes were collected last: it is no news to the engine.
 #[derive(Debug, Default)]
-pub(super) struct Heard(HashMap<SharedKey, Vec<u8>>);
+pub(super) struct Heard(HashMap<Subject, Vec<u8>>);
 
 impl Heard {
-    pub(super) fn note(&mut self, key: SharedKey, value: &[u8]) {
-        self.0.insert(key, value.to_vec());
+    pub(super) fn note(&mut self, of: Subject, value: &[u8]) {
+        self.0.insert(of, value.to_vec());
     }
 
     /// Whether `untold` is what was heard, unchanged.
@@ -63,6 +63,11 @@ impl Clerk {
                 self.metrics.queue_overflow.inc();
             }
         });
+        for order in self.lists.take_changes() {
+            if !queue.push(untold_order(&order, now), before) {
+                self.metrics.queue_overflow.inc();
+            }
+        }
         if has_overflowed {
             queue.miss(before);
         }
@@ -144,7 +149,7 @@ impl Clerk {
                     self.metrics.told.inc();
                     if let Some((value, is_news)) = read_correction(answer) {
                         self.metrics.corrected.inc();
-                        self.absorb(untold.of, &value);
+                        self.absorb(&untold.of, &value);
                         untold.value.bytes = value;
                         untold.is_news |= is_news;
                     }
@@ -153,7 +158,7 @@ impl Clerk {
                         hand.batch.push(untold);
                     }
                 }
-                Err(error) if engine::is_foreign(&error) => self.complain_of(untold.of),
+                Err(error) if engine::is_foreign(&error) => self.complain_of(&untold.of),
                 Err(error) => {
                     self.metrics.untold.inc();
                     // It may have been told all the same, and then it will be no news to the engine.
@@ -200,13 +205,13 @@ impl Clerk {
     }
 
     fn tells(&self, untold: &Untold, now: Timestamp) -> Cmd {
-        let key = layout::key(untold.of);
+        let name = untold.of.name();
         if untold.of.is_told() {
             let now = now.as_millis();
             self.scripts
-                .tell(&self.names, &key, &untold.value, now, &self.instance)
+                .tell(&self.names, &name, &untold.value, now, &self.instance)
         } else {
-            let name = self.names.record(&key);
+            let name = self.names.record(&name);
             self.scripts.share(&name, &untold.value)
         }
     }
@@ -216,7 +221,7 @@ impl Clerk {
         let mut command = cmd("XADD");
         command.arg(&self.names.news).arg("MAXLEN").arg("~");
         command.arg(NEWS_KEPT).arg("*");
-        command.arg("f").arg(layout::key(untold.of));
+        command.arg("f").arg(untold.of.name());
         command.arg("v").arg(&untold.value.bytes);
         command.arg("n").arg(&self.instance);
         command
@@ -230,13 +235,22 @@ pub(super) fn untold(
     policy: &Policy,
     now: Timestamp,
 ) -> Option<Untold> {
-    let of = shared.key()?;
+    let of = Subject::Record(shared.key()?);
     Some(Untold {
-        of,
         // What every host is told of is news without a further word.
         is_news: is_pardon && !of.is_told(),
+        of,
         value: layout::value(shared, policy, now)?,
     })
+}
+
+/// An order as it is told.
+pub(super) fn untold_order(order: &ListOrder, now: Timestamp) -> Untold {
+    Untold {
+        of: Subject::of_order(order),
+        is_news: false,
+        value: layout::order_value(order, now),
+    }
 }
 
 /// A batch that is being told. Whatever ends that, a connection that breaks elsewhere above all, what is left

@@ -17,8 +17,8 @@ use crate::admin::{
     self, Actions, Census, ClusterOrder, Control, ControlError, DroppedSyns, EvidenceFacts, Forget,
     ForgiveOrder, Forgiven, Forgotten, FunnelCounts, FunnelFacts, Health, HistoryFacts,
     ImportBatch, ImportCounts, JournalStatus, KernelEntry, KernelFacts, ListQuestion, Listing,
-    LiveChange, LiveEntries, LiveList, LiveOrder, Punished, Reloaded, Removed, Report,
-    SnapshotWritten, Status, Target, Why, WhyQuestion, XdpStatus,
+    LiveChange, LiveEntries, LiveOrder, Punished, Reloaded, Removed, Report, SnapshotWritten,
+    Status, Target, Why, WhyQuestion, XdpStatus,
 };
 use crate::chain::chain;
 use crate::clock::Clock;
@@ -28,7 +28,7 @@ use crate::dns::Dns;
 use crate::kernel::{FilterStatus, ObtainedMode, Projector, SentenceSource};
 use crate::milter::{self, Endpoint};
 use crate::policy::{
-    Action, Entry, Order, Persistence, Policy, Sentence, SentenceLevel, SentenceReason,
+    Action, Entry, LiveList, Order, Persistence, Policy, Sentence, SentenceLevel, SentenceReason,
     SentencedClient, Timestamp,
 };
 use crate::store::{self, ForgivenMail, JournalStanding, Store};

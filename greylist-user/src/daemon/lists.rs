@@ -1,40 +1,33 @@
 //! What operators list while the daemon runs, and the rules that come of it and of the configuration.
 //!
-//! Kept in a file for each list, in the directory of the store: one entry a line, as in any list file, with
-//! a comment that says when it was listed, by whom, until when and why. Written beside and renamed, and on
-//! the disk before it counts. Of a file that cannot be read as it is, what can be counts and the rest is
-//! set aside, so that mail flows.
+//! Kept in a file for each list, in the directory of the store (`file`), and told to the other hosts of a site
+//! (`shared`). A change counts once it is on the disk.
 //!
-//! An entry that has ended is taken out within a second, by a thread of its own.
+//! An entry that has ended is taken out within a second, by a thread of its own (`round`).
 //!
 //! Log words: `listed-no-more` (info, an entry has ended), `lists-set-aside` and
 //! `lists-unwritten` (warn).
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, RecvTimeoutError};
+mod file;
+mod metrics;
+mod round;
+mod shared;
+
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
-use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time};
 
+use self::file::Contents;
+pub(super) use self::metrics::Metrics;
+pub(super) use self::round::Round;
+use self::shared::{Inbox, Outbox};
 use super::sentences::{Ordered, in_force};
-use crate::admin::{LiveChange, LiveEntries, LiveEntry, LiveList};
-use crate::clock::Clock;
-use crate::config::{Config, parse_list};
-use crate::policy::{Entry, List, Listed, Order, Policy, Source, Timestamp};
-use crate::store::ListName;
+use crate::admin::{LiveChange, LiveEntries, LiveEntry};
+use crate::config::Config;
+use crate::policy::{Entry, ListOrder, Listed, LiveList, Order, Policy, Source, Timestamp, Word};
 
 /// The lists that orders change, and the rules in force that they are part of.
 #[derive(Debug)]
@@ -44,6 +37,8 @@ pub(super) struct LiveLists {
     /// The same without any list, for whoever keeps it for long.
     sessions: Arc<ArcSwap<Policy>>,
     metrics: Arc<Metrics>,
+    inbox: Inbox,
+    outbox: Outbox,
     state: Mutex<State>,
 }
 
@@ -52,7 +47,8 @@ struct State {
     /// As the configuration has it.
     configured: Policy,
     limit: usize,
-    ordered: Ordered,
+    allow: Contents,
+    deny: Contents,
 }
 
 /// Why a change was not made.
@@ -85,17 +81,26 @@ impl LiveLists {
         now: Timestamp,
     ) -> Self {
         let directory = config.store.directory.clone();
-        let [allow, deny] = LiveList::ALL.map(|list| found(&file_of(&directory, list), now));
+        let limit = config.lists.live;
+        let [allow, deny] = LiveList::ALL.map(|list| {
+            let mut contents = file::read(&file::path(&directory, list));
+            contents.listed = alive(&contents.listed, now);
+            contents.forget_removed(limit, now);
+            contents
+        });
         let state = State {
             configured: config.policy.clone(),
-            limit: config.lists.live,
-            ordered: Ordered { allow, deny },
+            limit,
+            allow,
+            deny,
         };
         let lists = Self {
             directory,
             policy,
             sessions: Arc::new(ArcSwap::from_pointee(without_lists(&state.configured))),
             metrics,
+            inbox: Inbox::default(),
+            outbox: Outbox::new(config.cluster.shares()),
             state: Mutex::new(state),
         };
         lists.put_in_force(&lists.state());
@@ -126,18 +131,25 @@ impl LiveLists {
         order: Order,
     ) -> Result<LiveChange, Unlisted> {
         let mut state = self.state();
-        let mut entries = alive(state.of(list), order.at);
-        entries.retain(|it| it.entry != *entry);
-        if entries.len() >= state.limit {
+        let mut contents = state.of(list).alive(order.at);
+        let at = contents.after_the_latest_word(entry, order.at);
+        contents.listed.retain(|it| it.entry != *entry);
+        contents.removed.remove(entry);
+        if contents.listed.len() >= state.limit {
             self.metrics.refused.inc();
             return Err(Unlisted::Full(state.limit));
         }
-        let until = order.until.map(seconds);
-        entries.push(Listed {
-            entry: entry.clone(),
-            source: Source::Live(Arc::new(order)),
+        let order = Arc::new(Order {
+            at,
+            until: order.until.map(whole),
+            ..order
         });
-        self.change(&mut state, list, entries)?;
+        contents.listed.push(Listed {
+            entry: entry.clone(),
+            source: Source::Live(Arc::clone(&order)),
+        });
+        let until = order.until.map(seconds);
+        self.change(&mut state, list, contents, entry, Word::Listed(order))?;
         Ok(LiveChange {
             list,
             entry: entry.to_string(),
@@ -155,18 +167,23 @@ impl LiveLists {
         now: Timestamp,
     ) -> Result<LiveChange, Unlisted> {
         let mut state = self.state();
-        let mut entries = alive(state.of(list), now);
+        let mut contents = state.of(list).alive(now);
         let also = configured(&state, list, entry);
-        let before = entries.len();
-        entries.retain(|it| it.entry != *entry);
-        if entries.len() == before {
+        let at = contents.after_the_latest_word(entry, now);
+        let before = contents.listed.len();
+        contents.listed.retain(|it| it.entry != *entry);
+        if contents.listed.len() == before {
             let hint = match also {
                 Some(source) => format!("; it stands at {source}: take it out there, and reload"),
                 None => format!("; `greygate {list} list` shows what was"),
             };
             return Err(Unlisted::Unknown(entry.clone(), hint));
         }
-        self.change(&mut state, list, entries)?;
+        if self.outbox.is_open() {
+            contents.removed.insert(entry.clone(), at);
+            contents.forget_removed(state.limit, now);
+        }
+        self.change(&mut state, list, contents, entry, Word::Removed(at))?;
         Ok(LiveChange {
             list,
             entry: entry.to_string(),
@@ -179,7 +196,7 @@ impl LiveLists {
     /// What is listed, the newest first.
     pub(super) fn show(&self, list: LiveList, now: Timestamp) -> LiveEntries {
         let state = self.state();
-        let mut entries: Vec<_> = alive(state.of(list), now)
+        let mut entries: Vec<_> = alive(&state.of(list).listed, now)
             .iter()
             .filter_map(shown)
             .collect();
@@ -193,7 +210,7 @@ impl LiveLists {
             left_off: left_off as u64,
             limit: state.limit as u64,
             configured: list.of(&state.configured).entries().len() as u64,
-            file: file_of(&self.directory, list).display().to_string(),
+            file: file::path(&self.directory, list).display().to_string(),
         }
     }
 
@@ -202,21 +219,19 @@ impl LiveLists {
         let mut state = self.state();
         let mut has_ended = false;
         for list in LiveList::ALL {
-            let all = state.of(list);
+            let all = &state.of(list).listed;
             // Each second, of what may be a hundred thousand: nothing is copied unless one has ended.
             if !all.iter().any(|it| has_ended_at(it, now)) {
                 continue;
             }
-            let entries = alive(all, now);
             has_ended = true;
             for ended in all.iter().filter(|it| has_ended_at(it, now)) {
                 tracing::info!(list = list.as_str(), entry = %ended.entry, "listed-no-more");
             }
+            let contents = state.of(list).alive(now);
             // It has ended, whether or not the disk hears of it: at the next start it is left out.
-            if let Err(error) = self.write(list, &entries) {
-                tracing::warn!(%error, list = list.as_str(), "lists-unwritten");
-            }
-            *state.of_mut(list) = entries;
+            self.write_or_say(list, &contents);
+            *state.of_mut(list) = contents;
         }
         if has_ended {
             self.put_in_force(&state);
@@ -224,49 +239,42 @@ impl LiveLists {
         has_ended
     }
 
+    /// Makes a change, whose last word on `entry` others are to hear.
     fn change(
         &self,
         state: &mut State,
         list: LiveList,
-        entries: Vec<Listed>,
+        contents: Contents,
+        entry: &Entry,
+        word: Word,
     ) -> Result<(), Unlisted> {
-        self.write(list, &entries)
-            .map_err(|source| Unlisted::Unwritten {
-                file: file_of(&self.directory, list),
-                source,
-            })?;
-        *state.of_mut(list) = entries;
+        file::write(&self.directory, list, &contents).map_err(|source| Unlisted::Unwritten {
+            file: file::path(&self.directory, list),
+            source,
+        })?;
+        *state.of_mut(list) = contents;
         self.put_in_force(state);
+        let entry = entry.clone();
+        self.outbox.put(ListOrder { list, entry, word });
         Ok(())
     }
 
-    fn put_in_force(&self, state: &State) {
-        let policy = in_force(&state.configured, &state.ordered);
-        self.metrics.show(&policy, state);
-        self.policy.store(Arc::new(policy));
+    /// Writes what counts all the same if that fails.
+    fn write_or_say(&self, list: LiveList, contents: &Contents) {
+        if let Err(error) = file::write(&self.directory, list, contents) {
+            tracing::warn!(%error, list = list.as_str(), "lists-unwritten");
+        }
     }
 
-    /// Writes the file beside, and renames it once it is on the disk.
-    fn write(&self, list: LiveList, entries: &[Listed]) -> io::Result<()> {
-        let file = file_of(&self.directory, list);
-        let new = file.with_extension("new");
-        let mut text = format!(
-            "# Listed by `greygate {list} add`. The daemon rewrites this file; take lines out with\n\
-             # `greygate {list} remove`, or copy them to a file of [lists] {list}_files.\n"
-        );
-        for listed in entries {
-            if let Source::Live(order) = &listed.source {
-                writeln!(text, "{}  # {}", listed.entry, comment(order))
-                    .expect("writing to a String cannot fail");
-            }
-        }
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let mut written = options.open(&new)?;
-        written.write_all(text.as_bytes())?;
-        written.sync_all()?;
-        fs::rename(&new, &file)?;
-        File::open(&self.directory)?.sync_all()
+    fn put_in_force(&self, state: &State) {
+        let ordered = Ordered {
+            allow: &state.allow.listed,
+            deny: &state.deny.listed,
+        };
+        let policy = in_force(&state.configured, ordered);
+        let live = |list| state.of(list).listed.len();
+        self.metrics.show(&policy, live, state.limit);
+        self.policy.store(Arc::new(policy));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -275,115 +283,41 @@ impl LiveLists {
 }
 
 impl State {
-    fn of(&self, list: LiveList) -> &[Listed] {
+    const fn of(&self, list: LiveList) -> &Contents {
         match list {
-            LiveList::Allow => &self.ordered.allow,
-            LiveList::Deny => &self.ordered.deny,
+            LiveList::Allow => &self.allow,
+            LiveList::Deny => &self.deny,
         }
     }
 
-    fn of_mut(&mut self, list: LiveList) -> &mut Vec<Listed> {
+    const fn of_mut(&mut self, list: LiveList) -> &mut Contents {
         match list {
-            LiveList::Allow => &mut self.ordered.allow,
-            LiveList::Deny => &mut self.ordered.deny,
+            LiveList::Allow => &mut self.allow,
+            LiveList::Deny => &mut self.deny,
         }
     }
 }
 
-/// The thread that takes out what has ended.
-#[derive(Debug)]
-pub(super) struct Ender {
-    stop: Option<mpsc::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Ender {
-    /// Starts it; `ended` is called after it took out some.
-    pub(super) fn start(
-        lists: Arc<LiveLists>,
-        clock: Arc<dyn Clock>,
-        ended: impl Fn() + Send + 'static,
-    ) -> io::Result<Self> {
-        let (stop, stopped) = mpsc::channel::<()>();
-        let thread = thread::Builder::new()
-            .name("lists".to_owned())
-            .spawn(move || {
-                while stopped.recv_timeout(ROUND) == Err(RecvTimeoutError::Timeout) {
-                    if lists.end(clock.now()) {
-                        ended();
-                    }
-                }
-            })?;
-        Ok(Self {
-            stop: Some(stop),
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for Ender {
-    fn drop(&mut self) {
-        self.stop.take();
-        if let Some(thread) = self.thread.take() {
-            // One that has panicked has said so.
-            let _ = thread.join();
+impl Contents {
+    /// The same without what has ended.
+    fn alive(&self, now: Timestamp) -> Self {
+        Self {
+            listed: alive(&self.listed, now),
+            removed: self.removed.clone(),
         }
     }
-}
 
-/// How many entries there are.
-#[derive(Debug, Default)]
-pub(super) struct Metrics {
-    entries: Family<ListLabels, Gauge>,
-    live: Family<ListLabels, Gauge>,
-    limit: Gauge,
-    refused: Counter,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ListLabels {
-    list: &'static str,
-}
-
-impl Metrics {
-    pub(super) fn register(&self, registry: &mut Registry) {
-        let registry = registry.sub_registry_with_prefix("lists");
-        let entries = self.entries.clone();
-        registry.register("entries", "Entries of each list that are in force", entries);
-        let live = self.live.clone();
-        registry.register("live", "Those of them that were ordered by a command", live);
-        let limit = self.limit.clone();
-        registry.register("live_limit", "Most that may be, in each list", limit);
-        let refused = self.refused.clone();
-        let help = "Orders to list somebody for which there was no room";
-        registry.register("live_refused", help, refused);
-    }
-
-    fn show(&self, policy: &Policy, state: &State) {
-        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        let lists = &policy.lists;
-        for (name, list) in [
-            (ListName::Allow, &lists.allow),
-            (ListName::Deny, &lists.deny),
-            (ListName::Local, &lists.local),
-            (ListName::NeverTrust, &lists.never_trust),
-            (ListName::NoRetry, &lists.no_retry),
-        ] {
-            let list: &List = list;
-            let labels = ListLabels {
-                list: name.as_str(),
-            };
-            let entries = self.entries.get_or_create_owned(&labels);
-            entries.set(count(list.entries().len()));
-        }
-        for list in LiveList::ALL {
-            let labels = ListLabels {
-                list: list.as_str(),
-            };
-            let live = self.live.get_or_create_owned(&labels);
-            live.set(count(state.of(list).len()));
-        }
-        self.limit.set(count(state.limit));
+    /// The time of an order that is given now, in whole seconds, as everybody keeps it: what was said of `entry`
+    /// last counts, were it by the clock of a host that is ahead.
+    fn after_the_latest_word(&self, entry: &Entry, now: Timestamp) -> Timestamp {
+        let listed = self.listed.iter().find(|it| it.entry == *entry);
+        let listed = listed.and_then(|it| match &it.source {
+            Source::Live(order) => Some(order.at),
+            _ => None,
+        });
+        let latest = listed.max(self.removed.get(entry).copied());
+        let next = latest.map_or(Timestamp::NEVER, |it| it.after(SECOND));
+        whole(now).max(next)
     }
 }
 
@@ -405,7 +339,7 @@ fn alive(entries: &[Listed], now: Timestamp) -> Vec<Listed> {
 
 fn has_ended_at(listed: &Listed, now: Timestamp) -> bool {
     match &listed.source {
-        Source::Live(order) => order.until.is_some_and(|until| until <= now),
+        Source::Live(order) => order.has_ended(now),
         _ => false,
     }
 }
@@ -423,140 +357,17 @@ fn shown(listed: &Listed) -> Option<LiveEntry> {
     })
 }
 
-fn file_of(directory: &Path, list: LiveList) -> PathBuf {
-    directory.join(format!("live-{list}.list"))
-}
-
-/// What the file holds that has not ended. One that is damaged is set aside.
-fn found(file: &Path, now: Timestamp) -> Vec<Listed> {
-    let mut is_read = true;
-    let (entries, wrong) = match bytes_of(file) {
-        Ok(bytes) => {
-            // One bad byte is the fault of its line alone.
-            let text = String::from_utf8_lossy(&bytes);
-            let (lines, faults) = parse_list(&text);
-            let mut wrong = Vec::new();
-            if let Cow::Owned(_) = text {
-                wrong.push("not all of it is UTF-8 text".to_owned());
-            }
-            let told = |(line, why)| format!("line {line}: {why}");
-            wrong.extend(faults.into_iter().map(told));
-            let mut entries = Vec::new();
-            for line in lines {
-                match order_of(&line.comment) {
-                    Some(order) => entries.push(Listed {
-                        entry: line.entry,
-                        source: Source::Live(Arc::new(order)),
-                    }),
-                    None => wrong.push(format!("line {}: no date, uid and end", line.line)),
-                }
-            }
-            (entries, wrong)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
-        Err(error) => {
-            is_read = false;
-            (Vec::new(), vec![error.to_string()])
-        }
-    };
-    if !wrong.is_empty() {
-        let kept = file.with_extension("broken");
-        // What can be read of it stays in force, and is written anew by the next change. What cannot be
-        // read cannot be copied either, and would be lost by that.
-        let result = if is_read {
-            fs::copy(file, &kept).map(drop)
-        } else {
-            fs::rename(file, &kept)
-        };
-        tracing::warn!(
-            file = %file.display(),
-            kept = %kept.display(),
-            is_kept = result.is_ok(),
-            entries = entries.len(),
-            why = wrong.iter().take(TOLD).map(String::as_str).collect::<Vec<_>>().join("; "),
-            "lists-set-aside"
-        );
-    }
-    alive(&entries, now)
-}
-
-fn bytes_of(file: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(file)?.take(LARGEST).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// As it is written: `2026-11-22T07:20:00Z uid=0 until=2026-11-29T07:20:00Z note=ticket 4711`.
-fn comment(order: &Order) -> String {
-    let mut text = format!("{} uid={}", written(order.at), order.uid);
-    if let Some(until) = order.until {
-        write!(text, " until={}", written(until)).expect("writing to a String cannot fail");
-    }
-    if !order.note.is_empty() {
-        write!(text, " note={}", order.note).expect("writing to a String cannot fail");
-    }
-    text
-}
-
-fn order_of(comment: &str) -> Option<Order> {
-    let (facts, note) = match comment.split_once(" note=") {
-        Some((facts, note)) => (facts, note),
-        None => (comment, ""),
-    };
-    let mut facts = facts.split(' ');
-    let at = read(facts.next()?)?;
-    let uid = facts.next()?.strip_prefix("uid=")?.parse().ok()?;
-    let until = match facts.next() {
-        Some(until) => Some(read(until.strip_prefix("until=")?)?),
-        None => None,
-    };
-    Some(Order {
-        at,
-        uid,
-        until,
-        note: note.to_owned(),
-    })
-}
-
-/// A time as RFC 3339 has it, in UTC.
-fn written(at: Timestamp) -> String {
-    let time = i64::try_from(seconds(at)).unwrap_or(i64::MAX);
-    let time = OffsetDateTime::from_unix_timestamp(time).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    let (year, month, day) = time.to_calendar_date();
-    let (hour, minute, second) = time.to_hms();
-    let month = u8::from(month);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-fn read(text: &str) -> Option<Timestamp> {
-    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
-    let mut date = date.split('-');
-    let mut time = time.split(':');
-    let year = date.next()?.parse().ok()?;
-    let month = Month::try_from(date.next()?.parse::<u8>().ok()?).ok()?;
-    let date = Date::from_calendar_date(year, month, date.next()?.parse().ok()?).ok()?;
-    let mut part = || time.next()?.parse::<u8>().ok();
-    let time = Time::from_hms(part()?, part()?, part()?).ok()?;
-    let seconds = PrimitiveDateTime::new(date, time)
-        .assume_utc()
-        .unix_timestamp();
-    Some(Timestamp::from_millis(
-        u64::try_from(seconds).ok()?.checked_mul(1_000)?,
-    ))
-}
-
 fn seconds(at: Timestamp) -> u64 {
     at.as_millis() / 1_000
 }
 
-/// How soon an entry that has ended counts no more.
-const ROUND: Duration = Duration::from_secs(1);
+fn whole(at: Timestamp) -> Timestamp {
+    Timestamp::from_millis(seconds(at) * 1_000)
+}
+
+const SECOND: Duration = Duration::from_secs(1);
 /// Entries in one answer: more than anybody reads.
 const SHOWN: usize = 1_000;
-/// Faults of a file that are logged.
-const TOLD: usize = 5;
-/// A hundred thousand entries with their notes.
-const LARGEST: u64 = 64 << 20;
 
 #[cfg(test)]
 mod tests;

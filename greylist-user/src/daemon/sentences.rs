@@ -108,7 +108,7 @@ fn listed<'l>(
 
 /// The operator's rules, with this host's own addresses and gateways among the local ones, which are
 /// never greylisted or sentenced, and with what was ordered since.
-pub(super) fn in_force(policy: &Policy, ordered: &Ordered) -> Policy {
+pub(super) fn in_force(policy: &Policy, ordered: Ordered<'_>) -> Policy {
     let own = networks_of(host::own_addresses()).into_iter();
     let own = own.chain(networks_of(host::gateways()));
     let lists = &policy.lists;
@@ -123,10 +123,10 @@ pub(super) fn in_force(policy: &Policy, ordered: &Ordered) -> Policy {
 }
 
 /// What operators have ordered to be listed while the daemon runs.
-#[derive(Debug, Default)]
-pub(super) struct Ordered {
-    pub(super) allow: Vec<Listed>,
-    pub(super) deny: Vec<Listed>,
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ordered<'a> {
+    pub(super) allow: &'a [Listed],
+    pub(super) deny: &'a [Listed],
 }
 
 fn networks_of(addresses: Vec<IpAddr>) -> Vec<IpNet> {
@@ -165,7 +165,7 @@ mod tests {
                 }),
                 ..Policy::default()
             },
-            &Ordered::default(),
+            Ordered::default(),
         )));
         let (effects, _nobody) = mpsc::channel(1);
         let (store, _) = Store::open(settings, Arc::clone(&policy), effects, Arc::default(), NOW)
@@ -229,9 +229,9 @@ mod tests {
         });
         let policy = in_force(
             &Policy::default(),
-            &Ordered {
-                allow: ordered.into(),
-                deny: Vec::new(),
+            Ordered {
+                allow: &ordered,
+                deny: &[],
             },
         );
         assert_eq!(policy.lists.allow.entries().len(), 3);

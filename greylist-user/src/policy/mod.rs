@@ -64,8 +64,8 @@ pub use judge::{Grounds, Judge, Judgement};
 pub use ladder::{Struck, a_day_at_most, excuse, strike, turns_away};
 pub(crate) use lists::network as network_of;
 pub use lists::{
-    AddressPattern, DomainPattern, Entry, InvalidEntry, List, Listed, Lists, Order,
-    RecipientPolicy, Recipients, Source,
+    AddressPattern, DomainPattern, Entry, InvalidEntry, List, ListOrder, Listed, Lists, LiveList,
+    Order, RecipientPolicy, Recipients, Source, Word,
 };
 pub use neighbours::{Neighbour, Neighbours};
 pub use network::ClientNetwork;

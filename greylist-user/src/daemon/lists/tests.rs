@@ -1,6 +1,10 @@
+use std::fs;
+use std::path::Path;
+
 use tempfile::TempDir;
 
 use super::*;
+use crate::cluster::Lists as _;
 use crate::policy::fixture::T0;
 use crate::policy::{Attempt, denial, exempt};
 
@@ -30,7 +34,7 @@ impl Place {
     }
 
     fn file(&self, list: LiveList) -> PathBuf {
-        file_of(self.directory.path(), list)
+        file::path(self.directory.path(), list)
     }
 }
 
@@ -161,8 +165,7 @@ fn as_many_as_are_allowed_are_kept_and_the_next_is_refused_and_counted() {
         entries(&lists, LiveList::Allow, T0),
         ["192.0.2.1", "192.0.2.2"]
     );
-    let labels = ListLabels { list: "allow" };
-    assert_eq!(place.metrics.live.get_or_create_owned(&labels).get(), 2);
+    assert_eq!(place.metrics.live(LiveList::Allow), 2);
 }
 
 #[test]
@@ -303,4 +306,138 @@ fn change_that_cannot_be_written_is_not_made() {
     let told = refused.expect_err("there is no directory").to_string();
     assert!(told.ends_with("nothing was changed"), "{told}");
     assert_eq!(exempt(&lists.policy.load(), &ATTEMPT), None);
+}
+
+const SHARED: &str = "[cluster]\nservers = [\"127.0.0.1\"]\n";
+
+/// What `from` has to tell is told to `to`.
+fn tell(from: &LiveLists, to: &LiveLists, now: Timestamp) {
+    for order in from.take_changes() {
+        assert!(to.hear(order));
+    }
+    to.take_in(now);
+}
+
+fn later(seconds: u64) -> Timestamp {
+    T0.after(Duration::from_secs(seconds))
+}
+
+#[test]
+fn order_of_another_host_counts_here_until_any_host_removes_it() {
+    let places = [Place::new(), Place::new()];
+    let [mx1, mx2] = [&places[0], &places[1]].map(|it| it.open(SHARED, T0));
+    let host = entry("192.0.2.7");
+    let noted = Order {
+        note: "ticket 4711".to_owned(),
+        ..order(T0, Some(7))
+    };
+    mx1.add(LiveList::Deny, &host, noted.clone())
+        .expect("there is room");
+    tell(&mx1, &mx2, T0);
+    assert!(denial(&mx2.policy.load(), &ATTEMPT).is_some());
+    assert_eq!(mx2.take_changes(), [], "it tells nobody what it was told");
+    drop(mx2);
+    let mx2 = places[1].open(SHARED, T0);
+    let policy = mx2.policy.load();
+    let listed = denial(&policy, &ATTEMPT).expect("it outlives a restart").0;
+    assert_eq!(listed.source, Source::Live(Arc::new(noted)));
+    mx2.remove(LiveList::Deny, &host, later(1))
+        .expect("it is listed");
+    tell(&mx2, &mx1, later(1));
+    assert!(denial(&mx1.policy.load(), &ATTEMPT).is_none());
+}
+
+#[test]
+fn what_was_removed_does_not_come_back_from_a_host_that_was_away() {
+    let places = [Place::new(), Place::new()];
+    let [mx1, away] = [&places[0], &places[1]].map(|it| it.open(SHARED, T0));
+    let host = entry("192.0.2.7");
+    mx1.add(LiveList::Deny, &host, order(T0, None))
+        .expect("there is room");
+    tell(&mx1, &away, T0);
+    mx1.remove(LiveList::Deny, &host, later(60))
+        .expect("it is listed");
+    drop(mx1);
+    let mx1 = places[0].open(SHARED, later(90));
+    let all = away.all();
+    assert_eq!(all.len(), 1);
+    for order in all {
+        mx1.hear(order);
+    }
+    assert!(!mx1.take_in(later(90)), "it is no news");
+    assert!(denial(&mx1.policy.load(), &ATTEMPT).is_none());
+    for order in mx1.all() {
+        away.hear(order);
+    }
+    assert!(away.take_in(later(90)));
+    assert!(denial(&away.policy.load(), &ATTEMPT).is_none());
+    // By then every end that an entry may have is past.
+    let mx1 = places[0].open(SHARED, T0.after(2 * Word::REMOVED_KEPT));
+    assert_eq!(mx1.all(), []);
+}
+
+#[test]
+fn order_given_last_counts_though_another_host_is_ahead() {
+    let places = [Place::new(), Place::new()];
+    let [ahead, mx2] = [&places[0], &places[1]].map(|it| it.open(SHARED, T0));
+    let host = entry("192.0.2.7");
+    ahead
+        .add(LiveList::Allow, &host, order(later(45), None))
+        .expect("there is room");
+    tell(&ahead, &mx2, T0);
+    mx2.remove(LiveList::Allow, &host, later(2))
+        .expect("it is listed");
+    tell(&mx2, &ahead, later(47));
+    for lists in [&ahead, &mx2] {
+        assert!(exempt(&lists.policy.load(), &ATTEMPT).is_none());
+    }
+    mx2.add(LiveList::Allow, &host, order(later(2), None))
+        .expect("there is room");
+    tell(&mx2, &ahead, later(47));
+    for lists in [&ahead, &mx2] {
+        assert!(exempt(&lists.policy.load(), &ATTEMPT).is_some());
+    }
+}
+
+#[test]
+fn orders_of_others_find_room_as_those_given_here_do() {
+    let places = [Place::new(), Place::new()];
+    let mx1 = places[0].open(SHARED, T0);
+    let mx2 = places[1].open(&format!("[lists]\nlive = 1\n{SHARED}"), T0);
+    for (number, text) in (0..).zip(["192.0.2.1", "192.0.2.2"]) {
+        mx1.add(LiveList::Deny, &entry(text), order(later(number), None))
+            .expect("there is room");
+    }
+    tell(&mx1, &mx2, later(2));
+    assert_eq!(entries(&mx2, LiveList::Deny, later(2)), ["192.0.2.1"]);
+    assert_eq!(places[1].metrics.refused.get(), 1);
+}
+
+#[test]
+fn order_that_is_over_ends_an_earlier_one_without_end() {
+    let places = [Place::new(), Place::new()];
+    let [mx1, away] = [&places[0], &places[1]].map(|it| it.open(SHARED, T0));
+    let host = entry("192.0.2.7");
+    away.add(LiveList::Deny, &host, order(T0, None))
+        .expect("there is room");
+    mx1.add(LiveList::Deny, &host, order(later(1), Some(1)))
+        .expect("there is room");
+    tell(&mx1, &away, T0.after(Duration::from_hours(25)));
+    assert!(denial(&away.policy.load(), &ATTEMPT).is_none());
+}
+
+#[test]
+fn host_that_shares_with_nobody_keeps_nothing_for_others() {
+    let place = Place::new();
+    let lists = place.open("", T0);
+    let host = entry("192.0.2.7");
+    lists
+        .add(LiveList::Deny, &host, order(T0, None))
+        .expect("there is room");
+    lists
+        .remove(LiveList::Deny, &host, later(1))
+        .expect("it is listed");
+    assert_eq!(lists.take_changes(), []);
+    let text = fs::read_to_string(place.file(LiveList::Deny)).expect("it was written");
+    assert!(!text.contains("192.0.2.7"), "{text}");
 }

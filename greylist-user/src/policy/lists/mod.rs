@@ -11,6 +11,7 @@
 mod entry;
 mod names;
 mod networks;
+mod order;
 mod recipients;
 
 use std::fmt;
@@ -24,11 +25,11 @@ pub(crate) use entry::network;
 pub use entry::{AddressPattern, DomainPattern, Entry, InvalidEntry};
 use names::{Addresses, Domains};
 use networks::Networks;
+pub use order::{ListOrder, LiveList, Order, Word};
 pub use recipients::{RecipientPolicy, Recipients};
 
 use super::attempt::Attempt;
 use super::sentence::SentencedClient;
-use super::time::Timestamp;
 
 /// All lists of one policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,19 +82,6 @@ pub enum Source {
     Live(Arc<Order>),
     /// The list that comes with greygate; why the entry is in it.
     Shipped(Arc<str>),
-}
-
-/// An operator's order to list somebody.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Order {
-    /// When it was given.
-    pub at: Timestamp,
-    /// Who gave it.
-    pub uid: u32,
-    /// When it ends; [`None`] if it does not.
-    pub until: Option<Timestamp>,
-    /// What the operator wrote to it.
-    pub note: String,
 }
 
 impl List {
