@@ -76,6 +76,7 @@ impl Store {
     /// Notes from now on for `ear` what changes.
     pub(super) fn note_changes(&mut self, ear: Ear, bell: &Arc<Bell>) {
         self.sentences.note_changes(ear, bell);
+        self.pardons.note_changes(ear, bell);
         self.clients.by_address.note_changes(ear, bell);
         self.clients.by_network.note_changes(ear, bell);
         self.reputations.by_network.note_changes(ear, bell);
@@ -97,6 +98,7 @@ impl Store {
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     sentences: HashSet<SentencedClient>,
+    pardons: HashSet<SentencedClient>,
     clients: Keys<ClientKey>,
     neighbours: Keys<ClientKey>,
     reputations: Keys<NetworkKey>,
@@ -116,7 +118,7 @@ type Keys<K> = HashSet<K, BuildHasherDefault<KeyIsHash>>;
 macro_rules! each_list {
     ($changes:expr, $list:ident => $of_each:expr) => {
         for_lists!($changes, $list => $of_each;
-            sentences clients neighbours reputations helos contents pairs trust tuples kept_clients
+            sentences pardons clients neighbours reputations helos contents pairs trust tuples kept_clients
             kept_trust kept_tuples)
     };
 }
@@ -140,6 +142,7 @@ impl Changes {
             add(&mut self.kept_tuples, kept.tuples.marks(ear));
         }
         add(&mut self.sentences, store.sentences.marks(ear));
+        add(&mut self.pardons, store.pardons.marks(ear));
         add(&mut self.clients, store.clients.by_address.marks(ear));
         add(&mut self.neighbours, store.clients.by_network.marks(ear));
         add(
@@ -216,6 +219,11 @@ impl Changes {
         for client in &self.sentences {
             if let Some(sentence) = store.sentences.get(*client) {
                 take(Row::Sentence(sentence))?;
+            }
+        }
+        for client in &self.pardons {
+            if let Some(pardon) = store.pardons.get(*client) {
+                take(Row::Pardon(pardon))?;
             }
         }
         give_held(&self.clients, &clients.by_address, Row::Client, take)?;

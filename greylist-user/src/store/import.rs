@@ -196,7 +196,7 @@ pub(super) fn heard_by(row: Row, now: Timestamp) -> Row {
             it.passed = it.passed.min(second);
             Row::Tuple(key, it)
         }
-        Row::Gone(_) | Row::Kept(..) | Row::Unknown => row,
+        Row::Gone(_) | Row::Kept(..) | Row::Pardon(_) | Row::Unknown => row,
     }
 }
 
@@ -213,8 +213,8 @@ fn count(row: &Row, policy: &Policy, now: Timestamp, counts: &mut Restored) {
         Row::Sentence(sentence) => (sentence.has_ended(now), &mut counts.sentences),
         Row::Trust(_, record) => (record.has_lapsed(policy, now), &mut counts.trusted),
         Row::Tuple(_, record) => (record.has_lapsed(policy, now), &mut counts.tuples),
-        // A journal's word, and nothing to take in.
-        Row::Gone(_) | Row::Unknown => (false, &mut counts.unknown),
+        // The word of a store on its own disk, and nothing to take in.
+        Row::Gone(_) | Row::Pardon(_) | Row::Unknown => (false, &mut counts.unknown),
     };
     *(if has_lapsed { &mut counts.lapsed } else { kept }) += 1;
 }

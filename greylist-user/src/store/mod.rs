@@ -37,6 +37,7 @@ mod memory;
 mod metrics;
 mod pace;
 mod pairs;
+mod pardons;
 mod persist;
 mod places;
 mod reading;
@@ -93,6 +94,8 @@ use lock::{Lock, Locked};
 pub use metrics::{Metrics, Shed};
 use pace::Urgency;
 use pairs::Pairs;
+pub use pardons::Pardon;
+use pardons::Pardons;
 use reputations::Reputations;
 pub use restored::Restored;
 pub use seed::SeedError;
@@ -195,6 +198,7 @@ pub struct Store {
     /// Addresses in clear, if they are kept.
     kept: Option<KeptTables>,
     /// What other hosts are to hear of, if there are any.
+    pardons: Pardons,
     outbox: Option<Outbox>,
     /// Since when there is a history, in milliseconds.
     begun: AtomicU64,
@@ -401,6 +405,7 @@ impl Store {
                 .keep_addresses
                 .then(|| KeptTables::growing(&settings, metrics.addresses_unkept.clone())),
             failures: Failures::new(metrics.failures_unrecorded.clone()),
+            pardons: Pardons::default(),
             outbox: None,
             begun: AtomicU64::new(history.begun.as_millis()),
             judged: AtomicU64::new(0),

@@ -12,6 +12,7 @@ use crate::policy::{Policy, Timestamp};
 use super::codec::{Gone, Header, Row};
 use super::kept::KeptOf;
 use super::pace::Pace;
+use super::pardons::Pardon;
 use super::restored::Restored;
 use super::sentences::Given;
 use super::snapshot::{self, Forbidden, SnapshotError, SnapshotReport, SnapshotWriter};
@@ -130,6 +131,9 @@ impl Store {
         for sentence in self.sentences.all() {
             take(Row::Sentence(sentence))?;
         }
+        for pardon in self.pardons.all() {
+            take(Row::Pardon(pardon))?;
+        }
         give(&self.clients.by_address, take, Row::Client)?;
         give(&self.clients.by_network, take, Row::Neighbours)?;
         give(&self.reputations.by_network, take, Row::Reputation)?;
@@ -191,6 +195,7 @@ impl Store {
         let (kept, counted) = match row {
             // No snapshot has the former: it takes nothing away.
             Row::Gone(_) | Row::Unknown => (true, &mut counts.unknown),
+            Row::Pardon(pardon) => return self.restore_pardon(pardon, now),
             Row::Tuple(key, record) => restored!(self.tuples, key, record, tuples),
             Row::Trust(key, record) => restored!(self.trust, key, record, trusted),
             Row::Client(key, record) => restored!(self.clients.by_address, key, record, clients),
@@ -284,6 +289,10 @@ impl Store {
                 counts.lapsed += 1;
                 true
             }
+            Row::Pardon(pardon) => {
+                self.restore_pardon(pardon, now);
+                true
+            }
             Row::Sentence(it) => self.sentences.put(it),
             Row::Kept(of, kept) => match &self.kept {
                 None => {
@@ -299,6 +308,12 @@ impl Store {
             },
         };
         counts.over_capacity += u64::from(!has_room);
+    }
+
+    fn restore_pardon(&self, pardon: Pardon, now: Timestamp) {
+        if !pardon.has_lapsed(now) {
+            self.pardons.hear(pardon);
+        }
     }
 
     /// Takes out what is gone, and the addresses that belong to it.
@@ -386,6 +401,7 @@ impl Store {
         self.contents.clear();
         self.pairs.by_tag.clear();
         self.sentences.clear();
+        self.pardons.clear();
         if let Some(kept) = &self.kept {
             kept.clear();
         }

@@ -243,7 +243,7 @@ impl Sentences {
 }
 
 /// 32 bits of who is sentenced, uniform enough to spread the notes.
-fn spread(client: SentencedClient) -> u32 {
+pub(super) fn spread(client: SentencedClient) -> u32 {
     let bits = match client.network().addr() {
         IpAddr::V4(address) => address.to_bits(),
         // What a network is given, folded.

@@ -4,7 +4,7 @@
 //! held. Leaves to `cluster` where the others are and how they are reached. Whoever hears never waits for
 //! anybody: a row is merged in the lock of its entry, like an attempt.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,6 +22,7 @@ use super::codec::Row;
 use super::forget::attempt_of;
 use super::import::heard_by;
 use super::judge::Keyed;
+use super::pardons::Pardon;
 use super::table::{Full, Key, Table};
 use super::trust::never_trusts;
 
@@ -61,11 +62,6 @@ pub enum Absorbed {
 pub(super) struct Outbox {
     bell: Arc<Bell>,
     changes: Mutex<Changes>,
-    /// When clients were forgiven, here or elsewhere: what was given to them before is void, whoever still
-    /// tells of it.
-    lifted: Mutex<HashMap<SentencedClient, Timestamp>>,
-    /// Those of them that are to be told.
-    pardons: Mutex<HashSet<SentencedClient>>,
     /// Records that were forgiven, which every host that has them is to hear of.
     forgiven: Mutex<HashSet<SharedKey>>,
 }
@@ -75,8 +71,6 @@ impl Outbox {
         Self {
             bell: Arc::new(Bell::new(false, overflows)),
             changes: Mutex::default(),
-            lifted: Mutex::default(),
-            pardons: Mutex::default(),
             forgiven: Mutex::default(),
         }
     }
@@ -89,65 +83,13 @@ impl Outbox {
     /// Notes that the record of `key`, which others may have, was forgiven. Its change is noted anyway.
     pub(super) fn note_forgiven(&self, key: SharedKey) {
         let mut forgiven = locked(&self.forgiven);
-        if forgiven.len() < MOST_PARDONS {
+        if forgiven.len() < MOST_FORGIVEN {
             forgiven.insert(key);
         }
-    }
-
-    /// Notes that `client` was forgiven here.
-    pub(super) fn note_pardon(&self, client: SentencedClient, now: Timestamp) {
-        if self.hear_pardon(client, now) {
-            locked(&self.pardons).insert(client);
-        }
-    }
-
-    /// Notes that `client` was forgiven, and says whether that is news. Of too many, those that are past
-    /// every sentence make way.
-    fn hear_pardon(&self, client: SentencedClient, lifted: Timestamp) -> bool {
-        let mut known = locked(&self.lifted);
-        let before = known.get(&client).copied().unwrap_or(Timestamp::NEVER);
-        if lifted <= before {
-            return false;
-        }
-        if known.len() >= MOST_PARDONS {
-            known.retain(|_, it| it.after(Sentence::LONGEST) > lifted);
-        }
-        if known.len() < MOST_PARDONS || known.contains_key(&client) {
-            known.insert(client, lifted);
-        }
-        true
-    }
-
-    /// When `client` was last forgiven, as far as is known.
-    fn lifted(&self, client: SentencedClient) -> Timestamp {
-        let known = locked(&self.lifted);
-        known.get(&client).copied().unwrap_or(Timestamp::NEVER)
     }
 }
 
 impl Shared {
-    fn of(row: Row) -> Self {
-        match row {
-            Row::Sentence(given) => Self::Sentence(SharedSentence {
-                client: given.client,
-                lifted: Timestamp::NEVER,
-                given: Some(given),
-            }),
-            row => Self::Row(row),
-        }
-    }
-
-    /// The same with when the client of a sentence was last forgiven.
-    fn with_pardon(self, outbox: &Outbox) -> Self {
-        match self {
-            Self::Sentence(it) => Self::Sentence(SharedSentence {
-                lifted: outbox.lifted(it.client),
-                ..it
-            }),
-            row @ Self::Row(_) => row,
-        }
-    }
-
     /// What it is of; [`None`] of what no other host hears of.
     pub fn key(&self) -> Option<SharedKey> {
         Some(match self {
@@ -160,9 +102,9 @@ impl Shared {
             Self::Row(Row::Reputation(key, _)) => SharedKey::Reputation(*key),
             Self::Row(Row::Trust(key, _)) => SharedKey::Trust(*key),
             Self::Row(Row::Tuple(key, _)) => SharedKey::Tuple(*key),
-            Self::Row(Row::Gone(_) | Row::Kept(..) | Row::Sentence(_) | Row::Unknown) => {
-                return None;
-            }
+            Self::Row(
+                Row::Gone(_) | Row::Kept(..) | Row::Pardon(_) | Row::Sentence(_) | Row::Unknown,
+            ) => return None,
         })
     }
 }
@@ -327,7 +269,9 @@ impl Store {
                     Absorbed::NoRoom
                 }
             }
-            Row::Gone(_) | Row::Kept(..) | Row::Sentence(_) | Row::Unknown => Absorbed::Void,
+            Row::Gone(_) | Row::Kept(..) | Row::Pardon(_) | Row::Sentence(_) | Row::Unknown => {
+                Absorbed::Void
+            }
         }
     }
 
@@ -338,18 +282,15 @@ impl Store {
         let Some(outbox) = &self.outbox else {
             return false;
         };
-        if !outbox.bell.has_noted() && locked(&outbox.pardons).is_empty() {
+        if !outbox.bell.has_noted() {
             return outbox.bell.take_overflow();
         }
         outbox.bell.answer();
         let mut changes = locked(&outbox.changes);
         changes.add_changes(self, Ear::Others);
-        for client in std::mem::take(&mut *locked(&outbox.pardons)) {
-            take(self.shared_sentence(client, outbox), true);
-        }
         let forgiven = std::mem::take(&mut *locked(&outbox.forgiven));
         let given = changes.give_records(self, &mut |row| {
-            let shared = Shared::of(row).with_pardon(outbox);
+            let shared = self.shared(row);
             let is_pardon = shared.key().is_some_and(|key| forgiven.contains(&key));
             take(shared, is_pardon);
             Ok(())
@@ -361,16 +302,12 @@ impl Store {
 
     /// Hands what every host is told of to `take`: sentences, pardons, strikes, HELO arguments.
     pub fn for_each_told(&self, mut take: impl FnMut(Shared)) {
-        let Some(outbox) = &self.outbox else {
-            return;
-        };
-        let forgiven: Vec<_> = locked(&outbox.lifted).keys().copied().collect();
-        for client in forgiven {
-            take(self.shared_sentence(client, outbox));
+        for pardon in self.pardons.all() {
+            take(self.shared_sentence(pardon.client));
         }
         for sentence in self.sentences.all() {
-            if outbox.lifted(sentence.client) == Timestamp::NEVER {
-                take(Shared::of(Row::Sentence(sentence)));
+            if self.pardons.get(sentence.client).is_none() {
+                take(self.shared_sentence(sentence.client));
             }
         }
         walk(&self.clients.by_address, |_| true, Row::Client, &mut take);
@@ -410,11 +347,20 @@ impl Store {
         walk(&self.pairs.by_tag, is_wanted, Row::Pair, take);
     }
 
+    /// What other hosts hear of a row.
+    fn shared(&self, row: Row) -> Shared {
+        match row {
+            Row::Pardon(pardon) => self.shared_sentence(pardon.client),
+            Row::Sentence(sentence) => self.shared_sentence(sentence.client),
+            row => Shared::Row(row),
+        }
+    }
+
     /// What is known of the sentence of `client`, in force or lifted.
-    fn shared_sentence(&self, client: SentencedClient, outbox: &Outbox) -> Shared {
+    fn shared_sentence(&self, client: SentencedClient) -> Shared {
         Shared::Sentence(SharedSentence {
             client,
-            lifted: outbox.lifted(client),
+            lifted: self.pardons.of(client),
             given: self.sentences.get(client),
         })
     }
@@ -425,14 +371,11 @@ impl Store {
         let client = heard.client;
         // A clock that is ahead must not forgive for years.
         let lifted = heard.lifted.min(now.after(CLOCKS_DIFFER));
-        let mut known = lifted;
-        if let Some(outbox) = &self.outbox {
-            if outbox.hear_pardon(client, lifted) && now.since(lifted) < PARDON_IS_NEWS {
-                // What else is known of it has a record with a life of its own.
-                self.failures.forgive(&self.seed, client);
-            }
-            known = outbox.lifted(client);
+        if self.pardons.hear(Pardon { client, lifted }) && now.since(lifted) < PARDON_IS_NEWS {
+            // What else is known of it has a record with a life of its own.
+            self.failures.forgive(&self.seed, client);
         }
+        let known = self.pardons.of(client);
         let held = self.sentences.get(client);
         if held.is_some_and(|held| held.since <= known) {
             self.sentences.lift(client, now);
@@ -515,7 +458,7 @@ fn walk<K: Key, V: Clone>(
     for aisle in 0..table.aisles() {
         table.copy_of_aisle(aisle, |_, value| wanted(value), &mut copy);
         for (key, value) in copy.drain(..) {
-            take(Shared::of(row(key, value)));
+            take(Shared::Row(row(key, value)));
         }
     }
 }
@@ -537,5 +480,5 @@ const PARDON_IS_NEWS: Duration = Duration::from_hours(1);
 const CLOCKS_DIFFER: Duration = Duration::from_mins(1);
 /// Milliseconds that a delivery round lasts at most, and some.
 const ROUND_LASTS: u64 = 15 * 60 * 1_000;
-/// Clients of which it is known that they were forgiven.
-const MOST_PARDONS: usize = 65_536;
+/// Forgiven records that wait to be told as such.
+const MOST_FORGIVEN: usize = 65_536;

@@ -13,7 +13,7 @@ use crate::policy::{
     SentencedClient, SharedKey, Timestamp,
 };
 
-use super::Store;
+use super::{Pardon, Store};
 
 /// What forgiving undid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,10 +58,11 @@ impl Store {
         }
         let forgiven = Forgiven { lifted, ..pardoned };
         note_forgiven(&forgiven);
-        if let Some(outbox) = &self.outbox {
+        if self.settings.shares {
             // Whoever gave it may be ahead by the clock.
             let given = lifted.map_or(now, |it| it.since);
-            outbox.note_pardon(client, now.max(given));
+            let lifted = now.max(given);
+            self.pardons.hear(Pardon { client, lifted });
         }
         // Told in any case: the kernel may still hold what the store does not.
         self.tell(Effect::Forgive(client));

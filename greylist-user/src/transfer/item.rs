@@ -249,7 +249,8 @@ impl Item {
                 extra: it.extra,
                 round: it.round,
             },
-            Row::Gone(_) | Row::Unknown => return None,
+            // Pardons are for hosts that share.
+            Row::Gone(_) | Row::Pardon(_) | Row::Unknown => return None,
         })
     }
 

@@ -55,7 +55,9 @@ pub fn value(of: &Shared, policy: &Policy, now: Timestamp) -> Option<Value> {
             let remembered = sentence.lifted.after(Sentence::LONGEST);
             (SENTENCE_FORM.into(), until.max(remembered).since(now))
         }
-        Shared::Row(Row::Gone(_) | Row::Kept(..) | Row::Sentence(_) | Row::Unknown) => return None,
+        Shared::Row(
+            Row::Gone(_) | Row::Kept(..) | Row::Pardon(_) | Row::Sentence(_) | Row::Unknown,
+        ) => return None,
     };
     Some(Value {
         form,

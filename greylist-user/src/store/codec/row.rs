@@ -14,6 +14,7 @@ use crate::policy::{
     Timestamp, TrustKey, TrustRecord, TupleKey,
 };
 use crate::store::kept::{Kept, KeptOf};
+use crate::store::pardons::Pardon;
 
 /// One thing remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub enum Row {
     Neighbours(ClientKey, Neighbours),
     /// A reverse-path and recipient of which mail is pending.
     Pair(PairTag, PairRecord),
+    /// That a client was forgiven.
+    Pardon(Pardon),
     /// What is said of a client network.
     Reputation(NetworkKey, Reputation),
     /// A sentence.
@@ -80,6 +83,7 @@ impl Row {
             Self::Kept(..) => KEPT,
             Self::Neighbours(..) => NEIGHBOURS,
             Self::Pair(..) => PAIR,
+            Self::Pardon(_) => PARDON,
             Self::Reputation(..) => REPUTATION,
             Self::Sentence(_) => SENTENCE,
             Self::Trust(..) => TRUST,
@@ -181,6 +185,10 @@ pub(super) fn encode(row: &Row, to: &mut Vec<u8>) {
         Row::Kept(of, kept) => {
             encode_owner(*of, to);
             to.extend_from_slice(kept.as_bytes());
+        }
+        Row::Pardon(pardon) => {
+            encode_sentenced(pardon.client, to);
+            to.extend_from_slice(&pardon.lifted.as_millis().to_le_bytes());
         }
         Row::Gone(gone) => encode_gone(gone, to),
         Row::Unknown => {}
@@ -351,6 +359,7 @@ pub(in crate::store) fn decode(kind: u8, bytes: &[u8]) -> Option<Row> {
         GONE => decode_gone(&mut fields),
         KEPT => decode_kept(&mut fields),
         PAIR => decode_pair(&mut fields),
+        PARDON => decode_pardon(&mut fields),
         _ => Some(Row::Unknown),
     }
 }
@@ -453,6 +462,15 @@ fn decode_pair(fields: &mut Fields<'_>) -> Option<Row> {
     Some(Row::Pair(key, record))
 }
 
+fn decode_pardon(fields: &mut Fields<'_>) -> Option<Row> {
+    let address = fields.array()?;
+    let [prefix] = fields.array()?;
+    let lifted = Timestamp::from_millis(u64::from_le_bytes(fields.array()?));
+    Some(sentenced(address, prefix).map_or(Row::Unknown, |client| {
+        Row::Pardon(Pardon { client, lifted })
+    }))
+}
+
 fn decode_sentence(fields: &mut Fields<'_>) -> Option<Row> {
     let address = fields.array()?;
     let [prefix, level, reason] = fields.array()?;
@@ -543,6 +561,7 @@ pub(super) const HELO: u8 = b'H';
 pub(super) const KEPT: u8 = b'A';
 pub(super) const NEIGHBOURS: u8 = b'N';
 pub(super) const PAIR: u8 = b'Q';
+pub(super) const PARDON: u8 = b'F';
 pub(super) const REPUTATION: u8 = b'P';
 pub(super) const SENTENCE: u8 = b'S';
 pub(super) const TRUST: u8 = b'R';

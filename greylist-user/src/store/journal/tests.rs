@@ -22,7 +22,7 @@ use crate::policy::{
     SentenceReason, SentencedClient, TupleKey,
 };
 use crate::store::Settings;
-use crate::store::codec::tests::row;
+use crate::store::codec::tests::{pardon, row};
 use crate::store::codec::{Block, Gone, Row};
 use crate::store::kept::KeptOf;
 use crate::store::pace::Pace;
@@ -53,10 +53,10 @@ fn any_row() -> impl Strategy<Value = Row> {
             Row::Sentence(it) => Gone::Sentence(it.client),
             Row::Trust(key, _) => Gone::Trust(key),
             Row::Tuple(key, _) => Gone::Tuple(key),
-            Row::Gone(_) | Row::Unknown => return None,
+            Row::Gone(_) | Row::Pardon(_) | Row::Unknown => return None,
         }))
     });
-    prop_oneof![3 => row(), 1 => gone]
+    prop_oneof![6 => row(), 2 => gone, 1 => pardon()]
 }
 
 fn any_groups() -> impl Strategy<Value = Vec<Vec<Row>>> {

@@ -12,13 +12,22 @@ use crate::policy::{
     Reputation, Second, Sentence, SentenceLevel, SentenceReason, SentencedClient, Strike, TrustKey,
     TrustRecord, TupleKey,
 };
+use crate::store::Pardon;
 use crate::store::kept::{Kept, KeptOf};
 
 fn time() -> impl Strategy<Value = Timestamp> {
     any::<u64>().prop_map(Timestamp::from_millis)
 }
 
-/// Any row.
+/// Any pardon.
+pub(crate) fn pardon() -> impl Strategy<Value = Row> {
+    (any::<IpAddr>(), 0..2_usize, time()).prop_map(|(client, which, lifted)| {
+        let client = SentencedClient::covering(client)[which];
+        Row::Pardon(Pardon { client, lifted })
+    })
+}
+
+/// Any other row that a snapshot has.
 pub(crate) fn row() -> impl Strategy<Value = Row> {
     let tuple = (
         any::<[u8; 16]>(),
