@@ -423,16 +423,22 @@ impl Tuple {
             self.passed.get_or_insert(span);
         } else if let Some(first) = self.first {
             let (_, begun_latest) = chronicle.daemon_time(first);
-            // What was begun in the future, by a clock that was turned back since, is begun anew, unless
-            // it has passed: then the pass is what must not be lost.
-            let is_ahead = begun_latest > earliest_now + delay;
-            if is_ahead && self.passed.is_none() {
+            // What was begun in the future, by a clock that was turned back since, is void for as long, were it
+            // turned ahead again by now: a sweep or a start forgets it. It is begun anew, unless it has passed:
+            // then the pass is what must not be lost.
+            let since = Span {
+                from: first.end(),
+                to: Some(span.end()),
+            };
+            let (earliest_since, _) = chronicle.daemon_time(since);
+            let was_ahead = begun_latest > earliest_since + delay;
+            if was_ahead && self.passed.is_none() {
                 self.first = Some(span);
                 self.asks.push(span);
                 return;
             }
             if self.passed.is_some() || earliest_now - begun_latest >= delay {
-                let known = self.passed.filter(|_| is_ahead).unwrap_or(first);
+                let known = self.passed.filter(|_| was_ahead).unwrap_or(first);
                 let what = format!("tuple of sender {number} ({})", self.told(desk));
                 check_lost(desk, self.known(known), span, &what);
                 // None that would be due is remembered, so that none is to be counted from.
@@ -568,6 +574,44 @@ mod tests {
         sender.possible_passes.push(Instant::now());
         sender.check_trust_lost(desk, Span::since(Instant::now()));
         books.violations().len()
+    }
+
+    /// What the books say of a tuple that was begun an hour ahead and is not remembered when it is due, the
+    /// daemon's clock having stood at these seconds ahead in between.
+    fn violations_of_one_begun_ahead(between: &[i64]) -> usize {
+        let (books, chronicle) = (Books::new(1), Chronicle::new());
+        let endpoint = Endpoint::Unix("/nowhere".into());
+        let desk = Desk {
+            books: &books,
+            chronicle: &chronicle,
+            endpoint: &endpoint,
+        };
+        let step = |seconds: i64| {
+            chronicle.begin_step(seconds);
+            chronicle.end_step();
+        };
+        let at = |seconds: u64| {
+            let at = Instant::now() + Duration::from_secs(seconds);
+            Span {
+                from: at,
+                to: Some(at),
+            }
+        };
+        let mut tuple = Tuple::default();
+        step(3_600);
+        tuple.enter(desk, at(0), false, 1);
+        for seconds in between {
+            step(*seconds);
+        }
+        tuple.enter(desk, at(2), false, 1);
+        books.violations().len()
+    }
+
+    #[test]
+    fn tuple_of_the_future_may_be_forgotten_while_the_clock_is_back() {
+        assert_eq!(violations_of_one_begun_ahead(&[]), 1);
+        assert_eq!(violations_of_one_begun_ahead(&[0]), 0);
+        assert_eq!(violations_of_one_begun_ahead(&[0, 3_600]), 0);
     }
 
     #[test]
