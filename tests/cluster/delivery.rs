@@ -61,7 +61,8 @@ fn passes_from_one_to_the_other(
     // Whatever is left of the delay is the sender's to wait.
     wait_out(tried)?;
     let round = send(&hosts.sites[then], &message)?;
-    assert!(round.is_queued(), "{word}: {round:?}");
+    let states = [hosts.state(first)?, hosts.state(then)?];
+    assert!(round.is_queued(), "{word}: {round:?}, {states:?}");
     let postfix = hosts.sites[then].postfix();
     postfix.wait_for_delivery("alice", &message.id).map(drop)
 }

@@ -43,8 +43,10 @@ impl Hosts {
         let redis = RedisCluster::start(&engine, directory.path(), ENGINE, PORT)?;
         let mut sites = Vec::new();
         for number in 1..=Self::NUMBER {
+            // The longest budget: what hosts know of each other shall not hang on how busy this machine is.
             let cluster = format!(
-                "[cluster]\nservers = [\"{ENGINE}:{PORT}\", \"{ENGINE}:{}\"]\nmode = \"cluster\"\nnode = \"mx{number}\"\n",
+                "[cluster]\nservers = [\"{ENGINE}:{PORT}\", \"{ENGINE}:{}\"]\nmode = \"cluster\"\n\
+                 node = \"mx{number}\"\nbudget = \"1s\"\n",
                 PORT + 1
             );
             let plan = Plan {
