@@ -59,6 +59,11 @@ fn packet_holds_for_every_kept_input() {
 }
 
 #[test]
+fn shared_holds_for_every_kept_input() {
+    replay("shared");
+}
+
+#[test]
 fn snapshot_holds_for_every_kept_input() {
     replay("snapshot");
 }

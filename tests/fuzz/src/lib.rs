@@ -12,13 +12,14 @@ pub mod lists;
 pub mod maillog;
 pub mod milter;
 pub mod packet;
+pub mod shared;
 pub mod snapshot;
 
 /// A target: its name, and what panics where it does not hold.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target by its name.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("configuration", configuration::holds),
     ("control", control::holds),
     ("import", import::holds),
@@ -28,5 +29,6 @@ pub const TARGETS: [Target; 10] = [
     ("maillog", maillog::holds),
     ("milter", milter::holds),
     ("packet", packet::holds),
+    ("shared", shared::holds),
     ("snapshot", snapshot::holds),
 ];
