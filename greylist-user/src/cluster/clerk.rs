@@ -6,6 +6,7 @@
 //! `comparing` and `recall`.
 
 use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -246,12 +247,12 @@ impl Clerk {
             parted = self.follow_news(&engine, &born, news) => parted,
             parted = self.tell_on(&engine) => parted,
             parted = self.compare_when_owed(&engine) => parted,
-            () = self.watch(&engine) => Parted::Left,
+            never = self.watch(&engine) => match never {},
             () = self.until_left() => {
                 let _gone = timeout(GOODBYE, self.sign_off(&engine)).await;
                 Parted::Left
             }
-            () = self.settle_down() => Parted::Left,
+            never = self.settle_down() => match never {},
         }
     }
 
@@ -267,11 +268,11 @@ impl Clerk {
     }
 
     /// Once this has lasted for a while, its end is worth a word again.
-    async fn settle_down(&self) {
+    async fn settle_down(&self) -> Infallible {
         sleep(LASTING).await;
         self.has_told_of_joining.set(false);
         self.has_told_of_parting.set(false);
-        std::future::pending::<()>().await;
+        std::future::pending().await
     }
 
     async fn until_left(&self) {
@@ -338,9 +339,10 @@ impl Clerk {
         let Some(engine) = self.engine.borrow().clone() else {
             return;
         };
-        let told = timeout(GOODBYE, self.tell_all(&engine)).await;
-        if told.is_err() {
-            tracing::warn!(records = self.queue.borrow().len(), "cluster-untold");
+        let _late_or_refused = timeout(GOODBYE, self.tell_all(&engine)).await;
+        let left = self.queue.borrow().len();
+        if left > 0 {
+            tracing::warn!(records = left, "cluster-untold");
         }
         let _gone = timeout(GOODBYE, self.sign_off(&engine)).await;
     }

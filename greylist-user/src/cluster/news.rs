@@ -4,6 +4,7 @@
 //! A round asks from the latest message on that was heard, that one included. If it is not the first of the
 //! answer, something was missed, and all is compared.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use redis::{RedisError, Value, cmd};
@@ -120,7 +121,7 @@ impl Clerk {
 
     /// Says now and then that this host is there, and sees who else is and what the engine holds, for ever.
     /// What comes of it is for people: nothing else waits for it, and nothing ends by it.
-    pub(super) async fn watch(&self, engine: &Engine) {
+    pub(super) async fn watch(&self, engine: &Engine) -> Infallible {
         loop {
             let _late_or_refused = timeout(SILENCE, self.sign_in(engine)).await;
             let _late_or_refused = timeout(SILENCE, self.measure(engine)).await;
