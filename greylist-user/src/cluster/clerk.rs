@@ -61,6 +61,8 @@ pub(super) struct Clerk {
     pub(super) comparing: Cell<Option<Timestamp>>,
     /// When a round was last answered.
     pub(super) answered: Cell<Option<Instant>>,
+    /// When all was last compared for the sake of a list that had no room.
+    lacked: Cell<Option<Instant>>,
     /// Sessions that wait.
     pub(super) waiting: Cell<usize>,
     /// Whether a stranger's value was complained of.
@@ -127,6 +129,7 @@ impl Clerk {
             has_joined: Cell::new(false),
             comparing: Cell::new(None),
             answered: Cell::new(None),
+            lacked: Cell::new(None),
             waiting: Cell::new(0),
             has_told_of_foreign: Cell::new(false),
             has_told_of_refusal: Cell::new(false),
@@ -330,21 +333,28 @@ impl Clerk {
         loop {
             ticks.tick().await;
             self.collect_changes();
+            let is_long_ago = self.lacked.get().is_none_or(|it| it.elapsed() >= LACKING);
+            if is_long_ago && self.lists.takes_lack() {
+                self.lacked.set(Some(Instant::now()));
+                self.owe(self.clock.now());
+            }
         }
     }
 
     /// Tells what is left to tell, and that this host is gone.
     async fn say_goodbye(&self) {
         self.collect_changes();
-        let Some(engine) = self.engine.borrow().clone() else {
-            return;
-        };
-        let _late_or_refused = timeout(GOODBYE, self.tell_all(&engine)).await;
+        let engine = self.engine.borrow().clone();
+        if let Some(engine) = &engine {
+            let _late_or_refused = timeout(GOODBYE, self.tell_all(engine)).await;
+        }
         let left = self.queue.borrow().len();
         if left > 0 {
             tracing::warn!(records = left, "cluster-untold");
         }
-        let _gone = timeout(GOODBYE, self.sign_off(&engine)).await;
+        if let Some(engine) = &engine {
+            let _gone = timeout(GOODBYE, self.sign_off(engine)).await;
+        }
     }
 }
 
@@ -363,6 +373,8 @@ const LASTING: Duration = Duration::from_secs(30);
 /// Milliseconds before a connection broke of which what was told is told again: a replica that takes the
 /// place of its master lacks what it had not received yet.
 const MAY_BE_LOST: u64 = 60_000;
+/// From one comparison for the sake of a list that had no room to the next.
+const LACKING: Duration = Duration::from_mins(1);
 /// Records that wait for the engine.
 const QUEUE: usize = 250_000;
 /// Time for a last word.

@@ -1,7 +1,7 @@
 //! Where something may have been missed: this host hears all that every host is told, and tells all that it
 //! knows and the engine does not.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::thread;
@@ -26,18 +26,22 @@ type Field = (Vec<u8>, Vec<u8>);
 /// What the engine holds of what every host is told, as far as need be to see what differs.
 #[derive(Debug, Default)]
 struct Held {
-    hashes: HashMap<Subject, u64>,
+    values: HashSet<u64>,
     hasher: RandomState,
 }
 
 impl Held {
-    fn note(&mut self, of: Subject, value: &[u8]) {
-        self.hashes.insert(of, self.hasher.hash_one(value));
+    /// Notes a value, unless there are more than any site has: then more is told than need be.
+    fn note(&mut self, name: &[u8], value: &[u8]) {
+        if self.values.len() < MOST_HELD {
+            self.values.insert(self.hasher.hash_one((name, value)));
+        }
     }
 
     fn has(&self, untold: &Untold) -> bool {
-        let held = self.hashes.get(&untold.of);
-        held.is_some_and(|held| *held == self.hasher.hash_one(&untold.value.bytes[..]))
+        let (name, value) = (untold.of.name(), &untold.value.bytes);
+        let value = self.hasher.hash_one((&name[..], &value[..]));
+        self.values.contains(&value)
     }
 }
 
@@ -121,8 +125,8 @@ impl Clerk {
                 scanned.map_err(|error: RedisError| engine::parted(&error))?;
             for (field, value) in fields {
                 if let Some(of) = Subject::of_name(&field) {
+                    held.note(&field, &value);
                     self.absorb(&of, &value);
-                    held.note(of, &value);
                 }
             }
             if next == b"0" {
@@ -135,6 +139,8 @@ impl Clerk {
 
 /// Batches that wait while all is told.
 const CHUNKS: usize = 4;
+/// Values of what every host is told: some 64 MiB.
+const MOST_HELD: usize = 1 << 22;
 /// Before the next try where the engine does not take everything.
 const AGAIN: Duration = Duration::from_secs(5);
 /// For a part of what every host is told.

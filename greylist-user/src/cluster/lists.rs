@@ -14,22 +14,7 @@ pub trait Lists: fmt::Debug + Send + Sync {
 
     /// Takes in what was ordered elsewhere, within a second and without waiting; says whether there was room.
     fn hear(&self, order: ListOrder) -> bool;
-}
 
-/// A host whose lists no order changes.
-#[derive(Clone, Copy, Debug)]
-pub struct NoLists;
-
-impl Lists for NoLists {
-    fn take_changes(&self) -> Vec<ListOrder> {
-        Vec::new()
-    }
-
-    fn all(&self) -> Vec<ListOrder> {
-        Vec::new()
-    }
-
-    fn hear(&self, _order: ListOrder) -> bool {
-        true
-    }
+    /// Whether all is to be told again since this was asked last: something found no room, and there is room now.
+    fn takes_lack(&self) -> bool;
 }

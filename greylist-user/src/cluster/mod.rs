@@ -48,7 +48,7 @@ use crate::policy::{Attempt, MessageHasher, Peers, Policy, SharedKey, Timestamp,
 use crate::store::Store;
 
 use self::clerk::{Clerk, Order};
-pub use self::lists::{Lists, NoLists};
+pub use self::lists::Lists;
 pub use self::metrics::Metrics;
 use self::recall::Asked;
 pub use self::seed::{SeedNotTaken, settle_seed};

@@ -113,6 +113,6 @@ const TELL: &str = concat!(
 
 /// Messages that the engine keeps for hosts that are a little behind. Who is further behind compares all.
 pub(super) const NEWS_KEPT: u64 = 100_000;
-/// Milliseconds after which the engine forgets what every host was told, if no host says a word: longer
-/// than any of it is good for.
+/// Milliseconds after which the engine forgets what every host was told, if no host says a word: as
+/// long as it is remembered who was removed from a list.
 const ALL_KEPT: u64 = 400 * 24 * 60 * 60 * 1_000;

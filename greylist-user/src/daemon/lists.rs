@@ -49,6 +49,16 @@ struct State {
     limit: usize,
     allow: Contents,
     deny: Contents,
+    /// There was no room for an order of another host.
+    has_refused: bool,
+}
+
+/// How many entries of a list there may be.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    listed: usize,
+    /// Of those that were removed: none where nobody has to hear of it.
+    removed: usize,
 }
 
 /// Why a change was not made.
@@ -81,18 +91,18 @@ impl LiveLists {
         now: Timestamp,
     ) -> Self {
         let directory = config.store.directory.clone();
+        let outbox = Outbox::new(config.cluster.shares());
         let limit = config.lists.live;
+        let bounds = Bounds::of(limit, &outbox);
         let [allow, deny] = LiveList::ALL.map(|list| {
-            let mut contents = file::read(&file::path(&directory, list));
-            contents.listed = alive(&contents.listed, now);
-            contents.forget_removed(limit, now);
-            contents
+            file::read(&file::path(&directory, list)).without_ended(bounds.removed, now)
         });
         let state = State {
             configured: config.policy.clone(),
             limit,
             allow,
             deny,
+            has_refused: false,
         };
         let lists = Self {
             directory,
@@ -100,10 +110,10 @@ impl LiveLists {
             sessions: Arc::new(ArcSwap::from_pointee(without_lists(&state.configured))),
             metrics,
             inbox: Inbox::default(),
-            outbox: Outbox::new(config.cluster.shares()),
+            outbox,
             state: Mutex::new(state),
         };
-        lists.put_in_force(&lists.state());
+        lists.put_in_force(&mut lists.state());
         lists
     }
 
@@ -118,7 +128,7 @@ impl LiveLists {
         let mut state = self.state();
         state.configured = config.policy.clone();
         state.limit = config.lists.live;
-        self.put_in_force(&state);
+        self.put_in_force(&mut state);
         let for_sessions = without_lists(&state.configured);
         self.sessions.store(Arc::new(for_sessions));
     }
@@ -131,7 +141,8 @@ impl LiveLists {
         order: Order,
     ) -> Result<LiveChange, Unlisted> {
         let mut state = self.state();
-        let mut contents = state.of(list).alive(order.at);
+        let bounds = self.bounds(&state);
+        let mut contents = state.of(list).without_ended(bounds.removed, order.at);
         let at = contents.after_the_latest_word(entry, order.at);
         contents.listed.retain(|it| it.entry != *entry);
         contents.removed.remove(entry);
@@ -167,7 +178,8 @@ impl LiveLists {
         now: Timestamp,
     ) -> Result<LiveChange, Unlisted> {
         let mut state = self.state();
-        let mut contents = state.of(list).alive(now);
+        let bounds = self.bounds(&state);
+        let mut contents = state.of(list).without_ended(bounds.removed, now);
         let also = configured(&state, list, entry);
         let at = contents.after_the_latest_word(entry, now);
         let before = contents.listed.len();
@@ -179,10 +191,8 @@ impl LiveLists {
             };
             return Err(Unlisted::Unknown(entry.clone(), hint));
         }
-        if self.outbox.is_open() {
-            contents.removed.insert(entry.clone(), at);
-            contents.forget_removed(state.limit, now);
-        }
+        contents.removed.insert(entry.clone(), at);
+        contents.forget_removed(bounds.removed, now);
         self.change(&mut state, list, contents, entry, Word::Removed(at))?;
         Ok(LiveChange {
             list,
@@ -228,13 +238,14 @@ impl LiveLists {
             for ended in all.iter().filter(|it| has_ended_at(it, now)) {
                 tracing::info!(list = list.as_str(), entry = %ended.entry, "listed-no-more");
             }
-            let contents = state.of(list).alive(now);
+            let bounds = self.bounds(&state);
+            let contents = state.of(list).without_ended(bounds.removed, now);
             // It has ended, whether or not the disk hears of it: at the next start it is left out.
             self.write_or_say(list, &contents);
             *state.of_mut(list) = contents;
         }
         if has_ended {
-            self.put_in_force(&state);
+            self.put_in_force(&mut state);
         }
         has_ended
     }
@@ -266,7 +277,7 @@ impl LiveLists {
         }
     }
 
-    fn put_in_force(&self, state: &State) {
+    fn put_in_force(&self, state: &mut State) {
         let ordered = Ordered {
             allow: &state.allow.listed,
             deny: &state.deny.listed,
@@ -274,7 +285,16 @@ impl LiveLists {
         let policy = in_force(&state.configured, ordered);
         let live = |list| state.of(list).listed.len();
         self.metrics.show(&policy, live, state.limit);
+        let has_room = LiveList::ALL.into_iter().any(|it| live(it) < state.limit);
+        if state.has_refused && has_room {
+            state.has_refused = false;
+            self.inbox.lack();
+        }
         self.policy.store(Arc::new(policy));
+    }
+
+    fn bounds(&self, state: &State) -> Bounds {
+        Bounds::of(state.limit, &self.outbox)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -298,15 +318,16 @@ impl State {
     }
 }
 
-impl Contents {
-    /// The same without what has ended.
-    fn alive(&self, now: Timestamp) -> Self {
+impl Bounds {
+    fn of(limit: usize, outbox: &Outbox) -> Self {
         Self {
-            listed: alive(&self.listed, now),
-            removed: self.removed.clone(),
+            listed: limit,
+            removed: if outbox.is_open() { limit } else { 0 },
         }
     }
+}
 
+impl Contents {
     /// The time of an order that is given now, in whole seconds, as everybody keeps it: what was said of `entry`
     /// last counts, were it by the clock of a host that is ahead.
     fn after_the_latest_word(&self, entry: &Entry, now: Timestamp) -> Timestamp {

@@ -131,6 +131,8 @@ pub struct Metrics {
     pub journal_failing: Gauge,
     /// Changes that found no room in the bounded list of those to be written.
     pub journal_overflows: Counter,
+    /// Pardons forgotten before their time since there were too many.
+    pub pardons_given_up: Counter,
     /// Changes not noted for other hosts since too many were waiting.
     pub outbox_overflows: Counter,
     /// Whether a snapshot is wanted since some did not.
@@ -212,6 +214,7 @@ impl Metrics {
             journal_failures "Groups of changes that could not be written to the journal"
             journal_failing "1 while changes cannot be written to the journal"
             journal_overflows "Changes not noted for the journal since too many were waiting"
+            pardons_given_up "Pardons forgotten before their time since there were too many"
             outbox_overflows "Changes not noted for the other hosts since too many were waiting"
             journal_incomplete "1 while a snapshot is wanted to make up for what the journal does not have"
             journal_replayed "Journals replayed at the start"
@@ -220,6 +223,11 @@ impl Metrics {
             snapshots "Snapshots written"
             snapshot_failures "Snapshots that could not be written"
         }
+        self.register_measures(registry);
+    }
+
+    /// What is measured in seconds and bytes.
+    fn register_measures(&self, registry: &mut Registry) {
         registry.register_with_unit(
             "store_lock_wait",
             "How long who judges waited for the lock of a record; most do not wait at all",
@@ -396,6 +404,7 @@ impl Default for Metrics {
             journal_failures: Counter::default(),
             journal_failing: Gauge::default(),
             journal_overflows: Counter::default(),
+            pardons_given_up: Counter::default(),
             outbox_overflows: Counter::default(),
             journal_incomplete: Gauge::default(),
             journal_replayed: Counter::default(),

@@ -197,8 +197,9 @@ pub struct Store {
     pairs: Pairs,
     /// Addresses in clear, if they are kept.
     kept: Option<KeptTables>,
-    /// What other hosts are to hear of, if there are any.
+    /// When clients were forgiven.
     pardons: Pardons,
+    /// What other hosts are to hear of, if there are any.
     outbox: Option<Outbox>,
     /// Since when there is a history, in milliseconds.
     begun: AtomicU64,
@@ -405,7 +406,7 @@ impl Store {
                 .keep_addresses
                 .then(|| KeptTables::growing(&settings, metrics.addresses_unkept.clone())),
             failures: Failures::new(metrics.failures_unrecorded.clone()),
-            pardons: Pardons::default(),
+            pardons: Pardons::growing(settings.sentences, metrics.pardons_given_up.clone()),
             outbox: None,
             begun: AtomicU64::new(history.begun.as_millis()),
             judged: AtomicU64::new(0),

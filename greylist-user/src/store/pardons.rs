@@ -4,8 +4,11 @@
 //! Kept on the disk like a sentence, so that a host that was restarted before the others heard of it still
 //! knows.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
 
 use crate::policy::{Sentence, SentencedClient, Timestamp};
 
@@ -22,6 +25,12 @@ pub struct Pardon {
 }
 
 impl Pardon {
+    /// As it is taken in at `now`: a clock that was ahead must not forgive for years.
+    pub(super) fn heard_at(self, now: Timestamp) -> Self {
+        let lifted = self.lifted.min(now.after(CLOCKS_DIFFER));
+        Self { lifted, ..self }
+    }
+
     /// Whether every sentence has ended by itself that it could void.
     pub fn has_lapsed(&self, now: Timestamp) -> bool {
         self.lifted.after(Sentence::LONGEST) <= now
@@ -29,13 +38,33 @@ impl Pardon {
 }
 
 /// The latest pardon of each client.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pardons {
-    lifted: Mutex<HashMap<SentencedClient, Timestamp>>,
+    known: Mutex<Known>,
+    /// Most of them: as many as there may be sentences.
+    most: usize,
+    given_up: Counter,
     ears: Ears<SentencedClient>,
 }
 
+/// Pardons by whom they are of, and by their age.
+#[derive(Debug, Default)]
+struct Known {
+    lifted: HashMap<SentencedClient, Timestamp>,
+    by_age: BTreeSet<(Timestamp, SentencedClient)>,
+}
+
 impl Pardons {
+    /// None yet, with room for `most`.
+    pub(super) fn growing(most: usize, given_up: Counter) -> Self {
+        Self {
+            known: Mutex::default(),
+            most,
+            given_up,
+            ears: Ears::default(),
+        }
+    }
+
     /// Notes from now on for `ear` who is forgiven.
     pub(super) fn note_changes(&mut self, ear: Ear, bell: &Arc<Bell>) {
         self.ears.open(ear, bell);
@@ -46,24 +75,22 @@ impl Pardons {
         self.ears.marks(ear)
     }
 
-    /// Takes in a pardon, and says whether it is news. Of too many, those that have lapsed make way; where none
-    /// has, it is news and nothing to be remembered.
+    /// Takes in a pardon, and says whether it is news. Of too many the earliest goes.
     pub(super) fn hear(&self, pardon: Pardon) -> bool {
         let Pardon { client, lifted } = pardon;
         {
-            let mut known = self.lifted();
-            let before = known.get(&client).copied().unwrap_or(Timestamp::NEVER);
+            let mut known = self.known();
+            let before = known.of(client);
             if lifted <= before {
                 return false;
             }
-            if known.len() >= MOST {
-                let has_lapsed = |client, at| Pardon { client, lifted: at }.has_lapsed(lifted);
-                known.retain(|client, at| !has_lapsed(*client, *at));
+            known.by_age.remove(&(before, client));
+            known.by_age.insert((lifted, client));
+            known.lifted.insert(client, lifted);
+            if known.lifted.len() > self.most {
+                known.forget_earliest();
+                self.given_up.inc();
             }
-            if known.len() >= MOST && !known.contains_key(&client) {
-                return true;
-            }
-            known.insert(client, lifted);
         }
         self.ears.note(|| spread(client), client);
         true
@@ -71,41 +98,65 @@ impl Pardons {
 
     /// When `client` was last forgiven, as far as is known; [`Timestamp::NEVER`] if it never was.
     pub(super) fn of(&self, client: SentencedClient) -> Timestamp {
-        let known = self.lifted();
-        known.get(&client).copied().unwrap_or(Timestamp::NEVER)
+        self.known().of(client)
     }
 
     /// The pardon of `client`.
     pub(super) fn get(&self, client: SentencedClient) -> Option<Pardon> {
-        let lifted = *self.lifted().get(&client)?;
+        let lifted = *self.known().lifted.get(&client)?;
         Some(Pardon { client, lifted })
     }
 
     /// All of them.
     pub(super) fn all(&self) -> Vec<Pardon> {
-        let known = self.lifted();
-        let all = known.iter();
+        let known = self.known();
+        let all = known.lifted.iter();
         all.map(|(&client, &lifted)| Pardon { client, lifted })
             .collect()
     }
 
-    /// Forgets all.
-    pub(super) fn clear(&self) {
-        self.lifted().clear();
+    /// Forgets those that have lapsed at `now`.
+    pub(super) fn sweep(&self, now: Timestamp) {
+        let mut known = self.known();
+        let has_lapsed = |(lifted, client): (Timestamp, SentencedClient)| {
+            Pardon { client, lifted }.has_lapsed(now)
+        };
+        while known.by_age.first().copied().is_some_and(has_lapsed) {
+            known.forget_earliest();
+        }
     }
 
-    fn lifted(&self) -> MutexGuard<'_, HashMap<SentencedClient, Timestamp>> {
-        self.lifted.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Forgets all.
+    pub(super) fn clear(&self) {
+        *self.known() = Known::default();
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Clients of which it is known that they were forgiven.
-const MOST: usize = 65_536;
+impl Known {
+    fn of(&self, client: SentencedClient) -> Timestamp {
+        self.lifted
+            .get(&client)
+            .copied()
+            .unwrap_or(Timestamp::NEVER)
+    }
+
+    fn forget_earliest(&mut self) {
+        if let Some((_, client)) = self.by_age.pop_first() {
+            self.lifted.remove(&client);
+        }
+    }
+}
+
+/// How far the clocks of hosts may differ.
+pub(super) const CLOCKS_DIFFER: Duration = Duration::from_mins(1);
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::time::Duration;
 
     use tokio::sync::mpsc;
 
@@ -172,14 +223,24 @@ mod tests {
             assert_eq!(told, [expected], "others are told of it still");
             store.snapshot(later).expect("the disk has room");
         }
-        let past_all = later.after(Sentence::LONGEST);
+        let wrong = later.after(Duration::from_hours(365 * 24));
+        let store = open(directory.path(), later);
+        store.forgive(client(7), wrong);
+        store.sync_journal(later).expect("the disk has room");
+        drop(store);
+        let store = open(directory.path(), later);
+        let heard = later.after(CLOCKS_DIFFER);
+        assert_eq!(store.pardons.of(client(7)), heard, "a clock was wrong");
+        store.snapshot(later).expect("the disk has room");
+        drop(store);
+        let past_all = heard.after(Sentence::LONGEST);
         let store = open(directory.path(), past_all);
         assert_eq!(store.pardons.all(), []);
     }
 
     #[test]
-    fn later_pardon_counts_and_an_earlier_one_is_no_news() {
-        let pardons = Pardons::default();
+    fn later_pardon_counts_and_of_too_many_the_earliest_goes() {
+        let pardons = Pardons::growing(2, Counter::default());
         let of = |number, seconds| Pardon {
             client: client(number),
             lifted: T0.after(Duration::from_secs(seconds)),
@@ -190,5 +251,10 @@ mod tests {
         assert!(pardons.hear(of(1, 6)));
         assert_eq!(pardons.of(client(1)), of(1, 6).lifted);
         assert_eq!(pardons.of(client(2)), Timestamp::NEVER);
+        assert!(pardons.hear(of(2, 5)));
+        assert!(pardons.hear(of(3, 7)), "the earliest makes way");
+        assert_eq!(pardons.of(client(2)), Timestamp::NEVER);
+        pardons.sweep(of(1, 6).lifted.after(Sentence::LONGEST));
+        assert_eq!(pardons.all(), [of(3, 7)]);
     }
 }

@@ -312,7 +312,7 @@ impl Store {
 
     fn restore_pardon(&self, pardon: Pardon, now: Timestamp) {
         if !pardon.has_lapsed(now) {
-            self.pardons.hear(pardon);
+            self.pardons.hear(pardon.heard_at(now));
         }
     }
 

@@ -22,7 +22,7 @@ use super::codec::Row;
 use super::forget::attempt_of;
 use super::import::heard_by;
 use super::judge::Keyed;
-use super::pardons::Pardon;
+use super::pardons::{CLOCKS_DIFFER, Pardon};
 use super::table::{Full, Key, Table};
 use super::trust::never_trusts;
 
@@ -369,9 +369,9 @@ impl Store {
     /// nothing to what is held changes nothing, and so is told to nobody again.
     fn absorb_sentence(&self, heard: SharedSentence, now: Timestamp) -> Absorbed {
         let client = heard.client;
-        // A clock that is ahead must not forgive for years.
-        let lifted = heard.lifted.min(now.after(CLOCKS_DIFFER));
-        if self.pardons.hear(Pardon { client, lifted }) && now.since(lifted) < PARDON_IS_NEWS {
+        let lifted = heard.lifted;
+        let pardon = Pardon { client, lifted }.heard_at(now);
+        if self.pardons.hear(pardon) && now.since(pardon.lifted) < PARDON_IS_NEWS {
             // What else is known of it has a record with a life of its own.
             self.failures.forgive(&self.seed, client);
         }
@@ -476,8 +476,6 @@ fn absorbed(merged: Result<(), Full>) -> Absorbed {
 
 /// What was refused to a client before is not held against it for as long after it was forgiven elsewhere.
 const PARDON_IS_NEWS: Duration = Duration::from_hours(1);
-/// How far the clocks of hosts may differ.
-const CLOCKS_DIFFER: Duration = Duration::from_mins(1);
 /// Milliseconds that a delivery round lasts at most, and some.
 const ROUND_LASTS: u64 = 15 * 60 * 1_000;
 /// Forgiven records that wait to be told as such.

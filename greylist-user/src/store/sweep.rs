@@ -178,6 +178,7 @@ impl Sweep {
         // A clock that was set back must not put it off.
         if since >= SENTENCES_INTERVAL || now < self.sentences {
             slice.removed += store.sentences.sweep(now);
+            store.pardons.sweep(now);
             self.sentences = now;
         }
         store.metrics.sweep_seen.inc_by(slice.seen as u64);

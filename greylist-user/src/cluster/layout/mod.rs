@@ -91,11 +91,10 @@ impl Subject {
             DENY => LiveList::Deny,
             _ => return read_key(name).map(Self::Record),
         };
-        let entry = std::str::from_utf8(entry).ok()?;
-        let entry = entry
-            .parse()
-            .ok()
-            .filter(|_| entry.len() <= LONGEST_ENTRY)?;
+        if entry.len() > LONGEST_ENTRY {
+            return None;
+        }
+        let entry = std::str::from_utf8(entry).ok()?.parse().ok()?;
         Some(Self::Entry(list, entry))
     }
 }
@@ -187,8 +186,8 @@ const TRUST: u8 = b'R';
 const TUPLE: u8 = b'T';
 /// A letter, an address and a prefix.
 const LONGEST_KEY: usize = 18;
-/// Bytes of an entry as it is written.
-const LONGEST_ENTRY: usize = 1_024;
+/// Bytes of an entry as it is written, somewhat more than a command takes.
+const LONGEST_ENTRY: usize = 512;
 /// Reasons of sentences that are no offences.
 const BY_NEIGHBOURS: u8 = 0xf0;
 const BY_OPERATOR: u8 = 0xff;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::read::Bytes;
 use super::written::Fields;
-use super::{SHORTEST, Unreadable, Value};
+use super::{Unreadable, Value};
 use crate::policy::{Entry, ListOrder, LiveList, Order, Timestamp, Word};
 
 /// What is told of an order at `now`.
@@ -18,7 +18,9 @@ pub fn order_value(order: &ListOrder, now: Timestamp) -> Value {
             fields.time(order.until.unwrap_or(Timestamp::NEVER));
             fields.u32(order.uid);
             fields.rest(order.note.as_bytes());
-            order.until.map_or(FOR_EVER, |until| until.since(now))
+            // It is the latest word even when it is over.
+            let until = order.until.map_or(FOR_EVER, |until| until.since(now));
+            until.max(Word::REMOVED_KEPT)
         }
         Word::Removed(_) => {
             fields.u8(REMOVED);
@@ -28,7 +30,7 @@ pub fn order_value(order: &ListOrder, now: Timestamp) -> Value {
     Value {
         form: FORM.into(),
         bytes: fields.done(),
-        lasts: lasts.max(SHORTEST),
+        lasts,
     }
 }
 
@@ -43,11 +45,12 @@ pub fn read_order(list: LiveList, entry: Entry, value: &[u8]) -> Result<ListOrde
 }
 
 fn read_word(bytes: &mut Bytes<'_>) -> Option<Word> {
-    let at = bytes.time()?;
+    let at = bytes.time().filter(|it| *it < BEYOND_DATES)?;
     match bytes.u8()? {
         REMOVED if bytes.rest().is_empty() => Some(Word::Removed(at)),
         LISTED => {
-            let until = Some(bytes.time()?).filter(|it| *it > Timestamp::NEVER);
+            let until = bytes.time().filter(|it| *it < BEYOND_DATES)?;
+            let until = Some(until).filter(|it| *it > Timestamp::NEVER);
             let uid = bytes.u32()?;
             let note = std::str::from_utf8(bytes.rest()).ok()?;
             // A line of its own in a list file would be another entry.
@@ -70,8 +73,10 @@ const FORM: &str = "r";
 /// Removing counts before listing of the same moment.
 const LISTED: u8 = 0;
 const REMOVED: u8 = 1;
-/// Bytes of a note, more than a command takes.
-const LONGEST_NOTE: usize = 1_024;
+/// Bytes of a note, as a command takes it.
+const LONGEST_NOTE: usize = 200;
+/// The year 10000, which no list file can tell.
+const BEYOND_DATES: Timestamp = Timestamp::from_millis(253_402_300_800_000);
 /// Ten years.
 const FOR_EVER: Duration = Duration::from_hours(10 * 365 * 24);
 
@@ -115,10 +120,14 @@ mod tests {
     #[test]
     fn value_lasts_as_long_as_the_order_counts() {
         let lasts = |order: &ListOrder| order_value(order, NOW).lasts;
-        let day = Duration::from_hours(24);
-        assert_eq!(lasts(&listed(Some(NOW.after(day)), "")), day);
-        assert_eq!(lasts(&listed(Some(NOW), "")), SHORTEST);
-        assert!(lasts(&listed(None, "")) > 1_000 * day);
+        let longer = 2 * Word::REMOVED_KEPT;
+        assert_eq!(lasts(&listed(Some(NOW.after(longer)), "")), longer);
+        assert_eq!(
+            lasts(&listed(Some(NOW), "")),
+            Word::REMOVED_KEPT,
+            "as the latest word"
+        );
+        assert!(lasts(&listed(None, "")) > longer);
     }
 
     #[test]

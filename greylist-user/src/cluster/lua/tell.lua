@@ -9,7 +9,10 @@ if old then
     return redis.error_reply('FOREIGN the field holds something else')
   end
   value = merge(form, old, value)
-  ends = math.max(ends, tonumber(redis.call('ZSCORE', KEYS[2], field) or 0))
+  local before = tonumber(redis.call('ZSCORE', KEYS[2], field) or 0)
+  -- What counts whole ends when it says; of what was put together nothing ends before any of it.
+  if form ~= 'r' then ends = math.max(ends, before)
+  elseif value == old then ends = before end
 end
 if value ~= old then
   redis.call('HSET', KEYS[1], field, value)

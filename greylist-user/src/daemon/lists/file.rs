@@ -20,7 +20,7 @@ use crate::config::parse_list;
 use crate::policy::{Entry, Listed, LiveList, Order, Source, Timestamp};
 
 /// What stands in the file of one list.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Contents {
     /// Whom it names, in the order in which they were listed.
     pub(super) listed: Vec<Listed>,
@@ -95,21 +95,26 @@ pub(super) fn write(directory: &Path, list: LiveList, contents: &Contents) -> io
 
 fn parse(bytes: &[u8]) -> (Contents, Vec<String>) {
     // One bad byte is the fault of its line alone.
-    let text = String::from_utf8_lossy(bytes);
+    let mut whole = bytes;
+    if bytes.len() > LARGEST {
+        // A line that is cut could mean something else.
+        let end = bytes.iter().rposition(|it| *it == b'\n');
+        whole = &bytes[..end.unwrap_or(0)];
+    }
+    let text = String::from_utf8_lossy(whole);
     let mut contents = Contents::default();
     let mut wrong = Vec::new();
+    if bytes.len() > LARGEST {
+        wrong.push(format!(
+            "what follows the first {LARGEST} bytes is not read"
+        ));
+    }
     if let Cow::Owned(_) = text {
         wrong.push("not all of it is UTF-8 text".to_owned());
     }
     let (lines, faults) = parse_list(&text);
-    // The others as empty lines, so that the numbers stay.
-    let removed: String = text
-        .lines()
-        .flat_map(|line| [line.strip_prefix(REMOVED).unwrap_or(""), "\n"])
-        .collect();
-    let (removed, more_faults) = parse_list(&removed);
-    let faults = faults.into_iter().chain(more_faults);
-    wrong.extend(faults.map(|(line, why)| format!("line {line}: {why}")));
+    let told = |(line, why)| format!("line {line}: {why}");
+    wrong.extend(faults.into_iter().map(told));
     for line in lines {
         match order_of(&line.comment) {
             Some(order) => contents.listed.push(Listed {
@@ -119,10 +124,15 @@ fn parse(bytes: &[u8]) -> (Contents, Vec<String>) {
             None => wrong.push(format!("line {}: no date, uid and end", line.line)),
         }
     }
+    let removed: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix(REMOVED))
+        .collect();
+    // What is none of ours is a comment like any other.
+    let (removed, _comments) = parse_list(&removed.join("\n"));
     for line in removed {
-        match read_time(&line.comment) {
-            Some(at) => drop(contents.removed.insert(line.entry, at)),
-            None => wrong.push(format!("line {}: no date", line.line)),
+        if let Some(at) = read_time(&line.comment) {
+            contents.removed.insert(line.entry, at);
         }
     }
     (contents, wrong)
@@ -130,7 +140,8 @@ fn parse(bytes: &[u8]) -> (Contents, Vec<String>) {
 
 fn bytes_of(file: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(file)?.take(LARGEST).read_to_end(&mut bytes)?;
+    let most = LARGEST as u64 + 1;
+    File::open(file)?.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -197,5 +208,6 @@ fn read_time(text: &str) -> Option<Timestamp> {
 const REMOVED: &str = "#- ";
 /// Faults of a file that are logged.
 const TOLD: usize = 5;
-/// A hundred thousand entries with their notes, and as many that were removed.
-const LARGEST: u64 = 64 << 20;
+/// Bytes of a hundred thousand entries with their notes, and of as many that were removed, all as long as they may
+/// be.
+const LARGEST: usize = 128 << 20;

@@ -3,12 +3,13 @@
 //!
 //! Whoever hears does not wait for the disk: what came is taken in by the thread of the lists, all at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 
-use super::LiveLists;
 use super::file::Contents;
+use super::{Bounds, LiveLists, has_ended_at};
 use crate::cluster::Lists;
 use crate::policy::{Entry, ListOrder, Listed, LiveList, Source, Timestamp, Word};
 
@@ -16,6 +17,8 @@ use crate::policy::{Entry, ListOrder, Listed, LiveList, Source, Timestamp, Word}
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     heard: Mutex<Vec<ListOrder>>,
+    /// Something was heard for which there was no room, and there may be by now.
+    lacks: AtomicBool,
     reader: OnceLock<Thread>,
 }
 
@@ -29,6 +32,7 @@ impl Inbox {
     fn put(&self, order: ListOrder) -> bool {
         let mut heard = locked(&self.heard);
         if heard.len() >= MOST_HEARD {
+            self.lack();
             return false;
         }
         heard.push(order);
@@ -37,6 +41,11 @@ impl Inbox {
             reader.unpark();
         }
         true
+    }
+
+    /// Has all told again.
+    pub(super) fn lack(&self) {
+        self.lacks.store(true, Ordering::Release);
     }
 
     fn take(&self) -> Vec<ListOrder> {
@@ -97,6 +106,10 @@ impl Lists for LiveLists {
     fn hear(&self, order: ListOrder) -> bool {
         self.inbox.put(order)
     }
+
+    fn takes_lack(&self) -> bool {
+        self.inbox.lacks.swap(false, Ordering::AcqRel)
+    }
 }
 
 impl LiveLists {
@@ -110,88 +123,116 @@ impl LiveLists {
         let mut has_changed = false;
         for list in LiveList::ALL {
             let of_list = heard.iter().filter(|it| it.list == list);
-            let limit = state.limit;
-            let (contents, refused) = merged(state.of(list), of_list, limit, now);
-            self.metrics.refused.inc_by(refused);
-            let Some(contents) = contents else {
+            let merged = merged(state.of(list), of_list, self.bounds(&state), now);
+            self.metrics.refused.inc_by(merged.refused);
+            state.has_refused |= merged.refused > 0;
+            if merged.contents == *state.of(list) {
                 continue;
-            };
+            }
             // It counts, whether or not the disk hears of it: after a start the others tell it again.
-            self.write_or_say(list, &contents);
-            *state.of_mut(list) = contents;
+            self.write_or_say(list, &merged.contents);
+            *state.of_mut(list) = merged.contents;
             has_changed = true;
         }
         if has_changed {
-            self.put_in_force(&state);
+            self.put_in_force(&mut state);
         }
         has_changed
     }
 }
 
-/// What a list comes to with what was heard, if any of it is new; and how many entries found no room.
+/// What a list comes to with what was heard.
+struct Merged {
+    contents: Contents,
+    /// Entries for which there was no room.
+    refused: u64,
+}
+
+/// The same whatever comes first: the latest word on each entry counts, and then, as far as there is room, those
+/// that are listed already and the others by their age.
 fn merged<'a>(
     held: &Contents,
     heard: impl Iterator<Item = &'a ListOrder>,
-    limit: usize,
+    bounds: Bounds,
     now: Timestamp,
-) -> (Option<Contents>, u64) {
+) -> Merged {
     let mut words = words(held);
-    let mut listed = held.listed.len();
-    let (mut is_news, mut refused) = (false, 0);
     for ListOrder { entry, word, .. } in heard {
-        let prior = words.get(entry);
-        if prior.is_some_and(|prior| !word.supersedes(prior)) {
-            continue;
+        if words.get(entry).is_none_or(|prior| word.supersedes(prior)) {
+            words.insert(entry.clone(), word.clone());
         }
-        let was_listed = matches!(prior, Some(Word::Listed(_)));
-        if let Word::Listed(order) = word {
-            if order.has_ended(now) {
-                // It takes the place of what was held, and is over itself.
-                is_news |= words.remove(entry).is_some();
-                listed -= usize::from(was_listed);
-                continue;
-            }
-            if !was_listed && listed >= limit {
-                refused += 1;
-                continue;
-            }
-            listed += 1;
-        }
-        listed -= usize::from(was_listed);
-        words.insert(entry.clone(), word.clone());
-        is_news = true;
     }
-    if !is_news {
-        return (None, refused);
-    }
+    let were_listed: HashSet<_> = held.listed.iter().map(|it| &it.entry).collect();
     let mut contents = Contents::default();
+    let mut newcomers = Vec::new();
     for (entry, word) in words {
         match word {
-            Word::Listed(order) => contents.listed.push(Listed {
-                entry,
-                source: Source::Live(order),
-            }),
             Word::Removed(at) => drop(contents.removed.insert(entry, at)),
+            Word::Listed(order) if order.has_ended(now) => {
+                contents.removed.insert(entry, order.at);
+            }
+            Word::Listed(order) => {
+                let was_listed = were_listed.contains(&entry);
+                let listed = Listed {
+                    entry,
+                    source: Source::Live(order),
+                };
+                if was_listed {
+                    contents.listed.push(listed);
+                } else {
+                    newcomers.push(listed);
+                }
+            }
         }
     }
-    contents.listed.sort_by_key(|it| match &it.source {
+    newcomers.sort_by_key(ordered_at);
+    let room = bounds.listed.saturating_sub(contents.listed.len());
+    let refused = newcomers.len().saturating_sub(room);
+    newcomers.truncate(room);
+    contents.listed.append(&mut newcomers);
+    contents.listed.sort_by_key(ordered_at);
+    contents.forget_removed(bounds.removed, now);
+    Merged {
+        contents,
+        refused: refused as u64,
+    }
+}
+
+fn ordered_at(listed: &Listed) -> Timestamp {
+    match &listed.source {
         Source::Live(order) => order.at,
         _ => Timestamp::NEVER,
-    });
-    contents.forget_removed(limit, now);
-    (Some(contents), refused)
+    }
 }
 
 impl Contents {
+    /// The same with what has ended as removed when it was ordered: the end of a later order is no reason to go by
+    /// an earlier one.
+    pub(super) fn without_ended(&self, most_removed: usize, now: Timestamp) -> Self {
+        let mut contents = self.clone();
+        for ended in self.listed.iter().filter(|it| has_ended_at(it, now)) {
+            let at = ordered_at(ended);
+            contents.removed.insert(ended.entry.clone(), at);
+        }
+        contents.listed.retain(|it| !has_ended_at(it, now));
+        contents.forget_removed(most_removed, now);
+        contents
+    }
+
     /// Forgets who was removed long ago, and the earliest of too many.
     pub(super) fn forget_removed(&mut self, most: usize, now: Timestamp) {
         let removed = &mut self.removed;
         removed.retain(|_, at| at.after(Word::REMOVED_KEPT) > now);
         if removed.len() > most {
-            let mut times: Vec<_> = removed.values().copied().collect();
-            times.sort_unstable();
-            let latest_to_go = times[times.len() - most - 1];
-            removed.retain(|_, at| *at > latest_to_go);
+            let mut by_time: Vec<_> = removed
+                .iter()
+                .map(|(entry, at)| (*at, entry.clone()))
+                .collect();
+            by_time.sort_unstable();
+            by_time.truncate(by_time.len() - most);
+            for (_, entry) in by_time {
+                removed.remove(&entry);
+            }
         }
     }
 }
@@ -211,5 +252,5 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Orders that wait to be taken in, which is a matter of milliseconds.
+/// Orders that wait to be taken in: more than there may be of both lists.
 const MOST_HEARD: usize = 1 << 18;

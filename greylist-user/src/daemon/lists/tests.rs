@@ -1,6 +1,7 @@
 use std::fs;
 use std::path::Path;
 
+use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
@@ -371,7 +372,7 @@ fn what_was_removed_does_not_come_back_from_a_host_that_was_away() {
     }
     assert!(away.take_in(later(90)));
     assert!(denial(&away.policy.load(), &ATTEMPT).is_none());
-    // By then every end that an entry may have is past.
+    // By then nobody remembers.
     let mx1 = places[0].open(SHARED, T0.after(2 * Word::REMOVED_KEPT));
     assert_eq!(mx1.all(), []);
 }
@@ -440,4 +441,100 @@ fn host_that_shares_with_nobody_keeps_nothing_for_others() {
     assert_eq!(lists.take_changes(), []);
     let text = fs::read_to_string(place.file(LiveList::Deny)).expect("it was written");
     assert!(!text.contains("192.0.2.7"), "{text}");
+}
+
+#[test]
+fn end_of_a_later_order_brings_no_earlier_one_back() {
+    let places = [Place::new(), Place::new()];
+    let [mx1, away] = [&places[0], &places[1]].map(|it| it.open(SHARED, T0));
+    let host = entry("192.0.2.7");
+    away.add(LiveList::Deny, &host, order(T0, None))
+        .expect("there is room");
+    mx1.add(LiveList::Deny, &host, order(later(1), Some(1)))
+        .expect("there is room");
+    let past = T0.after(Duration::from_hours(30));
+    assert!(mx1.end(past));
+    drop(mx1);
+    let mx1 = places[0].open(SHARED, past);
+    for order in away.all() {
+        mx1.hear(order);
+    }
+    assert!(!mx1.take_in(past), "it is no news");
+    assert!(denial(&mx1.policy.load(), &ATTEMPT).is_none());
+}
+
+#[test]
+fn order_that_found_no_room_is_asked_for_when_there_is_some() {
+    let places = [Place::new(), Place::new()];
+    let mx1 = places[0].open(SHARED, T0);
+    let mx2 = places[1].open(&format!("[lists]\nlive = 1\n{SHARED}"), T0);
+    let [first, second] = ["192.0.2.1", "192.0.2.2"].map(entry);
+    mx2.add(LiveList::Deny, &first, order(T0, None))
+        .expect("there is room");
+    mx1.add(LiveList::Deny, &second, order(later(1), None))
+        .expect("there is room");
+    tell(&mx1, &mx2, later(1));
+    assert!(!mx2.takes_lack(), "there is no room yet");
+    mx2.remove(LiveList::Deny, &first, later(2))
+        .expect("it is listed");
+    assert!(mx2.takes_lack());
+    assert!(!mx2.takes_lack(), "once");
+    for order in mx1.all() {
+        mx2.hear(order);
+    }
+    assert!(mx2.take_in(later(3)));
+    assert_eq!(entries(&mx2, LiveList::Deny, later(3)), ["192.0.2.2"]);
+}
+
+proptest! {
+    #[test]
+    fn hosts_come_to_the_same_whatever_they_hear_first(
+        words in proptest::collection::vec((0_u8..3, 0_u64..6, 0_u8..3), 1..9),
+        shuffled in any::<prop::sample::Index>(),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        // Removed, listed for an hour, listed without end; of three entries, at six moments.
+        let orders: Vec<_> = words
+            .iter()
+            .map(|&(host, at, kind)| ListOrder {
+                list: LiveList::Deny,
+                entry: entry(&format!("192.0.2.{host}")),
+                word: match kind {
+                    0 => Word::Removed(later(60 * at)),
+                    kind => Word::Listed(Arc::new(Order {
+                        at: later(60 * at),
+                        uid: 0,
+                        until: (kind == 1).then(|| later(60 * at + 3_600)),
+                        note: String::new(),
+                    })),
+                },
+            })
+            .collect();
+        let mut others = orders.clone();
+        let number = others.len();
+        others.rotate_left(shuffled.index(number));
+        others.swap(0, cut.index(number));
+        others.extend(orders.iter().rev().cloned());
+        // Half of them have ended by the second look.
+        let times = [later(60 * 6), later(60 * 63)];
+        let contents = [orders, others].map(|orders| {
+            let place = Place::new();
+            let lists = place.open(SHARED, T0);
+            let middle = orders.len() / 2;
+            for (half, now) in [&orders[..middle], &orders[middle..]].into_iter().zip(times) {
+                for order in half {
+                    lists.hear(order.clone());
+                }
+                lists.take_in(now);
+            }
+            lists.end(times[1]);
+            let held = lists.all();
+            let read = place.open(SHARED, times[1]).all();
+            (held, read)
+        });
+        let [(one, one_read), (other, other_read)] = contents;
+        prop_assert_eq!(&one, &one_read, "as the file has it");
+        prop_assert_eq!(&other, &other_read, "as the file has it");
+        prop_assert_eq!(one, other);
+    }
 }

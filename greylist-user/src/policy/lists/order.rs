@@ -89,8 +89,8 @@ impl Order {
 }
 
 impl Word {
-    /// For how long it is remembered that somebody was removed: as long as a host may be away that still has him
-    /// listed.
+    /// For how long it is remembered that somebody was removed, or that his time is over: a host that is away for
+    /// longer may bring back what it still has listed.
     pub const REMOVED_KEPT: Duration = Duration::from_hours(400 * 24);
 
     /// When it was given.

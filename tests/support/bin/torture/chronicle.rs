@@ -171,6 +171,14 @@ impl Chronicle {
         told.steps.iter().any(|(span, _)| span.overlaps(during))
     }
 
+    /// Whether it was turned back in this span.
+    pub(crate) fn turns_back_within(&self, during: Span) -> bool {
+        let told = self.told();
+        let before = std::iter::once(0).chain(told.steps.iter().map(|(_, seconds)| *seconds));
+        let mut steps = before.zip(&told.steps);
+        steps.any(|(before, (span, seconds))| *seconds < before && span.overlaps(during))
+    }
+
     /// The daemon's time in milliseconds, at the earliest and at the latest, of something that it did
     /// within this span.
     pub(crate) fn daemon_time(&self, during: Span) -> (i64, i64) {
