@@ -121,7 +121,7 @@ impl Clerk {
             instance: format!("{:016x}", random()),
             engine: RefCell::new(None),
             circuit: Cell::default(),
-            queue: RefCell::new(Queue::of(QUEUE)),
+            queue: RefCell::new(Queue::of(settings.queue)),
             heard: RefCell::default(),
             memo: Memo::at(store.path().map(|it| it.join("cluster"))),
             has_joined: Cell::new(false),
@@ -363,7 +363,5 @@ const LASTING: Duration = Duration::from_secs(30);
 /// Milliseconds before a connection broke of which what was told is told again: a replica that takes the
 /// place of its master lacks what it had not received yet.
 const MAY_BE_LOST: u64 = 60_000;
-/// Records that wait for the engine.
-const QUEUE: usize = 250_000;
 /// Time for a last word.
 const GOODBYE: Duration = Duration::from_secs(2);
