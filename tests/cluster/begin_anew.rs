@@ -11,9 +11,9 @@ use support::greygate::{Greygate, binary};
 use support::interrupt;
 use tempfile::TempDir;
 
-use crate::daemon::{PATIENCE, mail_flows, sharing, site_of_today, state, wait_until_it_shares};
+use crate::daemon::{mail_flows, sharing, site_of_today, state, wait_until_it_shares};
 use crate::engine::{Engine, equipment};
-use crate::hosts::{block, client};
+use crate::hosts::{PATIENCE, block, client};
 
 #[test]
 fn host_with_a_seed_of_its_own_begins_anew_when_it_can_and_loses_nothing() -> Result<(), Error> {

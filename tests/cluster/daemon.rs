@@ -4,7 +4,6 @@ use std::fmt::Display;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use greygate::clock::Clock as _;
 use greygate::clock::SystemClock;
@@ -19,7 +18,7 @@ use support::mta::Mta;
 use tempfile::TempDir;
 
 use crate::engine::{Engine, PORT, connect, equipment, name_of};
-use crate::hosts::{ATTEMPT, Site};
+use crate::hosts::{ATTEMPT, PATIENCE, Site};
 use crate::stranger::Stranger;
 
 /// A greygate in the engine's namespace.
@@ -283,4 +282,3 @@ fn files_under(directory: &Path) -> Vec<PathBuf> {
 
 /// A number, so that it is one without quotes, too.
 const SECRET: &str = "471147114711";
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
