@@ -167,6 +167,8 @@ fn password_that_is_wrong_or_written_wrong_is_not_shown() -> Result<(), Error> {
             format!("servers = \"redis://greygate:{SECRET}@127.0.0.1\""),
             format!("password = [{SECRET:?}]"),
             format!("password = {SECRET}"),
+            format!("password = \"{SECRET}"),
+            format!("password {SECRET:?}"),
             format!("passwort = {SECRET:?}"),
         ] {
             let configuration = daemon.directory.path().join("greygate.toml");
