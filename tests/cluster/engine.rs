@@ -1,5 +1,7 @@
 //! An engine to throw away, and what a test says to it directly.
 
+use greygate::cluster::layout;
+use greygate::policy::SharedKey;
 use redis::{Client, Connection};
 use support::engine::Redis;
 use support::netns::Namespace;
@@ -41,7 +43,24 @@ impl Engine {
 
 /// A connection of the test's own, made where the engine is on loopback.
 pub(crate) fn connect() -> Connection {
-    let client = Client::open(format!("redis://127.0.0.1:{PORT}")).expect("a legal address");
+    connect_to(PORT)
+}
+
+/// Whether the server at that port of loopback holds a record.
+pub(crate) fn holds(port: u16, key: SharedKey) -> bool {
+    let held = redis::cmd("EXISTS")
+        .arg(name_of(key))
+        .query(&mut connect_to(port));
+    held.expect("it runs")
+}
+
+/// What the engine keeps a record under that hosts ask for.
+pub(crate) fn name_of(key: SharedKey) -> Vec<u8> {
+    [b"greygate:", &layout::key(key)[..]].concat()
+}
+
+fn connect_to(port: u16) -> Connection {
+    let client = Client::open(format!("redis://127.0.0.1:{port}")).expect("a legal address");
     client.get_connection().expect("the engine runs")
 }
 

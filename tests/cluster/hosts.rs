@@ -1,23 +1,32 @@
 //! Hosts of one site in this process: each with a store, rules and a cluster thread of its own.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use greygate::clock::Clock as _;
-use greygate::cluster::{Cluster, Metrics, NoLists, Server, Settings, Standing, State};
+use greygate::cluster::{Cluster, Lists, Metrics, Server, Settings, Standing, State};
 use greygate::policy::{
-    Attempt, Effect, Evidence, History, Judge as _, Origin, Peers as _, Policy, Seed, ServerMark,
-    SharedKey, Spf, Timestamp, TupleKey, Verdict,
+    Attempt, DeferReason, Effect, Evidence, History, Judge as _, ListOrder, Offence, Origin,
+    Peers as _, Persistence, Policy, Seed, Sentence, SentenceLevel, SentenceReason,
+    SentencedClient, ServerMark, SharedKey, Spf, Timestamp, TupleKey, Verdict,
 };
 use greygate::store::codec::Row;
-use greygate::store::{self, Shared, Store};
+use greygate::store::{self, Keeper, Shared, Store};
 use support::clock::TestClock;
 use support::interrupt;
 use tokio::sync::mpsc;
 
-use crate::engine::PORT;
+use crate::engine::{Engine, PORT, equipment};
+
+/// Plays a test where the engine is on loopback.
+pub(crate) fn play(test: impl FnOnce(&Engine, &Site) + Send) {
+    equipment().expect("the suite's needs are installed");
+    let engine = Engine::start(&[]);
+    engine.with(|| test(&engine, &Site::new()));
+}
 
 /// An ordinary first try.
 pub(crate) const ATTEMPT: Attempt<'static> = Attempt {
@@ -38,6 +47,12 @@ pub(crate) const ATTEMPT: Attempt<'static> = Attempt {
     },
 };
 
+/// Another mail of its sender.
+pub(crate) const OTHER: Attempt<'static> = Attempt {
+    recipient: b"other@here.example",
+    ..ATTEMPT
+};
+
 /// A host.
 pub(crate) struct Host {
     pub(crate) store: Arc<Store>,
@@ -45,9 +60,12 @@ pub(crate) struct Host {
     pub(crate) metrics: Metrics,
     pub(crate) effects: mpsc::Receiver<Effect>,
     clock: Arc<TestClock>,
+    /// Of one with a disk.
+    _keeper: Option<Keeper>,
 }
 
 /// What hosts have in common.
+#[derive(Clone)]
 pub(crate) struct Site {
     pub(crate) clock: Arc<TestClock>,
     pub(crate) policy: Arc<ArcSwap<Policy>>,
@@ -80,23 +98,26 @@ impl Site {
         let mut seed = self.seed;
         seed.reverse();
         Self {
-            clock: Arc::clone(&self.clock),
-            policy: Arc::clone(&self.policy),
-            settings: self.settings.clone(),
             seed,
+            ..self.clone()
+        }
+    }
+
+    /// The same by a clock of its own, which is ahead.
+    pub(crate) fn ahead_by(&self, difference: Duration) -> Self {
+        let clock = Arc::<TestClock>::default();
+        clock.advance(self.clock.now().since(TestClock::START) + difference);
+        Self {
+            clock,
+            ..self.clone()
         }
     }
 
     /// Starts a host, where the engine is on loopback.
     pub(crate) fn host(&self, node: &str) -> Host {
         let (sender, effects) = mpsc::channel(64);
-        let settings = store::Settings {
-            capacity: 100_000,
-            shares: true,
-            ..store::Settings::default()
-        };
-        let store = Arc::new(Store::in_memory(
-            settings,
+        let store = Store::in_memory(
+            Self::remembering(),
             Seed::from_bytes(self.seed),
             Arc::clone(&self.policy),
             sender,
@@ -104,7 +125,42 @@ impl Site {
             History {
                 begun: Timestamp::from_millis(1),
             },
-        ));
+        );
+        self.join(node, Arc::new(store), effects, None)
+    }
+
+    /// The same with a disk: what lies under `directory` is remembered.
+    pub(crate) fn host_on(&self, node: &str, directory: &Path) -> Host {
+        let settings = store::Settings {
+            directory: directory.to_owned(),
+            seed_file: directory.join("seed"),
+            ..Self::remembering()
+        };
+        if !settings.seed_file.exists() {
+            store::install_seed(&settings.seed_file, &self.seed).expect("the directory is ours");
+        }
+        let (sender, effects) = mpsc::channel(64);
+        let opened = Store::open(
+            settings,
+            Arc::clone(&self.policy),
+            sender,
+            Arc::default(),
+            self.clock.now(),
+        );
+        let (store, _found) = opened.expect("the directory is ours");
+        let store = Arc::new(store);
+        let keeper = Keeper::start(Arc::clone(&store), Arc::clone(&self.clock) as _);
+        let keeper = keeper.expect("threads can be had");
+        self.join(node, store, effects, Some(keeper))
+    }
+
+    fn join(
+        &self,
+        node: &str,
+        store: Arc<Store>,
+        effects: mpsc::Receiver<Effect>,
+        keeper: Option<Keeper>,
+    ) -> Host {
         let metrics = Metrics::default();
         let settings = Settings {
             node: node.to_owned(),
@@ -124,6 +180,15 @@ impl Site {
             metrics,
             effects,
             clock: Arc::clone(&self.clock),
+            _keeper: keeper,
+        }
+    }
+
+    fn remembering() -> store::Settings {
+        store::Settings {
+            capacity: 100_000,
+            shares: true,
+            ..store::Settings::default()
         }
     }
 
@@ -135,9 +200,7 @@ impl Site {
             self.host(&format!("mx{number}"))
         });
         for host in &hosts {
-            host.wait_until("it shares", |it| {
-                it.state == State::Sharing && it.circuit_closed
-            });
+            host.wait_until_it_shares();
         }
         hosts
     }
@@ -201,11 +264,66 @@ impl Host {
         told.expect("whoever asks is always told");
     }
 
+    pub(crate) fn wait_until_it_shares(&self) {
+        self.wait_until("it shares", |it| {
+            it.state == State::Sharing && it.circuit_closed
+        });
+    }
+
     pub(crate) fn wait_until(&self, what: &str, is_so: impl Fn(&Standing) -> bool) {
         let waited = interrupt::wait_for(what, PATIENCE, || {
             Ok(is_so(&self.cluster.standing()).then_some(()))
         });
         waited.unwrap_or_else(|error| panic!("{error}: {:?}", self.cluster.standing()));
+    }
+}
+
+/// A sentence that a host of `site` gives now.
+pub(crate) fn block(site: &Site, client: SentencedClient) -> Sentence {
+    let now = site.clock.now();
+    Sentence {
+        client,
+        level: SentenceLevel::Block,
+        reason: SentenceReason::Offence(Offence::RapidRetries),
+        since: now,
+        until: now.after(Duration::from_hours(1)),
+        persistence: Persistence::default(),
+    }
+}
+
+/// Whether anybody is sentenced at a host of `site`.
+pub(crate) fn is_sentenced(host: &Host, site: &Site) -> bool {
+    !host.store.sentences(site.clock.now()).is_empty()
+}
+
+/// The client of [`ATTEMPT`].
+pub(crate) fn client() -> SentencedClient {
+    SentencedClient::of(ATTEMPT.client)
+}
+
+pub(crate) fn is_new(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Defer(DeferReason::New))
+}
+
+/// A host whose lists no order changes: these are the daemon's, and tried with it.
+#[derive(Debug)]
+struct NoLists;
+
+impl Lists for NoLists {
+    fn take_changes(&self) -> Vec<ListOrder> {
+        Vec::new()
+    }
+
+    fn all(&self) -> Vec<ListOrder> {
+        Vec::new()
+    }
+
+    fn hear(&self, _order: ListOrder) -> bool {
+        true
+    }
+
+    fn takes_lack(&self) -> bool {
+        false
     }
 }
 

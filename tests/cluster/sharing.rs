@@ -6,8 +6,8 @@ use greygate::clock::Clock as _;
 use greygate::cluster::Secret;
 use greygate::cluster::State;
 use greygate::policy::{
-    Attempt, DeferReason, Effect, Offence, PassReason, Persistence, Record, Sentence,
-    SentenceLevel, SentenceReason, SentencedClient, Verdict,
+    Attempt, DeferReason, Effect, Offence, PassReason, Record, Sentence, SentenceLevel,
+    SentenceReason, SentencedClient, Verdict,
 };
 use greygate::store::codec::Row;
 use greygate::store::{Absorbed, Shared};
@@ -15,40 +15,9 @@ use greygate::store::{Absorbed, Shared};
 use support::clock::TestClock;
 
 use crate::engine::{Engine, equipment};
-use crate::hosts::{ATTEMPT, Host, Site, until};
+use crate::hosts::{ATTEMPT, Host, Site, block, client, is_new, is_sentenced, play, until};
 
 const DELAY: Duration = Duration::from_mins(3);
-
-/// Plays a test where the engine is on loopback.
-fn play(test: impl FnOnce(&Engine, &Site) + Send) {
-    equipment().expect("the suite's needs are installed");
-    let engine = Engine::start(&[]);
-    engine.with(|| test(&engine, &Site::new()));
-}
-
-fn is_new(verdict: Verdict) -> bool {
-    matches!(verdict, Verdict::Defer(DeferReason::New))
-}
-
-fn block(site: &Site, client: SentencedClient) -> Sentence {
-    let now = site.clock.now();
-    Sentence {
-        client,
-        level: SentenceLevel::Block,
-        reason: SentenceReason::Offence(Offence::RapidRetries),
-        since: now,
-        until: now.after(Duration::from_hours(1)),
-        persistence: Persistence::default(),
-    }
-}
-
-fn client() -> SentencedClient {
-    SentencedClient::of(ATTEMPT.client)
-}
-
-fn is_sentenced(host: &Host, site: &Site) -> bool {
-    !host.store.sentences(site.clock.now()).is_empty()
-}
 
 #[test]
 fn mail_deferred_at_one_host_passes_at_another_after_its_delay() {

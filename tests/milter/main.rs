@@ -11,6 +11,7 @@ mod handed;
 mod hybrid;
 mod idle;
 mod limits;
+mod peers;
 mod pulse;
 mod refusals;
 mod round_trips;

@@ -18,8 +18,8 @@ use greygate::{
     dns::{self, Dns},
     milter::{Endpoint, Metrics, Server, Settings},
     policy::{
-        Attempt, DeferReason, Judge, Judgement, MessageHasher, PassReason, Policy, Seed, Timestamp,
-        Verdict,
+        Attempt, DeferReason, Judge, Judgement, MessageHasher, PassReason, Peers, Policy, Seed,
+        Timestamp, Verdict,
     },
     store::{self, Store},
 };
@@ -68,7 +68,19 @@ impl World {
         let count = |zones: &[dns::Zone]| u8::try_from(zones.len()).expect("a few");
         policy.evidence.blocklists = count(&settings.blocklists);
         policy.evidence.allowlists = count(&settings.allowlists);
-        Self::asking_or_not(policy, Some(settings), |_| (), remember)
+        Self::asking_or_not(policy, Some(settings), None, |_| (), remember)
+    }
+
+    /// A world with one worker whose sessions ask other hosts.
+    pub(crate) fn sharing(peers: Arc<dyn Peers>) -> Self {
+        let one_worker = |settings: &mut Settings| settings.workers = 1;
+        Self::asking_or_not(
+            Policy::default(),
+            None,
+            Some(peers),
+            one_worker,
+            |_, table| table,
+        )
     }
 
     fn judged(
@@ -76,12 +88,13 @@ impl World {
         change: impl FnOnce(&mut Settings),
         judge: impl FnOnce(Memory<'_>, Arc<Table>) -> Arc<dyn Judge>,
     ) -> Self {
-        Self::asking_or_not(policy, None, change, judge)
+        Self::asking_or_not(policy, None, None, change, judge)
     }
 
     fn asking_or_not(
         policy: Policy,
         asking: Option<dns::Settings>,
+        peers: Option<Arc<dyn Peers>>,
         change: impl FnOnce(&mut Settings),
         judge: impl FnOnce(Memory<'_>, Arc<Table>) -> Arc<dyn Judge>,
     ) -> Self {
@@ -121,7 +134,12 @@ impl World {
                 None => bound,
             })
             .and_then(|bound| {
-                bound.serve(Arc::clone(&policy), judge, Arc::clone(&clock) as _, metrics)
+                bound.sharing(peers).serve(
+                    Arc::clone(&policy),
+                    judge,
+                    Arc::clone(&clock) as _,
+                    metrics,
+                )
             })
             .expect("a server");
         Self {

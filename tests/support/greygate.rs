@@ -87,6 +87,11 @@ impl Greygate {
 
     /// Starts the daemon again after [`Self::stop`] or [`Self::kill`].
     pub fn resume(&mut self, namespace: &Namespace) -> Result<(), Error> {
+        self.resume_with(namespace, &[])
+    }
+
+    /// Like [`Self::resume`], with further arguments of `serve`.
+    pub fn resume_with(&mut self, namespace: &Namespace, arguments: &[&str]) -> Result<(), Error> {
         let mut serve = match self.launcher.split_first() {
             Some((launcher, arguments)) => {
                 let mut command = Command::new(launcher);
@@ -95,7 +100,8 @@ impl Greygate {
             }
             None => Command::new(&self.binary),
         };
-        serve.arg("serve").arg("--config").arg(self.file());
+        serve.arg("serve").args(arguments);
+        serve.arg("--config").arg(self.file());
         let service = Service::start(namespace, &mut serve, &self.log_file())?;
         let service = self.service.insert(service);
         let mut status = Command::new(&self.binary);

@@ -79,6 +79,10 @@ impl Need {
         program: "redis-cli",
         package: "redis-tools",
     };
+    const OPENSSL: Self = Self {
+        program: "openssl",
+        package: "openssl",
+    };
     const RSPAMD: Self = Self {
         program: "rspamd",
         package: "rspamd",
@@ -116,8 +120,14 @@ impl Need {
         Self::LIBC,
         Self::LIBMILTER,
     ];
-    /// Hosts in namespaces, and the engine that they share.
-    pub(crate) const CLUSTER: [Self; 4] = [Self::IP, Self::POSTFIX, Self::REDIS, Self::REDIS_CLI];
+    /// Hosts in namespaces, and the engine that they share, certified.
+    pub(crate) const CLUSTER: [Self; 5] = [
+        Self::IP,
+        Self::POSTFIX,
+        Self::REDIS,
+        Self::REDIS_CLI,
+        Self::OPENSSL,
+    ];
     /// A Debian to try the package on.
     pub(crate) const DIST: [Self; 5] = [
         Self::IP,

@@ -38,6 +38,9 @@ pub(super) fn standing(standing: &Standing, paper: &mut Paper) {
         "queue",
         format_args!("{queued} records wait to be told{comparing}"),
     );
+    if let Some(why) = &standing.untold {
+        paper.row("untold", paper.bad(why));
+    }
     if let Some(keys) = standing.keys {
         let memory = standing.memory.unwrap_or_default() >> 20;
         let keys = number(keys);

@@ -6,6 +6,7 @@
 //! `comparing` and `recall`.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
@@ -24,7 +25,7 @@ use crate::policy::{Policy, Timestamp};
 use crate::store::Store;
 
 use super::circuit::{Circuit, Turned};
-use super::engine::Engine;
+use super::engine::{Engine, EngineError};
 use super::join::{FOREIGN, Joined, NotJoined};
 use super::lists::Lists;
 use super::memo::Memo;
@@ -72,6 +73,8 @@ pub(super) struct Clerk {
     /// Whether it was said that this host shares, or does not any more, since that last held for a while.
     has_told_of_joining: Cell<bool>,
     has_told_of_parting: Cell<bool>,
+    /// Why nothing could be shared, as far as it was said since sharing last held for a while.
+    said: RefCell<HashSet<String>>,
     /// Whether what the engine held was another site's, or of another layout, since the start.
     pub(super) was_refused: Cell<bool>,
     /// Since when the engine takes something and not everything.
@@ -123,7 +126,7 @@ impl Clerk {
             instance: format!("{:016x}", random()),
             engine: RefCell::new(None),
             circuit: Cell::default(),
-            queue: RefCell::new(Queue::of(QUEUE)),
+            queue: RefCell::new(Queue::of(settings.queue)),
             heard: RefCell::default(),
             memo: Memo::at(store.path().map(|it| it.join("cluster"))),
             has_joined: Cell::new(false),
@@ -135,6 +138,7 @@ impl Clerk {
             has_told_of_refusal: Cell::new(false),
             has_told_of_joining: Cell::new(false),
             has_told_of_parting: Cell::new(false),
+            said: RefCell::default(),
             was_refused: Cell::new(false),
             trouble: Cell::new(None),
             has_left: Cell::new(false),
@@ -275,6 +279,7 @@ impl Clerk {
         sleep(LASTING).await;
         self.has_told_of_joining.set(false);
         self.has_told_of_parting.set(false);
+        self.said.take();
         std::future::pending().await
     }
 
@@ -301,6 +306,10 @@ impl Clerk {
         if matches!(parted, Parted::Forgotten) {
             self.owe(Timestamp::NEVER);
         }
+        if matches!(parted, Parted::Broken(_)) {
+            // That nobody is there then needs no further word.
+            let _said_with_it = self.is_to_be_said(GONE);
+        }
         let state = match parted {
             Parted::Foreign => State::Refused(parted.to_string()),
             _ => State::Alone(parted.to_string()),
@@ -310,7 +319,7 @@ impl Clerk {
         }
     }
 
-    /// Says once why nothing is shared.
+    /// Says why nothing is shared, each reason once.
     fn stay_alone(&self, not_joined: &NotJoined) {
         let why = chain(not_joined);
         let state = match not_joined {
@@ -321,9 +330,19 @@ impl Clerk {
             NotJoined::Engine(_) | NotJoined::Silent => State::Alone(why.clone()),
         };
         self.turn(Circuit::note_failure);
-        if !self.has_left.get() && self.board.turn(state) {
+        let reason = match not_joined {
+            NotJoined::Engine(EngineError::Gone(_)) | NotJoined::Silent => GONE,
+            _ => &why,
+        };
+        if !self.has_left.get() && self.board.turn(state) && self.is_to_be_said(reason) {
             tracing::warn!(error = why, "cluster-alone");
         }
+    }
+
+    /// Whether it was not said before. Of reasons without an end only the first ones are.
+    fn is_to_be_said(&self, reason: &str) -> bool {
+        let mut said = self.said.borrow_mut();
+        said.len() < REASONS && said.insert(reason.to_owned())
     }
 
     /// Takes what has changed into the queue, for ever.
@@ -370,12 +389,14 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A connection that has lasted so long is no flash in the pan.
 const LASTING: Duration = Duration::from_secs(30);
+/// The reason of an engine that is not there, however that shows: a server that dies shows it in several ways.
+const GONE: &str = "";
+/// Reasons that are said before sharing has lasted for a while.
+const REASONS: usize = 16;
 /// Milliseconds before a connection broke of which what was told is told again: a replica that takes the
 /// place of its master lacks what it had not received yet.
 const MAY_BE_LOST: u64 = 60_000;
 /// From one comparison for the sake of a list that had no room to the next.
 const LACKING: Duration = Duration::from_mins(1);
-/// Records that wait for the engine.
-const QUEUE: usize = 250_000;
 /// Time for a last word.
 const GOODBYE: Duration = Duration::from_secs(2);

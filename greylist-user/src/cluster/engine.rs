@@ -48,7 +48,7 @@ pub(super) enum Link {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EngineError {
     /// A file that is named in the configuration.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}", path.display())]
     File {
         /// It.
         path: PathBuf,
@@ -63,9 +63,24 @@ pub(super) enum EngineError {
         "none of the servers is a master; with several, say mode = \"sentinel\" or \"cluster\""
     )]
     NoMaster,
-    /// What the library said.
+    /// Nobody answers there, or hangs up.
     #[error("{0}")]
-    Redis(#[from] RedisError),
+    Gone(String),
+    /// Whatever else the library said.
+    #[error("{0}")]
+    Redis(String),
+}
+
+/// As a text, which has the causes in it: as a source, it would say them again.
+impl From<RedisError> for EngineError {
+    fn from(error: RedisError) -> Self {
+        let text = error.to_string();
+        if error.is_connection_refusal() || error.is_connection_dropped() || error.is_timeout() {
+            Self::Gone(text)
+        } else {
+            Self::Redis(text)
+        }
+    }
 }
 
 impl Engine {
@@ -355,6 +370,20 @@ const PIPELINE: usize = 1_024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chain::chain;
+
+    #[test]
+    fn why_there_is_no_engine_is_said_once() {
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let library = RedisError::from(refused());
+        assert_eq!(chain(&EngineError::from(library)), refused().to_string());
+        let file = EngineError::File {
+            path: PathBuf::from("/etc/greygate/redis"),
+            source: refused(),
+        };
+        let expected = format!("cannot read /etc/greygate/redis: {}", refused());
+        assert_eq!(chain(&file), expected);
+    }
 
     #[test]
     fn old_and_unknown_engines_are_told() {

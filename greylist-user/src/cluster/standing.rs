@@ -21,6 +21,9 @@ pub struct Standing {
     pub circuit_closed: bool,
     /// Records that wait to be told.
     pub queued: u64,
+    /// Why the engine does not take everything that it is told; [`None`] while it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untold: Option<String>,
     /// Milliseconds since the latest round that was answered; [`None`] if none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag_milliseconds: Option<u64>,
@@ -102,13 +105,15 @@ impl Standing {
     /// What is wrong, in a sentence.
     pub fn complaint(&self) -> Option<String> {
         match &self.state {
-            State::Starting | State::Sharing if self.circuit_closed => None,
             State::Starting => None,
-            State::Sharing => Some(
+            State::Sharing if !self.circuit_closed => Some(
                 "the engine of [cluster] is too slow: sessions do not wait for it, and this host \
                  decides by what it knows itself"
                     .to_owned(),
             ),
+            State::Sharing => self.untold.as_ref().map(|why| {
+                format!("the engine of [cluster] does not take what this host tells it: {why}; it waits")
+            }),
             State::Alone(why) => Some(format!(
                 "nothing is shared with other hosts: {why}; this host decides alone"
             )),

@@ -117,6 +117,7 @@ impl Clerk {
             && let Some(since) = self.trouble.take()
         {
             self.has_told_of_refusal.set(false);
+            self.board.change(|it| it.untold = None);
             // Another server may have taken the place of one that knew more.
             let before = since.as_millis().saturating_sub(LISTS_LAST);
             self.owe(Timestamp::from_millis(before));
@@ -197,6 +198,7 @@ impl Clerk {
         if self.trouble.get().is_none() {
             self.trouble.set(Some(now));
         }
+        self.board.change(|it| it.untold = Some(error.to_string()));
         if !self.has_told_of_refusal.replace(true) {
             let refuses = engine::is_refusal(error);
             tracing::warn!(%error, refuses, "cluster-untold");

@@ -240,6 +240,9 @@ impl Setting for cluster::Server {
 
 impl Setting for cluster::Secret {
     fn read(value: &Value<'_>) -> Result<Self, Fault> {
+        // What was written is the password, quotes or not, and is not repeated.
+        let unquoted = |_| Fault::new(value, "expected a text in quotes");
+        string(value, "").map_err(unquoted)?;
         String::read(value).map(Self::new)
     }
 
@@ -468,6 +471,8 @@ fn string<'v>(value: &'v Value<'_>, expected: &str) -> Result<&'v str, Fault> {
 
 fn kind(value: &DeValue<'_>) -> String {
     match value {
+        // It may have a password in it.
+        DeValue::String(text) if text.contains("://") => "a URL".to_owned(),
         DeValue::String(text) => format!("the text {text:?}"),
         DeValue::Integer(number) => format!("the number {number}"),
         DeValue::Float(number) => format!("the number {number}"),

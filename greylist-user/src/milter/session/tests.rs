@@ -3,6 +3,7 @@
 
 mod content;
 mod header;
+mod memory;
 mod mixed;
 mod probes;
 mod reader;

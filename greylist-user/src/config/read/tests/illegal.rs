@@ -173,6 +173,14 @@ const ILLEGAL: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "[cluster]\npassword = 4711\n",
+        &["f:2: [cluster] password: expected a text in quotes"],
+    ),
+    (
+        "[cluster]\nservers = \"redis://u:swordfish@h\"\n",
+        &["f:2: [cluster] servers: expected a list in [brackets], found a URL"],
+    ),
+    (
         "[milter]\nlisten = \"inet:127.0.0.1:8892\"\n",
         &[
             "f:2: [milter] listen: expected a list in [brackets], found the text \"inet:127.0.0.1:8892\"",

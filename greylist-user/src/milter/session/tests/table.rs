@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::policy::{
     Attempt, ClientNetwork, DeferReason, Fingerprint, Grounds, Judge, Judgement, MessageHasher,
-    PassReason, Policy, ReadReason, RefuseReason, Seed, ServerMark, Timestamp, Verdict,
+    PassReason, Policy, ReadReason, RefuseReason, Seed, ServerMark, Timestamp, Verdict, Wanted,
 };
 
 /// Passes whom it knows, defers everybody else, and remembers whom it was asked about and what it
@@ -31,6 +31,8 @@ pub(super) struct Table {
     pub(super) told: Mutex<Vec<String>>,
     /// The client has been sentenced since it was judged.
     pub(super) sentenced: AtomicBool,
+    /// What allowlists say of the client is wanted.
+    pub(super) wants: AtomicBool,
 }
 
 impl Table {
@@ -72,6 +74,13 @@ impl Table {
 }
 
 impl Judge for Table {
+    fn wants(&self, _: &Attempt<'_>, _: Timestamp) -> Wanted {
+        Wanted {
+            allowlists: self.wants.load(Ordering::Relaxed),
+            ..Wanted::default()
+        }
+    }
+
     fn judge(&self, attempt: &Attempt<'_>, _now: Timestamp) -> Judgement {
         let recipient = String::from_utf8_lossy(attempt.recipient).into_owned();
         let wants_content = recipient.starts_with("read@") || recipient.starts_with("heard@");
