@@ -116,6 +116,8 @@ impl Need {
         Self::LIBC,
         Self::LIBMILTER,
     ];
+    /// An engine, and hosts in namespaces that share it.
+    pub(crate) const SHARING: [Self; 3] = [Self::IP, Self::REDIS, Self::REDIS_CLI];
     /// Hosts in namespaces, and the engine that they share.
     pub(crate) const CLUSTER: [Self; 4] = [Self::IP, Self::POSTFIX, Self::REDIS, Self::REDIS_CLI];
     /// A Debian to try the package on.
