@@ -84,6 +84,8 @@ impl Contenders {
             let cost = cost::play(site, "new mails", first, OFFERED, Pace::Offered(rate))?;
             it.offered.push(cost);
         }
+        // Whoever comes first comes last next time.
+        self.contenders.rotate_left(1);
         Ok(())
     }
 

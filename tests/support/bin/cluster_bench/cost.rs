@@ -95,6 +95,7 @@ fn measured(
     let spent = site.spent()?;
     let begun = Instant::now();
     let played = work()?;
+    let played_for = begun.elapsed();
     let told_until = match site.engine {
         Some(_) => site.wait_until_told()?,
         None => Instant::now(),
@@ -132,7 +133,7 @@ fn measured(
     }
     Ok(Cost {
         session: micros(spent.hosts),
-        rate: played.iter().map(|it| it.rate).sum(),
+        rate: sessions.map_or(0.0, f64::from) / played_for.as_secs_f64(),
         latency,
         sharing,
     })

@@ -90,6 +90,6 @@ const LEGEND: &str = "\
 local hit      an early retry: its tuple is held here, nobody is asked, and what it changes is told
 new mail       nobody knows it: asked for once, noted, told
 microseconds   CPU time of the hosts' processes for one session, all that follows from it included
-a change       a record that is told: a tuple, a pair of reverse-path and recipient, a reputation
+a change       a record that is told, here a tuple or its pair of reverse-path and recipient
 bytes          of TCP's payload, as the kernel counts them at Redis' end
 docs/benchmarks.md says how each is measured.";

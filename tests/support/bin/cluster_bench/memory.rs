@@ -144,11 +144,7 @@ until cursor == '0'
 return {keys, before - used()}";
 
 /// What a new mail leaves, and the letters of the records' names.
-const KINDS: [(&str, &str); 3] = [
-    ("tuple (T)", "T"),
-    ("reverse-path and recipient (Q)", "Q"),
-    ("reputation of the network (P)", "P"),
-];
+const KINDS: [(&str, &str); 2] = [("tuple (T)", "T"), ("reverse-path and recipient (Q)", "Q")];
 const MAILS: u32 = 200_000;
 /// For all of it to be told.
 const PATIENCE: Duration = Duration::from_mins(2);

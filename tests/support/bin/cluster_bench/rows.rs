@@ -28,16 +28,22 @@ pub(crate) fn tell(found: &Contenders, report: &mut Report) {
 
     let offered: Kind = |it| &it.offered;
     report.heading("the answer to it, at a quarter");
-    let quantiles: [(Part, &str); 2] = [
-        (("p50", Unit::Micros, |it| waited(it, 0.5)), "p50, added"),
-        (("p99", Unit::Micros, |it| waited(it, 0.99)), "p99, added"),
+    let quantiles: [Part; 2] = [
+        ("p50", Unit::Micros, |it| waited(it, 0.5)),
+        ("p99", Unit::Micros, |it| waited(it, 0.99)),
     ];
-    for (part, added) in quantiles {
+    for part in quantiles {
         report.push(of_all(found, offered, part));
-        let (_, unit, waited) = part;
-        report.push(row(added, unit, &[THREE], |name| {
-            found.added(name, offered, waited)
-        }));
+        let (quantile, unit, waited) = part;
+        for (name, of) in [(ONE, ""), (THREE, ", three that share")] {
+            report.push(Row {
+                what: format!("{quantile}, added{of}"),
+                unit,
+                greygate: found.added(name, offered, waited),
+                beside: Vec::new(),
+                target: None,
+            });
+        }
     }
     report.extend(of_sharing(found, offered, &[UNANSWERED]));
     report.push(of_all(found, offered, RATE));
