@@ -180,6 +180,19 @@ impl Greygate {
         self.number(&["status"], "/store/tuples")
     }
 
+    /// Whether it shares with other hosts and its sessions ask.
+    pub fn shares(&self) -> Result<bool, Error> {
+        let state = self.ask(&["cluster", "status"])?;
+        Ok(state["state"] == "sharing" && state["circuit_closed"] == true)
+    }
+
+    /// Whether it shares, with nothing left to tell or to compare.
+    pub fn is_settled(&self) -> Result<bool, Error> {
+        let state = self.ask(&["cluster", "status"])?;
+        let is_quiet = state["queued"] == 0 && state["resyncing"] == false;
+        Ok(is_quiet && self.shares()?)
+    }
+
     /// The frames the kernel has dropped for it so far.
     pub fn dropped_frames(&self) -> Result<u64, Error> {
         self.number(&["xdp", "status"], "/filter/drops")
@@ -194,16 +207,7 @@ impl Greygate {
     /// The sum of a metric over all its labels, as the metrics endpoint serves it; 0 when the
     /// endpoint does not name it.
     pub fn metric(&self, namespace: &Namespace, name: &str) -> Result<f64, Error> {
-        let text = self.metrics(namespace)?;
-        let samples = text.lines().filter_map(|line| {
-            let rest = line.strip_prefix(name)?;
-            let value = match rest.strip_prefix('{') {
-                Some(labelled) => labelled.rsplit_once("} ")?.1,
-                None => rest.strip_prefix(' ')?,
-            };
-            value.trim().parse::<f64>().ok()
-        });
-        Ok(samples.sum())
+        Ok(sum(&self.metrics(namespace)?, name))
     }
 
     /// What the metrics endpoint serves.
@@ -302,6 +306,19 @@ impl Greygate {
         }
         Ok(configuration.to_string())
     }
+}
+
+/// The sum of a metric over all its labels on a page of the endpoint; 0 when the page does not name it.
+pub fn sum(page: &str, name: &str) -> f64 {
+    let samples = page.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let value = match rest.strip_prefix('{') {
+            Some(labelled) => labelled.rsplit_once("} ")?.1,
+            None => rest.strip_prefix(' ')?,
+        };
+        value.trim().parse::<f64>().ok()
+    });
+    samples.sum()
 }
 
 fn parse(text: &str) -> Result<Table, Error> {

@@ -38,8 +38,7 @@ impl Hosts {
     /// Starts the engine, and then the hosts by the same plan.
     pub fn start(plan: &Plan) -> Result<Self, Error> {
         let directory = TempDir::new().map_err(Error::io("making a temporary directory"))?;
-        let engine = Namespace::create("engine")?;
-        engine.ip(&["addr", "add", &format!("{ENGINE}/32"), "dev", "lo"])?;
+        let engine = place_engine()?;
         let redis = RedisCluster::start(&engine, directory.path(), ENGINE, PORT)?;
         let mut sites = Vec::new();
         for number in 1..=Self::NUMBER {
@@ -83,15 +82,12 @@ impl Hosts {
 
     /// Whether a host shares and its sessions ask.
     pub fn shares(&self, host: usize) -> Result<bool, Error> {
-        let state = self.state(host)?;
-        Ok(state["state"] == "sharing" && state["circuit_closed"] == true)
+        self.sites[host].greygate().shares()
     }
 
     /// Whether it shares, with nothing left to tell or to compare.
     pub fn is_settled(&self, host: usize) -> Result<bool, Error> {
-        let state = self.state(host)?;
-        let is_quiet = state["queued"] == 0 && state["resyncing"] == false;
-        Ok(is_quiet && self.shares(host)?)
+        self.sites[host].greygate().is_settled()
     }
 
     /// Whether the stranger's connections to a host come about.
@@ -101,7 +97,15 @@ impl Hosts {
     }
 }
 
-fn cable(engine: &Namespace, mx: &Namespace, number: usize) -> Result<(), Error> {
+/// A namespace for the engine, with its address.
+pub fn place_engine() -> Result<Namespace, Error> {
+    let engine = Namespace::create("engine")?;
+    engine.ip(&["addr", "add", &format!("{ENGINE}/32"), "dev", "lo"])?;
+    Ok(engine)
+}
+
+/// Joins the engine and the host of this number, from 1 on, which finds it at [`ENGINE`] then.
+pub fn cable(engine: &Namespace, mx: &Namespace, number: usize) -> Result<(), Error> {
     netns::join(
         End {
             namespace: engine,
@@ -123,7 +127,7 @@ fn route(mx: &Namespace, number: usize) -> Result<(), Error> {
 }
 
 /// Where every host finds the servers.
-const ENGINE: &str = "10.9.0.1";
+pub const ENGINE: &str = "10.9.0.1";
 const PORT: u16 = 7_000;
 /// The interface of an MX host that faces the engine.
 const BACK: &str = "back";

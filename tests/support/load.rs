@@ -129,6 +129,26 @@ pub fn cpu_time(pid: u32) -> io::Result<Duration> {
     Ok(clock.now()?.into())
 }
 
+/// CPU time so far of a process' threads of this name, by the scheduler's own count of nanoseconds.
+pub fn thread_time(pid: u32, name: &str) -> io::Result<Duration> {
+    let mut spent = Duration::ZERO;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let thread = thread?.path();
+        // One that has ended meanwhile is none of those that last.
+        let Ok(called) = fs::read_to_string(thread.join("comm")) else {
+            continue;
+        };
+        if called.trim_end() != name {
+            continue;
+        }
+        let counted = fs::read_to_string(thread.join("schedstat"))?;
+        let nanos = counted.split(' ').next().and_then(|it| it.parse().ok());
+        let nanos = nanos.ok_or_else(|| io::Error::other(format!("odd schedstat {counted:?}")))?;
+        spent += Duration::from_nanos(nanos);
+    }
+    Ok(spent)
+}
+
 /// Bytes of memory that a process has resident.
 pub fn resident(pid: u32) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;

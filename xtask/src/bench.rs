@@ -23,6 +23,8 @@ use crate::{
 pub(crate) enum Subject {
     /// All of them, one after the other; their tables go into docs/benchmarks.md
     All,
+    /// Hosts that share through Redis, one and three, beside one that does not
+    Cluster,
     /// A decision, and the way of an attempt through the store, in one thread
     Decide,
     /// The XDP program, and its tables from user space, beside xdp-filter and nftables
@@ -84,6 +86,7 @@ impl Subject {
     fn name(self) -> &'static str {
         match self {
             Self::All => "all",
+            Self::Cluster => "cluster",
             Self::Decide => "decide",
             Self::Kernel => "kernel",
             Self::Milter => "milter",
@@ -99,6 +102,7 @@ impl Subject {
                 "it is all of the others",
                 "cargo xtask bench all",
             )),
+            Self::Cluster => cluster(settings),
             Self::Decide => Ok(Run::cargo()
                 .args(["bench", "--quiet", "--package", "greylist-user"])
                 .args(["--bench", "decide"])),
@@ -110,6 +114,13 @@ impl Subject {
                 .arg(workspace::target())),
         }
     }
+}
+
+fn cluster(settings: &Settings) -> Result<Run, Failure> {
+    filter::needs_root("bench cluster")?;
+    everything_of(&Need::SHARING)?;
+    let daemon = build::daemon(false)?;
+    Ok(benchmark("cluster-bench", settings).env("GREYGATE_BIN", daemon))
 }
 
 fn kernel(settings: &Settings) -> Result<Run, Failure> {

@@ -120,6 +120,8 @@ impl Need {
         Self::LIBC,
         Self::LIBMILTER,
     ];
+    /// An engine, and hosts in namespaces that share it.
+    pub(crate) const SHARING: [Self; 3] = [Self::IP, Self::REDIS, Self::REDIS_CLI];
     /// Hosts in namespaces, and the engine that they share, certified.
     pub(crate) const CLUSTER: [Self; 5] = [
         Self::IP,

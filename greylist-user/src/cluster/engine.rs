@@ -19,7 +19,7 @@ use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind,
-    IntoConnectionInfo, RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind,
+    IntoConnectionInfo, Pipeline, RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind,
     TlsCertificates, TlsMode, Value, cmd,
 };
 
@@ -110,7 +110,11 @@ impl Link {
 
     /// Says several at once. What comes of each stands in its place.
     pub(super) async fn say_all(&self, commands: &[Cmd]) -> Vec<RedisResult<Value>> {
-        join_all(commands.iter().map(|command| self.say(command))).await
+        match self {
+            Self::Single(link) => say_in_one(link.clone(), commands).await,
+            // Which server is to hear of it differs from one to the next.
+            Self::Cluster(_) => join_all(commands.iter().map(|command| self.say(command))).await,
+        }
     }
 }
 
@@ -297,6 +301,19 @@ pub(super) fn is_refusal(error: &RedisError) -> bool {
         error.code(),
         Some("OOM" | "MISCONF" | "READONLY" | "NOREPLICAS" | "NOPERM" | "NOAUTH")
     )
+}
+
+/// Says several in one message, and waits for one answer: with a message each, handing them over would cost more
+/// than saying them.
+async fn say_in_one(mut link: MultiplexedConnection, commands: &[Cmd]) -> Vec<RedisResult<Value>> {
+    let mut pipeline = Pipeline::with_capacity(commands.len());
+    for command in commands {
+        pipeline.add_command(command.clone());
+    }
+    match link.req_packed_commands(&pipeline, 0, commands.len()).await {
+        Ok(answers) => answers.into_iter().map(Value::extract_error).collect(),
+        Err(error) => commands.iter().map(|_| Err(error.clone())).collect(),
+    }
 }
 
 async fn is_master(link: &Link) -> RedisResult<bool> {

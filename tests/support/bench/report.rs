@@ -1,11 +1,15 @@
 //! What was measured, beside what it was measured against: for people, and as JSON.
 
+mod unit;
+
 use std::fmt;
 use std::process::ExitCode;
 
 use serde_json::json;
 
 use crate::error::Error;
+
+pub use self::unit::Unit;
 
 /// Everything that was measured.
 #[derive(Debug)]
@@ -78,37 +82,6 @@ pub type Figure = Result<Samples, String>;
 /// Measurements of one thing, at least one.
 #[derive(Clone, Debug)]
 pub struct Samples(Vec<f64>);
-
-/// What is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
-    /// Nanoseconds of CPU time a frame, over a program that only passes.
-    NanosAFrame,
-    /// Millions of frames a second.
-    MegaframesASecond,
-    /// Microseconds of CPU time a change.
-    MicrosAChange,
-    /// Seconds.
-    Seconds,
-    /// Bytes a sentence.
-    Bytes,
-    /// Microseconds of CPU time a session.
-    MicrosASession,
-    /// Sessions a second.
-    SessionsASecond,
-    /// Answers waited for in a session.
-    RoundTrips,
-    /// So many times something that was measured beside it.
-    Times,
-    /// Millions of bytes.
-    Megabytes,
-    /// Microseconds by the clock.
-    Micros,
-    /// Milliseconds.
-    Millis,
-    /// Nanoseconds by the clock.
-    Nanos,
-}
 
 /// What is to be reached.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -365,29 +338,6 @@ impl Samples {
     }
 }
 
-impl Unit {
-    fn more_is_better(self) -> bool {
-        matches!(self, Self::MegaframesASecond | Self::SessionsASecond)
-    }
-}
-
-impl fmt::Display for Unit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Megabytes => "MB",
-            Self::Millis => "ms",
-            Self::NanosAFrame | Self::Nanos => "ns",
-            Self::MegaframesASecond => "M/s",
-            Self::Micros | Self::MicrosAChange | Self::MicrosASession => "µs",
-            Self::Seconds => "s",
-            Self::Bytes => "B",
-            Self::SessionsASecond => "/s",
-            Self::RoundTrips => "",
-            Self::Times => "×",
-        })
-    }
-}
-
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -496,11 +446,7 @@ fn shown(figure: &Figure, unit: Unit) -> String {
     match figure {
         Ok(samples) => {
             let figures = [samples.best(unit), samples.median(), samples.worst(unit)];
-            let [best, median, worst] = figures.map(|it| match unit {
-                Unit::Megabytes | Unit::SessionsASecond => format!("{it:.0}"),
-                Unit::NanosAFrame | Unit::Bytes | Unit::MicrosASession => format!("{it:.1}"),
-                _ => format!("{it:.2}"),
-            });
+            let [best, median, worst] = figures.map(|it| unit.shown(it));
             format!("{best:>9} {median:>9} {worst:>9} {:3}", unit.to_string())
         }
         Err(why) => format!("not measured: {why}"),

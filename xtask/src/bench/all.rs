@@ -44,10 +44,11 @@ pub(crate) fn perform(subjects: &[Subject], settings: &Settings) -> Result<(), F
 }
 
 /// All subjects, in the order of the page.
-pub(crate) const SUBJECTS: [Subject; 4] = [
+pub(crate) const SUBJECTS: [Subject; 5] = [
     Subject::Decide,
     Subject::Store,
     Subject::Milter,
+    Subject::Cluster,
     Subject::Kernel,
 ];
 

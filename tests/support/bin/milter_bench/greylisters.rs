@@ -10,14 +10,19 @@ use std::{
     sync::Arc,
 };
 
-use support::{Error, bench::report::Absent, netns::Namespace, process::Service};
-
-use crate::{
-    fill,
-    peers::wait_for,
-    policy_service::PolicyService,
-    server::{Server, Speech},
+use support::{
+    Error,
+    bench::{
+        fill,
+        policy_service::PolicyService,
+        report::Absent,
+        server::{Server, Speech},
+    },
+    netns::Namespace,
+    process::Service,
 };
+
+use crate::peers::wait_for;
 
 /// With a million tuples in its database.
 pub(crate) const MILTER_GREYLIST: &str = "milter-greylist, 1 M tuples";

@@ -1,11 +1,8 @@
 //! Kinds of message: who is measured at each, and what greygate is to reach.
 
-use support::bench::report::Target;
+use support::bench::{report::Target, visit::Outcome};
 
-use crate::{
-    peers::{FLOOR, LIBMILTER, SILENT},
-    visit::Outcome,
-};
+use crate::peers::{FLOOR, LIBMILTER, SILENT};
 
 /// A session with a message of this kind.
 #[derive(Debug)]

@@ -3,20 +3,14 @@
 //! `cargo xtask bench milter` builds and runs it; the figures and what they mean are in
 //! `docs/benchmarks.md`. Exit code 1 when a figure could not be had, not when one misses its target.
 
-mod daemon;
 mod digest;
-mod fill;
 mod greylisters;
 mod kinds;
 mod memory;
 mod messages;
 mod newcomers;
 mod peers;
-mod policy_service;
-mod run;
-mod server;
 mod stories;
-mod visit;
 
 use std::{fs, process::ExitCode};
 

@@ -4,11 +4,11 @@ use std::{io, net::Ipv4Addr, time::Duration};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use support::{
-    Error, interrupt,
+    Error,
+    bench::server::Server,
+    interrupt,
     mta::{Mta, POSTFIX},
 };
-
-use crate::server::Server;
 
 /// Bytes of the server's for one connection.
 #[derive(Clone, Copy, Debug)]

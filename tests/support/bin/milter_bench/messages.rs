@@ -4,18 +4,25 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use support::{
     Error,
-    bench::report::{Figure, Report, Row, Samples, Unit},
+    bench::{
+        daemon::{Daemon, Setup, Workers},
+        report::{Figure, Report, Row, Samples, Unit},
+        run::{Cost, Pace, Run},
+        server::Server,
+        visit::{self, Outcome},
+    },
 };
 
 use crate::{
-    daemon::{Daemon, GREYGATE, Setup, WORKER_A_CORE, Workers},
     digest,
     kinds::{KINDS, Kind},
     peers::{FLOOR, Peers},
-    run::{Cost, Pace, Run},
-    server::Server,
-    visit::{self, Outcome},
 };
+
+/// As it is installed.
+pub(crate) const GREYGATE: &str = "greygate";
+/// Greygate with twice as many threads for sessions as it would have.
+const WORKER_A_CORE: &str = "greygate, a worker a core";
 
 /// Everything that runs, and what was measured so far.
 #[derive(Debug)]

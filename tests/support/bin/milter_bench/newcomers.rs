@@ -6,18 +6,20 @@ use std::net::Ipv4Addr;
 use hdrhistogram::Histogram;
 use support::{
     Error,
-    bench::report::{Absent, Figure, Report, Row, Samples, Spread, Target, Unit},
+    bench::{
+        daemon::{Daemon, Setup, Workers},
+        fill,
+        report::{Absent, Figure, Report, Row, Samples, Spread, Target, Unit},
+        run::{Cost, Pace, Run},
+        server::Server,
+        visit::{self, Outcome},
+    },
 };
 
 use crate::{
-    daemon::{Daemon, Setup, Workers},
-    fill,
     greylisters::{self, Found, Greylister, MILTER_GREYLIST, POSTGREY, RSPAMD},
     memory::{self, Held},
     peers::{FLOOR, LIBMILTER, Peers},
-    run::{Cost, Pace, Run},
-    server::Server,
-    visit::{self, Outcome},
 };
 
 /// What the targets are for.

@@ -9,9 +9,13 @@ use std::{
     time::Duration,
 };
 
-use support::{Error, interrupt, netns::Namespace, process::Service};
-
-use crate::server::{Server, Speech};
+use support::{
+    Error,
+    bench::server::{Server, Speech},
+    interrupt,
+    netns::Namespace,
+    process::Service,
+};
 
 /// One epoll loop that owes the same answers.
 pub(crate) const FLOOR: &str = "floor";

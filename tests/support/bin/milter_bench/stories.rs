@@ -2,13 +2,14 @@
 
 use support::{
     Error,
-    bench::report::{Row, Samples, Unit},
+    bench::{
+        daemon::{Daemon, Setup, Workers},
+        report::{Row, Samples, Unit},
+        visit::{self, Outcome, Visit},
+    },
 };
 
-use crate::{
-    daemon::{Daemon, GREYGATE, Setup, Workers},
-    visit::{self, Outcome, Visit},
-};
+use crate::messages::GREYGATE;
 
 /// A line for each attempt of each story.
 pub(crate) fn rows() -> Result<Vec<Row>, Error> {

@@ -9,44 +9,47 @@ use std::{
 };
 
 use hdrhistogram::Histogram;
-use support::{Error, interrupt, load::Load};
 
-use crate::{
+use super::{
     server::Server,
     visit::{Outcome, Visit},
 };
+use crate::{Error, interrupt, load::Load};
 
 /// Sessions from mail number `first` on.
-pub(crate) struct Run<'a> {
-    pub(crate) server: &'a Server,
+pub struct Run<'a> {
+    /// Where.
+    pub server: &'a Server,
     /// What kind of session it is, for who reads of an error.
-    pub(crate) what: &'a str,
-    pub(crate) first: u32,
-    pub(crate) sessions: u32,
+    pub what: &'a str,
+    /// The first mail's number.
+    pub first: u32,
+    /// How many there are.
+    pub sessions: u32,
     /// How they are to end, if that matters.
-    pub(crate) end: Option<Outcome>,
+    pub end: Option<Outcome>,
     /// Who comes with a mail.
-    pub(crate) client: &'a (dyn Fn(u32) -> Ipv4Addr + Sync),
+    pub client: &'a (dyn Fn(u32) -> Ipv4Addr + Sync),
     /// Its body.
-    pub(crate) body: &'a (dyn Fn(u32) -> Vec<u8> + Sync),
+    pub body: &'a (dyn Fn(u32) -> Vec<u8> + Sync),
 }
 
 /// What the sessions took.
 #[derive(Debug)]
-pub(crate) struct Cost {
+pub struct Cost {
     /// Of the server, for each.
-    pub(crate) cpu_micros: f64,
+    pub cpu_micros: f64,
     /// Sessions a second.
-    pub(crate) rate: f64,
+    pub rate: f64,
     /// For each.
-    pub(crate) round_trips: f64,
+    pub round_trips: f64,
     /// To the answer that decides, in nanoseconds.
-    pub(crate) latency: Histogram<u64>,
+    pub latency: Histogram<u64>,
 }
 
 /// When sessions begin.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Pace {
+pub enum Pace {
     /// So many at once, the next as soon as one has ended.
     AtOnce,
     /// So many a second, whether the server keeps up or not: a session that begins late, since those
@@ -56,7 +59,7 @@ pub(crate) enum Pace {
 
 impl Run<'_> {
     /// Plays them.
-    pub(crate) fn play(&self, pace: Pace) -> Result<Cost, Error> {
+    pub fn play(&self, pace: Pace) -> Result<Cost, Error> {
         interrupt::check()?;
         let before = self.server.spent()?;
         let load = Load {

@@ -3,41 +3,51 @@
 use std::{io, net::Ipv4Addr, time::Instant};
 
 use greygate::milter::Endpoint;
-use support::mta::{Answer, Mta, POSTFIX};
+
+use crate::mta::{Answer, Mta, POSTFIX};
 
 /// A client that comes with a mail.
 #[derive(Debug)]
-pub(crate) struct Visit<'a> {
+pub struct Visit<'a> {
     /// Which mail: each has a sender and a Message-ID of its own.
-    pub(crate) number: u32,
-    pub(crate) client: Ipv4Addr,
-    pub(crate) body: &'a [u8],
+    pub number: u32,
+    /// Whose connection it is.
+    pub client: Ipv4Addr,
+    /// What the message says.
+    pub body: &'a [u8],
 }
 
 /// What became of it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Played {
-    pub(crate) end: Outcome,
+pub struct Played {
+    /// How it ended.
+    pub end: Outcome,
     /// How often an answer was waited for.
-    pub(crate) round_trips: u32,
+    pub round_trips: u32,
     /// When the answer came that decided.
-    pub(crate) answered: Instant,
+    pub answered: Instant,
 }
 
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub enum Outcome {
+    /// Nothing more was to be read.
     AcceptedAtData,
+    /// 4yz.
     DeferredAtRcpt,
+    /// 4yz.
     DeferredAtData,
+    /// 4yz, once it was read.
     DeferredAtEnd,
+    /// Once it was read.
     Passed,
+    /// In none of these ways.
     Otherwise,
 }
 
 impl Visit<'_> {
     /// Plays it.
-    pub(crate) fn play(&self, milter: &Endpoint) -> io::Result<Played> {
+    pub fn play(&self, milter: &Endpoint) -> io::Result<Played> {
         let (mut mta, _) = Mta::negotiate(milter, POSTFIX)?;
         mta.client(&format!("[{}]", self.client), self.client.into())?;
         mta.helo(&format!("mail.sender{}.example", self.number))?;
@@ -89,7 +99,7 @@ impl Visit<'_> {
 
 /// The client of an attempt at a mail, from 198.18.0.0/15, which is for benchmarks (RFC 2544): each
 /// attempt from another network.
-pub(crate) fn client(number: u32, attempt: u32) -> Ipv4Addr {
+pub fn client(number: u32, attempt: u32) -> Ipv4Addr {
     let low = number & 0xffff;
     Ipv4Addr::from(match attempt {
         0 => 0xc612_0000 | low,
@@ -99,7 +109,7 @@ pub(crate) fn client(number: u32, attempt: u32) -> Ipv4Addr {
 }
 
 /// `bytes` of text in lines.
-pub(crate) fn text(bytes: usize) -> Vec<u8> {
+pub fn text(bytes: usize) -> Vec<u8> {
     let line = b"A message is as long as it is; what it says is told by nobody here.\r\n";
     line.iter().copied().cycle().take(bytes).collect()
 }

@@ -8,17 +8,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::visit::{Outcome, Played, Visit};
+use super::visit::{Outcome, Played, Visit};
 
 /// A policy service, and the connections to it that nobody uses at the moment.
 #[derive(Debug)]
-pub(crate) struct PolicyService {
+pub struct PolicyService {
     address: SocketAddr,
     idle: Mutex<Vec<BufReader<TcpStream>>>,
 }
 
 impl PolicyService {
-    pub(crate) fn new(address: SocketAddr) -> Self {
+    /// The one at `address`.
+    pub fn new(address: SocketAddr) -> Self {
         Self {
             address,
             idle: Mutex::default(),
@@ -26,7 +27,7 @@ impl PolicyService {
     }
 
     /// What smtpd asks at RCPT, on a connection of before if there is one.
-    pub(crate) fn ask(&self, visit: &Visit<'_>) -> io::Result<Played> {
+    pub fn ask(&self, visit: &Visit<'_>) -> io::Result<Played> {
         let idle = self.connections().pop();
         let mut connection = match idle {
             Some(connection) => connection,

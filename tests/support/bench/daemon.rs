@@ -6,72 +6,90 @@ use std::{
     thread,
 };
 
-use support::{Error, greygate::Greygate, netns::Namespace};
 use tempfile::TempDir;
 
-use crate::{
+use super::{
     fill,
     server::{Server, Speech},
 };
-
-/// As it is installed.
-pub(crate) const GREYGATE: &str = "greygate";
-/// Greygate with twice as many threads for sessions as it would have.
-pub(crate) const WORKER_A_CORE: &str = "greygate, a worker a core";
+use crate::{Error, greygate::Greygate, netns::Namespace};
 
 /// How many threads serve sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Workers {
+pub enum Workers {
     /// As it is installed.
     Default,
+    /// Twice as many as that.
     OneACore,
 }
 
 /// How a greygate is set up.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Setup {
+#[derive(Clone, Debug)]
+pub struct Setup {
     mode: &'static str,
     workers: Workers,
     tuples: u32,
+    tweaks: String,
 }
 
 impl Setup {
     /// With nothing in its store.
-    pub(crate) fn empty(mode: &'static str, workers: Workers) -> Self {
+    pub fn empty(mode: &'static str, workers: Workers) -> Self {
         Self {
             mode,
             workers,
             tuples: 0,
+            tweaks: String::new(),
         }
     }
 
     /// With so many tuples.
-    pub(crate) fn holding(tuples: u32, workers: Workers) -> Self {
+    pub fn holding(tuples: u32, workers: Workers) -> Self {
         Self {
             mode: "hybrid",
             workers,
             tuples,
+            tweaks: String::new(),
         }
+    }
+
+    /// With a TOML text laid over its configuration.
+    #[must_use]
+    pub fn with(self, tweaks: String) -> Self {
+        Self { tweaks, ..self }
     }
 }
 
 /// A greygate in which what has to wait waits for a moment.
 #[derive(Debug)]
-pub(crate) struct Daemon {
-    pub(crate) server: Server,
-    greygate: Greygate,
-    pub(crate) directory: TempDir,
+pub struct Daemon {
+    /// What it is measured as.
+    pub server: Server,
+    /// Its installation.
+    pub greygate: Greygate,
+    /// Where its files are.
+    pub directory: TempDir,
 }
 
 impl Daemon {
     /// Starts it in a namespace of its own.
-    pub(crate) fn start(name: &'static str, setup: Setup) -> Result<Self, Error> {
+    pub fn start(name: &'static str, setup: Setup) -> Result<Self, Error> {
+        let namespace = Arc::new(Namespace::create(setup.mode)?);
+        Self::start_in(namespace, name, setup)
+    }
+
+    /// Starts it in `namespace`.
+    pub fn start_in(
+        namespace: Arc<Namespace>,
+        name: &'static str,
+        setup: Setup,
+    ) -> Result<Self, Error> {
         let Setup {
             mode,
             workers,
             tuples,
+            tweaks,
         } = setup;
-        let namespace = Arc::new(Namespace::create(mode)?);
         let directory = tempfile::Builder::new()
             .prefix("greygate-bench-")
             .tempdir()
@@ -99,7 +117,7 @@ impl Daemon {
             delay = "1ms"
             "#
         );
-        let greygate = Greygate::start(&namespace, directory.path(), &[&tweak])?;
+        let greygate = Greygate::start(&namespace, directory.path(), &[&tweak, &tweaks])?;
         let held = greygate.tuples()?;
         if held != u64::from(tuples) {
             let expected = format!("{name} should hold {tuples} tuples");

@@ -18,17 +18,22 @@ use greygate::{
     policy::{Attempt, Evidence, Judge as _, Mode, Origin, Policy, ServerMark, Spf, Timestamp},
     store::{Metrics, Settings, Store},
 };
-use support::{Error, interrupt};
 use tokio::sync::mpsc;
 
+use crate::{Error, interrupt};
+
 /// Room for what is measured beside what is filled in.
-pub(crate) fn capacity(tuples: u32) -> u32 {
+pub fn capacity(tuples: u32) -> u32 {
     (tuples + tuples / 5).max(1_000_000)
 }
 
 /// Leaves a snapshot of so many tuples in `directory`, each of a mail of its own that was deferred just
 /// now.
-pub(crate) fn store(directory: &Path, tuples: u32) -> Result<(), Error> {
+///
+/// # Panics
+///
+/// When a thread that judges does.
+pub fn store(directory: &Path, tuples: u32) -> Result<(), Error> {
     let failed = |what: &str| {
         let what = format!("{what} {}", directory.display());
         move |error: &dyn std::fmt::Display| Error::unexpected(what, error)
@@ -108,7 +113,7 @@ fn is_deferred(store: &Store, number: u32, now: Timestamp) -> bool {
 }
 
 /// The same as milter-greylist keeps them: accepted in half an hour.
-pub(crate) fn dump(mut file: impl Write, tuples: u32) -> io::Result<()> {
+pub fn dump(mut file: impl Write, tuples: u32) -> io::Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let accepted = now.map_err(io::Error::other)?.as_secs() + 1_800;
     for number in 0..tuples {
@@ -119,12 +124,16 @@ pub(crate) fn dump(mut file: impl Write, tuples: u32) -> io::Result<()> {
 }
 
 /// Whom a tuple is of: ten of a network, and of as many networks as that makes.
-pub(crate) fn client(number: u32) -> Ipv4Addr {
+pub fn client(number: u32) -> Ipv4Addr {
     Ipv4Addr::from(0x0b00_0000 + number / 10 * 256 + 1 + number % 10)
 }
 
 /// The client of a new mail: one of a network among a million, in an order that no cache foresees.
-pub(crate) fn newcomer(number: u32) -> Ipv4Addr {
+///
+/// # Panics
+///
+/// Never: a number below a million has room.
+pub fn newcomer(number: u32) -> Ipv4Addr {
     let network = u64::from(number) * 618_033 % 1_000_000;
     let network = u32::try_from(network).expect("less than a million");
     Ipv4Addr::from(0x0b00_0000 + network * 256 + 200)

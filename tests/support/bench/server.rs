@@ -11,38 +11,42 @@ use std::{
 };
 
 use greygate::milter::Endpoint;
-use support::{Error, load, netns::Namespace};
 
-use crate::{
+use super::{
     policy_service::PolicyService,
     visit::{Played, Visit},
 };
+use crate::{Error, load, netns::Namespace};
 
 /// A server, running.
 #[derive(Clone, Debug)]
-pub(crate) struct Server {
-    pub(crate) name: &'static str,
+pub struct Server {
+    /// What it is called in the table.
+    pub name: &'static str,
     /// Where it is reached.
-    pub(crate) namespace: Arc<Namespace>,
-    pub(crate) speech: Speech,
+    pub namespace: Arc<Namespace>,
+    /// How it is spoken to.
+    pub speech: Speech,
     /// The processes it was started as.
-    pub(crate) started: Vec<u32>,
+    pub started: Vec<u32>,
 }
 
 /// What it speaks.
 #[derive(Clone, Debug)]
-pub(crate) enum Speech {
+pub enum Speech {
+    /// A milter, of Postfix's protocol.
     Milter(SocketAddr),
+    /// A service of Postfix's policy protocol.
     Policy(Arc<PolicyService>),
 }
 
 /// CPU time of each of its processes, at some moment.
 #[derive(Debug)]
-pub(crate) struct Spent(BTreeMap<u32, Duration>);
+pub struct Spent(BTreeMap<u32, Duration>);
 
 impl Server {
     /// Where its milter is, if it is one.
-    pub(crate) fn endpoint(&self) -> Option<Endpoint> {
+    pub fn endpoint(&self) -> Option<Endpoint> {
         match &self.speech {
             Speech::Milter(address) => Some(Endpoint::Inet(*address)),
             Speech::Policy(_) => None,
@@ -50,7 +54,7 @@ impl Server {
     }
 
     /// One visit, from inside its namespace.
-    pub(crate) fn play(&self, visit: &Visit<'_>) -> io::Result<Played> {
+    pub fn play(&self, visit: &Visit<'_>) -> io::Result<Played> {
         match &self.speech {
             Speech::Milter(address) => visit.play(&Endpoint::Inet(*address)),
             Speech::Policy(service) => service.ask(visit),
@@ -58,7 +62,7 @@ impl Server {
     }
 
     /// CPU time of all its processes.
-    pub(crate) fn spent(&self) -> Result<Spent, Error> {
+    pub fn spent(&self) -> Result<Spent, Error> {
         let spent = self.processes()?.into_iter().map(|pid| {
             let spent = load::cpu_time(pid);
             Ok((pid, spent.map_err(self.unreadable("the CPU time"))?))
@@ -67,7 +71,7 @@ impl Server {
     }
 
     /// CPU time since `before`.
-    pub(crate) fn spent_since(&self, before: &Spent) -> Result<Duration, Error> {
+    pub fn spent_since(&self, before: &Spent) -> Result<Duration, Error> {
         let Spent(after) = self.spent()?;
         if let Some(gone) = before.0.keys().find(|pid| !after.contains_key(pid)) {
             return Err(Error::unexpected(
@@ -85,7 +89,7 @@ impl Server {
     }
 
     /// Bytes that all its processes have resident.
-    pub(crate) fn resident(&self) -> Result<u64, Error> {
+    pub fn resident(&self) -> Result<u64, Error> {
         let resident = self.processes()?.into_iter().map(load::resident);
         resident
             .sum::<io::Result<u64>>()
