@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
@@ -54,6 +54,11 @@ pub(super) struct Clerk {
     pub(super) engine: RefCell<Option<Engine>>,
     pub(super) circuit: Cell<Circuit>,
     pub(super) queue: RefCell<Queue>,
+    /// There is something in the queue.
+    pub(super) filled: Notify,
+    /// Something was missed.
+    pub(super) owes: Notify,
+    leaves: Notify,
     pub(super) heard: RefCell<Heard>,
     memo: Memo,
     /// Whether it has shared since the start.
@@ -127,6 +132,9 @@ impl Clerk {
             engine: RefCell::new(None),
             circuit: Cell::default(),
             queue: RefCell::new(Queue::of(settings.queue)),
+            filled: Notify::new(),
+            owes: Notify::new(),
+            leaves: Notify::new(),
             heard: RefCell::default(),
             memo: Memo::at(store.path().map(|it| it.join("cluster"))),
             has_joined: Cell::new(false),
@@ -170,6 +178,7 @@ impl Clerk {
                         Some(Order::Resync) => clerk.owe(Timestamp::NEVER),
                         Some(Order::Leave) => {
                             clerk.has_left.set(true);
+                            clerk.leaves.notify_one();
                             clerk.board.turn(State::Left);
                         }
                         Some(Order::Stop) | None => break,
@@ -188,6 +197,7 @@ impl Clerk {
     /// Notes that others may lack what happened from `since` on.
     pub(super) fn owe(&self, since: Timestamp) {
         self.queue.borrow_mut().miss(since);
+        self.owes.notify_one();
     }
 
     /// Turns the circuit by what `note` makes of it, and says so.
@@ -285,7 +295,7 @@ impl Clerk {
 
     async fn until_left(&self) {
         while !self.has_left.get() {
-            sleep(COLLECTING).await;
+            self.leaves.notified().await;
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use crate::policy::Timestamp;
 use crate::store::Shared;
 
-use super::clerk::{COLLECTING, Clerk, Parted};
+use super::clerk::{Clerk, Parted};
 use super::engine::{self, Engine};
 use super::layout::Subject;
 use super::queue::Untold;
@@ -51,7 +51,7 @@ impl Clerk {
         loop {
             let owed = self.queue.borrow_mut().take_missed();
             let Some(since) = owed else {
-                sleep(COLLECTING).await;
+                self.owes.notified().await;
                 continue;
             };
             self.metrics.resyncs.inc();

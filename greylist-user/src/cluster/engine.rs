@@ -109,7 +109,7 @@ impl Link {
     }
 
     /// Says several at once. What comes of each stands in its place.
-    pub(super) async fn say_all(&self, commands: &[Cmd]) -> Vec<RedisResult<Value>> {
+    pub(super) async fn say_all(&self, commands: Vec<Cmd>) -> Vec<RedisResult<Value>> {
         match self {
             Self::Single(link) => say_in_one(link.clone(), commands).await,
             // Which server is to hear of it differs from one to the next.
@@ -305,14 +305,18 @@ pub(super) fn is_refusal(error: &RedisError) -> bool {
 
 /// Says several in one message, and waits for one answer: with a message each, handing them over would cost more
 /// than saying them.
-async fn say_in_one(mut link: MultiplexedConnection, commands: &[Cmd]) -> Vec<RedisResult<Value>> {
-    let mut pipeline = Pipeline::with_capacity(commands.len());
+async fn say_in_one(
+    mut link: MultiplexedConnection,
+    commands: Vec<Cmd>,
+) -> Vec<RedisResult<Value>> {
+    let count = commands.len();
+    let mut pipeline = Pipeline::with_capacity(count);
     for command in commands {
-        pipeline.add_command(command.clone());
+        pipeline.add_command(command);
     }
-    match link.req_packed_commands(&pipeline, 0, commands.len()).await {
+    match link.req_packed_commands(&pipeline, 0, count).await {
         Ok(answers) => answers.into_iter().map(Value::extract_error).collect(),
-        Err(error) => commands.iter().map(|_| Err(error.clone())).collect(),
+        Err(error) => (0..count).map(|_| Err(error.clone())).collect(),
     }
 }
 

@@ -64,7 +64,7 @@ impl Clerk {
             let mut news = cmd("XRANGE");
             news.arg(&self.names.news).arg(latest.as_str()).arg("+");
             news.arg("COUNT").arg(MESSAGES);
-            let mut answers = engine.quick.say_all(&[lives, news]).await.into_iter();
+            let mut answers = engine.quick.say_all(vec![lives, news]).await.into_iter();
             let mut next = || {
                 answers
                     .next()

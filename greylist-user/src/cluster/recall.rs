@@ -45,8 +45,8 @@ impl Clerk {
     /// Takes in what the engine knows of these records.
     async fn answer(&self, engine: &Engine, keys: &[SharedKey], until: Instant) {
         self.metrics.asked.inc();
-        let commands: Vec<_> = keys.iter().map(|key| self.asks_for(*key)).collect();
-        let Ok(answers) = timeout_at(until, engine.quick.say_all(&commands)).await else {
+        let commands = keys.iter().map(|key| self.asks_for(*key)).collect();
+        let Ok(answers) = timeout_at(until, engine.quick.say_all(commands)).await else {
             self.metrics.late.inc();
             self.turn(Circuit::note_miss);
             return;

@@ -56,8 +56,9 @@ impl Scripts {
 
     /// Tells the engine a record that others ask for.
     pub(super) fn share(&self, name: &[u8], value: &Value) -> Cmd {
-        let mut command = cmd("EVALSHA");
-        command.arg(self.share.get_hash()).arg(1).arg(name);
+        let mut command = Cmd::with_capacity(SHARE_ARGUMENTS, SHARE_BYTES);
+        command.arg("EVALSHA").arg(self.share.get_hash());
+        command.arg(1).arg(name);
         command.arg(value.form.as_ref()).arg(&value.bytes);
         command.arg(millis(value.lasts));
         command
@@ -100,6 +101,9 @@ fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// What a tuple takes, with room to spare: a longer one grows.
+const SHARE_ARGUMENTS: usize = 7;
+const SHARE_BYTES: usize = 192;
 const SHARE: &str = concat!(
     include_str!("lua/merge.lua"),
     "\n",

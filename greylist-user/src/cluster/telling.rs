@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use crate::policy::{ListOrder, Policy, Timestamp};
 use crate::store::Shared;
 
-use super::clerk::{COLLECTING, Clerk, Parted};
+use super::clerk::{Clerk, Parted};
 use super::engine::{self, Engine, Link};
 use super::layout::{self, Subject};
 use super::queue::{Queue, Untold};
@@ -30,6 +30,9 @@ impl Heard {
 
     /// Whether `untold` is what was heard, unchanged.
     fn is_echo(&self, untold: &Untold) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
         let heard = self.0.get(&untold.of);
         heard.is_some_and(|value| *value == untold.value.bytes)
     }
@@ -72,6 +75,12 @@ impl Clerk {
             queue.miss(before);
         }
         let waiting = queue.len() as u64;
+        if waiting > 0 {
+            self.filled.notify_one();
+        }
+        if queue.has_missed() {
+            self.owes.notify_one();
+        }
         let shown = i64::try_from(waiting).unwrap_or(i64::MAX);
         self.metrics.queue.set(shown);
         let lag = self.answered.get().map(|it| it.elapsed());
@@ -87,12 +96,11 @@ impl Clerk {
     /// Tells what is in the queue, for ever.
     pub(super) async fn tell_on(&self, engine: &Engine) -> Parted {
         loop {
-            let pause = match self.tell_all(engine).await {
-                Ok(Told::All) => COLLECTING,
-                Ok(Told::Some | Told::Nothing) => BEARING,
+            match self.tell_all(engine).await {
+                Ok(Told::All) => self.filled.notified().await,
+                Ok(Told::Some | Told::Nothing) => sleep(BEARING).await,
                 Err(parted) => return parted,
-            };
-            sleep(pause).await;
+            }
         }
     }
 
@@ -138,8 +146,9 @@ impl Clerk {
             batch,
             is_queued,
         };
-        let commands: Vec<_> = hand.batch.iter().map(|it| self.tells(it, now)).collect();
-        let answers = say_with_scripts(&engine.bulk, &commands).await;
+        let count = hand.batch.len();
+        let command = |index: usize| self.tells(&hand.batch[index], now);
+        let answers = say_with_scripts(&engine.bulk, count, command).await;
         // From here to the next wait nothing is lost.
         let batch = std::mem::take(&mut hand.batch);
         let (mut says, mut took, mut trouble) = (Vec::new(), false, None);
@@ -171,7 +180,7 @@ impl Clerk {
         }
         if !says.is_empty() {
             // Whoever has the record lacks what this host knew of it.
-            let said = engine.bulk.say_all(&says).await;
+            let said = engine.bulk.say_all(says).await;
             let batch = std::mem::take(&mut hand.batch);
             for (untold, said) in batch.into_iter().zip(said) {
                 if let Err(error) = said {
@@ -281,9 +290,13 @@ impl Drop for InHand<'_> {
     }
 }
 
-/// Says all at once, those that lack their script again.
-async fn say_with_scripts(link: &Link, commands: &[Cmd]) -> Vec<RedisResult<Value>> {
-    let mut answers = link.say_all(commands).await;
+/// Says so many at once, those that lack their script again.
+async fn say_with_scripts(
+    link: &Link,
+    count: usize,
+    command: impl Fn(usize) -> Cmd,
+) -> Vec<RedisResult<Value>> {
+    let mut answers = link.say_all((0..count).map(&command).collect()).await;
     if !answers.iter().any(lacks_script) {
         return answers;
     }
@@ -291,9 +304,9 @@ async fn say_with_scripts(link: &Link, commands: &[Cmd]) -> Vec<RedisResult<Valu
         // What keeps it from being loaded keeps it from being run, and says so then.
         let _loaded = link.say(&script).await;
     }
-    for (command, answer) in commands.iter().zip(&mut answers) {
+    for (index, answer) in answers.iter_mut().enumerate() {
         if lacks_script(answer) {
-            *answer = link.say(command).await;
+            *answer = link.say(&command(index)).await;
         }
     }
     answers

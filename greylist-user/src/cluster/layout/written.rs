@@ -72,7 +72,9 @@ pub(super) struct Fields(Vec<u8>);
 
 impl Fields {
     pub(super) fn new() -> Self {
-        Self(vec![LAYOUT])
+        let mut fields = Vec::with_capacity(USUAL_BYTES);
+        fields.push(LAYOUT);
+        Self(fields)
     }
 
     /// The value.
@@ -227,6 +229,8 @@ const SENTENCE_FORM: &str = "x6t14.4.14";
 
 /// Bytes of all of it, with the one that tells the layout.
 const SENTENCE_BYTES: usize = 1 + 6 + SENTENCES_KEPT * 14;
+/// No record is longer; a note may be.
+const USUAL_BYTES: usize = 64;
 /// Half-lives after which the largest count weighs nothing.
 const FADES_IN: u32 = 32;
 /// Times that strikes count for which they are shown.
