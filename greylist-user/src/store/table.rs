@@ -99,17 +99,21 @@ impl<K: Key, V: Clone> Table<K, V> {
         &self,
         key: K,
         change: impl FnOnce(Option<&V>) -> (V, R),
-    ) -> Result<R, Full> {
+    ) -> Result<R, Full>
+    where
+        V: PartialEq,
+    {
         waits::count();
         let aisle = self.aisle(&key);
         let entry = aisle
             .try_entry(key)
             .unwrap_or_else(|| waits::waited(|| aisle.entry(key)));
-        let result = match entry {
+        let (result, has_changed) = match entry {
             Entry::Occupied(mut entry) => {
                 let (next, result) = change(Some(entry.get()));
+                let has_changed = *entry.get() != next;
                 entry.insert(next);
-                result
+                (result, has_changed)
             }
             Entry::Vacant(entry) => {
                 if self.len.fetch_add(1, Ordering::Relaxed) >= self.capacity {
@@ -118,10 +122,13 @@ impl<K: Key, V: Clone> Table<K, V> {
                 }
                 let (next, result) = change(None);
                 entry.insert(next);
-                result
+                (result, true)
             }
         };
-        self.note(key);
+        // Neither the disk nor another host wants to hear twice what stays as it was.
+        if has_changed {
+            self.note(key);
+        }
         Ok(result)
     }
 
@@ -314,6 +321,23 @@ mod tests {
             copied += copy.len();
         }
         assert!(copied > 1_000, "{copied}");
+    }
+
+    #[test]
+    fn entry_that_stays_as_it_was_is_not_noted() {
+        let metrics = crate::store::Metrics::default();
+        let bell = Arc::new(Bell::new(false, metrics.journal_overflows.clone()));
+        let mut table = Table::growing(10);
+        table.note_changes(Ear::Journal, &bell);
+        let noted = |value: u64| {
+            let put = table.update(key(1), |_| (value, ()));
+            put.expect("there is room");
+            let mut keys = 0;
+            let marks = table.marks(Ear::Journal).expect("it asks");
+            marks.drain(|_| keys += 1);
+            keys
+        };
+        assert_eq!([7, 7, 8, 7].map(noted), [1, 0, 1, 1]);
     }
 
     /// Whoever reads the record of a key that is noted finds the change, and none is noted too early to be
