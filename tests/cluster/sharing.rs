@@ -452,6 +452,26 @@ fn strangers_key_where_everybodys_would_be_is_left_alone() {
 }
 
 #[test]
+fn what_is_told_while_a_stranger_sits_where_everybodys_is_waits_until_he_has_gone() {
+    play(|engine, site| {
+        let [mx1, mx2] = site.hosts();
+        engine.say(&["del", "greygate:{told}:records"]);
+        assert_eq!(
+            engine.say(&["set", "greygate:{told}:records", "mine"]),
+            "OK"
+        );
+        mx1.store
+            .punish(block(site, client()))
+            .expect("there is room");
+        mx1.wait_until("it is refused", |it| matches!(it.state, State::Refused(_)));
+        assert!(mx1.cluster.standing().complaint().is_some());
+        assert_eq!(engine.say(&["get", "greygate:{told}:records"]), "mine");
+        assert_eq!(engine.say(&["del", "greygate:{told}:records"]), "1");
+        until("mx2 sentences", || is_sentenced(&mx2, site));
+    });
+}
+
+#[test]
 fn mail_of_a_trusted_sender_waits_for_nobody() {
     play(|_, site| {
         let policy = greygate::policy::Policy {

@@ -9,7 +9,7 @@ pub(super) fn standing(standing: &Standing, paper: &mut Paper) {
     paper.line(paper.bold(&title));
     paper.row("state", state(standing, paper));
     let engine = if standing.engine.is_empty() {
-        "an engine that was not reached yet"
+        "none that this host shares in yet"
     } else {
         &standing.engine
     };
@@ -46,12 +46,12 @@ pub(super) fn standing(standing: &Standing, paper: &mut Paper) {
         let keys = number(keys);
         paper.row(
             "holds",
-            format_args!("{keys} keys, others' included, in {memory} MiB"),
+            format_args!("{keys} keys, whoever's they are, in {memory} MiB"),
         );
     }
     if standing.foreign > 0 {
         let foreign = number(standing.foreign);
-        let why = format!("{foreign} times a key under the prefix held something else");
+        let why = format!("keys under the prefix held something else, {foreign} since the start");
         paper.row("foreign", paper.bad(&why));
     }
     for node in &standing.nodes {

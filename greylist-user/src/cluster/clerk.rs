@@ -325,7 +325,7 @@ impl Clerk {
             _ => State::Alone(parted.to_string()),
         };
         if self.board.turn(state) && !self.has_told_of_parting.replace(true) {
-            tracing::warn!(error = %parted, "cluster-parted");
+            tracing::warn!(error = parted.to_string(), "cluster-parted");
         }
     }
 

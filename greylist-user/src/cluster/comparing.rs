@@ -102,9 +102,13 @@ impl Clerk {
         });
         walk.map_err(|error| Parted::Broken(error.to_string()))?;
         while let Some(chunk) = receiver.recv().await {
+            let has_some = !chunk.is_empty();
             let told = self.tell(engine, chunk, false).await?;
             if told != Told::All {
                 return Ok(told);
+            }
+            if has_some {
+                self.note_taken();
             }
         }
         Ok(Told::All)

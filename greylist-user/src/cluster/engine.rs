@@ -281,6 +281,11 @@ pub(super) fn lacks_script(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
+/// Whether a key that is ours by its name holds something else altogether.
+pub(super) fn is_of_another_type(error: &RedisError) -> bool {
+    error.code() == Some("WRONGTYPE")
+}
+
 /// Whether what went wrong is of one key alone: somebody else's value stands there.
 pub(super) fn is_foreign(error: &RedisError) -> bool {
     matches!(error.code(), Some("FOREIGN" | "WRONGTYPE"))
@@ -310,6 +315,9 @@ async fn say_in_one(
     commands: Vec<Cmd>,
 ) -> Vec<RedisResult<Value>> {
     let count = commands.len();
+    if count == 0 {
+        return Vec::new();
+    }
     let mut pipeline = Pipeline::with_capacity(count);
     for command in commands {
         pipeline.add_command(command);

@@ -146,6 +146,8 @@ impl Cluster {
 
     /// Keeps apart until the next start.
     pub fn leave(&self) {
+        // Told at once; the thread hangs up within moments.
+        self.board.turn(State::Left);
         self.order(Order::Leave);
     }
 

@@ -102,6 +102,15 @@ impl Board {
 }
 
 impl Standing {
+    /// Why nothing can be compared with the engine now; [`None`] if it can.
+    pub fn apart(&self) -> Option<String> {
+        match &self.state {
+            State::Sharing => None,
+            State::Starting => Some("this host connects to the engine still".to_owned()),
+            State::Alone(_) | State::Refused(_) | State::Left => self.complaint(),
+        }
+    }
+
     /// What is wrong, in a sentence.
     pub fn complaint(&self) -> Option<String> {
         match &self.state {

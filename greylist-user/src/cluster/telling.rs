@@ -107,6 +107,7 @@ impl Clerk {
     /// Tells everything that is in the queue, each record once.
     pub(super) async fn tell_all(&self, engine: &Engine) -> Result<Told, Parted> {
         let mut left = self.queue.borrow().len();
+        let has_some = left > 0;
         let mut told = Told::All;
         while left > 0 {
             let batch = self.queue.borrow_mut().take(left.min(BATCH));
@@ -121,16 +122,21 @@ impl Clerk {
                 Told::Nothing => return Ok(Told::Nothing),
             }
         }
-        if told == Told::All
-            && let Some(since) = self.trouble.take()
-        {
+        if told == Told::All && has_some {
+            self.note_taken();
+        }
+        Ok(told)
+    }
+
+    /// Notes that the engine took all that it was just told.
+    pub(super) fn note_taken(&self) {
+        if let Some(since) = self.trouble.take() {
             self.has_told_of_refusal.set(false);
             self.board.change(|it| it.untold = None);
             // Another server may have taken the place of one that knew more.
             let before = since.as_millis().saturating_sub(LISTS_LAST);
             self.owe(Timestamp::from_millis(before));
         }
-        Ok(told)
     }
 
     /// Tells a batch. What cannot be told goes back to the queue, if that `is_queued`.
@@ -152,6 +158,7 @@ impl Clerk {
         // From here to the next wait nothing is lost.
         let batch = std::mem::take(&mut hand.batch);
         let (mut says, mut took, mut trouble) = (Vec::new(), false, None);
+        let mut is_ousted = false;
         for (mut untold, answer) in batch.into_iter().zip(answers) {
             match answer {
                 Ok(answer) => {
@@ -168,6 +175,11 @@ impl Clerk {
                         hand.batch.push(untold);
                     }
                 }
+                // A stranger's key in the place of all that every host is told, not one of its fields.
+                Err(error) if untold.of.is_told() && engine::is_of_another_type(&error) => {
+                    hand.put_back(untold);
+                    is_ousted = true;
+                }
                 Err(error) if engine::is_foreign(&error) => self.complain_of(&untold.of),
                 Err(error) => {
                     self.metrics.untold.inc();
@@ -177,6 +189,9 @@ impl Clerk {
                     trouble = Some(error);
                 }
             }
+        }
+        if is_ousted {
+            return Err(Parted::Foreign);
         }
         if !says.is_empty() {
             // Whoever has the record lacks what this host knew of it.
@@ -210,7 +225,8 @@ impl Clerk {
         self.board.change(|it| it.untold = Some(error.to_string()));
         if !self.has_told_of_refusal.replace(true) {
             let refuses = engine::is_refusal(error);
-            tracing::warn!(%error, refuses, "cluster-untold");
+            let error = error.to_string();
+            tracing::warn!(error, refuses, "cluster-untold");
         }
         Ok(())
     }

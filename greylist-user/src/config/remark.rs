@@ -15,6 +15,7 @@ use crate::milter::{Endpoint, HeaderOn};
 use crate::policy::{Action, Policy};
 use crate::store::Settings;
 
+mod cluster;
 mod content;
 mod evidence;
 mod lists;
@@ -103,6 +104,7 @@ impl Config {
                 policy.ipv4_prefix_unnamed, policy.ipv4_prefix
             ));
         }
+        remarks.extend(cluster::remarks(self));
         remarks.extend(content::remarks(self));
         remarks.extend(evidence::remarks(self));
         remarks.extend(punish::remarks(policy));

@@ -473,6 +473,7 @@ fn kind(value: &DeValue<'_>) -> String {
     match value {
         // It may have a password in it.
         DeValue::String(text) if text.contains("://") => "a URL".to_owned(),
+        DeValue::String(text) if text.contains('@') => "a text with an @".to_owned(),
         DeValue::String(text) => format!("the text {text:?}"),
         DeValue::Integer(number) => format!("the number {number}"),
         DeValue::Float(number) => format!("the number {number}"),

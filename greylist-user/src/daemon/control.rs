@@ -100,7 +100,13 @@ impl Control for Desk {
         };
         match order {
             ClusterOrder::Status => {}
-            ClusterOrder::Resync => cluster.resync(),
+            ClusterOrder::Resync => {
+                // Whatever it is, a host that shares again compares all anyway.
+                if let Some(why) = cluster.standing().apart() {
+                    return Err(ControlError(format!("nothing was compared: {why}")));
+                }
+                cluster.resync();
+            }
             ClusterOrder::Leave => cluster.leave(),
         }
         Ok(cluster.standing())
@@ -111,6 +117,11 @@ impl Control for Desk {
         let policy = self.policy.load();
         let recipient = question.mail.as_ref();
         let recipient = recipient.map_or(&b""[..], |it| it.recipient.as_bytes());
+        if let Some(cluster) = &self.cluster {
+            let mail = question.mail.as_ref();
+            let mail = mail.map(|it| (it.sender.as_bytes(), it.recipient.as_bytes()));
+            cluster.recall(self.store.missing_of(question.address, mail));
+        }
         let explanation = self.store.explain(&question.as_asked(), now);
         let kernel = self.kernel_facts(question.address, now);
         let actions = self.actions(&policy);
@@ -322,7 +333,7 @@ impl Control for Desk {
         if let (Some(cluster), Target::Address(address)) = (&self.cluster, target) {
             let mail = order.mail.as_ref();
             let mail = mail.map(|it| (it.sender.as_bytes(), it.recipient.as_bytes()));
-            cluster.recall(self.store.missing_pardon(address, mail));
+            cluster.recall(self.store.missing_of(address, mail));
         }
         let named = |client| self.store.forgive(client, now);
         let (forgiven, network): (Vec<store::Forgiven>, _) = match target {

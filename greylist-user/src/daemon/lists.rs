@@ -5,8 +5,8 @@
 //!
 //! An entry that has ended is taken out within a second, by a thread of its own (`round`).
 //!
-//! Log words: `listed-no-more` (info, an entry has ended), `lists-set-aside` and
-//! `lists-unwritten` (warn).
+//! Log words: `listed-no-more` (info, an entry has ended), `lists-heard` (info, another host's orders),
+//! `lists-set-aside` and `lists-unwritten` (warn).
 
 mod file;
 mod metrics;

@@ -174,9 +174,9 @@ impl Store {
         (!self.holds_alive(key, policy, now)).then_some(key)
     }
 
-    /// What an operator who forgives a client undoes, and is not known here: what its networks are reputed for,
-    /// and the tuple of a mail of it, as reverse-path and recipient.
-    pub fn missing_pardon(&self, client: IpAddr, mail: Option<(&[u8], &[u8])>) -> Vec<SharedKey> {
+    /// What an operator asks about or undoes, and is not known here: what the networks of a client are reputed
+    /// for, and the tuple of a mail of it, as reverse-path and recipient.
+    pub fn missing_of(&self, client: IpAddr, mail: Option<(&[u8], &[u8])>) -> Vec<SharedKey> {
         let policy = self.policy.load();
         let mut missing = Vec::new();
         for network in ClientNetwork::possible(&policy, client) {

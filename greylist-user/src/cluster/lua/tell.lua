@@ -15,9 +15,10 @@ if old then
   elseif value == old then ends = before end
 end
 if value ~= old then
-  redis.call('HSET', KEYS[1], field, value)
-  redis.call('ZADD', KEYS[2], ends, field)
+  -- The record last: what fails before is done again, and nobody hears too little.
   redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[7], '*', 'f', field, 'v', value, 'n', ARGV[6])
+  redis.call('ZADD', KEYS[2], ends, field)
+  redis.call('HSET', KEYS[1], field, value)
 end
 -- What has ended goes as others come, a few at a time.
 local over = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[5], 'LIMIT', 0, 16)

@@ -129,6 +129,8 @@ impl LiveLists {
             if merged.contents == *state.of(list) {
                 continue;
             }
+            let (before, after) = (state.of(list).listed.len(), merged.contents.listed.len());
+            tracing::info!(list = list.as_str(), before, after, "lists-heard");
             // It counts, whether or not the disk hears of it: after a start the others tell it again.
             self.write_or_say(list, &merged.contents);
             *state.of_mut(list) = merged.contents;

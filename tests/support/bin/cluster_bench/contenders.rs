@@ -68,7 +68,9 @@ impl Contenders {
         self.next += SESSIONS;
         for it in &mut self.contenders {
             let site = &it.site;
+            site.settle()?;
             let miss = cost::play(site, "new mails", first, SESSIONS, Pace::AtOnce)?;
+            site.settle()?;
             let hit = cost::play(site, "early retries", first, SESSIONS, Pace::AtOnce)?;
             it.misses.push(miss);
             it.hits.push(hit);
@@ -81,6 +83,7 @@ impl Contenders {
         self.next += OFFERED;
         for it in &mut self.contenders {
             let site = &it.site;
+            site.settle()?;
             let cost = cost::play(site, "new mails", first, OFFERED, Pace::Offered(rate))?;
             it.offered.push(cost);
         }

@@ -98,16 +98,27 @@ impl Site {
                 hosts::ENGINE
             );
             let setup = Setup::empty(MODE, Workers::Default).with(format!("{RULES}{cluster}"));
-            let daemon = Daemon::start_in(namespace, name, setup)?;
-            interrupt::wait_for("a host to share", PATIENCE, || {
-                Ok(daemon.greygate.is_settled()?.then_some(()))
-            })?;
-            Ok(daemon)
+            Daemon::start_in(namespace, name, setup)
         });
-        Ok(Self {
+        let site = Self {
             hosts: started.collect::<Result<_, Error>>()?,
             engine: Some(engine),
-        })
+        };
+        site.settle()?;
+        Ok(site)
+    }
+
+    /// Waits until all hosts share and ask, with nothing left to tell: what is measured shall be sharing.
+    pub(crate) fn settle(&self) -> Result<(), Error> {
+        if self.engine.is_none() {
+            return Ok(());
+        }
+        for host in &self.hosts {
+            interrupt::wait_for("a host to share", PATIENCE, || {
+                Ok(host.greygate.is_settled()?.then_some(()))
+            })?;
+        }
+        Ok(())
     }
 
     /// CPU time so far of all that runs.

@@ -181,6 +181,10 @@ const ILLEGAL: &[(&str, &[&str])] = &[
         &["f:2: [cluster] servers: expected a list in [brackets], found a URL"],
     ),
     (
+        "[cluster]\nservers = \":swordfish@10.0.0.7:6379\"\n",
+        &["f:2: [cluster] servers: expected a list in [brackets], found a text with an @"],
+    ),
+    (
         "[milter]\nlisten = \"inet:127.0.0.1:8892\"\n",
         &[
             "f:2: [milter] listen: expected a list in [brackets], found the text \"inet:127.0.0.1:8892\"",
