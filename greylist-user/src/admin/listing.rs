@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{Entry, Listed, LiveList, Policy, ranges};
+use crate::policy::{Entry, Listed, LiveList, Order, Policy, ranges};
 
 /// An order to list somebody.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,9 +38,10 @@ impl LiveOrder {
                 "an entry lasts from 1s to 400d; without --for, until it is removed".into(),
             );
         }
-        if self.note.len() > LONGEST_NOTE || self.note.contains(char::is_control) {
+        let longest_note = Order::LONGEST_NOTE;
+        if self.note.len() > longest_note || self.note.contains(char::is_control) {
             return Err(format!(
-                "a note is one line of at most {LONGEST_NOTE} characters"
+                "a note is one line of at most {longest_note} characters"
             ));
         }
         if self.force {
@@ -148,8 +149,6 @@ pub struct LiveEntry {
 
 /// Longer than the longest name or address with its kind.
 const LONGEST_ENTRY: usize = 400;
-/// One line of a terminal, twice.
-const LONGEST_NOTE: usize = 200;
 /// As long as the longest trust.
 const LONGEST_TIME: Duration = Duration::from_hours(400 * 24);
 

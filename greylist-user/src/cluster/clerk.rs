@@ -179,7 +179,6 @@ impl Clerk {
                         Some(Order::Leave) => {
                             clerk.has_left.set(true);
                             clerk.leaves.notify_one();
-                            clerk.board.turn(State::Left);
                         }
                         Some(Order::Stop) | None => break,
                     },

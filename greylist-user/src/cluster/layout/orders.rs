@@ -54,7 +54,7 @@ fn read_word(bytes: &mut Bytes<'_>) -> Option<Word> {
             let uid = bytes.u32()?;
             let note = std::str::from_utf8(bytes.rest()).ok()?;
             // A line of its own in a list file would be another entry.
-            if note.len() > LONGEST_NOTE || note.contains(char::is_control) {
+            if note.len() > Order::LONGEST_NOTE || note.contains(char::is_control) {
                 return None;
             }
             let note = note.to_owned();
@@ -73,8 +73,6 @@ const FORM: &str = "r";
 /// Removing counts before listing of the same moment.
 const LISTED: u8 = 0;
 const REMOVED: u8 = 1;
-/// Bytes of a note, as a command takes it.
-const LONGEST_NOTE: usize = 200;
 /// The year 10000, which no list file can tell.
 const BEYOND_DATES: Timestamp = Timestamp::from_millis(253_402_300_800_000);
 /// Ten years.

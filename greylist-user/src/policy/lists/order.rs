@@ -82,6 +82,9 @@ impl fmt::Display for LiveList {
 }
 
 impl Order {
+    /// Bytes of a note at most: one line of a terminal, twice.
+    pub const LONGEST_NOTE: usize = 200;
+
     /// Whether it is over at `now`.
     pub fn has_ended(&self, now: Timestamp) -> bool {
         self.until.is_some_and(|until| until <= now)

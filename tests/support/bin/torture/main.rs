@@ -19,6 +19,7 @@ mod report;
 mod rules;
 mod sender;
 mod trace;
+mod tuple;
 mod visit;
 
 use std::{
