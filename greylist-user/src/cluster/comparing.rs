@@ -54,9 +54,9 @@ impl Clerk {
                 self.owes.notified().await;
                 continue;
             };
-            self.metrics.resyncs.inc();
-            self.board.change(|it| it.resyncing = true);
             self.comparing.set(Some(since));
+            self.board.change(|it| it.resyncing = true);
+            self.metrics.resyncs.inc();
             match self.compare(engine, since).await {
                 Ok(Told::All) => {}
                 // Once it takes everything.
@@ -100,7 +100,7 @@ impl Clerk {
             // Whoever waited may have gone.
             let _gone = sender.blocking_send(chunk);
         });
-        walk.map_err(|error| Parted::Broken(error.to_string()))?;
+        let walk = walk.map_err(|error| Parted::Broken(error.to_string()))?;
         while let Some(chunk) = receiver.recv().await {
             let has_some = !chunk.is_empty();
             let told = self.tell(engine, chunk, false).await?;
@@ -111,6 +111,9 @@ impl Clerk {
                 self.note_taken();
             }
         }
+        // It has nothing left to do, and what it had not reached would count as told.
+        let panicked = |_| Parted::Broken("a comparison panicked, which is a bug".to_owned());
+        walk.join().map_err(panicked)?;
         Ok(Told::All)
     }
 
