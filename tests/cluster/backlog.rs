@@ -1,12 +1,10 @@
 //! What a host has to tell when the engine was away: more than its queue holds, and across a restart.
 
-use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use greygate::clock::Clock as _;
 use greygate::cluster::State;
-use greygate::policy::{Attempt, Mode, Policy, SharedKey};
+use greygate::policy::{Attempt, Mode, Policy};
 use support::Error;
 use support::clock::TestClock;
 use support::greygate::{Greygate, binary};
@@ -14,10 +12,8 @@ use support::interrupt;
 use tempfile::TempDir;
 
 use crate::daemon::{mail_flows, sharing, site_of_today, wait_until_it_shares};
-use crate::engine::{Engine, PORT, connect, equipment, holds, name_of};
-use crate::hosts::{
-    ATTEMPT, Host, OTHER, PATIENCE, Site, block, client, is_new, is_sentenced, play, until,
-};
+use crate::engine::{Engine, equipment};
+use crate::hosts::{ATTEMPT, PATIENCE, Site, block, client, is_new, is_sentenced, play, until};
 
 #[test]
 fn what_found_no_room_while_the_engine_was_away_is_told_once_it_is_back() {
@@ -153,45 +149,6 @@ fn what_was_not_told_before_a_crash_is_told_after_it() -> Result<(), Error> {
     Ok(())
 }
 
-/// The note is written once a minute of sharing; the test writes what would stand there.
-#[test]
-fn restart_tells_what_came_after_the_note_alone_unless_the_engine_was_emptied() {
-    play(|engine, site| {
-        let disk = TempDir::new().expect("a temporary directory");
-        let mx1 = site.host_on("mx1", disk.path());
-        mx1.wait_until_it_shares();
-        assert!(is_new(mx1.judge(&ATTEMPT)));
-        let old = SharedKey::Tuple(mx1.tuple_key());
-        until("it is told", || holds(PORT, old));
-        site.clock.advance(Duration::from_hours(2));
-        let born = engine.say(&["hget", "greygate:{told}:about", "born"]);
-        let told = site.clock.now().as_millis();
-        let note = disk.path().join("cluster");
-        fs::write(&note, format!("{born} {told}\n")).expect("the directory is ours");
-        site.clock.advance(Duration::from_mins(5));
-        engine.say(&["config", "set", "maxmemory", "1"]);
-        assert!(is_new(mx1.judge(&OTHER)));
-        mx1.wait_until("it waits to be told", |it| it.queued > 0);
-        drop(mx1);
-
-        engine.say(&["config", "set", "maxmemory", "0"]);
-        // What is told again would come back.
-        forget(old);
-        let mx1 = site.host_on("mx1", disk.path());
-        let mx2 = site.host("mx2");
-        mx2.wait_until_it_shares();
-        until("mx2 knows what was not told", || mx2.knows(&OTHER));
-        settled(&mx1);
-        assert!(!holds(PORT, old), "the engine was told of it before");
-        drop(mx1);
-
-        assert_eq!(engine.say(&["flushall"]), "OK");
-        let mx1 = site.host_on("mx1", disk.path());
-        settled(&mx1);
-        until("an engine in another life is told all", || holds(PORT, old));
-    });
-}
-
 fn with_a_short_queue() -> Site {
     let mut site = Site::new();
     // A record for each attempt, and few beside.
@@ -217,22 +174,6 @@ fn attempts(recipients: &[String]) -> Vec<Attempt<'_>> {
         ..ATTEMPT
     });
     attempts.collect()
-}
-
-/// Waits until a host has compared and told everything.
-fn settled(host: &Host) {
-    host.wait_until_it_shares();
-    until("all is compared", || host.metrics.resyncs.get() > 0);
-    host.wait_until("it has told all", |it| it.queued == 0 && !it.resyncing);
-}
-
-/// Takes a record out of the engine.
-fn forget(key: SharedKey) {
-    let removed: u8 = redis::cmd("DEL")
-        .arg(name_of(key))
-        .query(&mut connect())
-        .expect("the engine runs");
-    assert_eq!(removed, 1, "it was there");
 }
 
 const QUEUE: usize = 500;

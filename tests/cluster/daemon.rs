@@ -1,5 +1,6 @@
 //! The real daemon, its log and its answers, where it shares: what it says once, and what it never says.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,7 +18,7 @@ use support::interrupt;
 use support::mta::Mta;
 use tempfile::TempDir;
 
-use crate::engine::{Engine, PORT, connect, equipment, name_of};
+use crate::engine::{Engine, PORT, connect, equipment, name_of, sign_of_mx1};
 use crate::hosts::{ATTEMPT, PATIENCE, Site};
 use crate::stranger::Stranger;
 
@@ -76,6 +77,35 @@ fn engine_that_comes_and_goes_is_complained_of_once() -> Result<(), Error> {
         assert_eq!(log.matches(word).count(), times, "{word}: {log}");
     }
     Ok(())
+}
+
+#[test]
+fn other_host_of_its_name_is_complained_of_once_and_its_own_last_run_is_not() -> Result<(), Error> {
+    support::needs!(equipment(), binary());
+    let engine = Engine::start(&[]);
+    engine.with(|| {
+        // The daemon takes over its seed.
+        let site = site_of_today();
+        site.host("mx2").wait_until_it_shares();
+        let named = sharing("node = \"mx1\"", "info");
+        let mut daemon = Daemon::start(&engine, &named)?;
+        wait_until_it_shares(&daemon.greygate)?;
+        daemon.greygate.kill()?;
+        daemon.greygate.resume(&engine.namespace)?;
+        wait_until_it_shares(&daemon.greygate)?;
+        // It looks for another's sign from its second one on.
+        signs_are_given(3)?;
+        assert_eq!(daemon.said(&["cluster-namesake"]), [0]);
+
+        let mx1 = site.host("mx1");
+        mx1.wait_until_it_shares();
+        interrupt::wait_for("it to be complained of", PATIENCE, || {
+            Ok((daemon.said(&["cluster-namesake"]) == [1]).then_some(()))
+        })?;
+        signs_are_given(4)?;
+        assert_eq!(daemon.said(&["cluster-namesake"]), [1]);
+        Ok(())
+    })
 }
 
 #[test]
@@ -246,6 +276,15 @@ pub(crate) fn mail_flows(recipient: &str) {
     let answer = mta.rcpt(recipient).expect("an answer");
     assert!(answer.is_deferral(), "{answer:?}");
     mta.quit().expect("a clean end");
+}
+
+/// Waits until hosts called mx1 have signed in so many times.
+fn signs_are_given(times: usize) -> Result<(), Error> {
+    let mut seen = BTreeSet::new();
+    interrupt::wait_for("hosts to sign in", 2 * PATIENCE, || {
+        seen.insert(sign_of_mx1());
+        Ok((seen.len() > times).then_some(()))
+    })
 }
 
 /// Whether it shares, as `cluster status --json` says.

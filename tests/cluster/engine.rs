@@ -54,6 +54,16 @@ pub(crate) fn holds(port: u16, key: SharedKey) -> bool {
     held.expect("it runs")
 }
 
+/// How mx1 signed in last, where the engine is on loopback.
+pub(crate) fn sign_of_mx1() -> String {
+    let sign: Option<String> = redis::cmd("HGET")
+        .arg(NODES)
+        .arg("mx1")
+        .query(&mut connect())
+        .expect("the engine runs");
+    sign.unwrap_or_default()
+}
+
 /// What the engine keeps a record under that hosts ask for.
 pub(crate) fn name_of(key: SharedKey) -> Vec<u8> {
     [b"greygate:", &layout::key(key)[..]].concat()
@@ -71,4 +81,6 @@ pub(crate) fn equipment() -> Result<(), Missing> {
     requirements::program("redis-cli").map(drop)
 }
 
+/// Where hosts sign in.
+pub(crate) const NODES: &str = "greygate:{told}:nodes";
 pub(crate) const PORT: u16 = 6379;

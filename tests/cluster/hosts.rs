@@ -75,10 +75,6 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn new() -> Self {
-        let mut seed = [0; Seed::LENGTH];
-        for (number, byte) in (0..).zip(&mut seed) {
-            *byte = number;
-        }
         Self {
             clock: Arc::default(),
             policy: Arc::default(),
@@ -89,16 +85,14 @@ impl Site {
                 }],
                 ..Settings::default()
             },
-            seed,
+            seed: SEED,
         }
     }
 
     /// The same with other keys.
     pub(crate) fn with_another_seed(&self) -> Self {
-        let mut seed = self.seed;
-        seed.reverse();
         Self {
-            seed,
+            seed: counted_from(1),
             ..self.clone()
         }
     }
@@ -245,8 +239,15 @@ impl Host {
     /// Whether the tuple of an attempt is known here, or the engine knows it.
     pub(crate) fn knows(&self, attempt: &Attempt<'_>) -> bool {
         self.recall(attempt);
+        self.missing_tuple(attempt).is_none()
+    }
+
+    /// The key of the tuple of an attempt, if it is not known here.
+    pub(crate) fn missing_tuple(&self, attempt: &Attempt<'_>) -> Option<SharedKey> {
         let missing = self.cluster.missing(attempt, self.clock.now());
-        !missing.iter().any(|it| matches!(it, SharedKey::Tuple(_)))
+        missing
+            .into_iter()
+            .find(|it| matches!(it, SharedKey::Tuple(_)))
     }
 
     /// Asks for what is missing here, and waits for the answer.
@@ -327,12 +328,25 @@ impl Lists for NoLists {
     }
 }
 
+/// Bytes that are random enough.
+const fn counted_from(first: u8) -> [u8; Seed::LENGTH] {
+    let mut seed = [first; Seed::LENGTH];
+    let mut index = 1;
+    while index < Seed::LENGTH {
+        seed[index] = seed[index - 1].wrapping_add(1);
+        index += 1;
+    }
+    seed
+}
+
 /// Waits until something is so.
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let waited = interrupt::wait_for(what, PATIENCE, || Ok(is_so().then_some(())));
     waited.unwrap_or_else(|error| panic!("{error}"));
 }
 
+/// What keys are made with.
+pub(crate) const SEED: [u8; Seed::LENGTH] = counted_from(0);
 /// What a busy machine takes for nothing.
 const LEEWAY: Duration = Duration::from_secs(5);
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

@@ -11,6 +11,7 @@ mod delivery;
 mod engine;
 mod failover;
 mod hosts;
+mod marks;
 mod merge;
 mod refusals;
 mod sharing;

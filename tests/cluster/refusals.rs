@@ -32,7 +32,8 @@ fn right_to_write_that_is_taken_away_keeps_what_is_told_waiting() {
     for taken in ["-@write", "-xadd", "-@scripting"] {
         play(|engine, site| {
             let [mx1] = site.hosts();
-            let [mx2] = logging_in(site, engine, &["~*", "+@all"]).hosts();
+            let mx2 = logging_in(site, engine, &["~*", "+@all"]).host("mx2");
+            mx2.wait_until_it_shares();
             allow(engine, &[taken]);
             assert!(is_new(mx2.judge(&ATTEMPT)), "mail flows");
             mx2.store

@@ -15,7 +15,7 @@ use greygate::store::{Absorbed, Shared};
 use support::clock::TestClock;
 
 use crate::engine::{Engine, equipment};
-use crate::hosts::{ATTEMPT, Host, Site, block, client, is_new, is_sentenced, play, until};
+use crate::hosts::{ATTEMPT, Host, SEED, Site, block, client, is_new, is_sentenced, play, until};
 
 const DELAY: Duration = Duration::from_mins(3);
 
@@ -334,22 +334,18 @@ fn pardon_while_the_engine_is_away_or_emptied_stands() {
         !is_sentenced(&mx1, &site),
         "what others still told brought nothing back"
     );
-    // Who was away while all of it was forgotten still holds what was forgiven.
+    // Who was away meanwhile still holds what was forgiven, and all of it has been forgotten.
     engine.redis.kill().expect("it ran");
+    let late = engine.with(|| site.host("mx3"));
+    let sentenced = late.store.punish(Sentence {
+        since: TestClock::START,
+        ..block(&site, client())
+    });
+    assert!(sentenced.is_some() && is_sentenced(&late, &site));
     let Engine {
         redis, namespace, ..
     } = &mut engine;
     redis.resume(namespace).expect("it starts");
-    for host in [&mx1, &mx2] {
-        host.wait_until("it shares again", |it| {
-            it.state == State::Sharing && !it.resyncing
-        });
-    }
-    let late = engine.with(|| site.host("mx3"));
-    late.store.punish(Sentence {
-        since: TestClock::START,
-        ..block(&site, client())
-    });
     until("mx3 hears of the pardon", || !is_sentenced(&late, &site));
     assert!(!is_sentenced(&mx1, &site) && !is_sentenced(&mx2, &site));
 }
@@ -439,16 +435,36 @@ fn host_that_was_refused_makes_no_seed_everybodys() {
 
 #[test]
 fn strangers_key_where_everybodys_would_be_is_left_alone() {
-    play(|engine, site| {
-        assert_eq!(
-            engine.say(&["set", "greygate:{told}:records", "mine"]),
-            "OK"
-        );
-        let host = site.host("mx1");
-        host.wait_until("it is refused", |it| matches!(it.state, State::Refused(_)));
-        assert!(is_new(host.judge(&ATTEMPT)), "mail flows");
-        assert_eq!(engine.say(&["get", "greygate:{told}:records"]), "mine");
-    });
+    for key in ["records", "nodes", "about", "news"] {
+        play(|engine, site| {
+            let key = format!("greygate:{{told}}:{key}");
+            assert_eq!(engine.say(&["set", &key, "mine"]), "OK");
+            let host = site.host("mx1");
+            host.wait_until("it is refused", |it| matches!(it.state, State::Refused(_)));
+            assert!(is_new(host.judge(&ATTEMPT)), "mail flows");
+            assert_eq!(engine.say(&["get", &key]), "mine");
+        });
+    }
+}
+
+#[test]
+fn beginning_that_was_cut_off_is_ended() {
+    for begun in [
+        &[("layout", &b"1"[..])][..],
+        &[("layout", b"1"), ("seed", &SEED)],
+    ] {
+        play(|engine, site| {
+            redis::cmd("HSET")
+                .arg("greygate:{told}:about")
+                .arg(begun)
+                .exec(&mut crate::engine::connect())
+                .expect("the engine runs");
+            let [mx1, mx2] = site.hosts();
+            assert!(is_new(mx1.judge(&ATTEMPT)));
+            until("mx2 knows the tuple", || mx2.knows(&ATTEMPT));
+            assert_ne!(engine.say(&["hget", "greygate:{told}:about", "born"]), "");
+        });
+    }
 }
 
 #[test]

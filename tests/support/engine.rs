@@ -79,6 +79,11 @@ impl Redis {
         }
     }
 
+    /// Where it saves what it holds when it is told to.
+    pub fn saved(&self) -> PathBuf {
+        self.directory.join("dump.rdb")
+    }
+
     /// Its process, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.service.as_ref().map(Service::pid)

@@ -2,7 +2,7 @@
 //! tell, and compares all where something may have been missed.
 //!
 //! One thread with a runtime of its own, so that nothing of it holds a worker of the milter. Knows the
-//! order of these things; what each of them says to the engine is in `join`, `news`, `telling`,
+//! order of these things; what each of them says to the engine is in `join`, `sign`, `news`, `telling`,
 //! `comparing` and `recall`.
 
 use std::cell::{Cell, RefCell};
@@ -28,7 +28,6 @@ use super::circuit::{Circuit, Turned};
 use super::engine::{Engine, EngineError};
 use super::join::{FOREIGN, Joined, NotJoined};
 use super::lists::Lists;
-use super::memo::Memo;
 use super::metrics::Metrics;
 use super::queue::Queue;
 use super::recall::Asked;
@@ -60,9 +59,12 @@ pub(super) struct Clerk {
     pub(super) owes: Notify,
     leaves: Notify,
     pub(super) heard: RefCell<Heard>,
-    memo: Memo,
-    /// Whether it has shared since the start.
-    has_joined: Cell<bool>,
+    /// Which of its lives the engine was in when last heard of.
+    pub(super) born: RefCell<Vec<u8>>,
+    /// Until when it was told in that all that this host knew.
+    told: Cell<Timestamp>,
+    /// Whether something is on its way to the engine, or was when a connection broke.
+    pub(super) is_telling: Cell<bool>,
     /// From when on all is being compared.
     pub(super) comparing: Cell<Option<Timestamp>>,
     /// When a round was last answered.
@@ -75,6 +77,8 @@ pub(super) struct Clerk {
     pub(super) has_told_of_foreign: Cell<bool>,
     /// Whether it was said why nothing can be written.
     pub(super) has_told_of_refusal: Cell<bool>,
+    /// Whether another host has this one's name.
+    pub(super) has_namesake: Cell<bool>,
     /// Whether it was said that this host shares, or does not any more, since that last held for a while.
     has_told_of_joining: Cell<bool>,
     has_told_of_parting: Cell<bool>,
@@ -136,14 +140,16 @@ impl Clerk {
             owes: Notify::new(),
             leaves: Notify::new(),
             heard: RefCell::default(),
-            memo: Memo::at(store.path().map(|it| it.join("cluster"))),
-            has_joined: Cell::new(false),
+            born: RefCell::default(),
+            told: Cell::new(Timestamp::NEVER),
+            is_telling: Cell::new(false),
             comparing: Cell::new(None),
             answered: Cell::new(None),
             lacked: Cell::new(None),
             waiting: Cell::new(0),
             has_told_of_foreign: Cell::new(false),
             has_told_of_refusal: Cell::new(false),
+            has_namesake: Cell::new(false),
             has_told_of_joining: Cell::new(false),
             has_told_of_parting: Cell::new(false),
             said: RefCell::default(),
@@ -199,6 +205,13 @@ impl Clerk {
         self.owes.notify_one();
     }
 
+    /// Takes the engine's word that it knows everything until `told`, and nothing of what came after.
+    pub(super) fn set_back(&self, told: Timestamp) {
+        self.told.set(told);
+        let told = told.as_millis().saturating_sub(MAY_BE_LOST);
+        self.owe(Timestamp::from_millis(told));
+    }
+
     /// Turns the circuit by what `note` makes of it, and says so.
     pub(super) fn turn(&self, note: impl FnOnce(&mut Circuit) -> Turned) {
         let mut circuit = self.circuit.get();
@@ -243,11 +256,15 @@ impl Clerk {
 
     /// Shares until something ends it.
     async fn serve_joined(&self, joined: Joined) -> Parted {
-        let Joined { engine, born, news } = joined;
-        if !self.has_joined.replace(true) {
-            let told = self.memo.read(&born).as_millis();
-            self.owe(Timestamp::from_millis(told.saturating_sub(MAY_BE_LOST)));
-        }
+        let Joined {
+            engine,
+            born,
+            told,
+            news,
+        } = joined;
+        // A server that comes back after a crash says what it had saved by then, and an emptied one nothing.
+        self.set_back(told);
+        self.born.replace(born.clone());
         self.engine.replace(Some(engine.clone()));
         self.metrics.connections.inc();
         self.board
@@ -272,14 +289,18 @@ impl Clerk {
         }
     }
 
-    /// Notes on the disk that the engine knows everything, if it does.
-    pub(super) fn note_told(&self, born: &[u8]) {
-        let queue = self.queue.borrow();
-        if queue.len() > 0 || queue.has_missed() || self.comparing.get().is_some() {
-            return;
+    /// Until when the engine knows everything that this host knew.
+    pub(super) fn told_until(&self) -> Timestamp {
+        if self.queue.borrow().len() == 0 && !self.is_telling.get() {
+            self.note_told(self.clock.now());
         }
-        if let Err(error) = self.memo.write(born, self.clock.now()) {
-            tracing::debug!(%error, "cluster-unnoted");
+        self.told.get()
+    }
+
+    /// Notes that the engine was told what changed until `now`: everything, unless something was missed.
+    pub(super) fn note_told(&self, now: Timestamp) {
+        if !self.queue.borrow().has_missed() && self.comparing.get().is_none() {
+            self.told.set(now);
         }
     }
 
@@ -301,9 +322,6 @@ impl Clerk {
     fn part(&self, parted: &Parted) {
         self.engine.replace(None);
         self.turn(Circuit::note_failure);
-        // What was written just before may be lost with the server that had it.
-        let now = self.clock.now().as_millis();
-        self.owe(Timestamp::from_millis(now.saturating_sub(MAY_BE_LOST)));
         if let Some(since) = self.comparing.take() {
             self.owe(since);
         }
@@ -311,9 +329,6 @@ impl Clerk {
         if matches!(parted, Parted::Left) {
             tracing::info!("cluster-left");
             return;
-        }
-        if matches!(parted, Parted::Forgotten) {
-            self.owe(Timestamp::NEVER);
         }
         if matches!(parted, Parted::Broken(_)) {
             // That nobody is there then needs no further word.
@@ -402,8 +417,8 @@ const LASTING: Duration = Duration::from_secs(30);
 const GONE: &str = "";
 /// Reasons that are said before sharing has lasted for a while.
 const REASONS: usize = 16;
-/// Milliseconds before a connection broke of which what was told is told again: a replica that takes the
-/// place of its master lacks what it had not received yet.
+/// Milliseconds before the last moment at which the engine knew all, of which everything is told again: what
+/// had not been collected by then, and what a replica lacks that took the place of its master.
 const MAY_BE_LOST: u64 = 60_000;
 /// From one comparison for the sake of a list that had no room to the next.
 const LACKING: Duration = Duration::from_mins(1);

@@ -1,4 +1,4 @@
-//! The beginning: whether this host may share in what an engine holds, and where its news begin.
+//! The beginning: whether this host may share in what an engine holds, what it lacks, and where its news begin.
 //!
 //! What is in the engine was made with a seed, and only who has the same can find anything in it. The
 //! first host gives the engine its own; every other has to have that one.
@@ -8,7 +8,7 @@ use std::time::Duration;
 use redis::{RedisError, Value, cmd};
 use tokio::time::timeout;
 
-use crate::policy::Seed;
+use crate::policy::{Seed, Timestamp};
 
 use super::clerk::{Clerk, random};
 use super::engine::{self, Engine, EngineError, Link};
@@ -19,6 +19,8 @@ pub(super) struct Joined {
     pub(super) engine: Engine,
     /// Which of its lives the engine is in: another one after it was emptied.
     pub(super) born: Vec<u8>,
+    /// Until when it was told in that all that this host knew.
+    pub(super) told: Timestamp,
     /// The latest message at the time.
     pub(super) news: String,
 }
@@ -59,14 +61,14 @@ impl Clerk {
         let engine = Engine::connect(&self.settings).await?;
         let seed = self.store.seed_bytes();
         let mut about = About::read(&engine.quick, &self.names).await?;
-        if about == About::default() {
-            if self.was_refused.get() {
-                // Or a host that never shared could make a seed of its own everybody's.
-                return Err(NotJoined::Refused(
-                    "the engine was emptied, and this host, which had another seed, leaves it to the others \
-                     to begin anew; restart greygate here if it shall",
-                ));
-            }
+        if about == About::default() && self.was_refused.get() {
+            // Or a host that never shared could make a seed of its own everybody's.
+            return Err(NotJoined::Refused(
+                "the engine was emptied, and this host, which had another seed, leaves it to the others \
+                 to begin anew; restart greygate here if it shall",
+            ));
+        }
+        if about.is_unfinished(seed) {
             about = About::settled(&engine.quick, &self.names, seed).await?;
         }
         if about.layout != LAYOUT {
@@ -86,9 +88,11 @@ impl Clerk {
             engine.bulk.say(&script).await?;
         }
         let news = latest_news(&engine.quick, &self.names).await?;
+        let told = self.known_until(&engine.quick, &about.born).await?;
         Ok(Joined {
             engine,
             born: about.born,
+            told,
             news,
         })
     }
@@ -103,6 +107,16 @@ pub(super) struct About {
 }
 
 impl About {
+    /// Whether something is missing, and nothing of what is there is another's: the engine is new, or whoever
+    /// began was cut off.
+    fn is_unfinished(&self, seed: &[u8; Seed::LENGTH]) -> bool {
+        let is_missing = [&self.layout, &self.seed, &self.born].map(Vec::is_empty);
+        let is_no_others = |value: &[u8], own: &[u8]| value.is_empty() || value == own;
+        is_missing.contains(&true)
+            && is_no_others(&self.layout, LAYOUT)
+            && is_no_others(&self.seed, seed)
+    }
+
     /// What the engine says; of one that holds nothing yet, what it says from now on.
     async fn settled(
         link: &Link,

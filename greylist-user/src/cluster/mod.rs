@@ -7,13 +7,13 @@
 //! back.
 //!
 //! From the outside inward: [`Cluster`] (the handle), `clerk` (the thread), `join`, `recall`, `telling`,
-//! `comparing`, `news` (what it does), `circuit` (whether sessions wait), `queue` (what waits to be told), `engine`
+//! `comparing`, `news`, `sign` (what it does), `circuit` (whether sessions wait), `queue` (what waits to be told), `engine`
 //! (connections), `script` (what runs inside the engine), [`layout`] (what is kept there). What the records
 //! mean is `policy`'s word, where they lie the store's.
 //!
 //! Log words: `cluster-joined`, `cluster-left`, `cluster-circuit-closed`, `cluster-news-missed` (info),
 //! `cluster-seed-taken` (info), `cluster-alone`, `cluster-parted`, `cluster-circuit-open`, `cluster-untold`,
-//! `cluster-foreign`, `cluster-seed-unknown`, `cluster-discarded` (warn).
+//! `cluster-foreign`, `cluster-namesake`, `cluster-seed-unknown`, `cluster-discarded` (warn).
 
 mod circuit;
 mod clerk;
@@ -22,7 +22,6 @@ mod engine;
 mod join;
 pub mod layout;
 mod lists;
-mod memo;
 mod metrics;
 mod news;
 mod queue;
@@ -30,6 +29,7 @@ mod recall;
 mod script;
 mod seed;
 mod settings;
+mod sign;
 mod standing;
 mod telling;
 

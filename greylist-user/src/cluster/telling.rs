@@ -106,6 +106,18 @@ impl Clerk {
 
     /// Tells everything that is in the queue, each record once.
     pub(super) async fn tell_all(&self, engine: &Engine) -> Result<Told, Parted> {
+        let now = self.clock.now();
+        self.is_telling.set(true);
+        let told = self.tell_queue(engine).await;
+        // Whoever gives this up leaves it set: what was in hand is back in the queue, and told next time.
+        self.is_telling.set(false);
+        if matches!(told, Ok(Told::All)) {
+            self.note_told(now);
+        }
+        told
+    }
+
+    async fn tell_queue(&self, engine: &Engine) -> Result<Told, Parted> {
         let mut left = self.queue.borrow().len();
         let has_some = left > 0;
         let mut told = Told::All;

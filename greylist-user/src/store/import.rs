@@ -75,13 +75,6 @@ impl Store {
         self.seed.fingerprint()
     }
 
-    /// The directory of its files; [`None`] of a store that lives in memory alone.
-    pub(crate) fn path(&self) -> Option<&std::path::Path> {
-        self.lock
-            .as_ref()
-            .map(|_| self.settings.directory.as_path())
-    }
-
     /// The seed itself, for hosts that are to have the same.
     pub(crate) fn seed_bytes(&self) -> &[u8; Seed::LENGTH] {
         self.seed.as_bytes()
