@@ -209,16 +209,24 @@ impl Sender {
         match self.script {
             Script::Pool => self.enter_pool(desk, span, fates[0]),
             Script::Regular => self.enter_regular(desk, span, fates[0]),
-            Script::Bot | Script::Server { .. } => self.enter_tuples(desk, span, fates),
+            Script::Bot | Script::Server { .. } => {
+                self.enter_tuples(desk, span, fates);
+                let passes = fates.iter().filter(|fate| **fate == Fate::Passed);
+                let passes = passes.map(|_| span.end());
+                self.possible_passes.extend(passes);
+            }
         }
         self.plan(span, fates, chance);
     }
 
     fn enter_tuples(&mut self, desk: Desk<'_>, span: Span, fates: &[Fate]) {
         let number = self.number;
+        // Each recipient that passes may make the next one's sender a trusted one.
+        let mut earned = self.passes.len() + self.possible_passes.len();
         for (tuple, fate) in self.current().iter_mut().zip(fates) {
             let passed = *fate == Fate::Passed;
-            tuple.enter(desk, span, passed, number);
+            tuple.enter(desk, span, passed, number, earned >= TRUST_AFTER);
+            earned += usize::from(passed);
         }
     }
 
