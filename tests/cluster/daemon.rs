@@ -1,6 +1,5 @@
 //! The real daemon, its log and its answers, where it shares: what it says once, and what it never says.
 
-use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,7 +17,7 @@ use support::interrupt;
 use support::mta::Mta;
 use tempfile::TempDir;
 
-use crate::engine::{Engine, PORT, connect, equipment, name_of, sign_of_mx1};
+use crate::engine::{Engine, PORT, connect, equipment, name_of};
 use crate::hosts::{ATTEMPT, PATIENCE, Site};
 use crate::stranger::Stranger;
 
@@ -94,15 +93,13 @@ fn other_host_of_its_name_is_complained_of_once_and_its_own_last_run_is_not() ->
         daemon.greygate.resume(&engine.namespace)?;
         wait_until_it_shares(&daemon.greygate)?;
         // It looks for another's sign from its second one on.
-        signs_are_given(3)?;
+        signs_are_given(&engine, 3)?;
         assert_eq!(daemon.said(&["cluster-namesake"]), [0]);
 
         let mx1 = site.host("mx1");
         mx1.wait_until_it_shares();
-        interrupt::wait_for("it to be complained of", PATIENCE, || {
-            Ok((daemon.said(&["cluster-namesake"]) == [1]).then_some(()))
-        })?;
-        signs_are_given(4)?;
+        daemon.wait_for_word("cluster-namesake")?;
+        signs_are_given(&engine, 6)?;
         assert_eq!(daemon.said(&["cluster-namesake"]), [1]);
         Ok(())
     })
@@ -134,12 +131,14 @@ fn what_an_engine_does_not_take_and_what_is_no_record_is_said_once() -> Result<(
             mail_flows(recipient);
         }
         daemon.wait_for_metric("greygate_cluster_foreign_total", 2.0)?;
+        daemon.wait_for_word("cluster-foreign")?;
         assert_eq!(daemon.said(&["cluster-foreign"]), [1]);
 
         assert_eq!(engine.say(&["config", "set", "maxmemory", "1"]), "OK");
         mail_flows("three@here.example");
         // Tried each second.
         daemon.wait_for_metric("greygate_cluster_untold_total", 6.0)?;
+        daemon.wait_for_word("cluster-untold")?;
         assert_eq!(daemon.said(&["cluster-untold"]), [1]);
         let status = daemon.greygate.run(&["status"])?;
         assert!(status.contains("does not take"), "{status}");
@@ -230,6 +229,13 @@ impl<'e> Daemon<'e> {
         words.iter().map(|it| log.matches(it).count()).collect()
     }
 
+    /// The log is written by a thread of its own.
+    fn wait_for_word(&self, word: &str) -> Result<(), Error> {
+        interrupt::wait_for(word, PATIENCE, || {
+            Ok(self.greygate.log().contains(word).then_some(()))
+        })
+    }
+
     fn wait_for_metric(&self, name: &str, least: f64) -> Result<(), Error> {
         interrupt::wait_for(name, PATIENCE, || {
             let value = self.greygate.metric(&self.engine.namespace, name)?;
@@ -278,12 +284,19 @@ pub(crate) fn mail_flows(recipient: &str) {
     mta.quit().expect("a clean end");
 }
 
-/// Waits until hosts called mx1 have signed in so many times.
-fn signs_are_given(times: usize) -> Result<(), Error> {
-    let mut seen = BTreeSet::new();
-    interrupt::wait_for("hosts to sign in", 2 * PATIENCE, || {
-        seen.insert(sign_of_mx1());
-        Ok((seen.len() > times).then_some(()))
+/// Waits until all hosts together have signed in so many times more, where they do nothing else.
+fn signs_are_given(engine: &Engine, times: u64) -> Result<(), Error> {
+    let given = || {
+        let told = engine.say(&["info", "commandstats"]);
+        let given = told
+            .lines()
+            .find_map(|it| it.strip_prefix("cmdstat_hset:calls="));
+        let given = given.and_then(|it| it.split(',').next()?.parse().ok());
+        given.unwrap_or(0_u64)
+    };
+    let before = given();
+    interrupt::wait_for("hosts to sign in", PATIENCE, || {
+        Ok((given() >= before + times).then_some(()))
     })
 }
 

@@ -55,8 +55,8 @@ fn passes_from_one_to_the_other(
     word: &str,
 ) -> Result<(), Error> {
     let message = Message::new(&format!("{word}@sender.example"), word);
-    let tried = Instant::now();
     let round = send(&hosts.sites[first], &message)?;
+    let tried = Instant::now();
     assert!(round.outcome().is_greylisting(), "{round:?}");
     // Whatever is left of the delay is the sender's to wait.
     wait_out(tried)?;
@@ -88,7 +88,7 @@ fn sender_and_offender_are_one_at_all_hosts() -> Result<(), Error> {
         .run(&["punish", &offender.to_string(), "--for", "10m"])?;
     let ordered = Instant::now();
     for host in [1, 2] {
-        interrupt::wait_for("its SYNs to be dropped", PATIENCE, || {
+        interrupt::wait_for("it to be sentenced", PATIENCE, || {
             Ok(hosts.sites[host]
                 .greygate()
                 .sentenced()?
@@ -96,15 +96,14 @@ fn sender_and_offender_are_one_at_all_hosts() -> Result<(), Error> {
                 .then_some(()))
         })?;
     }
-    // Two commands were run meanwhile, which take most of it.
-    assert!(
-        ordered.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        ordered.elapsed()
-    );
     for host in 0..Hosts::NUMBER {
-        assert!(!hosts.serves(host, offender), "MX {} serves it", host + 1);
+        interrupt::wait_for("its SYNs to be dropped", PATIENCE, || {
+            Ok((!hosts.serves(host, offender)).then_some(()))
+        })?;
     }
+    // A second is promised to a machine that is not as busy as one that runs tests.
+    let took = ordered.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
 
     hosts.sites[2]
         .greygate()
@@ -134,14 +133,22 @@ fn sender_and_offender_are_one_at_all_hosts() -> Result<(), Error> {
         "MX 1 turns it away: {round:?}"
     );
     list(0, &["deny", "remove", &denied])?;
+    let is_listed = |host: usize| {
+        let listed = hosts.sites[host].greygate().run(&["deny", "list"])?;
+        Ok::<_, Error>(listed.contains(&denied))
+    };
+    for host in 0..Hosts::NUMBER {
+        interrupt::wait_for("it to be denied no more", PATIENCE, || {
+            Ok((!is_listed(host)?).then_some(()))
+        })?;
+    }
 
     // Nothing brings any of it back.
     hosts.sites[1].greygate().run(&["cluster", "resync"])?;
-    interrupt::pause(Duration::from_secs(1))?;
+    wait_until_all_share(&hosts)?;
     for host in 0..Hosts::NUMBER {
         assert!(hosts.serves(host, offender), "MX {} has forgiven", host + 1);
-        let listed = hosts.sites[host].greygate().run(&["deny", "list"])?;
-        assert!(!listed.contains(&denied), "MX {}: {listed}", host + 1);
+        assert!(!is_listed(host)?, "MX {} denies it", host + 1);
     }
     Ok(())
 }
@@ -171,8 +178,8 @@ fn whatever_becomes_of_the_engine_mail_flows_and_hosts_agree_again() -> Result<(
         Ok((!hosts.shares(0)?).then_some(()))
     })?;
     let message = Message::new("cut@sender.example", "while-cut-off");
-    let tried = Instant::now();
     let round = send(&hosts.sites[0], &message)?;
+    let tried = Instant::now();
     assert!(round.outcome().is_greylisting(), "mail flows: {round:?}");
     let offender = hosts.sites[0].neighbour().source.ip();
     hosts.sites[1]
@@ -193,8 +200,8 @@ fn whatever_becomes_of_the_engine_mail_flows_and_hosts_agree_again() -> Result<(
 
     // Somebody empties it by mistake.
     let message = Message::new("flushed@sender.example", "before-a-flush");
-    let tried = Instant::now();
     let round = send(&hosts.sites[2], &message)?;
+    let tried = Instant::now();
     assert!(round.outcome().is_greylisting(), "{round:?}");
     hosts.redis.say_to_masters(&hosts.engine, &["flushall"])?;
     wait_out(tried)?;
@@ -212,8 +219,8 @@ fn whatever_becomes_of_the_engine_mail_flows_and_hosts_agree_again() -> Result<(
         server.kill()?;
     }
     let message = Message::new("alone@sender.example", "without-an-engine");
-    let tried = Instant::now();
     let round = send(&hosts.sites[0], &message)?;
+    let tried = Instant::now();
     assert!(round.outcome().is_greylisting(), "mail flows: {round:?}");
     let Hosts { redis, engine, .. } = &mut hosts;
     for server in &mut redis.servers {

@@ -77,7 +77,7 @@ impl Sentinel {
         // They write into it what they learn.
         let text = format!(
             "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor mymaster 127.0.0.1 {PORT} 2\n\
-             sentinel down-after-milliseconds mymaster 1000\nsentinel failover-timeout mymaster 5000\n",
+             sentinel down-after-milliseconds mymaster 3000\nsentinel failover-timeout mymaster 5000\n",
             directory.display()
         );
         fs::write(&file, text).expect("the directory is ours");
@@ -103,5 +103,6 @@ impl Sentinel {
 }
 
 const SENTINELS: std::ops::RangeInclusive<u16> = 26_379..=26_381;
-/// For a second of silence, an election, a promotion, and five seconds between two tries of a host.
-const FAILOVER: Duration = Duration::from_secs(30);
+/// For three seconds of silence, an election, a promotion, and five seconds between two tries of a host; and for the half
+/// minute in which a Sentinel does nothing that has not had a processor for two seconds.
+const FAILOVER: Duration = Duration::from_mins(2);

@@ -39,12 +39,9 @@ fn right_to_write_that_is_taken_away_keeps_what_is_told_waiting() {
             mx2.store
                 .punish(block(site, client()))
                 .expect("there is room");
-            mx2.wait_until("it complains", |it| it.complaint().is_some());
-            let standing = mx2.cluster.standing();
-            assert!(
-                standing.state == State::Sharing && standing.queued > 0,
-                "{standing:?}"
-            );
+            mx2.wait_until("it complains, and shares on", |it| {
+                it.complaint().is_some() && it.state == State::Sharing && it.queued > 0
+            });
             assert!(is_new(mx1.judge(&OTHER)));
             until("what others tell is still asked for", || mx2.knows(&OTHER));
             allow(engine, &["+@all"]);

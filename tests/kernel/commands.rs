@@ -47,7 +47,7 @@ fn killed_daemon_leaves_a_filter_that_lapses_by_itself() {
         mx_for_other,
     } = CASTS[0];
     greygate
-        .run(&["punish", sentenced, "--for", "6s"])
+        .run(&["punish", sentenced, "--for", "15s"])
         .expect("it is obeyed");
     let is_dropped = || stage.knock(sentenced, mx).is_err().then_some(());
     settle(PATIENCE, is_dropped).expect("it is dropped");
@@ -93,7 +93,7 @@ fn killed_daemon_leaves_a_filter_that_lapses_by_itself() {
     );
     let unloaded = say(&stage, &directory, &["xdp", "unload"]);
     assert!(unloaded.contains("link-mx0"), "{unloaded}");
-    assert_eq!(stage.program(), None);
+    stage.wait_until_unloaded();
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn trial_that_nobody_confirms_leaves_nothing() {
             words.contains(why) && words.contains("detached again"),
             "{words}"
         );
-        assert_eq!(stage.program(), None);
+        stage.wait_until_unloaded();
         assert!(!settings.pin_directory.exists());
     }
 
@@ -238,7 +238,7 @@ fn interface_that_comes_back_is_attached_to_without_any_capability() {
         .ip(&["link", "del", INTERFACE])
         .expect("our own cable");
     lay_cable(&stage.mx, &stage.clients);
-    assert_eq!(stage.program(), None);
+    stage.wait_until_unloaded();
     let mut stdin = inner.stdin.take().expect("a pipe");
     stdin.write_all(b"\n").expect("it reads");
     let mut rest = String::new();

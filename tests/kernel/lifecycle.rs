@@ -221,7 +221,7 @@ fn pin_directory_may_be_a_bpffs_of_its_own() {
     assert!(stage.program().is_some());
     let unloaded = kernel::unload(&settings).expect("the mount stays");
     assert_eq!(unloaded.pins.len(), 1 + abi::map::ALL.len());
-    assert_eq!(stage.program(), None);
+    stage.wait_until_unloaded();
 }
 
 /// A stranger who makes the directory first must not be able to turn the filter off.
@@ -244,7 +244,7 @@ fn directory_of_somebody_else_costs_the_pins_and_not_the_filter() {
     let why = interface.why_unpinned.unwrap_or_default();
     assert!(why.contains("uid 12345"), "{why}");
     drop(filter);
-    assert_eq!(stage.program(), None);
+    stage.wait_until_unloaded();
     let metadata = settings.pin_directory.metadata().expect("it is left alone");
     assert_eq!(metadata.uid(), 12_345);
 }
@@ -291,7 +291,7 @@ fn without_a_bpffs_the_filter_ends_with_its_process() {
     let why = interface.why_unpinned.unwrap_or_default();
     assert!(why.contains("mount -t bpf"), "{why}");
     drop(filter);
-    assert_eq!(stage.program(), None);
+    stage.wait_until_unloaded();
 }
 
 #[test]
@@ -316,7 +316,7 @@ fn filter_that_shall_not_be_pinned_takes_over_and_leaves_nothing() {
     assert!(!settings.pin_directory.exists());
     stage.assert_dropped(sentenced, mx);
     drop(filter);
-    assert_eq!(stage.program(), None);
+    stage.wait_until_unloaded();
     stage.assert_served(sentenced, mx, 25);
 }
 
@@ -411,7 +411,7 @@ fn interface_that_is_configured_no_more_is_let_go() {
     let filter = stage.open(&settings);
     assert_eq!(only(filter.as_ref()).name, SECOND);
     assert_eq!(names(&settings.pin_directory), ["link-mx1", "v2"]);
-    assert_eq!(stage.program(), None);
+    stage.wait_until_unloaded();
 }
 
 #[test]
@@ -493,7 +493,7 @@ fn neither_the_panic_flag_nor_a_deliberate_detaching_is_overruled() {
     lay_cable(&stage.mx, &stage.clients);
     fs::write(&settings.panic_file, "").expect("a writable directory");
     stage.mx.run(|| filter.tend());
-    assert_eq!(stage.program(), None);
+    stage.wait_until_unloaded();
     fs::remove_file(&settings.panic_file).expect("our own file");
     stage.mx.run(|| filter.tend());
     assert!(stage.program().is_some());
@@ -501,7 +501,7 @@ fn neither_the_panic_flag_nor_a_deliberate_detaching_is_overruled() {
     // While the interface stays, detaching is somebody's will.
     detach(&bpftool, stage.program());
     stage.mx.run(|| filter.tend());
-    assert_eq!(stage.program(), None);
+    stage.wait_until_unloaded();
     let detached = only(filter.as_ref());
     assert_eq!(detached.mode, ObtainedMode::Detached);
     let why = detached.why.unwrap_or_default();

@@ -72,7 +72,7 @@ fn loaded_filter_stays_until_it_is_unloaded() {
 
     let unloaded = kernel::unload(&settings).expect("the pins are ours");
     assert_eq!(unloaded.pins.len(), 1 + abi::map::ALL.len());
-    assert_eq!(stage.program(), None);
+    stage.wait_until_unloaded();
     assert!(!settings.pin_directory.exists());
     stage.assert_served(sentenced, mx, 25);
     let again = kernel::unload(&settings).expect("nothing loaded is as good");
@@ -136,7 +136,7 @@ fn load_that_fails_leaves_nothing_behind() {
     settings.interfaces.push("nowhere0".to_owned());
     let error = load(&stage, &settings).expect_err("there is no such interface");
     assert!(matches!(error, FilterError::UnknownInterface(_)), "{error}");
-    assert_eq!(stage.program(), None);
+    stage.wait_until_unloaded();
     assert!(!settings.pin_directory.exists());
 }
 
@@ -162,11 +162,7 @@ fn daemon_without_interfaces_takes_off_what_was_pinned() {
     assert!(stage.program().is_some(), "it is somebody's");
     drop(held);
     assert!(!why().contains("but"), "{}", why());
-    // The kernel lets go of a link that was pinned in its own time.
-    let gone = settle(Duration::from_secs(10), || {
-        stage.program().is_none().then_some(())
-    });
-    assert!(gone.is_some(), "{:?}", stage.program());
+    stage.wait_until_unloaded();
     assert!(!pinned.pin_directory.exists());
 }
 
@@ -205,7 +201,7 @@ fn pins_outside_a_bpffs_are_refused_with_the_mount_command() {
     let settings = stage.settings(&object, Mode::Generic);
     let error = load(&stage, &settings).expect_err("no bpffs");
     assert!(error.to_string().contains("mount -t bpf"), "{error}");
-    assert_eq!(stage.program(), None);
+    stage.wait_until_unloaded();
 }
 
 #[test]
@@ -228,7 +224,7 @@ fn pins_of_somebody_else_are_refused() {
     chown(&settings.pin_directory, Some(12_345), None).expect("root may give it away");
     let error = load(&stage, &settings).expect_err("not ours");
     assert!(error.to_string().contains("uid 12345"), "{error}");
-    assert_eq!(stage.program(), None);
+    stage.wait_until_unloaded();
 }
 
 #[test]
@@ -257,7 +253,7 @@ fn panic_detaches_the_running_and_the_pinned_and_forbids_more() {
     let panicked = kernel::panic(&pinned).expect("root may");
     assert_eq!(panicked.detached, attached);
     assert_eq!(panicked.pins.len(), 1 + abi::map::ALL.len());
-    assert_eq!(stage.program(), None);
+    stage.wait_until_unloaded();
     stage.assert_served(sentenced, mx, 25);
     let loopback = &on(running.as_ref()).interfaces[0];
     assert_eq!(loopback.mode, ObtainedMode::Detached);

@@ -189,13 +189,13 @@ fn root_knows_the_nameless_program_of_the_unit() -> Result<(), Error> {
     assert_eq!(loaded.entries, 1);
     stage.assert_dropped(sentenced, mx);
     kernel::unload(&settings).expect("it is ours");
-    assert_eq!(stage.program(), None);
+    stage.wait_until_unloaded();
 
     greygate.resume(&stage.mx)?;
     assert_eq!(name_of_the_program(&stage), "");
     wait_until_dropped(&stage, sentenced, mx)?;
     kernel::panic(&settings).expect("root may");
-    assert_eq!(stage.program(), None);
+    stage.wait_until_unloaded();
     stage.assert_served(sentenced, mx, 25);
     greygate.stop()?;
     Ok(())

@@ -22,6 +22,7 @@ use ipnet::IpNet;
 use socket2::{Domain, Socket, Type};
 use support::{
     bpffs::BpfFs,
+    interrupt::settle,
     netns::{End, Namespace, join},
 };
 use tempfile::TempDir;
@@ -37,6 +38,8 @@ pub(crate) const CLIENT_INTERFACE: &str = "client0";
 const DROPPED_AFTER: Duration = Duration::from_millis(600);
 /// How long a connection that must be served may take on a busy machine.
 const SERVED_WITHIN: Duration = Duration::from_secs(10);
+/// The kernel does it in a thread of its own, which may have to wait for others.
+const LETTING_GO: Duration = Duration::from_secs(20);
 
 /// The addresses of one family, each where it plays its part.
 pub(crate) struct Cast {
@@ -233,6 +236,12 @@ impl Stage {
     /// The number of the XDP program on the MX's interface, as `ip` sees it.
     pub(crate) fn program(&self) -> Option<u64> {
         self.program_on(INTERFACE)
+    }
+
+    /// Waits until there is none: the kernel lets go of a link that was pinned in its own time.
+    pub(crate) fn wait_until_unloaded(&self) {
+        let gone = settle(LETTING_GO, || self.program().is_none().then_some(()));
+        assert!(gone.is_some(), "{:?}", self.program());
     }
 
     /// The number of the XDP program on an interface of the MX.

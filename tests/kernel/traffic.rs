@@ -448,7 +448,7 @@ fn sentence_lapses_by_the_kernels_own_clock() {
     let stage = Stage::new();
     let mut filter = stage.open(&stage.settings(&object, Mode::NativePreferred));
     let Cast { sentenced, mx, .. } = CASTS[0];
-    let short = sentence(sentenced, SentenceLevel::Block, Duration::from_secs(2));
+    let short = sentence(sentenced, SentenceLevel::Block, Duration::from_secs(5));
     filter
         .apply(&[Change::Put(short)], SystemClock.now())
         .expect("there is room");

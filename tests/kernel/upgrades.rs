@@ -255,7 +255,7 @@ fn link_that_cannot_be_pinned_any_more_filters_on() {
     assert!(why.contains("pinning mx0"), "{why}");
     stage.assert_dropped(sentenced, mx);
     drop(filter);
-    assert_eq!(stage.program(), None);
+    stage.wait_until_unloaded();
 }
 
 /// Steps 1 to 3 of the module `pins`: maps in `v2-new`, while `v2` is what counts.
@@ -350,7 +350,7 @@ fn unload_after_a_crash_leaves_nothing() {
     let unloaded = kernel::unload(&settings).expect("the pins are ours");
     assert_eq!(unloaded.pins.len(), 1 + abi::map::ALL.len() + 3);
     assert!(!settings.pin_directory.exists());
-    assert_eq!(stage.program(), None);
+    stage.wait_until_unloaded();
 }
 
 #[test]

@@ -14,7 +14,7 @@ use support::mta::{Mta, POSTFIX};
 use crate::world::World;
 
 /// Short enough to wait for, long enough for a machine that is busy.
-const FRAME_TIMEOUT: Duration = Duration::from_millis(700);
+const FRAME_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 #[test]
 fn strangers_are_closed_before_the_first_byte() {

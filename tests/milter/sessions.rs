@@ -51,7 +51,7 @@ fn new_recipient_is_deferred_and_its_retry_passes_with_a_header() {
     );
     assert_eq!(world.metric(r#"milter_deferrals_total{stage="rcpt"}"#), 4);
     assert_eq!(world.metric("milter_headers_added_total"), 2);
-    assert_eq!(world.metric("milter_connections_open"), 0);
+    world.wait_for_metric("milter_connections_open", 0);
 }
 
 #[test]

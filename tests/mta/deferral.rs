@@ -1,6 +1,6 @@
 //! Who is deferred, where, and what becomes of the retry.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::Error;
 use support::postfix::World;
@@ -33,11 +33,17 @@ fn delivers_the_retry(endpoint: Endpoint) -> Result<(), Error> {
     let site = &turn.site;
     let message = Message::new("bob@sender.example", "a-message");
 
+    let begun = Instant::now();
     let rounds = deliver(site.client(), &message, &["alice"])?;
     let first = &rounds[0];
     assert!(first.outcome().is_greylisting(), "{first:?}");
     assert_eq!(first.data, None, "one recipient is deferred at RCPT");
-    assert!(rounds.len() > 2, "early retries are deferred: {rounds:?}");
+    // Unless this machine was so busy that none was early.
+    let is_slow = begun.elapsed() > Duration::from_secs(4);
+    assert!(
+        rounds.len() > 2 || is_slow,
+        "early retries are deferred: {rounds:?}"
+    );
 
     let delivered = site.postfix().wait_for_delivery("alice", &message.id)?;
     let (header, _) = delivered.split_once("\n\n").unwrap_or((&delivered, ""));

@@ -1,6 +1,6 @@
 //! Bounces, which have nobody to tell, and callers who only want to know whether an address exists.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::Error;
@@ -22,7 +22,7 @@ fn bounce_is_deferred_at_its_end_and_passes_when_it_comes_again() -> Result<(), 
     })?;
     let site = &turn.site;
     let bounce = Message::new("", "a-bounce");
-    let mut early = 0;
+    let (begun, mut early) = (Instant::now(), 0);
     interrupt::wait_for("the delivery", Duration::from_secs(15), || {
         let round = send(site.client(), &bounce, &["alice"])?;
         let rcpt = &round.recipients[0].1;
@@ -37,7 +37,9 @@ fn bounce_is_deferred_at_its_end_and_passes_when_it_comes_again() -> Result<(), 
         interrupt::pause(Duration::from_millis(300))?;
         Ok(None)
     })?;
-    assert!(early > 1, "it passed after {early} deferrals");
+    // Unless this machine was so busy that the second attempt was late.
+    let is_slow = begun.elapsed() > Duration::from_secs(4);
+    assert!(early > 1 || is_slow, "it passed after {early} deferrals");
     site.postfix().wait_for_delivery("alice", &bounce.id)?;
     Ok(())
 }

@@ -25,7 +25,7 @@ who = "suspicious"
 [dns]
 servers = ["127.0.0.1:5353"]
 blocklists = ["block.example"]
-budget = "400ms"
+budget = "2s"
 pause = "100ms"
 "#;
 

@@ -33,6 +33,7 @@ fn rehearsal_of_postfix_own_log_agrees_with_what_greygate_did() -> Result<(), Er
     let other = Message::new("mallory@sender.example", "tried-by-ipv6");
     send(site.stranger_v6(), &other, &["alice"])?;
 
+    site.postfix().wait_for_log("mallory@sender.example")?;
     let log = site.postfix().log_file();
     let log_name = log.display().to_string();
     let told = site.greygate().ask(&["simulate", "--log", &log_name])?;

@@ -149,9 +149,13 @@ impl RedisCluster {
         Ok(cluster)
     }
 
-    /// Waits until every slot has a master and all that run know it.
+    /// Waits until every slot has a master that runs, and all that run know it.
     pub fn wait_until_whole(&self, namespace: &Namespace) -> Result<(), Error> {
         interrupt::wait_for("the cluster to be whole", PATIENCE, || {
+            // Those that are left notice only after a while that one is gone.
+            if self.masters(namespace)?.len() < MASTERS {
+                return Ok(None);
+            }
             let running = self.servers.iter().filter(|it| it.pid().is_some());
             for server in running {
                 let info = server.say(namespace, &["cluster", "info"])?;
@@ -184,7 +188,8 @@ impl RedisCluster {
     }
 }
 
-/// Three masters and three replicas.
+/// Each with a replica.
+const MASTERS: usize = 3;
 const SERVERS: u16 = 6;
 /// How long a start may take.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -14,7 +14,7 @@ use crate::interrupt;
 use crate::netns::Namespace;
 
 /// How long a program may take to end after SIGTERM.
-const TERMINATION: Duration = Duration::from_secs(10);
+const TERMINATION: Duration = Duration::from_mins(1);
 
 /// Runs a program to its end and returns what it printed; an error when it fails. It has a process
 /// group of its own: a Ctrl-C on the terminal must not stop `ip` half way to what a guard removes.

@@ -61,7 +61,7 @@ pub(crate) fn perform(arguments: &Arguments) -> Result<(), Failure> {
 pub(crate) fn suite(daemon: &Path, object: &Path) -> Result<(u64, u64), Failure> {
     let mut failed = 0;
     for words in SUITE {
-        let words = words.map(str::to_owned);
+        let words: Vec<_> = words.iter().map(ToString::to_string).collect();
         let status = run(daemon, object, &words).status()?;
         failed += u64::from(!status.success());
     }
@@ -94,8 +94,12 @@ impl Arguments {
     }
 }
 
-/// A known seed, then a new one.
-const SUITE: [[&str; 2]; 2] = [["--minutes=2", "--seed=33"], ["--minutes=1", "--json"]];
+/// A known seed, then a new one. A machine that runs tests may give nobody a processor for a second, which the
+/// promise has no room for: it is held to by the runs that are made by hand.
+const SUITE: [&[&str]; 2] = [
+    &["--minutes=2", "--seed=33", "--bound=3000"],
+    &["--minutes=1", "--json", "--bound=3000"],
+];
 
 #[cfg(test)]
 mod tests {

@@ -432,7 +432,7 @@ impl<'a> Conductor<'a> {
         let wanted = self.idle;
         // A connection stands before the daemon accepts it: the queue's last ones may still wait.
         let accepted = || (held().ok()?.descriptors >= wanted).then_some(());
-        let taken = settle(Duration::from_secs(10), accepted).is_some();
+        let taken = settle(Duration::from_mins(1), accepted).is_some();
         let (open, there) = (peers::still_open(&idle), held()?.descriptors);
         let kept = taken && idle.len() == wanted && open == wanted;
         let what = format!(
@@ -444,7 +444,7 @@ impl<'a> Conductor<'a> {
         drop(idle);
         let most = before.descriptors + SESSIONS;
         let few = || (held().ok()?.descriptors <= most).then_some(());
-        let closed = settle(Duration::from_secs(10), few);
+        let closed = settle(Duration::from_mins(1), few);
         let after = held()?.descriptors;
         let what = format!(
             "{after} descriptors after idle connections, {} before",

@@ -420,7 +420,7 @@ fn configuration(home: &Path, plan: Plan) -> Result<String, Error> {
         [milter]
         connections = 13000
         connections_per_peer = 4000
-        frame_timeout = "1s"
+        frame_timeout = "2s"
         drain = "1s"
         [greylist]
         delay = "1s"

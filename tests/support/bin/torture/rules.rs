@@ -22,7 +22,7 @@ pub(crate) const RULES: [Rules; 4] = [
         then: Fate::Passed,
     },
     Rules {
-        text: "[greylist]\ndelay = \"4s\"\n",
+        text: "[greylist]\ndelay = \"1m\"\n",
         first: Fate::Deferred,
         wait: Duration::from_millis(1_300),
         then: Fate::Deferred,
