@@ -43,8 +43,10 @@ impl Tuple {
                     self.asks.push(span);
                     return;
                 }
-                let what =
-                    format!("tuple of sender {number} passed after {waited:?} ms of {delay}");
+                let what = format!(
+                    "tuple of sender {number} passed after {waited:?} ms of {delay} ({})",
+                    self.told(desk)
+                );
                 desk.books.violate(chronicle, span.end(), &what);
             }
             if let Some(first) = self.first {
