@@ -43,10 +43,7 @@ fn what_found_no_room_while_the_engine_was_away_is_told_once_it_is_back() {
     assert!(queued <= QUEUE as u64, "{queued} wait");
     assert!(mx1.metrics.queue_overflow.get() > 0, "and more than wait");
 
-    let Engine {
-        redis, namespace, ..
-    } = &mut engine;
-    redis.resume(namespace).expect("it starts");
+    engine.redis.resume(&engine.namespace).expect("it starts");
     mx1.wait_until_it_shares();
     let mx2 = engine.with(|| site.host("mx2"));
     mx2.wait_until_it_shares();
@@ -107,10 +104,7 @@ fn what_was_not_told_before_a_restart_is_told_after_it() {
         Some(TestClock::START),
         "the disk remembers"
     );
-    let Engine {
-        redis, namespace, ..
-    } = &mut engine;
-    redis.resume(namespace).expect("it starts");
+    engine.redis.resume(&engine.namespace).expect("it starts");
     let mx2 = engine.with(|| site.host("mx2"));
     mx2.wait_until_it_shares();
     until("mx2 knows the tuple", || mx2.knows(&ATTEMPT));
@@ -135,10 +129,7 @@ fn what_was_not_told_before_a_crash_is_told_after_it() -> Result<(), Error> {
     })?;
     mx2.kill()?;
 
-    let Engine {
-        redis, namespace, ..
-    } = &mut engine;
-    redis.resume(namespace)?;
+    engine.redis.resume(&engine.namespace)?;
     mx1.wait_until_it_shares();
     mx2.resume(&engine.namespace)?;
     let attempt = Attempt {

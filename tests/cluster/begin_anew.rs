@@ -37,10 +37,7 @@ fn host_with_a_seed_of_its_own_begins_anew_when_it_can_and_loses_nothing() -> Re
         assert!(is_told, "{why}: {error}");
         assert_eq!(memory(&remembered), own, "{why}");
         if engine.redis.pid().is_none() {
-            let Engine {
-                redis, namespace, ..
-            } = &mut engine;
-            redis.resume(namespace)?;
+            engine.redis.resume(&engine.namespace)?;
         }
     }
 

@@ -61,10 +61,7 @@ fn engine_that_comes_and_goes_is_complained_of_once() -> Result<(), Error> {
         engine.redis.kill()?;
         let is_alone = || Ok((state(&greygate)? != "sharing").then_some(()));
         interrupt::wait_for("it to be alone", PATIENCE, is_alone)?;
-        let Engine {
-            redis, namespace, ..
-        } = &mut engine;
-        redis.resume(namespace)?;
+        engine.redis.resume(&engine.namespace)?;
         wait_until_it_shares(&greygate)?;
     }
     let log = greygate.log();

@@ -190,10 +190,7 @@ fn signs_that_nobody_has_needed_for_a_month_are_cleared() {
 /// Kills the engine and starts it again, with what it saved.
 fn restart(engine: &mut Engine) {
     engine.redis.kill().expect("it ran");
-    let Engine {
-        redis, namespace, ..
-    } = engine;
-    redis.resume(namespace).expect("it starts");
+    engine.redis.resume(&engine.namespace).expect("it starts");
 }
 
 /// Waits until mx1 has signed in by this clock, and gives until when all was told, in milliseconds.

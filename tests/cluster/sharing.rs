@@ -158,10 +158,7 @@ fn hosts_decide_alone_while_the_engine_is_gone_and_share_again_when_it_is_back()
     mx1.wait_until("it is alone", |it| matches!(it.state, State::Alone(_)));
     assert!(mx1.cluster.standing().complaint().is_some());
     assert!(is_new(mx1.judge(&ATTEMPT)), "mail flows");
-    let Engine {
-        redis, namespace, ..
-    } = &mut engine;
-    redis.resume(namespace).expect("it starts");
+    engine.redis.resume(&engine.namespace).expect("it starts");
     for host in [&mx1, &mx2] {
         host.wait_until("it shares again", |it| {
             it.state == State::Sharing && it.circuit_closed
@@ -339,10 +336,7 @@ fn pardon_while_the_engine_is_away_or_emptied_stands() {
         ..block(&site, client())
     });
     assert!(sentenced.is_some() && is_sentenced(&late, &site));
-    let Engine {
-        redis, namespace, ..
-    } = &mut engine;
-    redis.resume(namespace).expect("it starts");
+    engine.redis.resume(&engine.namespace).expect("it starts");
     until("mx3 hears of the pardon", || !is_sentenced(&late, &site));
     assert!(!is_sentenced(&mx1, &site) && !is_sentenced(&mx2, &site));
 }

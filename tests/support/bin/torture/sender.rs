@@ -442,21 +442,25 @@ pub(crate) fn survived(desk: Desk<'_>, known: Known, span: Span) {
 const AGAIN: Duration = Duration::from_millis(150);
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const BOUND: Duration = Duration::from_secs(1);
 
+    /// How much the books find wrong with what is entered.
+    pub(crate) fn violations_of(enter: impl FnOnce(Desk<'_>)) -> usize {
+        let (books, chronicle) = (Books::new(1), Chronicle::new());
+        enter(Desk {
+            books: &books,
+            chronicle: &chronicle,
+            endpoint: &Endpoint::Unix("/nowhere".into()),
+        });
+        books.violations().len()
+    }
+
     /// What the books say of trust that is gone, of a sender that passed so long before a kill, and was in
     /// a session when it came.
     fn violations(passes: &[Duration], trusted: bool) -> usize {
-        let (books, chronicle) = (Books::new(1), Chronicle::new());
-        let endpoint = Endpoint::Unix("/nowhere".into());
-        let desk = Desk {
-            books: &books,
-            chronicle: &chronicle,
-            endpoint: &endpoint,
-        };
         let mut sender = Sender::new(1, &mut Chance::new(1));
         let now = Instant::now();
         let ago = |time: Duration| {
@@ -465,11 +469,12 @@ mod tests {
         };
         sender.passes = passes.iter().map(|it| ago(*it)).collect();
         sender.trusted = trusted.then(|| ago(BOUND / 2));
-        chronicle.begin_loss(Some(BOUND), BOUND);
-        chronicle.end_loss();
-        sender.possible_passes.push(Instant::now());
-        sender.check_trust_lost(desk, Span::since(Instant::now()));
-        books.violations().len()
+        violations_of(|desk| {
+            desk.chronicle.begin_loss(Some(BOUND), BOUND);
+            desk.chronicle.end_loss();
+            sender.possible_passes.push(Instant::now());
+            sender.check_trust_lost(desk, Span::since(Instant::now()));
+        })
     }
 
     #[test]

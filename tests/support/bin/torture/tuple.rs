@@ -140,25 +140,12 @@ const TOLD: usize = 5;
 
 #[cfg(test)]
 mod tests {
-    use greygate::milter::Endpoint;
-
-    use super::super::{books::Books, chronicle::Chronicle};
+    use super::super::sender::tests::violations_of;
     use super::*;
 
     /// What the books say of a tuple that was begun an hour ahead, or while the clock was turned there, and is not
     /// remembered when it is due, the daemon's clock having stood at these seconds ahead in between.
     fn violations_of_one_begun_ahead(while_turned: bool, between: &[i64]) -> usize {
-        let (books, chronicle) = (Books::new(1), Chronicle::new());
-        let endpoint = Endpoint::Unix("/nowhere".into());
-        let desk = Desk {
-            books: &books,
-            chronicle: &chronicle,
-            endpoint: &endpoint,
-        };
-        let step = |seconds: i64| {
-            chronicle.begin_step(seconds);
-            chronicle.end_step();
-        };
         let at = |seconds: u64| {
             let at = Instant::now() + Duration::from_secs(seconds);
             Span {
@@ -166,37 +153,35 @@ mod tests {
                 to: Some(at),
             }
         };
-        let mut tuple = Tuple::default();
-        chronicle.begin_step(3_600);
-        if while_turned {
-            tuple.enter(desk, at(0), false, 1, false);
-        }
-        chronicle.end_step();
-        if !while_turned {
-            tuple.enter(desk, at(0), false, 1, false);
-        }
-        for seconds in between {
-            step(*seconds);
-        }
-        tuple.enter(desk, at(2), false, 1, false);
-        books.violations().len()
+        violations_of(|desk| {
+            let chronicle = desk.chronicle;
+            let mut tuple = Tuple::default();
+            chronicle.begin_step(3_600);
+            if while_turned {
+                tuple.enter(desk, at(0), false, 1, false);
+            }
+            chronicle.end_step();
+            if !while_turned {
+                tuple.enter(desk, at(0), false, 1, false);
+            }
+            for seconds in between {
+                chronicle.begin_step(*seconds);
+                chronicle.end_step();
+            }
+            tuple.enter(desk, at(2), false, 1, false);
+        })
     }
 
     #[test]
     fn tuple_passes_early_by_trust_alone() {
         for (may_be_trusted, violations) in [(false, 1), (true, 0)] {
-            let (books, chronicle) = (Books::new(1), Chronicle::new());
-            let endpoint = Endpoint::Unix("/nowhere".into());
-            let desk = Desk {
-                books: &books,
-                chronicle: &chronicle,
-                endpoint: &endpoint,
-            };
-            let now = Span::since(Instant::now());
-            let mut tuple = Tuple::default();
-            tuple.enter(desk, now, false, 1, may_be_trusted);
-            tuple.enter(desk, now, true, 1, may_be_trusted);
-            assert_eq!(books.violations().len(), violations);
+            let found = violations_of(|desk| {
+                let now = Span::since(Instant::now());
+                let mut tuple = Tuple::default();
+                tuple.enter(desk, now, false, 1, may_be_trusted);
+                tuple.enter(desk, now, true, 1, may_be_trusted);
+            });
+            assert_eq!(found, violations);
         }
     }
 
